@@ -1,0 +1,1 @@
+"""STAC: a query becomes items, frozen and digested."""

@@ -1,0 +1,92 @@
+"""The items a map is made from: frozen once, ordered, without duplicates, identified by a digest.
+
+An item is its STAC JSON as a dict, with unsigned absolute hrefs. Workers receive items, never a query.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any
+
+import shapely
+from odc.geo.geobox import GeoBox
+
+ItemDict = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """A frozen list of STAC items, ordered by collection, time and id."""
+
+    items: tuple[ItemDict, ...]
+    query: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for, and when: provider, endpoint, collections, period, bbox, searched_at."""
+
+    def __post_init__(self) -> None:
+        keys = [(item["collection"], item["id"]) for item in self.items]
+        if len(set(keys)) != len(keys):
+            raise ValueError("items are not unique; build Items with freeze_items")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[ItemDict]:
+        return iter(self.items)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over the digests of all items."""
+        return hashlib.sha256("".join(item_digest(item) for item in self.items).encode()).hexdigest()
+
+    @cached_property
+    def _index(self) -> shapely.STRtree:
+        return shapely.STRtree([shapely.geometry.shape(item["geometry"]) for item in self.items])
+
+    def touching(self, geobox: GeoBox) -> "Items":
+        """Items whose footprint intersects a geobox."""
+        footprint = geobox.footprint("EPSG:4326", buffer=float(abs(geobox.resolution.x))).geom
+        return self._pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
+
+    def of(self, collection: str) -> "Items":
+        """Items of one collection."""
+        return self._pick(k for k, item in enumerate(self.items) if item["collection"] == collection)
+
+    def in_months(self, months: tuple[int, ...]) -> "Items":
+        """Items whose (start) date falls in the given months (1 to 12)."""
+        return self._pick(k for k, item in enumerate(self.items) if item_datetime(item).month in months)
+
+    def on_orbit(self, orbit: str | None) -> "Items":
+        """Items of one orbit direction; None keeps all."""
+        if orbit is None:
+            return self
+        return self._pick(k for k, item in enumerate(self.items) if item["properties"].get("sat:orbit_state") == orbit)
+
+    def _pick(self, indices: Iterable[int]) -> "Items":
+        return Items(items=tuple(self.items[k] for k in indices), query=self.query)
+
+
+def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None = None) -> Items:
+    """Order items, drop exact repeats, and freeze them."""
+    unique = {(item["collection"], item["id"]): item for item in items}
+    ordered = sorted(unique.values(), key=lambda item: (item["collection"], item_datetime(item), item["id"]))
+    return Items(items=tuple(ordered), query=dict(query or {}))
+
+
+def item_datetime(item: ItemDict) -> datetime:
+    """Nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps)."""
+    properties = item["properties"]
+    return datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
+
+
+def item_digest(item: ItemDict) -> str:
+    """Sha256 of what an item says about its pixels; links and the host and folder of its files are left out."""
+    content = {key: item.get(key) for key in ("id", "collection", "geometry", "properties")}
+    content["assets"] = {
+        key: {**asset, "href": PurePosixPath(str(asset["href"]).split("?")[0]).name}
+        for key, asset in item["assets"].items()
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Items become arrays in physical units: lazy for people, eager for tasks."""

@@ -1,0 +1,108 @@
+"""The exceptions of mapper, as one tree.
+
+Caller mistakes inside Python code raise ``ValueError`` or ``TypeError``. Everything the world or a user's input can get
+wrong raises a subclass of :class:`MapperError`, which the command line prints as one line and turns into an exit code::
+
+    MapperError                 exit code 1
+    |- InputError               exit code 2: the request itself is wrong, nothing was started
+    |  |- SpecError             the map description
+    |  |- GridError             a grid that cannot be built, or a source that does not nest in it
+    |  |- ContractError         a model that does not fit the map
+    |  |- WeightsError          weights missing, tampered with or unreadable
+    |  `- SearchError           unknown collection, empty or drifting search
+    |- AssetError               one file of one item cannot be read
+    |  |- TransientAssetError   throttling or network: worth another attempt
+    |  `- CorruptAssetError     truncated or not a raster: the item is dropped for that tile
+    |- StoreError               the target store
+    |  |- StoreLockedError      another run is writing
+    |  |- StoreMismatchError    the store belongs to another map
+    |  `- StoreFullError        no space left
+    `- FailureBudgetError       too many tiles failed, the run was stopped
+"""
+
+
+class MapperError(Exception):
+    """Base of all errors that a user can meet."""
+
+    exit_code = 1
+
+
+class InputError(MapperError):
+    """The request itself is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class SpecError(InputError):
+    """The map description is wrong."""
+
+
+class GridError(InputError):
+    """A grid cannot be built, or the source does not nest in it."""
+
+
+class ContractError(InputError):
+    """A model does not fit the map it is asked to make."""
+
+
+class WeightsError(InputError):
+    """Weights are missing, tampered with or unreadable."""
+
+
+class SearchError(InputError):
+    """A search names an unknown collection, finds nothing, or does not repeat."""
+
+
+class AssetError(MapperError):
+    """One asset of one item cannot be read.
+
+    Args:
+        message: What happened.
+        item: STAC id of the item.
+        asset: Asset key.
+        href: Unsigned location of the file.
+    """
+
+    def __init__(self, message: str, *, item: str = "", asset: str = "", href: str = "") -> None:
+        super().__init__(message)
+        self.item = item
+        self.asset = asset
+        self.href = href
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the context when the error crosses a process boundary."""
+        return _rebuild_asset_error, (type(self), self.args[0], self.item, self.asset, self.href)
+
+
+class TransientAssetError(AssetError):
+    """Throttling or network trouble: worth another attempt."""
+
+
+class CorruptAssetError(AssetError):
+    """A truncated or unreadable file: the item is dropped for that tile."""
+
+
+class StoreError(MapperError):
+    """The target store cannot be used."""
+
+
+class StoreLockedError(StoreError):
+    """Another run is writing to the store."""
+
+
+class StoreMismatchError(StoreError):
+    """The store belongs to another map."""
+
+    exit_code = 2
+
+
+class StoreFullError(StoreError):
+    """No space is left for the store."""
+
+
+class FailureBudgetError(MapperError):
+    """Too many tiles failed; the run was stopped."""
+
+
+def _rebuild_asset_error(kind: type[AssetError], message: str, item: str, asset: str, href: str) -> AssetError:
+    return kind(message, item=item, asset=asset, href=href)

@@ -1,0 +1,265 @@
+"""The output grid: which pixels a map has, how they fall into tiles, and how the coarse source nests in them.
+
+Conventions: rows grow southwards, columns eastwards, both counted in target pixels from the outer upper-left corner of
+the map. Bounds are pixel edges (left, bottom, right, top). The origin lies on a source pixel edge counted from the
+origin of the CRS, so that maps of neighbouring regions share one lattice; ``scale`` target pixels make one source
+pixel. Tiles may have any size: a window that feeds a network is always widened to whole source pixels, which makes
+the result independent of the tiling.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from pyproj import Transformer
+from rasterio.features import geometry_mask
+from shapely.geometry.base import BaseGeometry
+
+from mapper.errors import GridError
+
+_DENSIFY_DEGREES = 0.02
+"""Edges of an area are straight in longitude and latitude: densified to this before they are projected."""
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One grid cell = one task = one whole shard."""
+
+    row: int
+    col: int
+
+    def __str__(self) -> str:
+        return f"{self.row},{self.col}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A rectangle of target pixels, half open; it may reach beyond the map."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window in an array of the whole map."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def inside(self, outer: "Window") -> tuple[slice, slice]:
+        """Index of this window in an array that covers ``outer``."""
+        return (
+            slice(self.top - outer.top, self.bottom - outer.top),
+            slice(self.left - outer.left, self.right - outer.left),
+        )
+
+    def grown(self, margin: int, step: int) -> "Window":
+        """This window with ``margin`` pixels on every side, widened outwards to multiples of ``step``."""
+        return Window(
+            top=(self.top - margin) // step * step,
+            left=(self.left - margin) // step * step,
+            bottom=-(-(self.bottom + margin) // step) * step,
+            right=-(-(self.right + margin) // step) * step,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapGrid:
+    """The grid of one map.
+
+    Raises:
+        GridError: If tile, chunk and scale do not fit each other.
+    """
+
+    geobox: GeoBox
+    """All target pixels; its shape is a whole number of tiles."""
+    area: Geometry
+    """What is mapped, in the CRS of the grid."""
+    resolution: Fraction
+    """Target pixel size in units of the CRS, exact."""
+    scale: int
+    """Source pixel / target pixel."""
+    tile_px: int
+    chunk_px: int
+
+    def __post_init__(self) -> None:
+        if self.tile_px % self.chunk_px:
+            raise GridError(f"tile {self.tile_px} px must be a multiple of chunk {self.chunk_px} px")
+        if self.geobox.shape.y % self.tile_px or self.geobox.shape.x % self.tile_px:
+            raise GridError(f"grid {tuple(self.geobox.shape)} is not a whole number of {self.tile_px} px tiles")
+
+    @classmethod
+    def cover(
+        cls,
+        area: BaseGeometry,
+        *,
+        crs: str,
+        resolution: Fraction,
+        source_resolution: Fraction,
+        tile_px: int,
+        chunk_px: int,
+    ) -> "MapGrid":
+        """Build the smallest grid of whole tiles that covers an area.
+
+        Args:
+            area: Polygon in longitude and latitude (EPSG:4326), not across the antimeridian.
+            crs: CRS of the grid, for example ``EPSG:3035``.
+            resolution: Target pixel size in units of ``crs``.
+            source_resolution: Source pixel size in units of ``crs``.
+            tile_px: Tile edge in target pixels.
+            chunk_px: Chunk edge in target pixels; divides ``tile_px``.
+
+        Raises:
+            GridError: If the source does not nest in the grid, or the area cannot be projected.
+        """
+        scale = source_resolution / resolution
+        if scale.denominator != 1 or scale < 1:
+            raise GridError(
+                f"the source does not nest in the grid: source pixel {source_resolution} / target pixel {resolution} "
+                f"= {float(scale):g}, expected a whole number; change grid.resolution or source.resolution"
+            )
+        projected = project_area(area, crs)
+        left, bottom, right, top = (Fraction(v) / source_resolution for v in projected.boundingbox.bbox)
+        col, row = math.floor(left), math.ceil(top)
+        rows = _whole_tiles((row - math.floor(bottom)) * int(scale), tile_px)
+        cols = _whole_tiles((math.ceil(right) - col) * int(scale), tile_px)
+        step = float(resolution)
+        origin = float(col * source_resolution), float(row * source_resolution)
+        transform = Affine(step, 0.0, origin[0], 0.0, -step, origin[1])
+        geobox = GeoBox((rows, cols), transform, crs)
+        return cls(
+            geobox=geobox,
+            area=projected,
+            resolution=resolution,
+            scale=int(scale),
+            tile_px=tile_px,
+            chunk_px=chunk_px,
+        )
+
+    @property
+    def crs(self) -> str:
+        """CRS of the grid, as ``EPSG:code`` where it has one."""
+        return str(self.geobox.crs)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the whole map."""
+        return int(self.geobox.shape.y), int(self.geobox.shape.x)
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        return self.shape[0] // self.tile_px, self.shape[1] // self.tile_px
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of everything that decides where a pixel lies."""
+        content = {
+            "crs": self.crs,
+            "transform": list(self.geobox.transform)[:6],
+            "shape": self.shape,
+            "tile": self.tile_px,
+            "chunk": self.chunk_px,
+            "scale": self.scale,
+            "area": self.area.geom.wkb_hex,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def tiles(self) -> Iterator[Tile]:
+        """Tiles that the area touches, row by row."""
+        shapely.prepare(self.area.geom)
+        for row in range(self.tile_shape[0]):
+            for col in range(self.tile_shape[1]):
+                tile = Tile(row, col)
+                if self.area.geom.intersects(shapely.box(*self.geobox_of(self.window(tile)).boundingbox.bbox)):
+                    yield tile
+
+    def window(self, tile: Tile, *, halo_px: int = 0) -> Window:
+        """The pixels of a tile; with a halo, widened outwards to whole source pixels.
+
+        Raises:
+            ValueError: If the tile is not in the grid.
+        """
+        if not (0 <= tile.row < self.tile_shape[0] and 0 <= tile.col < self.tile_shape[1]):
+            raise ValueError(f"tile {tile} is outside the grid of {self.tile_shape} tiles")
+        top, left = tile.row * self.tile_px, tile.col * self.tile_px
+        core = Window(top=top, left=left, bottom=top + self.tile_px, right=left + self.tile_px)
+        return core.grown(halo_px, self.scale) if halo_px else core
+
+    def geobox_of(self, window: Window) -> GeoBox:
+        """The target pixels of a window as a GeoBox."""
+        transform = self.geobox.transform @ Affine.translation(window.left, window.top)
+        return GeoBox(window.shape, transform, self.geobox.crs)
+
+    def source_geobox_of(self, window: Window) -> GeoBox:
+        """The source pixels under a window.
+
+        Raises:
+            ValueError: If the window does not consist of whole source pixels.
+        """
+        if any(edge % self.scale for edge in (window.top, window.left, window.bottom, window.right)):
+            raise ValueError(f"window {window} does not lie on source pixel edges (scale {self.scale})")
+        fine = self.geobox_of(window)
+        shape = (window.shape[0] // self.scale, window.shape[1] // self.scale)
+        return GeoBox(shape, fine.transform @ Affine.scale(self.scale), self.geobox.crs)
+
+    def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
+        """True where the centre of a pixel lies in the area; dims (y, x) of the window."""
+        geobox = self.geobox_of(window)
+        if shapely.contains_properly(self.area.geom, shapely.box(*geobox.boundingbox.bbox)):
+            return np.ones(window.shape, bool)
+        mask: npt.NDArray[np.bool_] = geometry_mask([self.area.geom], window.shape, geobox.transform, invert=True)
+        return mask
+
+    def locate(self, x: float, y: float, *, crs: str) -> tuple[int, int, Tile]:
+        """Row, column and tile of the pixel that holds a point.
+
+        Raises:
+            GridError: If the point is outside the map.
+        """
+        east, north = Transformer.from_crs(crs, self.crs, always_xy=True).transform(x, y)
+        col_f, row_f = ~self.geobox.transform @ (east, north)
+        row, col = math.floor(row_f), math.floor(col_f)
+        if not (0 <= row < self.shape[0] and 0 <= col < self.shape[1]):
+            raise GridError(f"point ({x}, {y}) in {crs} is outside the map, which covers {self.geobox.boundingbox}")
+        return row, col, Tile(row // self.tile_px, col // self.tile_px)
+
+
+def project_area(area: BaseGeometry, crs: str) -> Geometry:
+    """Project an area from longitude and latitude, its edges densified first.
+
+    Raises:
+        GridError: If the area crosses the antimeridian, is empty, or has no finite image in ``crs``.
+    """
+    if area.is_empty:
+        raise GridError("the area is empty")
+    west, _, east, _ = area.bounds
+    if west < -180 or east > 180 or east - west > 180:
+        raise GridError(
+            f"the area spans longitudes {west:g} to {east:g}: areas across the antimeridian are not supported; "
+            "split the map in two at 180 degrees"
+        )
+    dense = Geometry(shapely.segmentize(area, _DENSIFY_DEGREES), "EPSG:4326")
+    projected = dense.to_crs(crs)
+    if not all(math.isfinite(v) for v in projected.boundingbox.bbox) or projected.is_empty:
+        raise GridError(f"the area {area.bounds} has no finite image in {crs}; choose a CRS that is valid there")
+    return projected
+
+
+def _whole_tiles(pixels: int, tile_px: int) -> int:
+    return max(1, -(-pixels // tile_px)) * tile_px

@@ -1,0 +1,1 @@
+"""Guided super-resolution networks, one file each, and the contract they sign."""

@@ -1,0 +1,1 @@
+"""Patches through a model on a device, and what the result is worth."""

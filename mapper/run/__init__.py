@@ -1,0 +1,1 @@
+"""Plans, tasks, executors, and the loop that turns a plan into commits."""

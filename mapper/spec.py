@@ -1,0 +1,346 @@
+"""The description of one map: one validated YAML file, and the digest that identifies what it asks for.
+
+Everything that can change a pixel enters the digest; names and locations do not. Relative paths are relative to the
+YAML file. Months are 1 to 12, units are CF strings, resolutions are in units of the grid's CRS and may be written as
+fractions (``1/11250``), because decimal degrees are not exact.
+"""
+
+import hashlib
+import json
+from datetime import date
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import shapely
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from shapely.geometry.base import BaseGeometry
+
+from mapper.errors import SpecError
+from mapper.grid import MapGrid
+
+
+def _to_fraction(value: object) -> Fraction:
+    return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+def _check_months(months: tuple[int, ...]) -> tuple[int, ...]:
+    if not months or not all(1 <= month <= 12 for month in months):
+        raise ValueError(f"months are 1 to 12, got {list(months)}")
+    return months
+
+
+Resolution = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0)]
+Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class AreaSpec(_Part):
+    """What is mapped: a box (west, south, east, north; degrees) or the polygons of a GeoJSON file."""
+
+    bbox: tuple[float, float, float, float] | None = None
+    geojson: Path | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.bbox is None) == (self.geojson is None):
+            raise ValueError("give exactly one of bbox and geojson")
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (-90 <= south < north <= 90):
+                raise ValueError(f"bbox must be west, south, east, north with south < north, got {self.bbox}")
+            if west >= east:
+                raise ValueError(
+                    f"bbox has west {west} >= east {east}: areas across the antimeridian are not supported; "
+                    "split the map in two at 180 degrees"
+                )
+        return self
+
+    @cached_property
+    def geometry(self) -> BaseGeometry:
+        """The area in longitude and latitude (EPSG:4326).
+
+        Raises:
+            SpecError: If the GeoJSON file cannot be read or holds no polygon.
+        """
+        if self.bbox is not None:
+            return shapely.box(*self.bbox)
+        try:
+            geometry = shapely.from_geojson(Path(str(self.geojson)).read_text())
+        except (OSError, shapely.errors.GEOSException) as error:
+            raise SpecError(f"area.geojson {self.geojson} cannot be read: {error}") from error
+        merged = shapely.union_all([g for g in shapely.get_parts(geometry) if g.geom_type.endswith("Polygon")])
+        if merged.is_empty:
+            raise SpecError(f"area.geojson {self.geojson} holds no polygon")
+        return merged
+
+
+class PeriodSpec(_Part):
+    """First and last day, both included."""
+
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"period ends {self.end} before it starts {self.start}")
+        return self
+
+
+class GridSpec(_Part):
+    """The output grid: ``projected``, or ``native`` (the source's own geographic grid divided by the scale)."""
+
+    kind: Literal["projected", "native"] = "projected"
+    crs: str = "EPSG:3035"
+    resolution: Resolution
+    tile: int = Field(default=1024, gt=0)
+    chunk: int = Field(default=256, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.tile % self.chunk:
+            raise ValueError(f"tile {self.tile} must be a multiple of chunk {self.chunk}")
+        return self
+
+
+class CatalogSpec(_Part):
+    """Where items come from: a provider by name (or YAML path), and what to override of it."""
+
+    provider: str
+    href: str | None = None
+    """STAC API root or static ``catalog.json``, instead of the provider's own endpoint."""
+
+
+class LayerSpec(_Part):
+    """Bands of one collection that enter the guide."""
+
+    collection: str
+    bands: tuple[str, ...] = Field(min_length=1)
+    orbit: Literal["ascending", "descending"] | None = None
+    """Keep one orbit direction only (Sentinel-1)."""
+    cloud_limit: float = Field(default=100, ge=0, le=100)
+    """Items with more scene cloud cover (percent) are not searched."""
+    reducer: Literal["median", "mean"] | None = None
+    """How dates become one image; None takes the collection's own (median for reflectance, mean power for radar)."""
+
+
+class Channel(_Part):
+    """One band of the guide: what it is, and when."""
+
+    name: str
+    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``."""
+    collection: str
+    band: str
+    season: str
+    months: tuple[int, ...]
+    orbit: str | None = None
+
+
+class GuideSpec(_Part):
+    """The fine predictors: layers of bands, reduced to one image a season."""
+
+    layers: tuple[LayerSpec, ...] = Field(min_length=1)
+    seasons: dict[str, Months] = Field(min_length=1)
+    """Season name to months; a channel exists for every season and band."""
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Guide channels in the order of the array: by season, then layer, then band."""
+        return tuple(
+            Channel(
+                name="_".join(filter(None, (season, band, layer.orbit))),
+                collection=layer.collection,
+                band=band,
+                season=season,
+                months=months,
+                orbit=layer.orbit,
+            )
+            for season, months in self.seasons.items()
+            for layer in self.layers
+            for band in layer.bands
+        )
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [channel.name for channel in self.channels]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"guide channels appear twice: {', '.join(double)}")
+        return self
+
+
+class SourceSpec(_Part):
+    """The coarse map to sharpen."""
+
+    collection: str
+    variable: str
+    sd: str | None = None
+    """Its standard deviation, per pixel, in the same units."""
+    year: int | None = None
+    """Year of the map; None takes every item in the period."""
+    resolution: Resolution
+    """Source pixel on the output grid; a multiple of the grid's resolution."""
+
+
+class ModelSpec(_Part):
+    """The network: a name from ``mapper models``, or any name with its own weights."""
+
+    name: str
+    weights: Path | None = None
+    """A ``.safetensors`` file with its card beside it (``.json``)."""
+
+
+class EncodingSpec(_Part):
+    """How the target is stored: integers times ``scale_factor``."""
+
+    dtype: Literal["uint8", "uint16", "int16", "float32"] = "uint16"
+    scale_factor: float = Field(default=0.1, gt=0)
+    add_offset: float = 0.0
+
+
+class TargetSpec(_Part):
+    """The map we write."""
+
+    name: str = Field(default="agb", pattern=r"^[a-z][a-z0-9_]*$")
+    long_name: str = "above-ground biomass"
+    units: str = "Mg ha-1"
+    non_negative: bool = True
+    encoding: EncodingSpec = EncodingSpec()
+
+
+class MapSpec(_Part):
+    """One map, described completely. Read one with :func:`read_spec`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    area: AreaSpec
+    period: PeriodSpec
+    grid: GridSpec
+    catalog: CatalogSpec
+    guide: GuideSpec
+    source: SourceSpec
+    model: ModelSpec
+    target: TargetSpec = TargetSpec()
+    consistency: Literal["none", "soft", "hard"] = "soft"
+    store: str
+    """Directory, or s3://, gs://, az:// location."""
+
+    @property
+    def scale(self) -> int:
+        """Source pixel / target pixel.
+
+        Raises:
+            GridError: If it is not a whole number.
+        """
+        return self.map_grid.scale
+
+    @cached_property
+    def map_grid(self) -> MapGrid:
+        """The output grid.
+
+        Raises:
+            GridError: If the source does not nest in it or the area cannot be projected.
+        """
+        return MapGrid.cover(
+            self.area.geometry,
+            crs=self.grid.crs,
+            resolution=self.grid.resolution,
+            source_resolution=self.source.resolution,
+            tile_px=self.grid.tile,
+            chunk_px=self.grid.chunk,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of everything that can change a pixel; names, locations and the catalogue's address are left out."""
+        content = self.model_dump(mode="json", exclude={"name", "area", "catalog", "store"})
+        content["model"].pop("weights")  # the weights enter a task through their own sha256
+        content["provider"] = Path(self.catalog.provider).stem
+        content["area"] = self.area.geometry.wkb_hex
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The description as YAML, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def parse_spec(content: object, *, base: Path) -> MapSpec:
+    """Validate a map description.
+
+    Args:
+        content: What the YAML holds.
+        base: Directory that relative paths refer to.
+
+    Raises:
+        SpecError: With one line for each fault: where, what was got, what is allowed.
+    """
+    if not isinstance(content, dict):
+        raise SpecError(f"a map description is a YAML mapping, got {type(content).__name__}")
+    try:
+        return MapSpec.model_validate(_absolute_paths(content, base.absolute()))
+    except ValidationError as error:
+        raise SpecError(_explain(error)) from error
+
+
+def read_spec(path: Path | str) -> MapSpec:
+    """Read and validate a map description.
+
+    Raises:
+        SpecError: If the file cannot be read, is not YAML, or describes no valid map.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not YAML: {str(error).replace(chr(10), ' ')}") from error
+    try:
+        return parse_spec(content, base=path.parent)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def _absolute_paths(content: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Make the paths of a description absolute; everything else is left for validation."""
+    result = dict(content)
+    for part, key in (("area", "geojson"), ("catalog", "href"), ("catalog", "provider"), ("model", "weights")):
+        section = result.get(part)
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            result[part] = {**section, key: _absolute(section[key], base, only_files=key == "provider")}
+    if isinstance(result.get("store"), str):
+        result["store"] = _absolute(result["store"], base)
+    return result
+
+
+def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
+    if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
+        return value
+    return str(base / value)
+
+
+def _explain(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or "map"
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"{where}: unknown key")
+        elif fault["type"] == "missing":
+            faults.append(f"{where}: missing")
+        else:
+            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})")
+    return "; ".join(faults)

@@ -1,0 +1,1 @@
+"""The target store: pixels and their provenance in one transaction."""

@@ -1,0 +1,83 @@
+"""What is written for one tile: its arrays, and the record of what made them.
+
+A record is complete without the run that wrote it: every item with its unsigned hrefs, every calibration that was
+decided, the model, the code. Times are UTC, durations monotonic seconds.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.grid import Tile
+
+Status = Literal["ok", "empty", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileArrays:
+    """The pixels of one tile, before encoding; all (y, x) of the tile's shape."""
+
+    value: npt.NDArray[np.float32]
+    """Target in its units, NaN where missing."""
+    sd: npt.NDArray[np.float32]
+    """Standard deviation in the same units, NaN where unknown."""
+    qa: npt.NDArray[np.uint16]
+    """Flag bits, see :mod:`mapper.predict.quality`."""
+    n_valid: npt.NDArray[np.uint16]
+    """Valid observations that entered the guide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemUse:
+    """How one item entered one tile."""
+
+    id: str
+    collection: str
+    role: Literal["guide", "source"]
+    datetime: datetime
+    digest: str
+    """Sha256 of the item's metadata."""
+    hrefs: tuple[str, ...]
+    """Unsigned locations of the assets that were read."""
+    calibration: str
+    """What was decided, and from what, for example ``(DN - 1000) / 10000: processing baseline 05.10``."""
+    dropped: str = ""
+    """Why the item was left out of this tile; empty if it was used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The provenance of one tile."""
+
+    tile: Tile
+    task_id: str
+    status: Status
+    reason: str = ""
+    """Why the tile is empty or failed."""
+    run_id: str = ""
+    items: tuple[ItemUse, ...] = ()
+    model: str = ""
+    model_digest: str = ""
+    spec_digest: str = ""
+    grid_digest: str = ""
+    items_digest: str = ""
+    code_version: str = ""
+    environment: str = ""
+    """Python and the libraries that decide numbers, as ``name==version`` separated by spaces."""
+    worker: str = ""
+    device: str = ""
+    started_at: datetime | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage: read, predict, write."""
+    attempts: int = 1
+    valid_px: int = 0
+    value_min: float | None = None
+    value_mean: float | None = None
+    value_max: float | None = None
+    consistency_residual: float | None = None
+    """Largest |block mean - source| left in the tile, in target units."""
+    content_sha256: str = ""
+    """Of the encoded arrays of the tile."""

@@ -1,0 +1,1 @@
+"""A procedural landscape as COGs and STAC, for the demo, tests and benchmarks."""
