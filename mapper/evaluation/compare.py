@@ -1,0 +1,141 @@
+"""Scores of a finished map and of plain interpolations of its source, against a truth that no model was shown.
+
+All methods are compared on the same pixels: inside the area, where the truth, the map and every method have a value.
+The truth is read on the map's grid by nearest neighbour; nothing is smoothed before it is scored.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from mapper.catalog.items import Items
+from mapper.catalog.provider import Provider
+from mapper.cube.read import read_block
+from mapper.cube.source import read_source
+from mapper.evaluation.metrics import Score
+from mapper.grid import MapGrid, Window
+from mapper.models.consistency import block_mean
+from mapper.predict.predictor import Predictor
+from mapper.spec import MapSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+_BLOCK_PX = 1000
+"""Edge of the blocks a map is scored in, before it is widened to whole source pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """Where the truth is, and how it is limited before it is scored."""
+
+    collection: str
+    variable: str
+    items: Items
+    clip: float | None = None
+    """Larger values count as this one (label outliers)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Scores by method."""
+
+    scores: Mapping[str, Score]
+    units: str
+    truth: str
+    clip: float | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything, for JSON."""
+        return {
+            "truth": self.truth,
+            "clip": self.clip,
+            "units": self.units,
+            "methods": {name: score.to_dict() for name, score in self.scores.items()},
+        }
+
+
+def compare_methods(
+    spec: MapSpec,
+    *,
+    items: Items,
+    provider: Provider,
+    truth: Truth,
+    interpolations: Mapping[str, Predictor],
+    written: xr.Dataset | None = None,
+) -> Comparison:
+    """Score interpolations of the source, and a written map, against a truth.
+
+    Args:
+        spec: The map.
+        items: Its frozen items; only the source's are read.
+        provider: Describes the collections.
+        truth: What to compare with.
+        interpolations: Predictors of models without guide, by name.
+        written: The opened store; its target enters under the model's name.
+
+    Returns:
+        Scores by method, in target units.
+    """
+    grid = spec.map_grid
+    scores: dict[str, Score] = dict.fromkeys([*interpolations, *([spec.model.name] if written is not None else [])], Score())
+    for window in _blocks(grid):
+        inside = grid.inside_area(window)
+        if not inside.any():
+            continue
+        expected = np.where(inside, _read_truth(grid, window, truth, provider), np.nan)
+        source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
+        values = {name: _interpolate(spec, items, provider, window, method) for name, method in interpolations.items()}
+        if written is not None:
+            values[spec.model.name] = read_written(written[spec.target.name], window)
+        common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
+        whole = block_mean(inside.astype(np.float32), grid.scale) == 1
+        for name, value in values.items():
+            means = np.where(whole, block_mean(value, grid.scale), np.nan)
+            scores[name] += Score.of(np.where(common, value, np.nan), expected) + Score.of_blocks(means, source)
+    return Comparison(
+        scores=scores, units=spec.target.units, truth=f"{truth.collection}:{truth.variable}", clip=truth.clip
+    )
+
+
+def read_written(variable: xr.DataArray, window: Window) -> FloatArray:
+    """Read a window of a written map, NaN where it reaches beyond the map; dims (y, x), float32."""
+    result = np.full(window.shape, np.nan, np.float32)
+    rows, cols = variable.shape
+    inner = Window(
+        top=max(window.top, 0), left=max(window.left, 0), bottom=min(window.bottom, rows), right=min(window.right, cols)
+    )
+    result[inner.inside(window)] = variable[inner.slices].to_numpy()
+    return result
+
+
+def _blocks(grid: MapGrid) -> Iterator[Window]:
+    step = -(-_BLOCK_PX // grid.scale) * grid.scale
+    for top in range(0, grid.shape[0], step):
+        for left in range(0, grid.shape[1], step):
+            bottom, right = min(top + step, grid.shape[0]), min(left + step, grid.shape[1])
+            yield Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
+
+
+def _read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) -> FloatArray:
+    geobox = grid.geobox_of(window)
+    block = read_block(
+        truth.items.touching(geobox), geobox, bands=(truth.variable,), rule=provider.rule(truth.collection)
+    )
+    values = block[truth.variable].to_numpy()
+    latest: FloatArray = values[-1] if len(values) else np.full(window.shape, np.nan, np.float32)
+    return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
+
+
+def _interpolate(
+    spec: MapSpec, items: Items, provider: Provider, window: Window, method: Predictor
+) -> FloatArray:
+    grid = spec.map_grid
+    wide = window.grown(method.model.contract.halo_px, grid.scale)
+    source = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
+    no_guide = np.empty((0, *wide.shape), np.float32)
+    predicted: FloatArray = method.predict(no_guide, source).mean[window.inside(wide)]
+    return predicted

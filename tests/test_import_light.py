@@ -1,0 +1,27 @@
+"""Importing mapper is light; planning works without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "distributed", "dask", "zarr", "icechunk", "stackstac", "odc.stac", "matplotlib", "pystac_client")
+
+
+def loaded_by(statement):
+    code = f"import sys; {statement}; print(' '.join(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(answer.stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import mapper", "from mapper import read_spec, MapSpec"])
+def test_importing_mapper_loads_nothing_heavy(statement):
+    assert not loaded_by(statement) & set(HEAVY)
+
+
+def test_planning_loads_no_torch():
+    assert "torch" not in loaded_by("import mapper.run.plan")
+
+
+def test_reading_a_store_loads_neither_torch_nor_dask():
+    assert not loaded_by("import mapper.store.ledger, mapper.store.why") & {"torch", "distributed"}
