@@ -9,7 +9,8 @@ wrong raises a subclass of :class:`MapperError`, which the command line prints a
     |  |- GridError             a grid that cannot be built, or a source that does not nest in it
     |  |- ContractError         a model that does not fit the map
     |  |- WeightsError          weights missing, tampered with or unreadable
-    |  `- SearchError           unknown collection, empty or drifting search
+    |  |- SearchError           unknown collection, empty or drifting search
+    |  `- PlanError             a plan that cannot be carried out: no such tile, too big for a worker
     |- AssetError               one file of one item cannot be read
     |  |- TransientAssetError   throttling or network: worth another attempt
     |  `- CorruptAssetError     truncated or not a raster: the item is dropped for that tile
@@ -17,6 +18,7 @@ wrong raises a subclass of :class:`MapperError`, which the command line prints a
     |  |- StoreLockedError      another run is writing
     |  |- StoreMismatchError    the store belongs to another map
     |  `- StoreFullError        no space left
+    |- ClusterError             no scheduler or no worker answers
     `- FailureBudgetError       too many tiles failed, the run was stopped
 """
 
@@ -51,6 +53,10 @@ class WeightsError(InputError):
 
 class SearchError(InputError):
     """A search names an unknown collection, finds nothing, or does not repeat."""
+
+
+class PlanError(InputError):
+    """A plan cannot be carried out: it names no tile, belongs to another map, or does not fit its worker."""
 
 
 class AssetError(MapperError):
@@ -98,6 +104,10 @@ class StoreMismatchError(StoreError):
 
 class StoreFullError(StoreError):
     """No space is left for the store."""
+
+
+class ClusterError(MapperError):
+    """No scheduler or no worker answers."""
 
 
 class FailureBudgetError(MapperError):

@@ -7,6 +7,7 @@ fractions (``1/11250``), because decimal degrees are not exact.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import date
 from fractions import Fraction
 from functools import cached_property
@@ -47,6 +48,12 @@ Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with changes, validated; cached properties are not copied, since they may depend on what changes."""
+        del deep  # parts are frozen all the way down
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate(fields | dict(update or {}))
 
 
 class AreaSpec(_Part):

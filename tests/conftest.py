@@ -1,1 +1,45 @@
 """Fixtures shared by all tests."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from region import Region
+
+from mapper.synthetic.scenes import write_scenes
+
+
+@pytest.fixture(scope="session")
+def made_region(tmp_path_factory):
+    """Scenes of 2.4 km; read only."""
+    folder = tmp_path_factory.mktemp("region")
+    write_scenes(folder / "catalog", size_px=240, seed=11, tile_px=128, chunk_px=64, dates=6)
+    return Region(folder)
+
+
+@pytest.fixture
+def region(made_region, tmp_path):
+    """A copy of the region that a test may change."""
+    return made_region.copy(tmp_path)
+
+
+@pytest.fixture
+def stac_api(tmp_path, monkeypatch):
+    """Start STAC API processes on loopback: ``stac_api(items, "--fail", "2")`` gives the address."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    processes = []
+
+    def start(items, *options):
+        path = tmp_path / f"served-{len(processes)}.json"
+        path.write_text(json.dumps(items))
+        command = [sys.executable, str(Path(__file__).with_name("stac_server.py")), str(path), *options]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return processes[-1].stdout.readline().strip()
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

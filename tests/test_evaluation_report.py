@@ -13,7 +13,7 @@ def test_a_sheet_is_drawn(tmp_path, with_truth):
     fine = rng.uniform(0, 300, (60, 80))
     fine[:5, :5] = np.nan
     sheet = Sheet(
-        title="test", label="agb (Mg ha-1)", extent_m=(0, 800, 0, 600), source=fine[::10, ::10],
+        title="test", label="agb (Mg ha-1)", extent=(0, 800, 0, 600), source=fine[::10, ::10],
         guide_rgb=stretch(rng.uniform(0, 0.4, (3, 60, 80))), target=fine,
         truth=fine + 1 if with_truth else None, n_valid=rng.integers(0, 9, (60, 80)) if with_truth else None,
     )  # fmt: skip

@@ -47,9 +47,7 @@ def test_tiles_cover_the_area_and_lie_on_the_source_lattice(area, lattice, tile_
     assert touched.buffer(source * 1e-6).contains(grid.area.geom)
 
 
-@given(
-    st.integers(-5000, 5000), st.integers(-5000, 5000), st.integers(1, 900), st.integers(0, 200), st.integers(1, 12)
-)
+@given(st.integers(-5000, 5000), st.integers(-5000, 5000), st.integers(1, 900), st.integers(0, 200), st.integers(1, 12))
 def test_grown_windows_hold_the_margin_and_lie_on_steps(top, left, size, margin, step):
     core = Window(top=top, left=left, bottom=top + size, right=left + size)
     grown = core.grown(margin, step)

@@ -154,3 +154,13 @@ def test_a_geojson_file_without_polygon_is_refused(tmp_path):
     (tmp_path / "area.geojson").write_text(shapely.to_geojson(shapely.Point(12, 50)))
     with pytest.raises(SpecError, match="no polygon"):
         _ = parse_spec(changed(area={"geojson": "area.geojson"}), base=tmp_path).area.geometry
+
+
+def test_a_changed_copy_has_its_own_digest_and_grid(tmp_path):
+    spec = parse_spec(CONTENT, base=tmp_path)
+    before = spec.digest, spec.map_grid.digest
+    copy = spec.model_copy(update={"grid": spec.grid.model_copy(update={"tile": 1024})})
+    assert copy.digest != before[0]
+    assert copy.map_grid.digest != before[1]
+    with pytest.raises(ValueError, match="multiple of chunk"):
+        spec.grid.model_copy(update={"tile": 1000})

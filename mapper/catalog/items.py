@@ -7,13 +7,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 import shapely
 from odc.geo.geobox import GeoBox
+
+from mapper.spec import LayerSpec
 
 ItemDict = dict[str, Any]
 
@@ -48,7 +50,7 @@ class Items:
 
     def touching(self, geobox: GeoBox) -> "Items":
         """Items whose footprint intersects a geobox."""
-        footprint = geobox.footprint("EPSG:4326", buffer=float(abs(geobox.resolution.x))).geom
+        footprint = geobox.footprint("EPSG:4326", buffer=1).geom
         return self._pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
 
     def of(self, collection: str) -> "Items":
@@ -65,8 +67,24 @@ class Items:
             return self
         return self._pick(k for k, item in enumerate(self.items) if item["properties"].get("sat:orbit_state") == orbit)
 
+    def for_layer(self, layer: LayerSpec, months: tuple[int, ...]) -> "Items":
+        """Items that enter one layer of the guide in one season."""
+        return self.of(layer.collection).in_months(months).on_orbit(layer.orbit).clear_to(layer.cloud_limit)
+
+    def clear_to(self, limit: float) -> "Items":
+        """Items whose stated scene cloud cover is at most a limit in percent; 100 keeps all."""
+        return self._pick(k for k, item in enumerate(self.items) if is_clear(item, limit))
+
     def _pick(self, indices: Iterable[int]) -> "Items":
         return Items(items=tuple(self.items[k] for k in indices), query=self.query)
+
+
+def is_clear(item: ItemDict, limit: float) -> bool:
+    """Whether an item's scene cloud cover is within a limit in percent; below 100 it has to be stated."""
+    if limit >= 100:
+        return True
+    cover = item["properties"].get("eo:cloud_cover")
+    return cover is not None and float(cover) <= limit
 
 
 def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None = None) -> Items:
@@ -77,9 +95,10 @@ def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None =
 
 
 def item_datetime(item: ItemDict) -> datetime:
-    """Nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps)."""
+    """Nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps); UTC where no zone is stated."""
     properties = item["properties"]
-    return datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
+    moment = datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def item_digest(item: ItemDict) -> str:

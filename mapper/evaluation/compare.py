@@ -75,22 +75,23 @@ def compare_methods(
         provider: Describes the collections.
         truth: What to compare with.
         interpolations: Predictors of models without guide, by name.
-        written: The opened store; its target enters under the model's name.
+        written: The opened store; its target enters under the model's name, or as ``map``.
 
     Returns:
         Scores by method, in target units.
     """
     grid = spec.map_grid
-    scores: dict[str, Score] = dict.fromkeys([*interpolations, *([spec.model.name] if written is not None else [])], Score())
+    own = "map" if spec.model.name in interpolations else spec.model.name
+    scores: dict[str, Score] = dict.fromkeys([*interpolations, *([own] if written is not None else [])], Score())
     for window in _blocks(grid):
         inside = grid.inside_area(window)
         if not inside.any():
             continue
-        expected = np.where(inside, _read_truth(grid, window, truth, provider), np.nan)
+        expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
         source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
         values = {name: _interpolate(spec, items, provider, window, method) for name, method in interpolations.items()}
         if written is not None:
-            values[spec.model.name] = read_written(written[spec.target.name], window)
+            values[own] = read_written(written[spec.target.name], window)
         common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
         whole = block_mean(inside.astype(np.float32), grid.scale) == 1
         for name, value in values.items():
@@ -112,6 +113,20 @@ def read_written(variable: xr.DataArray, window: Window) -> FloatArray:
     return result
 
 
+def read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) -> FloatArray:
+    """Read the truth on the pixels of a window by nearest neighbour; dims (y, x), float32, NaN where unknown."""
+    geobox = grid.geobox_of(window)
+    block = read_block(
+        truth.items.touching(geobox),
+        geobox,
+        bands=(truth.variable,),
+        rule=provider.rule(truth.collection).model_copy(update={"resampling": "nearest"}),
+    )
+    values = block[truth.variable].to_numpy()
+    latest: FloatArray = values[-1] if len(values) else np.full(window.shape, np.nan, np.float32)
+    return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
+
+
 def _blocks(grid: MapGrid) -> Iterator[Window]:
     step = -(-_BLOCK_PX // grid.scale) * grid.scale
     for top in range(0, grid.shape[0], step):
@@ -120,21 +135,9 @@ def _blocks(grid: MapGrid) -> Iterator[Window]:
             yield Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
 
 
-def _read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) -> FloatArray:
-    geobox = grid.geobox_of(window)
-    block = read_block(
-        truth.items.touching(geobox), geobox, bands=(truth.variable,), rule=provider.rule(truth.collection)
-    )
-    values = block[truth.variable].to_numpy()
-    latest: FloatArray = values[-1] if len(values) else np.full(window.shape, np.nan, np.float32)
-    return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
-
-
-def _interpolate(
-    spec: MapSpec, items: Items, provider: Provider, window: Window, method: Predictor
-) -> FloatArray:
+def _interpolate(spec: MapSpec, items: Items, provider: Provider, window: Window, method: Predictor) -> FloatArray:
     grid = spec.map_grid
-    wide = window.grown(method.model.contract.halo_px, grid.scale)
+    wide = window.grown(method.model.contract.halo(grid.scale), grid.scale)
     source = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
     no_guide = np.empty((0, *wide.shape), np.float32)
     predicted: FloatArray = method.predict(no_guide, source).mean[window.inside(wide)]

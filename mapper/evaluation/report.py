@@ -11,7 +11,6 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -23,8 +22,11 @@ class Sheet:
     title: str
     label: str
     """Name and units of the target, for the colour bar."""
-    extent_m: tuple[float, float, float, float]
-    """Left, right, bottom, top."""
+    extent: tuple[float, float, float, float]
+    """Left, right, bottom, top in the CRS."""
+    unit: float = 1000.0
+    """What the axes count in, in units of the CRS."""
+    axis_label: str = "km from the upper left corner"
     source: FloatArray
     guide_rgb: npt.NDArray[np.floating]
     """Three channels (y, x, 3), stretched to 0-1."""
@@ -72,9 +74,15 @@ def plot_overview(sheet: Sheet, path: Path) -> Path:
 
 
 def _show(axis: Axes, values: npt.NDArray[np.generic], sheet: Sheet, **style: Any) -> mpl.image.AxesImage:
-    image = axis.imshow(values, extent=sheet.extent_m, interpolation="nearest", **style)
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter(EngFormatter(unit="m", places=1))
+    left, right, bottom, top = sheet.extent
+    extent = (
+        0,
+        (right - left) / sheet.unit,
+        (bottom - top) / sheet.unit,
+        0,
+    )  # from the corner: full coordinates are long
+    image = axis.imshow(values, extent=extent, interpolation="nearest", **style)
+    axis.set_xlabel(sheet.axis_label, fontsize=7)
     axis.tick_params(labelsize=7)
     return image
 

@@ -12,6 +12,9 @@ from dataclasses import asdict, dataclass
 
 from mapper.errors import ContractError
 
+FILL_STEPS = 2
+"""Source pixels over which a missing source value is filled from its neighbours; enters every halo."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GuideBand:
@@ -22,6 +25,7 @@ class GuideBand:
     units: str
     mean: float = 0.0
     sd: float = 1.0
+    """0 for a channel that told nothing in training: it is ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +44,19 @@ class Contract:
     scale: int | None
     """The only scale the model works at; None for any."""
     halo_px: int
-    """Radius of the receptive field in target pixels."""
+    """Radius of the receptive field in target pixels, at the only scale; see :meth:`halo`."""
+    halo_source_px: int = 0
+    """Further radius in source pixels, for models of any scale."""
     gives_sd: bool = False
 
     @property
     def digest(self) -> str:
         """Sha256 of the contract."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def halo(self, scale: int) -> int:
+        """Radius of the receptive field in target pixels, as whole source pixels."""
+        return (-(-self.halo_px // scale) + self.halo_source_px) * scale
 
     def check(
         self, *, channels: Sequence[tuple[str, str]], source_units: str, target_units: str, scale: int

@@ -11,7 +11,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
+
+__all__ = ["ItemUse", "Record", "Status", "TileArrays"]
 
 Status = Literal["ok", "empty", "failed"]
 
@@ -28,24 +31,6 @@ class TileArrays:
     """Flag bits, see :mod:`mapper.predict.quality`."""
     n_valid: npt.NDArray[np.uint16]
     """Valid observations that entered the guide."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemUse:
-    """How one item entered one tile."""
-
-    id: str
-    collection: str
-    role: Literal["guide", "source"]
-    datetime: datetime
-    digest: str
-    """Sha256 of the item's metadata."""
-    hrefs: tuple[str, ...]
-    """Unsigned locations of the assets that were read."""
-    calibration: str
-    """What was decided, and from what, for example ``(DN - 1000) / 10000: processing baseline 05.10``."""
-    dropped: str = ""
-    """Why the item was left out of this tile; empty if it was used."""
 
 
 @dataclass(frozen=True, kw_only=True)

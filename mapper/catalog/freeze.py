@@ -1,0 +1,91 @@
+"""A search kept in one file: stac-geoparquet, so that a map can be made again from exactly the same items.
+
+The columns are for other tools (rustac, DuckDB, GeoPandas). They cannot hold an item exactly: times lose their
+microseconds, integers become floats, and nulls and absent keys are one. The column ``mapper:item`` therefore holds
+each item as JSON, and that is what :func:`load_items` reads, so that digests survive.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import rustac
+
+from mapper.catalog.items import ItemDict, Items, freeze_items
+from mapper.errors import SearchError
+
+_ITEM_COLUMN = "mapper:item"
+_QUERY_KEY = b"mapper:query"
+_PLAIN_PROPERTIES = ("datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "sat:orbit_state")
+_PLAIN_ASSET = ("href", "type", "title")
+
+_log = logging.getLogger(__name__)
+
+
+def save_items(items: Items, path: Path | str) -> None:
+    """Write items and their query to a stac-geoparquet file, which appears whole or not at all.
+
+    Raises:
+        ValueError: If there are no items.
+    """
+    if not items:
+        raise ValueError("there are no items to save")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        draft = Path(folder) / "draft.parquet"
+        table, metadata = _tabulate(items.items, draft)
+        texts = {(item["collection"], item["id"]): _to_json(item) for item in items}
+        keys = zip(table["collection"].to_pylist(), table["id"].to_pylist(), strict=True)
+        table = table.append_column(_ITEM_COLUMN, pa.array([texts[key] for key in keys], pa.string()))
+        table = table.replace_schema_metadata({**metadata, _QUERY_KEY: _to_json(dict(items.query))})
+        pq.write_table(table, draft, compression="zstd")
+        draft.replace(path)
+
+
+def load_items(path: Path | str) -> Items:
+    """Read items from a stac-geoparquet file; one that other software wrote is read too, as far as it is exact.
+
+    Raises:
+        SearchError: If the file is missing or no stac-geoparquet.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if _ITEM_COLUMN not in file.schema_arrow.names:
+                return freeze_items(rustac.read_sync(str(path))["features"], query={"endpoint": str(path)})
+            texts = file.read([_ITEM_COLUMN])[_ITEM_COLUMN].to_pylist()
+        return freeze_items(map(json.loads, texts), query=json.loads(metadata.get(_QUERY_KEY, b"{}")))
+    except (OSError, ValueError, KeyError, pa.ArrowException, rustac.RustacError) as error:
+        raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _tabulate(items: Sequence[ItemDict], draft: Path) -> tuple[pa.Table, dict[bytes, bytes]]:
+    """Items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
+    try:
+        rustac.write_sync(str(draft), list(items))
+    except rustac.RustacError as error:
+        # a column has one type: where collections use one key for different things, only the plain ones get columns
+        _log.info("items do not fit one table (%s): columns are limited to identity, time, place and files", error)
+        rustac.write_sync(str(draft), [_plain(item) for item in items])
+    with pq.ParquetFile(draft) as file:
+        kept = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
+        return file.read(), kept
+
+
+def _plain(item: ItemDict) -> ItemDict:
+    properties = {key: value for key, value in item["properties"].items() if key in _PLAIN_PROPERTIES}
+    assets = {
+        name: {key: value for key, value in asset.items() if key in _PLAIN_ASSET}
+        for name, asset in item["assets"].items()
+    }
+    return {**item, "properties": properties, "assets": assets}
+
+
+def _to_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))

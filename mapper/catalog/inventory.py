@@ -1,0 +1,39 @@
+"""The items of one map, searched once and kept in a file beside the map.
+
+Everything after the search works from that file, so that a map can be resumed, verified and explained long after the
+archive has moved on. The file is used only for the question it answers.
+"""
+
+from pathlib import Path
+
+from mapper.catalog.freeze import load_items, save_items
+from mapper.catalog.items import Items
+from mapper.catalog.query import make_queries
+from mapper.catalog.search import search
+from mapper.spec import MapSpec
+
+
+def inventory_path(map_path: Path) -> Path:
+    """Where the items of a map description are kept: ``map.yaml`` -> ``map.items.parquet``."""
+    return map_path.with_suffix(".items.parquet")
+
+
+def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items:
+    """Load the items of a map; search and freeze them first if that was not done, or for another question.
+
+    Args:
+        spec: The map.
+        path: Where its items are kept.
+        refresh: Search even if items are kept.
+
+    Raises:
+        SearchError: If the search fails; a kept file is left as it was.
+        SpecError: If the kept file cannot be read.
+    """
+    if path.exists() and not refresh:
+        items = load_items(path)
+        if items.query.get("queries") == [query.to_dict() for query in make_queries(spec)]:
+            return items
+    items = search(spec)
+    save_items(items, path)
+    return items

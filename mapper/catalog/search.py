@@ -1,0 +1,234 @@
+"""A map's query, put to a STAC API, a static catalogue on disk or a frozen file; the answer is always frozen items.
+
+Archives are read while they are written to: a page can be lost or come twice. A STAC API is therefore asked until two
+consecutive answers name the same items and no fewer than it says it has; otherwise the search fails. Whatever the
+archive filters, every item is tested here again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import SequenceMatcher
+from functools import partial
+from typing import Any
+
+import pystac
+from pystac_client import Client, ConformanceClasses
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from urllib3 import Retry
+
+from mapper.catalog.freeze import load_items
+from mapper.catalog.intake import admit_item, drop_superseded
+from mapper.catalog.items import ItemDict, Items, freeze_items
+from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
+from mapper.catalog.static import read_catalog
+from mapper.errors import SearchError
+from mapper.spec import MapSpec
+
+_PAGE_ITEMS = 200
+_TIMEOUT_S = (10.0, 60.0)
+"""To connect, and to wait for an answer."""
+_NAMED = 12
+"""Collections that a message lists."""
+
+_log = logging.getLogger(__name__)
+
+Answers = list[tuple[CollectionQuery, list[ItemDict]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a search goes on."""
+
+    attempts: int = 5
+    """Times the same query is put to an API before its answers count as not repeatable."""
+    pause_s: float = 1.0
+    """Pause after two answers that differ, doubled each time."""
+    retries: int = 6
+    """Retries of one request that was throttled or failed."""
+    backoff_s: float = 0.5
+    """Pause before the second retry, doubled each time; a server's own Retry-After goes first."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 2:
+            raise ValueError(f"attempts must be at least 2, since two answers have to agree, got {self.attempts}")
+
+
+def search(spec: MapSpec, *, patience: Patience | None = None) -> Items:
+    """Find the items of a map and freeze them.
+
+    Args:
+        spec: The map; ``catalog.href`` is a STAC API, a ``catalog.json`` on disk or a ``.parquet`` of frozen items.
+        patience: How long an API is asked.
+
+    Returns:
+        Items with absolute, unsigned locations; of every scene the newest processing, no repeats. Their query says
+        what was asked, of whom and when.
+
+    Raises:
+        SpecError: If the provider is unknown or does not describe a collection.
+        SearchError: If a collection does not exist, has no item, or the archive does not answer or not repeat itself.
+        GridError: If the area cannot be mapped.
+    """
+    return _search(spec, make_queries(spec), patience or Patience())
+
+
+def search_collection(spec: MapSpec, collection: str, *, patience: Patience | None = None) -> Items:
+    """Find the items of one more collection, such as a truth, for the area of a map and the time of its source.
+
+    Raises:
+        SpecError: If the provider is unknown or does not describe the collection.
+        SearchError: As :func:`search`.
+        GridError: If the area cannot be mapped.
+    """
+    return _search(spec, (make_coarse_query(spec, collection),), patience or Patience())
+
+
+def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patience) -> Items:
+    provider = load_provider(spec.catalog.provider)
+    location = spec.catalog.href or provider.endpoint
+    if location is None:
+        raise SearchError(f"provider {provider.name} has no endpoint of its own: give catalog.href")
+    for query in queries:
+        provider.rule(query.collection)
+    answers, origin = _ask(location, queries, patience)
+    found = [item for query, answer in answers for item in _admit(query, answer, provider, location)]
+    kept, superseded = drop_superseded(freeze_items(found))
+    _log.info("found %d items at %s, %d superseded", len(kept), location, len(superseded))
+    asked = {
+        "provider": provider.name,
+        "endpoint": location,
+        "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "queries": [query.to_dict() for query in queries],
+        "superseded": superseded,
+        "origin": dict(origin),
+    }
+    return freeze_items(kept, query=asked)
+
+
+def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, location: str) -> list[ItemDict]:
+    assets = provider.assets[query.collection]
+    admitted = [admit_item(item, assets=assets) for item in answer]
+    accepted = [item for item in admitted if query.accepts(item)]
+    if not accepted:
+        near = f" ({len(admitted)} items of the collection were looked at)" if admitted else ""
+        raise SearchError(f"no item found at {location}{near}; asked for {query}")
+    return accepted
+
+
+def _ask(location: str, queries: Sequence[CollectionQuery], patience: Patience) -> tuple[Answers, Mapping[str, Any]]:
+    """Answers to queries as the archive gives them; and for frozen items, the query that found them."""
+    if location.endswith(".parquet"):
+        items = load_items(location)
+        return _look_up(location, {item["collection"] for item in items}, items, queries), items.query
+    if "://" not in location:
+        shelf = read_catalog(location, collections={query.collection for query in queries})
+        return _look_up(location, shelf.collections, shelf.items, queries), {}
+    return _ask_api(location, queries, patience), {}
+
+
+def _look_up(
+    location: str, names: Iterable[str], items: Iterable[ItemDict], queries: Iterable[CollectionQuery]
+) -> Answers:
+    names = set(names)
+    held: dict[str, list[ItemDict]] = {name: [] for name in names}
+    for item in items:
+        held[item["collection"]].append(item)
+    for query in queries:
+        if query.collection not in names:
+            raise _unknown(query.collection, names, location)
+    return [(query, held[query.collection]) for query in queries]
+
+
+def _ask_api(endpoint: str, queries: Sequence[CollectionQuery], patience: Patience) -> Answers:
+    retries = Retry(
+        total=patience.retries,
+        connect=min(2, patience.retries),
+        backoff_factor=patience.backoff_s,
+        backoff_jitter=patience.backoff_s,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,  # a search by POST changes nothing
+    )
+    channel = StacApiIO(max_retries=retries, timeout=_TIMEOUT_S)
+    try:
+        with _answering(endpoint):
+            client = Client.open(endpoint, stac_io=channel)
+            if not client.conforms_to(ConformanceClasses.ITEM_SEARCH):
+                raise SearchError(f"{endpoint} is no STAC API with item search")
+            for query in queries:
+                if client.get_collection(query.collection) is None:
+                    names = [collection.id for collection in client.get_collections()]
+                    raise _unknown(query.collection, names, endpoint)
+            return [(query, _settle(partial(_ask_once, client, query), query, endpoint, patience)) for query in queries]
+    finally:
+        channel.session.close()
+
+
+def _settle(
+    ask: Callable[[], tuple[dict[str, ItemDict], int | None]],
+    query: CollectionQuery,
+    endpoint: str,
+    patience: Patience,
+) -> list[ItemDict]:
+    """Ask until two consecutive answers agree and are complete."""
+    previous: dict[str, ItemDict] | None = None
+    for attempt in range(patience.attempts):
+        answer, matched = ask()
+        # some servers cap the count they state: only a larger one means that items are missing
+        complete = matched is None or len(answer) >= matched
+        if complete and previous is not None and answer.keys() == previous.keys():
+            return list(answer.values())
+        if previous is not None or not complete:
+            _log.warning("%s gave %d of %s items, not the same as before", endpoint, len(answer), matched)
+            time.sleep(patience.pause_s * 2**attempt)
+        previous = answer if complete else None
+    raise SearchError(
+        f"{endpoint} did not give the same complete answer twice in {patience.attempts} attempts "
+        f"(last: {len(answer)} items of {'an unstated number' if matched is None else matched}); asked for {query}"
+    )
+
+
+def _ask_once(client: Client, query: CollectionQuery) -> tuple[dict[str, ItemDict], int | None]:
+    """One answer: items by id, and how many the server says there are (None if it does not say)."""
+    parameters: dict[str, Any] = {}
+    if query.cloud_limit < 100 and client.conforms_to(ConformanceClasses.QUERY):
+        parameters["query"] = {"eo:cloud_cover": {"lte": query.cloud_limit}}
+    pages = client.search(
+        collections=[query.collection],
+        bbox=query.area.bounds,
+        datetime=f"{query.start:%Y-%m-%dT%H:%M:%SZ}/{query.end:%Y-%m-%dT%H:%M:%SZ}",
+        limit=_PAGE_ITEMS,
+        **parameters,
+    ).pages_as_dicts()
+    items: dict[str, ItemDict] = {}
+    matched: int | None = None
+    for page in pages:
+        stated = page.get("numberMatched", page.get("context", {}).get("matched"))
+        matched = matched if stated is None else int(stated)
+        items |= {item["id"]: item for item in page["features"]}
+    return items, matched
+
+
+@contextmanager
+def _answering(endpoint: str) -> Iterator[None]:
+    """Turn whatever a server can do wrong into one line."""
+    try:
+        yield
+    except (APIError, pystac.STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        # pystac trusts the shape of what it parses: another service's JSON fails in any of these ways
+        line = " ".join(str(error).split())
+        raise SearchError(f"{endpoint} cannot be searched: {line[:300]}") from error
+
+
+def _unknown(name: str, names: Iterable[str], location: str) -> SearchError:
+    """Say which collections there are, the most similar first where there are many."""
+    known = sorted(names)
+    if len(known) > _NAMED:
+        known.sort(key=lambda other: -SequenceMatcher(None, name, other).ratio())
+        known = [*known[:_NAMED], f"and {len(known) - _NAMED} more"]
+    return SearchError(f"unknown collection {name!r}: {location} has {', '.join(known) or 'none'}")

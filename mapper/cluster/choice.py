@@ -1,0 +1,33 @@
+"""From a word on the command line to an executor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mapper.cluster.local import local_cluster
+from mapper.errors import SpecError
+from mapper.run.executors import DaskExecutor, Executor, SerialExecutor, ThreadExecutor
+
+
+@contextmanager
+def open_executor(name: str, workers: int = 0) -> Iterator[Executor]:
+    """Open an executor, and close what it runs on.
+
+    Args:
+        name: ``threads`` of this process, ``serial``, ``local`` worker processes, or the address of a Dask scheduler.
+        workers: Threads or processes; 0 suits the machine.
+
+    Raises:
+        SpecError: If the name is none of these.
+        ClusterError: If no scheduler answers.
+    """
+    if name == "serial":
+        yield SerialExecutor()
+    elif name == "threads":
+        yield ThreadExecutor(workers)
+    elif name == "local":
+        with local_cluster(workers or 2) as client:
+            yield DaskExecutor(cluster=client)
+    elif "://" in name:
+        yield DaskExecutor(cluster=name)
+    else:
+        raise SpecError(f"unknown cluster {name!r}: use threads, serial, local, or an address such as tcp://host:8786")

@@ -1,0 +1,65 @@
+"""Workers on this machine: one process each, started by spawning, ended with the driver however it ends."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+
+_DEATH_SECONDS = 60
+"""A worker that cannot reach a scheduler for so long ends itself."""
+
+
+@contextmanager
+def local_cluster(
+    workers: int = 2, *, threads_per_worker: int = 2, memory_limit: str | int = "auto"
+) -> Iterator[Client]:
+    """Start worker processes and yield a connected client.
+
+    Args:
+        workers: Processes.
+        threads_per_worker: Tiles at once in one process: one predicts while others read and write.
+        memory_limit: Bytes for one worker, or as text (``4GiB``); beyond 95 % of it a worker is restarted.
+
+    Raises:
+        ValueError: If workers or threads are not positive.
+    """
+    if workers < 1 or threads_per_worker < 1:
+        raise ValueError(f"workers and threads must be positive, got {workers} and {threads_per_worker}")
+    # tiles are small results and big temporaries: spilling or pausing would only stall a worker that is working
+    settings = {
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.multiprocessing-method": "spawn",
+        "distributed.nanny.pre-spawn-environ": _environment(workers),
+        "distributed.comm.retry.count": 2,
+    }
+    with (
+        dask.config.set(settings),
+        tempfile.TemporaryDirectory(prefix="mapper-workers-", ignore_cleanup_errors=True) as directory,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads_per_worker,
+            memory_limit=memory_limit,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
+            local_directory=directory,
+            death_timeout=_DEATH_SECONDS,
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def _environment(workers: int) -> dict[str, str]:
+    """Variables that must be set before numerical libraries load: Dask's own would leave torch a single thread."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    kept = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}

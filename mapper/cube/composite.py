@@ -1,0 +1,194 @@
+"""From many dates to the guide: one image for each season and band.
+
+Seasons and layers are worked through one after the other and bands one at a time, so the memory needed is that of one
+band of one season. A file that turns out to be broken takes its item out of the tile: the layer is composed again
+without it, and the item is noted.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import bottleneck as bn
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from odc.geo.geobox import GeoBox
+
+from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.provider import Provider
+from mapper.catalog.uses import ItemUse
+from mapper.cube.access import Sign, keep_unsigned
+from mapper.cube.calibrate import to_decibel, to_power
+from mapper.cube.groups import describe_use, group_items, require_bands
+from mapper.cube.read import BlockReader, split_usable
+from mapper.cube.warp import FloatArray, Sampler
+from mapper.errors import CorruptAssetError
+from mapper.spec import LayerSpec, MapSpec
+
+_LOG = logging.getLogger(__name__)
+
+Reducer = Literal["median", "mean"]
+CountArray = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """The fine predictors of one window, in the order of ``spec.guide.channels``."""
+
+    values: FloatArray
+    """(channel, y, x) in the units of each channel's collection, NaN where missing."""
+    n_valid: CountArray
+    """(y, x): valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
+    gaps: npt.NDArray[np.bool_]
+    """(y, x): True where any channel is missing."""
+    uses: tuple[ItemUse, ...]
+    """How each item was used, those left out included."""
+
+
+def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[FloatArray, CountArray]:
+    """Reduce a block to one image for each band.
+
+    Args:
+        dataset: Variables (time, y, x), float32, NaN where missing, with the attribute ``units``.
+        reducer: ``median``, or ``mean``, which for decibels is taken in linear power.
+
+    Returns:
+        Values (band, y, x) float32, NaN where no date is valid; on how many dates the first band is (y, x).
+    """
+    stacks = [(np.asarray(stack.data), str(stack.attrs.get("units", "1"))) for stack in dataset.data_vars.values()]
+    values = np.stack([reduce_stack(stack, reducer, units) for stack, units in stacks])
+    return values, _count(stacks[0][0])
+
+
+def reduce_stack(stack: FloatArray, reducer: Reducer, units: str) -> FloatArray:
+    """Reduce (time, y, x) to (y, x), ignoring NaN; NaN where all are."""
+    if not len(stack):
+        return np.full(stack.shape[1:], np.nan, np.float32)
+    if reducer == "median":
+        median: FloatArray = bn.nanmedian(stack, axis=0)
+        return median
+    mean: FloatArray = bn.nanmean(to_power(stack) if units == "dB" else stack, axis=0)
+    return to_decibel(mean) if units == "dB" else mean
+
+
+@dataclass(kw_only=True)
+class _Composer:
+    """Composes the layers of one window and keeps book of the items."""
+
+    geobox: GeoBox
+    provider: Provider
+    sign: Sign
+    threads: int
+    sampler: Sampler = field(default_factory=Sampler)
+    dropped: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why an item was left out, by collection and id."""
+
+    def compose_layer(self, items: Items, layer: LayerSpec) -> tuple[list[FloatArray], CountArray]:
+        """One image for each band of a layer, and the count of the first, from the items of one season."""
+        while True:
+            kept = self._without_dropped(items)
+            try:
+                return self._compose(kept, layer)
+            except CorruptAssetError as error:
+                key = (layer.collection, error.item)
+                if key in self.dropped or error.item not in {item["id"] for item in kept}:
+                    raise
+                _LOG.warning("item %s is left out: %s", error.item, error)
+                self.dropped[key] = str(error)
+
+    def _without_dropped(self, items: Items) -> Items:
+        kept = tuple(item for item in items if (item["collection"], item["id"]) not in self.dropped)
+        return Items(items=kept, query=items.query)
+
+    def _compose(self, items: Items, layer: LayerSpec) -> tuple[list[FloatArray], CountArray]:
+        rule = self.provider.rule(layer.collection)
+        usable, reasons = split_usable(items, rule)
+        self.dropped |= {(layer.collection, item): reason for item, reason in reasons.items()}
+        groups = group_items(usable, rule, layer.bands)
+        reader = BlockReader(geobox=self.geobox, rule=rule, sign=self.sign, threads=self.threads, sampler=self.sampler)
+        clear = reader.read_clear(groups)
+        images: list[FloatArray] = []
+        count = np.zeros(self.geobox.shape, np.uint16)
+        for band in layer.bands:
+            stack = reader.read_band(groups, band, clear)
+            if not images:
+                count = _count(stack)
+            images.append(reduce_stack(stack, layer.reducer or rule.reducer, rule.units))
+        return images, count
+
+
+def read_guide(
+    items: Items,
+    geobox: GeoBox,
+    *,
+    spec: MapSpec,
+    provider: Provider,
+    sign: Sign = keep_unsigned,
+    threads: int = 4,
+) -> Guide:
+    """Read and compose the guide of one window.
+
+    Args:
+        items: Items of any collections and dates; those that do not touch the window or are not asked for are ignored.
+        geobox: Target pixels.
+        spec: What is asked for.
+        provider: How the collections are read.
+        sign: Turns an unsigned location into one that can be opened.
+        threads: Files read at a time; reading from an archive is mostly waiting.
+
+    Returns:
+        The guide; a band that no item has is missing everywhere, see :func:`check_guide`.
+
+    Raises:
+        SpecError: If a calibration cannot be decided.
+        TransientAssetError: Throttling or network.
+    """
+    near = items.touching(geobox) if len(items) else items
+    composer = _Composer(geobox=geobox, provider=provider, sign=sign, threads=threads)
+    counted = _counted_layer(spec, provider)
+    values = np.empty((len(spec.guide.channels), *geobox.shape), np.float32)
+    n_valid = np.zeros(geobox.shape, np.uint16)
+    channel, asked = 0, dict[tuple[str, str], tuple[ItemDict, set[str]]]()
+    for months in spec.guide.seasons.values():
+        for k, layer in enumerate(spec.guide.layers):
+            chosen = near.for_layer(layer, months)
+            images, count = composer.compose_layer(chosen, layer)
+            for image in images:
+                values[channel] = image
+                channel += 1
+            n_valid += count if k == counted else np.uint16(0)
+            for item in chosen:
+                asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
+    uses = tuple(
+        describe_use(
+            item, provider.rule(item["collection"]), sorted(bands), role="guide", dropped=composer.dropped.get(key, "")
+        )
+        for key, (item, bands) in asked.items()
+    )
+    return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
+
+
+def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
+    """Check once, on all items of a map, that its guide can be read.
+
+    A tile whose few items lack a band is a tile with gaps; a map of which no item has it is a mistake.
+
+    Raises:
+        SpecError: If no item has a band, or the calibration of an item cannot be decided.
+    """
+    for layer in spec.guide.layers:
+        rule, chosen = provider.rule(layer.collection), items.of(layer.collection).on_orbit(layer.orbit)
+        require_bands(chosen, rule, layer.bands)
+        group_items(chosen, rule, layer.bands)
+
+
+def _counted_layer(spec: MapSpec, provider: Provider) -> int:
+    units: Sequence[str] = [provider.rule(layer.collection).units for layer in spec.guide.layers]
+    return units.index("1") if "1" in units else 0
+
+
+def _count(stack: FloatArray) -> CountArray:
+    count: CountArray = np.isfinite(stack).sum(axis=0).astype(np.uint16)
+    return count

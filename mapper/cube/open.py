@@ -1,0 +1,215 @@
+"""The same pixels as :mod:`mapper.cube.read`, lazily through stackstac: for notebooks and regions, never for tasks.
+
+stackstac lays the graph out; every file is read by :mod:`mapper.cube.warp`, so both readers give the same numbers.
+Items are mosaicked into the same observations. stackstac misreads what items of STAC 1.1 say about their projection, so
+it is told nothing but where each file lies on the target grid.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# dask ships types for a part of its functions only
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import stackstac
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from rasterio.warp import transform_bounds
+from rasterio.windows import Window
+from shapely.geometry import shape
+
+from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.provider import CollectionRule
+from mapper.cube.access import AssetName, Sign, gdal_environment, keep_unsigned
+from mapper.cube.calibrate import apply, find_clear, missing_values
+from mapper.cube.groups import Group, group_items, require_bands
+from mapper.cube.place import declared_place
+from mapper.cube.read import as_dataset, split_usable
+from mapper.cube.warp import FloatArray, Resampling, Sampler
+from mapper.errors import GridError
+
+Bounds = tuple[float, float, float, float]
+
+
+def open_cube(
+    items: Items,
+    geobox: GeoBox,
+    *,
+    bands: Sequence[str],
+    rule: CollectionRule,
+    sign: Sign = keep_unsigned,
+    chunks: int = 1024,
+) -> xr.Dataset:
+    """Open items of one collection as a lazy cube.
+
+    Args:
+        items: Items of one collection; select season and orbit first.
+        geobox: Target pixels, north up, in a CRS with an EPSG code.
+        bands: Our band names.
+        rule: How the collection is read.
+        sign: Turns an unsigned location into one that can be opened, when it is read.
+        chunks: Edge of a dask chunk in pixels.
+
+    Returns:
+        What :func:`mapper.cube.read.read_block` returns, as dask arrays.
+
+    Raises:
+        GridError: If the grid has no EPSG code or is rotated.
+        SpecError: If no item has a band, or a calibration cannot be decided.
+    """
+    require_bands(items, rule, bands)
+    epsg = None if geobox.crs is None else geobox.crs.epsg
+    if epsg is None or not geobox.axis_aligned:
+        raise GridError(f"a lazy cube needs a north-up grid whose CRS has an EPSG code, got {geobox}")
+    usable, _ = split_usable(items, rule)
+    stacker = _Stacker(geobox=geobox, epsg=epsg, groups=group_items(usable, rule, bands), sign=sign, chunks=chunks)
+    clear = None
+    if rule.mask is not None:
+        missing = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
+        mask = stacker.stack(rule.mask.asset, missing=missing, resampling="nearest")
+        clear = da.map_blocks(find_clear, mask, rule.mask, dtype=bool)
+    stacks = {}
+    for band in bands:
+        stored = stacker.stack(rule.bands[band], missing=missing_values(rule), resampling=rule.resampling)
+        images = [_calibrate(stored[k], group, band) for k, group in enumerate(stacker.groups)]
+        stacks[band] = da.stack(images) if images else stored
+        if clear is not None:
+            stacks[band] = da.where(clear, stacks[band], np.float32(np.nan))
+    return as_dataset(stacks, stacker.groups, geobox, rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stacker:
+    """Lays out the observations of one collection on one geobox."""
+
+    geobox: GeoBox
+    epsg: int
+    groups: tuple[Group, ...]
+    sign: Sign
+    chunks: int
+    sampler: Sampler = field(default_factory=Sampler)
+
+    def stack(self, asset: str, *, missing: tuple[float, ...], resampling: Resampling) -> Any:
+        """Stored numbers of one asset as a dask array, float32, NaN where missing; dims (group, y, x)."""
+        members = [
+            (k, item, bounds)
+            for k, group in enumerate(self.groups)
+            for item in group.items
+            if asset in item["assets"] and (bounds := _bounds_on(self.geobox, item, asset)) is not None
+        ]
+        empty = da.full((len(self.groups), *self.geobox.shape), np.nan, dtype=np.float32, chunks=(1, self.chunks, -1))
+        if not members:
+            return empty
+        source = _Source(
+            geobox=self.geobox,
+            epsg=self.epsg,
+            items={item["assets"][asset]["href"]: item["id"] for _, item, _ in members},
+            asset=asset,
+            resampling=resampling,
+            missing=missing,
+            sign=self.sign,
+            sampler=self.sampler,
+        )
+        cube = _stack_items([self._as_plain(member, asset) for member in members], asset, source, self.chunks)
+        positions: dict[int, list[int]] = {}
+        for position, (k, _, _) in enumerate(members):
+            positions.setdefault(k, []).append(position)
+        return da.stack(
+            [
+                stackstac.mosaic(cube[positions[k], 0], dim="time", reverse=True).data if k in positions else empty[k]
+                for k in range(len(self.groups))
+            ]
+        )
+
+    def _as_plain(self, member: tuple[int, ItemDict, Bounds], asset: str) -> dict[str, Any]:
+        k, item, bounds = member
+        return {
+            "id": item["id"],
+            "properties": {
+                "datetime": self.groups[k].time.isoformat(),
+                "proj:epsg": self.epsg,
+                "proj:bbox": list(bounds),
+            },
+            "assets": {asset: {"href": item["assets"][asset]["href"]}},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What the readers of one asset share."""
+
+    geobox: GeoBox
+    epsg: int
+    items: Mapping[str, str]
+    """Item id by location."""
+    asset: str
+    resampling: Resampling
+    missing: tuple[float, ...]
+    sign: Sign
+    sampler: Sampler
+
+
+class _FileReader:
+    """What stackstac opens a file with; most of what it offers is decided elsewhere."""
+
+    def __init__(self, source: _Source, *, url: str, **_options: object) -> None:
+        self.source = source
+        self.url = url
+
+    def read(self, window: Window) -> FloatArray:
+        """Pixels of a window of the geobox (y, x)."""
+        source = self.source
+        name = AssetName(item=source.items[self.url], asset=source.asset, href=self.url)
+        part = source.geobox[window.toslices()]
+        with gdal_environment():
+            pixels = source.sampler.read(
+                name, source.sign(self.url), part, resampling=source.resampling, missing=source.missing
+            )
+        return np.full(part.shape, np.nan, np.float32) if pixels is None else pixels
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _stack_items(plain: list[dict[str, Any]], asset: str, source: _Source, chunks: int) -> xr.DataArray:
+    geobox = source.geobox
+    cube: xr.DataArray = stackstac.stack(
+        plain,
+        assets=[asset],
+        epsg=source.epsg,
+        resolution=(abs(geobox.resolution.x), abs(geobox.resolution.y)),
+        bounds=geobox.boundingbox.bbox,
+        snap_bounds=False,
+        chunksize=chunks,
+        dtype=np.dtype("float32"),
+        fill_value=np.float32("nan"),
+        rescale=False,
+        sortby_date=False,
+        xy_coords="center",
+        properties=False,
+        band_coords=False,
+        reader=partial(_FileReader, source),
+    )
+    return cube
+
+
+def _calibrate(image: Any, group: Group, band: str) -> Any:
+    if band not in group.calibrations:
+        return image
+    return da.map_blocks(apply, image, group.calibrations[band], dtype=np.float32)
+
+
+def _bounds_on(geobox: GeoBox, item: ItemDict, asset: str) -> Bounds | None:
+    """Bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
+    place = declared_place(item, asset)
+    crs, bounds = ("EPSG:4326", shape(item["geometry"]).bounds) if place is None else (place.crs, place.bounds)
+    left, bottom, right, top = transform_bounds(crs, str(geobox.crs), *bounds, densify_pts=101)
+    margin = 2 * max(abs(geobox.resolution.x), abs(geobox.resolution.y))
+    grown = (left - margin, bottom - margin, right + margin, top + margin)
+    box = geobox.boundingbox
+    apart = grown[0] > box.right or grown[2] < box.left or grown[1] > box.top or grown[3] < box.bottom
+    return None if apart else grown

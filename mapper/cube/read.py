@@ -1,0 +1,176 @@
+"""Eager reading of one block: what a task does, through odc-stac.
+
+odc-stac groups, mosaics and schedules; every file is read by :mod:`mapper.cube.warp`, calibrated and masked here. Bands
+are read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
+costs the memory of one band.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import odc.stac
+import pystac
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
+
+from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.provider import CollectionRule
+from mapper.cube.access import Sign, keep_unsigned
+from mapper.cube.calibrate import apply, find_clear, missing_values
+from mapper.cube.driver import SamplerDriver
+from mapper.cube.groups import Group, group_items, require_bands
+from mapper.cube.warp import FloatArray, Resampling, Sampler
+
+_LOG = logging.getLogger(__name__)
+
+_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockReader:
+    """Reads bands of one collection onto one geobox."""
+
+    geobox: GeoBox
+    rule: CollectionRule
+    sign: Sign = keep_unsigned
+    """Turns an unsigned location into one that can be opened, just before it is."""
+    threads: int = 1
+    """Files read at a time; worth more than the cores where files are remote."""
+    sampler: Sampler = field(default_factory=Sampler)
+
+    def read_clear(self, groups: Sequence[Group]) -> BoolArray:
+        """True where the mask of the collection lets a pixel pass; dims (group, y, x)."""
+        mask = self.rule.mask
+        if mask is None or not groups:
+            return np.ones((len(groups), *self.geobox.shape), bool)
+        missing = () if mask.nodata is None else (float(mask.nodata),)
+        return find_clear(self._load(groups, mask.asset, missing=missing, resampling="nearest"), mask)
+
+    def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> FloatArray:
+        """One band in physical units, float32, NaN where missing or masked; dims (group, y, x).
+
+        Args:
+            groups: Observations.
+            band: Our band name.
+            clear: What may pass, as :meth:`read_clear` returns it.
+
+        Raises:
+            TransientAssetError: Throttling or network.
+            CorruptAssetError: A file is missing, truncated or no georeferenced raster.
+        """
+        wanted = [k for k, group in enumerate(groups) if band in group.calibrations and clear[k].any()]
+        stack = np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
+        if wanted:
+            stored = self._load(
+                [groups[k] for k in wanted],
+                self.rule.bands[band],
+                missing=missing_values(self.rule),
+                resampling=self.rule.resampling,
+            )
+            for k, image in zip(wanted, stored, strict=True):
+                np.copyto(stack[k], apply(image, groups[k].calibrations[band]), where=clear[k])
+        return stack
+
+    def _load(
+        self, groups: Sequence[Group], asset: str, *, missing: tuple[float, ...], resampling: Resampling
+    ) -> FloatArray:
+        """Stored numbers of one asset, float32, NaN where missing; dims (group, y, x)."""
+        driver: Any = SamplerDriver(asset=asset, missing=missing, sign=self.sign, sampler=self.sampler)
+        members = [(k, item) for k, group in enumerate(groups) for item in group.items if asset in item["assets"]]
+        dataset = odc.stac.load(
+            [_as_pystac(item, asset, groups[k], self.geobox) for k, item in members],
+            bands=[asset],
+            geobox=self.geobox,
+            groupby=lambda _item, _parsed, index: members[index][0],
+            preserve_original_order=True,
+            resampling=resampling,
+            driver=driver,
+            pool=self.threads if self.threads > 1 else None,
+        )
+        return cast("FloatArray", dataset[asset].data)
+
+
+def read_block(
+    items: Items,
+    geobox: GeoBox,
+    *,
+    bands: Sequence[str],
+    rule: CollectionRule,
+    sign: Sign = keep_unsigned,
+    threads: int = 1,
+) -> xr.Dataset:
+    """Read one block of one collection.
+
+    Args:
+        items: Items of one collection; the caller picks season and orbit.
+        geobox: Target pixels.
+        bands: Our band names.
+        rule: How the collection is read.
+        sign: Turns an unsigned location into one that can be opened.
+        threads: Files read at a time.
+
+    Returns:
+        A variable for each band: float32 in the units of the rule, NaN where missing or masked, dims (time, y, x); the
+        coordinate ``group`` names each observation. Without items there are no time steps.
+
+    Raises:
+        SpecError: If no item has a band, or a calibration cannot be decided.
+        TransientAssetError: Throttling or network.
+        CorruptAssetError: A file is missing, truncated or no georeferenced raster.
+    """
+    require_bands(items, rule, bands)
+    usable, _ = split_usable(items, rule)
+    groups = group_items(usable, rule, bands)
+    reader = BlockReader(geobox=geobox, rule=rule, sign=sign, threads=threads)
+    clear = reader.read_clear(groups)
+    return as_dataset({band: reader.read_band(groups, band, clear) for band in bands}, groups, geobox, rule)
+
+
+def split_usable(items: Items, rule: CollectionRule) -> tuple[Items, dict[str, str]]:
+    """Items that can be read, and why not, by id, for the others: without its mask an item cannot be trusted."""
+    if rule.mask is None:
+        return items, {}
+    asset = rule.mask.asset
+    reasons = {item["id"]: f"item has no mask asset {asset}" for item in items if asset not in item["assets"]}
+    for item, reason in reasons.items():
+        _LOG.warning("item %s is left out: %s", item, reason)
+    return Items(items=tuple(i for i in items if i["id"] not in reasons), query=items.query), reasons
+
+
+def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBox, rule: CollectionRule) -> xr.Dataset:
+    """Stacks of bands (time, y, x) as a Dataset with coordinates."""
+    coords: dict[str, Any] = {
+        "time": ("time", np.array([group.time for group in groups], "datetime64[ns]")),
+        "group": ("time", np.array([group.id for group in groups], str)),
+        **{str(name): coord for name, coord in xr_coords(geobox, always_yx=True).items()},
+    }
+    attrs = {"units": rule.units, "grid_mapping": "spatial_ref"}
+    return xr.Dataset({band: (("time", "y", "x"), stack, attrs) for band, stack in stacks.items()}, coords=coords)
+
+
+def _as_pystac(item: ItemDict, asset: str, group: Group, geobox: GeoBox) -> pystac.Item:
+    """The least odc-stac needs to ask the driver for an asset.
+
+    What an item says of its own projection is left out: the file knows best where its pixels lie.
+    """
+    crs: Any = geobox.crs
+    place = {"proj:code": f"EPSG:{crs.epsg}"} if crs.epsg else {"proj:wkt2": crs.to_wkt()}
+    place |= {"proj:shape": list(geobox.shape), "proj:transform": list(geobox.transform)[:6]}
+    slim = pystac.Item(
+        id=item["id"],
+        geometry=None,
+        bbox=None,
+        datetime=group.time,
+        properties={},
+        collection=item["collection"],
+        stac_extensions=[_PROJECTION],
+    )
+    slim.add_asset(asset, pystac.Asset(href=item["assets"][asset]["href"], extra_fields=place))
+    return slim

@@ -1,0 +1,159 @@
+"""The coarse map on its own grid: stored pixels on a native grid, area averages on a projected one.
+
+The area average of a coarse target pixel is the mean of nearest reads at the centres of its ``scale`` x ``scale`` fine
+pixels: exact up to the fine sampling, and the same in every window. The standard deviation is averaged as such, which
+takes the errors of neighbouring pixels as fully correlated: the cautious choice.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import bottleneck as bn
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+
+from mapper.catalog.items import ItemDict, Items, item_datetime
+from mapper.catalog.provider import CollectionRule, Provider
+from mapper.catalog.uses import ItemUse
+from mapper.cube.access import Sign, keep_unsigned
+from mapper.cube.groups import describe_use, group_items
+from mapper.cube.place import declared_place
+from mapper.cube.read import BlockReader
+from mapper.cube.warp import FloatArray
+from mapper.errors import CorruptAssetError, GridError
+from mapper.spec import MapSpec
+
+_LOG = logging.getLogger(__name__)
+
+_NESTING_TOLERANCE = 1e-2
+"""Of a source pixel, over the extent of a file: positions in files are decimal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The coarse map over one window, on the source grid."""
+
+    mean: FloatArray
+    """(y, x) in the units of its collection, NaN where missing."""
+    sd: FloatArray
+    """(y, x) standard deviation in the same units, NaN where unknown."""
+    uses: tuple[ItemUse, ...]
+    """How each item was used, those left out included."""
+
+
+def read_source(
+    items: Items,
+    geobox: GeoBox,
+    *,
+    spec: MapSpec,
+    provider: Provider,
+    sign: Sign = keep_unsigned,
+) -> Source:
+    """Read the coarse map.
+
+    Args:
+        items: Items of any collections; those of another year, or that do not touch the window, are ignored.
+        geobox: Source pixels.
+        spec: What is asked for.
+        provider: How the collection is read.
+        sign: Turns an unsigned location into one that can be opened.
+
+    Returns:
+        The map; several dates (without ``source.year``) are averaged.
+
+    Raises:
+        GridError: On a native grid, if the pixels of an item are not those of the grid.
+        SpecError: If a band is unknown.
+        TransientAssetError: Throttling or network.
+    """
+    rule = provider.rule(spec.source.collection)
+    chosen = select_source(items.touching(geobox) if len(items) else items, spec)
+    native = spec.grid.kind == "native"
+    scale = 1 if native else int(spec.source.resolution / spec.grid.resolution)
+    fine = GeoBox(
+        (geobox.shape[0] * scale, geobox.shape[1] * scale), geobox.transform @ Affine.scale(1 / scale), geobox.crs
+    )
+    bands = [spec.source.variable] + ([spec.source.sd] if spec.source.sd else [])
+    if native:
+        for item in chosen:
+            _check_nesting(item, rule, spec)
+    reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), sign=sign)
+    images, dropped = _read_without_corrupt(reader, chosen, bands)
+    mean, *sd = (average_blocks(image, scale) for image in images)
+    uses = tuple(describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
+    return Source(mean=mean, sd=sd[0] if sd else np.full(mean.shape, np.nan, np.float32), uses=uses)
+
+
+def select_source(items: Items, spec: MapSpec) -> Items:
+    """The items of the coarse map of the year that is asked for."""
+    year = spec.source.year
+    found = items.of(spec.source.collection)
+    if year is None:
+        return found
+    return Items(items=tuple(item for item in found if item_datetime(item).year == year), query=items.query)
+
+
+def average_blocks(fine: FloatArray, scale: int) -> FloatArray:
+    """Mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
+
+    Args:
+        fine: (y * scale, x * scale), NaN where missing.
+        scale: Edge of a block.
+
+    Returns:
+        (y, x) float32, summed in float64.
+    """
+    if scale == 1:
+        return fine
+    height, width = fine.shape[0] // scale, fine.shape[1] // scale
+    blocks = fine.reshape(height, scale, width, scale).astype(np.float64)
+    valid = np.isfinite(blocks).sum(axis=(1, 3))
+    total = np.nansum(blocks, axis=(1, 3))
+    mean: npt.NDArray[np.float64] = np.full((height, width), np.nan)
+    np.divide(total, valid, out=mean, where=valid * 2 >= scale * scale)
+    return mean.astype(np.float32)
+
+
+def _read_without_corrupt(
+    reader: BlockReader, items: Items, bands: list[str]
+) -> tuple[list[FloatArray], dict[str, str]]:
+    """One image for each band, dates averaged, and why items were left out."""
+    dropped: dict[str, str] = {}
+    while True:
+        kept = [item for item in items if item["id"] not in dropped]
+        groups = group_items(kept, reader.rule, bands)
+        try:
+            clear = reader.read_clear(groups)
+            return [_average_dates(reader.read_band(groups, band, clear)) for band in bands], dropped
+        except CorruptAssetError as error:
+            if error.item not in {item["id"] for item in kept}:
+                raise
+            _LOG.warning("item %s is left out: %s", error.item, error)
+            dropped[error.item] = str(error)
+
+
+def _average_dates(stack: FloatArray) -> FloatArray:
+    if not len(stack):
+        return np.full(stack.shape[1:], np.nan, np.float32)
+    image: FloatArray = bn.nanmean(stack, axis=0) if len(stack) > 1 else stack[0]
+    return image
+
+
+def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
+    """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
+    place = declared_place(item, rule.bands[spec.source.variable])
+    if place is None:
+        return
+    step, (rows, cols) = float(spec.source.resolution), place.shape
+    on_lattice = all(abs(edge / step - round(edge / step)) < _NESTING_TOLERANCE for edge in place.bounds)
+    width, height = abs(place.transform.a), abs(place.transform.e)
+    same_size = max(abs(width / step - 1) * cols, abs(height / step - 1) * rows) < _NESTING_TOLERANCE
+    if not (on_lattice and same_size and place.crs == CRS(spec.grid.crs)):
+        raise GridError(
+            f"source item {item['id']} does not lie on the native grid: its pixels are {width:.10g} x {height:.10g} in "
+            f"{place.crs.to_string()} from ({place.transform.c:.10g}, {place.transform.f:.10g}), the grid has "
+            f"{spec.source.resolution} in {spec.grid.crs}; change source.resolution, or use a projected grid"
+        )

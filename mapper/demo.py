@@ -1,0 +1,132 @@
+"""The main job from end to end on a synthetic region: scenes, search, plan, run, scores, pictures, provenance.
+
+Everything is done with the same functions, in the same order, as for a MAP.yaml of one's own; only the scenes are made
+first, and a truth is at hand that no model was shown.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mapper.cluster.choice import open_executor
+from mapper.evaluation.compare import Comparison
+from mapper.evaluation.overview import draw_overview
+from mapper.evaluation.scoring import find_truth, score_map
+from mapper.events import Callback
+from mapper.run.job import Job, prepare_job
+from mapper.run.report import RunReport
+from mapper.run.runner import run_plan
+from mapper.store.why import Answer, why
+from mapper.synthetic.scenes import write_scenes
+
+TRUTH = "truth:agb"
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What the demo makes.
+
+    Raises:
+        ValueError: If the tile is not a multiple of the chunk.
+    """
+
+    size_px: int = 1024
+    """Edge of the mapped area, in pixels of 10 m."""
+    tile_px: int = 512
+    seed: int = 7
+    workers: int = 0
+    """Worker processes; 0 computes in threads of this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoReport:
+    """What the demo found."""
+
+    comparison: Comparison
+    answer: Answer
+    """What made the pixel in the middle of the map."""
+    run: RunReport
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall seconds by step."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON: scores per method, seconds per step and stage, tiles."""
+        return {
+            **self.comparison.to_dict(),
+            "tiles": {"done": self.run.done, "empty": self.run.empty, "failed": self.run.failed},
+            "seconds": {name: round(seconds, 2) for name, seconds in self.seconds.items()},
+            "stage_seconds": {name: round(seconds, 2) for name, seconds in self.run.stage_seconds.items()},
+            "run": self.run.to_dict(),
+            "why": self.answer.to_dict(),
+        }
+
+
+class _Clock:
+    """Wall seconds by step, told as they begin."""
+
+    def __init__(self, notify: Notify) -> None:
+        self.seconds: dict[str, float] = {}
+        self._notify = notify
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self._notify(f"[bold]{name}[/bold]")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+
+
+def make_scenes(directory: Path, options: DemoOptions, *, notify: Notify) -> float:
+    """Write ``catalog/`` and ``map.yaml``; returns wall seconds."""
+    clock = _Clock(notify)
+    directory.mkdir(parents=True, exist_ok=True)
+    with clock.step("scenes"):
+        write_scenes(
+            directory / "catalog",
+            size_px=options.size_px,
+            seed=options.seed,
+            tile_px=options.tile_px,
+            chunk_px=min(256, options.tile_px),
+        )
+    return clock.seconds["scenes"]
+
+
+def run_demo(
+    directory: Path, options: DemoOptions, *, notify: Notify, callbacks: tuple[Callback, ...] = ()
+) -> DemoReport:
+    """Map the scenes in a directory, score the map, draw it, and explain one pixel.
+
+    Args:
+        directory: Where :func:`make_scenes` wrote.
+        options: What was made.
+        notify: Told of each step.
+        callbacks: Hear of every event of the run.
+
+    Returns:
+        The report, which is also written to ``report.json``.
+    """
+    clock = _Clock(notify)
+    with clock.step("search and plan"):
+        job = prepare_job(directory / "map.yaml", refresh=True)
+        job.freeze()
+    with clock.step("run"), open_executor("local" if options.workers else "threads", options.workers) as executor:
+        run = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks)
+    with clock.step("scores"):
+        truth = find_truth(job.spec, TRUTH)
+        comparison = score_map(job.spec, job.items, truth)
+    with clock.step("overview"):
+        draw_overview(job.spec, job.items, directory / "overview.png", truth=truth)
+    report = DemoReport(comparison=comparison, answer=_ask_middle(job), run=run, seconds=clock.seconds)
+    (directory / "report.json").write_text(json.dumps(report.to_dict(), indent=2, default=str))
+    return report
+
+
+def _ask_middle(job: Job) -> Answer:
+    middle = job.spec.area.geometry.representative_point()
+    return why(job.spec.store, middle.x, middle.y)

@@ -1,0 +1,43 @@
+"""Scores of a finished map, from its description: finds the truth, loads the interpolations, compares."""
+
+from mapper.catalog.items import Items
+from mapper.catalog.provider import load_provider
+from mapper.catalog.search import search_collection
+from mapper.errors import SpecError
+from mapper.evaluation.compare import Comparison, Truth, compare_methods
+from mapper.models.card import INTERPOLATIONS
+from mapper.models.weights import load_model
+from mapper.predict.predictor import Predictor
+from mapper.spec import MapSpec, ModelSpec
+from mapper.store.repository import open_map
+
+
+def find_truth(spec: MapSpec, name: str, *, clip: float | None = None) -> Truth:
+    """Find the truth of a map in its own catalogue.
+
+    Args:
+        spec: The map.
+        name: ``collection:band``.
+        clip: Larger true values count as this one.
+
+    Raises:
+        SpecError: If the name has no band, or the provider does not describe it.
+        SearchError: If the catalogue has no such item.
+    """
+    collection, _, variable = name.partition(":")
+    bands = load_provider(spec.catalog.provider).rule(collection).bands
+    if variable not in bands:
+        raise SpecError(f"truth {name!r} is not COLLECTION:BAND; {collection} has the bands {', '.join(sorted(bands))}")
+    return Truth(collection=collection, variable=variable, items=search_collection(spec, collection), clip=clip)
+
+
+def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
+    """Score a finished map and nearest, bilinear and bicubic interpolation of its source."""
+    return compare_methods(
+        spec,
+        items=items,
+        provider=load_provider(spec.catalog.provider),
+        truth=truth,
+        interpolations={name: Predictor(load_model(ModelSpec(name=name))) for name in INTERPOLATIONS},
+        written=open_map(spec.store),
+    )

@@ -1,0 +1,165 @@
+"""A window through a model on a device: patches in batches, cores stitched.
+
+The output does not depend on patch size or batch size, beyond the rounding of float32. Threads of one process take
+turns on a device: what they overlap is reading and writing, not arithmetic.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from mapper.models.model import Model
+from mapper.predict.patches import Patch, cut
+
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+FloatArray = npt.NDArray[np.float32]
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a model says of one window, (y, x) in target units."""
+
+    mean: FloatArray
+    sd: FloatArray | None
+    """Standard deviation; None for a model that gives none."""
+
+
+class Predictor:
+    """Runs one model on one device.
+
+    Args:
+        model: What to run; moved to the device.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
+        precision: ``auto`` is fp32: the rounding of anything shorter depends on how a window was cut, and shows in a
+            float map. The others trade that for speed on a GPU.
+        patch_px: Longest edge of one network input, in target pixels.
+        batch: Patches at once; halved, for good, when the device runs out of memory. None is 1 on a CPU, whose caches
+            more would overrun, and 4 on a GPU.
+
+    Raises:
+        ValueError: If batch or patch_px is not positive, or the precision is unknown.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        patch_px: int = 512,
+        batch: int | None = None,
+    ) -> None:
+        if patch_px < 1 or (batch is not None and batch < 1):
+            raise ValueError(f"batch and patch_px must be positive, got {batch} and {patch_px}")
+        if precision not in ("auto", "fp32", "tf32", *_AUTOCAST):
+            raise ValueError(f"unknown precision {precision!r}")
+        self.device = torch.device(_choose_device(device))
+        self.precision = "fp32" if precision == "auto" else precision
+        self.patch_px = patch_px
+        self.batch = batch or (1 if self.device.type == "cpu" else 4)
+        self.model = model
+        if isinstance(model, nn.Module):
+            model.to(self.device).eval()
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster, on a CPU too
+
+    def predict(self, guide: FloatArray, source: FloatArray) -> Prediction:
+        """Sharpen one window.
+
+        Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
+        keep what is inside.
+
+        Args:
+            guide: (channel, y, x) in the order and units of the contract, NaN where missing.
+            source: (y / scale, x / scale), NaN where missing.
+
+        Raises:
+            ValueError: If guide and source do not nest at the model's scale.
+        """
+        scale = self._scale(guide, source)
+        halo = self.model.contract.halo(scale)
+        patches = cut(guide.shape[-2:], patch_px=self.patch_px, halo_px=halo, scale=scale)
+        output = np.empty((1 + self.model.contract.gives_sd, *guide.shape[-2:]), np.float32)
+        done = 0
+        while done < len(patches):
+            some = patches[done : done + self.batch]
+            try:
+                values = self._run(guide, source, some, scale)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if self.batch == 1 or not _is_out_of_memory(error):
+                    raise
+                self._halve_batch(error)
+                continue
+            for patch, value in zip(some, values, strict=True):
+                output[:, *patch.core.slices] = value[:, *patch.core.inside(patch.read)]
+            done += len(some)
+        return Prediction(mean=output[0], sd=output[1] if len(output) > 1 else None)
+
+    def _scale(self, guide: FloatArray, source: FloatArray) -> int:
+        scale = int(guide.shape[-2] // max(source.shape[-2], 1))
+        expected = self.model.contract.scale
+        if scale < 1 or guide.shape[-2:] != (source.shape[-2] * scale, source.shape[-1] * scale):
+            raise ValueError(f"guide {guide.shape} and source {source.shape} do not nest")
+        if expected not in (None, scale):
+            raise ValueError(f"guide {guide.shape} / source {source.shape} is scale {scale}, expected {expected}")
+        return scale
+
+    def _run(self, guide: FloatArray, source: FloatArray, patches: list[Patch], scale: int) -> FloatArray:
+        """Outputs (patch, 1 or 2, y, x) of whole patches."""
+        guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
+        sources = np.stack([source[_coarse(patch, scale)] for patch in patches])[:, None]
+        with _turn(str(self.device)), torch.inference_mode(), _arithmetic(self.device, self.precision):
+            output = self.model(self._send(guides), self._send(sources))
+            values: FloatArray = output.float().cpu().numpy()
+        return values
+
+    def _send(self, array: FloatArray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)
+
+    def _halve_batch(self, error: Exception) -> None:
+        self.batch //= 2
+        _logger.warning("out of memory on %s, going on with batches of %d: %s", self.device, self.batch, error)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _choose_device(device: str) -> str:
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _coarse(patch: Patch, scale: int) -> tuple[slice, slice]:
+    rows, cols = patch.read.slices
+    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@cache
+def _turn(_device: str) -> threading.Semaphore:
+    """One at a time per process and device."""
+    return threading.Semaphore(1)
+
+
+@contextmanager
+def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        if precision in _AUTOCAST:
+            stack.enter_context(torch.autocast(device.type, dtype=_AUTOCAST[precision]))
+        if device.type == "cuda":  # torch allows TF32 in convolutions by default: too coarse for a seamless map
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32"))
+        yield

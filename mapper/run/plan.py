@@ -1,0 +1,211 @@
+"""The plan: every task of a map, decided before the first one runs, and what it will cost.
+
+A plan is made from frozen items only, so making it twice gives the same one. Nothing is started or written by planning.
+"""
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from mapper.catalog.items import Items, freeze_items, item_digest
+from mapper.cube.composite import check_guide
+from mapper.errors import PlanError
+from mapper.grid import Tile
+from mapper.run.context import MapContext, Task, make_context
+from mapper.run.estimate import memory_bytes, read_bytes, tile_bytes
+from mapper.run.selection import select_tiles
+from mapper.spec import MapSpec
+from mapper.store.ledger import Ledger
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "task.mapper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The frozen list of tasks."""
+
+    spec_digest: str
+    grid_digest: str
+    model_digest: str
+    items_digest: str
+    """Of all items the map was planned with, also those that no task touches."""
+    tasks: tuple[Task, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over the ids of all tasks."""
+        return hashlib.sha256("".join(task.id for task in self.tasks).encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSummary:
+    """What a plan will cost."""
+
+    tiles: int
+    tile_px: int
+    window_px: tuple[int, int]
+    """Rows and columns that are read for one tile."""
+    items: int
+    """Items that any task touches."""
+    items_per_tile: tuple[int, float, int]
+    """Fewest, mean, most."""
+    read_bytes: int
+    """Decoded; what travels is compressed and less."""
+    memory_bytes: int
+    """Of the largest task."""
+    store_bytes: int
+    """Before compression."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """For people."""
+        fewest, mean, most = self.items_per_tile
+        rows, cols = self.window_px
+        return "\n".join(
+            (
+                f"tiles         {self.tiles} of {self.tile_px} px, read with context as {rows} x {cols} px",
+                f"items         {self.items}, per tile {fewest} to {most}, mean {mean:.1f}",
+                f"to read       {describe_bytes(self.read_bytes)} decoded",
+                f"memory        {describe_bytes(self.memory_bytes)} for the largest task",
+                f"store         {describe_bytes(self.store_bytes)} before compression",
+            )
+        )
+
+
+def make_plan(
+    spec: MapSpec,
+    items: Items,
+    *,
+    context: MapContext | None = None,
+    only: str | None = None,
+    ledger: Ledger | None = None,
+    worker_memory: int | None = None,
+) -> Plan:
+    """Decide all tasks of a map.
+
+    Args:
+        spec: The map.
+        items: Frozen items.
+        context: What :func:`make_context` made of the map; made here if absent.
+        only: Tiles to take, see :mod:`mapper.run.selection`; None takes all.
+        ledger: For selections that ask how a tile went.
+        worker_memory: Bytes that one task may use; None does not check.
+
+    Raises:
+        InputError: If map, provider and model do not fit each other, a selection is empty, or a task is too big.
+    """
+    context = context or make_context(spec)
+    digests = {(item["collection"], item["id"]): item_digest(item) for item in items}
+    if context.reads_guide:
+        check_guide(items, spec=spec, provider=context.provider)
+    guide = _relevant(items, spec) if context.reads_guide else Items(items=(), query=items.query)
+    source = items.of(spec.source.collection)
+    status = {tile: entry.status for tile, entry in ledger.entries.items()} if ledger else {}
+    tiles = list(context.grid.tiles())
+    if only:
+        tiles = select_tiles(tiles, only, status=status)
+    tasks = tuple(_make_task(context, tile, guide, source, digests) for tile in tiles)
+    if worker_memory is not None:
+        _check_memory(context, tasks, worker_memory)
+    return Plan(
+        spec_digest=context.spec_digest,
+        grid_digest=context.grid.digest,
+        model_digest=context.model_digest,
+        items_digest=items.digest,
+        tasks=tasks,
+    )
+
+
+def explain_plan(plan: Plan, context: MapContext) -> PlanSummary:
+    """What a plan will cost.
+
+    Raises:
+        PlanError: If the plan has no task.
+    """
+    if not plan.tasks:
+        raise PlanError("the plan has no task: no tile touches the area")
+    counts = [len(task.guide) + len(task.source) for task in plan.tasks]
+    touched = {(i["collection"], i["id"]) for task in plan.tasks for items in (task.guide, task.source) for i in items}
+    return PlanSummary(
+        tiles=len(plan.tasks),
+        tile_px=context.grid.tile_px,
+        window_px=context.window(plan.tasks[0].tile).shape,
+        items=len(touched),
+        items_per_tile=(min(counts), sum(counts) / len(counts), max(counts)),
+        read_bytes=sum(read_bytes(context, task) for task in plan.tasks),
+        memory_bytes=max(memory_bytes(context, task) for task in plan.tasks),
+        store_bytes=len(plan.tasks) * tile_bytes(context),
+    )
+
+
+def check_plan(plan: Plan, context: MapContext) -> None:
+    """Check that a plan was made for this map and model.
+
+    Raises:
+        PlanError: Naming what differs.
+    """
+    pairs = {
+        "map": (plan.spec_digest, context.spec_digest),
+        "grid": (plan.grid_digest, context.grid.digest),
+        "model": (plan.model_digest, context.model_digest),
+    }
+    changed = [name for name, (planned, present) in pairs.items() if planned != present]
+    if changed:
+        raise PlanError(f"the plan was made for another {' and '.join(changed)}; plan again")
+
+
+def describe_bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _relevant(items: Items, spec: MapSpec) -> Items:
+    """Items that enter some channel: the others can change without any tile becoming stale."""
+    kept = {
+        (item["collection"], item["id"]): item
+        for months in spec.guide.seasons.values()
+        for layer in spec.guide.layers
+        for item in items.for_layer(layer, months)
+    }
+    return freeze_items(kept.values(), query=items.query)
+
+
+def _make_task(
+    context: MapContext, tile: Tile, guide: Items, source: Items, digests: dict[tuple[str, str], str]
+) -> Task:
+    geobox = context.grid.geobox_of(context.window(tile))
+    near_guide, near_source = guide.touching(geobox), source.touching(geobox)
+    keys = [(item["collection"], item["id"]) for items in (near_guide, near_source) for item in items]
+    items_digest = hashlib.sha256("".join(digests[key] for key in keys).encode()).hexdigest()
+    identity = [context.spec_digest, context.model_digest, items_digest, str(tile)]
+    return Task(
+        tile=tile,
+        id=str(uuid.uuid5(_NAMESPACE, json.dumps(identity))),
+        items_digest=items_digest,
+        guide=near_guide,
+        source=near_source,
+    )
+
+
+def _check_memory(context: MapContext, tasks: tuple[Task, ...], limit: int) -> None:
+    needs = {task.tile: memory_bytes(context, task) for task in tasks}
+    tile = max(needs, key=lambda tile: needs[tile], default=None)
+    if tile is not None and needs[tile] > limit:
+        rows, cols = context.window(tile).shape
+        raise PlanError(
+            f"tile {tile} needs about {describe_bytes(needs[tile])} for its window of {rows} x {cols} px, a task may "
+            f"use {describe_bytes(limit)}: take smaller tiles, fewer bands or shorter seasons, or larger workers"
+        )

@@ -1,0 +1,63 @@
+"""Which tiles to run: a small language for ``--only``.
+
+Terms, separated by spaces or semicolons; a tile is taken if any term takes it::
+
+    3,7          the tile in row 3, column 7
+    2-4,0-9      rows 2 to 4, columns 0 to 9, both ends included
+    ::10         every tenth tile of the plan; 100:200 the second hundred (Python slices)
+    failed       tiles whose last record is failed; likewise ok and empty
+    new          tiles without a record
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from mapper.errors import PlanError
+from mapper.grid import Tile
+
+_TILE = re.compile(r"(\d+)(?:-(\d+))?,(\d+)(?:-(\d+))?")
+_SLICE = re.compile(r"(-?\d+)?:(-?\d+)?(?::(\d+)?)?")
+_STATUSES = ("failed", "ok", "empty", "new")
+
+
+def select_tiles(tiles: Sequence[Tile], only: str, *, status: Mapping[Tile, str]) -> list[Tile]:
+    """Tiles that a selection names, in their own order.
+
+    Args:
+        tiles: All tiles of the plan, in order.
+        only: The selection.
+        status: Last recorded status by tile; tiles without a record are absent.
+
+    Raises:
+        PlanError: If a term cannot be read, or nothing is selected.
+    """
+    terms = only.replace(";", " ").split()
+    chosen: set[Tile] = set()
+    for term in terms:
+        chosen.update(_select(tiles, term, status))
+    if not chosen:
+        raise PlanError(f"--only {only!r} selects none of {len(tiles)} tiles")
+    return [tile for tile in tiles if tile in chosen]
+
+
+def _select(tiles: Sequence[Tile], term: str, status: Mapping[Tile, str]) -> Sequence[Tile]:
+    if term in _STATUSES:
+        return [tile for tile in tiles if status.get(tile, "new") == term]
+    if match := _TILE.fullmatch(term):
+        inside = _rectangle(match)
+        return [tile for tile in tiles if inside(tile)]
+    if match := _SLICE.fullmatch(term):
+        start, stop, step = (int(part) if part else None for part in match.groups())
+        if step != 0:
+            return tiles[start:stop:step]
+    raise PlanError(
+        f"--only {term!r} is not understood: expected ROW,COL, ROW-ROW,COL-COL, START:STOP:STEP or one of "
+        f"{', '.join(_STATUSES)}"
+    )
+
+
+def _rectangle(match: re.Match[str]) -> Callable[[Tile], bool]:
+    top, bottom, left, right = (int(part) if part else None for part in match.groups())
+    rows = range(int(top or 0), (top if bottom is None else bottom or 0) + 1)  # type: ignore[operator]
+    cols = range(int(left or 0), (left if right is None else right or 0) + 1)  # type: ignore[operator]
+    return lambda tile: tile.row in rows and tile.col in cols

@@ -1,0 +1,267 @@
+"""One tile from its items to its shard: read, predict, honour the source, flag, write.
+
+The pixels of a tile do not depend on how the map is tiled: everything is computed on a window of whole source pixels
+that reaches beyond the tile by the receptive field, and cropped at the end. Where the source is missing or the area
+ends, nothing but that is said about a pixel, so that skipping a tile without pixels changes nothing else.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.catalog.sign import sign
+from mapper.cube.composite import Guide, read_guide
+from mapper.cube.source import Source, read_source
+from mapper.errors import InputError, StoreFullError, WeightsError
+from mapper.grid import Window
+from mapper.models.consistency import block_mean, enforce
+from mapper.models.weights import load_model
+from mapper.predict.predictor import Predictor
+from mapper.predict.quality import Quality, flag_pixels
+from mapper.run.context import MapContext, RunOptions, Task
+from mapper.run.records import complete_uses, describe_error, describe_task, failed_record, statistics, worker_name
+from mapper.run.retries import Attempts
+from mapper.spec import ModelSpec
+from mapper.store.record import ItemUse, Record, TileArrays
+from mapper.store.writer import write_tile
+
+_logger = logging.getLogger(__name__)
+_loading = threading.Lock()  # lru_cache would let threads that come together load a model each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """The pixels of one tile and what is known of them, before anything is written."""
+
+    arrays: TileArrays
+    uses: tuple[ItemUse, ...] = ()
+    device: str = ""
+    empty: str = ""
+    """Why there is no pixel; empty if there is one."""
+    residual: float | None = None
+    """Largest |block mean - source| of the source pixels under the tile, in target units."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+
+def compute_tile(context: MapContext, task: Task, *, attempts: Attempts | None = None) -> Computed:
+    """Compute the pixels of one tile; touches no store.
+
+    Args:
+        context: What all tasks share.
+        task: Which tile, from which items.
+        attempts: Counts attempts at reading; by default a new one, as the context's options say.
+
+    Raises:
+        AssetError: If something cannot be read, after all attempts.
+        WeightsError: If the model on this machine is not the planned one.
+    """
+    attempts = attempts or Attempts(context.options.backoff)
+    clock = _Clock()
+    core = context.grid.window(task.tile)
+    inside = context.grid.inside_area(core)
+    if not inside.any():
+        return Computed(arrays=_blank(inside, Quality.OUTSIDE_AREA), empty="no pixel lies in the area")
+    with clock.stage("read"):
+        source = attempts.call(partial(_read_source, context, task))
+    known = _crop(_spread(np.isfinite(source.mean), context), core, context.window(task.tile))
+    if not (known & inside).any():
+        arrays = _blank(inside, Quality.SOURCE_MISSING)
+        return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
+    with clock.stage("read"):
+        guide = attempts.call(partial(_read_guide, context, task))
+    with clock.stage("predict"):
+        predictor = _load_predictor(context)
+        raw = predictor.predict(guide.values[list(context.channels)], source.mean).mean
+        arrays, residual = _finish(context, task, raw, guide, source)
+    return Computed(
+        arrays=arrays,
+        uses=(*guide.uses, *source.uses),
+        device=str(predictor.device),
+        residual=residual,
+        seconds=clock.seconds,
+    )
+
+
+def run_task(fork: Any, context: MapContext, task: Task) -> tuple[Any, Record]:
+    """Compute one tile and write it; whatever goes wrong with the tile becomes its record.
+
+    Args:
+        fork: Of the store's session; what is written becomes visible when it is merged and committed.
+        context: What all tasks share.
+        task: Which tile, from which items.
+
+    Returns:
+        The fork, None unless the tile is ok, and the record of the tile.
+
+    Raises:
+        InputError: If the request is wrong: no other tile can do better.
+        StoreFullError: If no space is left.
+    """
+    attempts, clock, started = Attempts(context.options.backoff), _Clock(), datetime.now(UTC)
+    try:
+        computed = compute_tile(context, task, attempts=attempts)
+        with clock.stage("write"):
+            checksum = "" if computed.empty else _write(fork, context, task, computed.arrays)
+    except (InputError, StoreFullError):
+        raise
+    except Exception as error:  # the task boundary: a failed tile is a recorded tile
+        _logger.warning("tile %s failed: %s", task.tile, describe_error(error))
+        _logger.debug("tile %s failed", task.tile, exc_info=error)
+        facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
+        return None, failed_record(context, task, describe_error(error), **facts)
+    record = describe_task(
+        context,
+        task,
+        status="empty" if computed.empty else "ok",
+        reason=computed.empty,
+        items=complete_uses(computed.uses, task, f"not read: {computed.empty}"),
+        worker=worker_name(),
+        device=computed.device,
+        started_at=started,
+        seconds=computed.seconds | clock.seconds,
+        attempts=attempts.count,
+        consistency_residual=computed.residual,
+        content_sha256=checksum,
+        **statistics(computed.arrays.value),
+    )
+    return (None if computed.empty else fork), record
+
+
+def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> str:
+    return write_tile(fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
+
+
+def _read_source(context: MapContext, task: Task) -> Source:
+    geobox = context.grid.source_geobox_of(context.window(task.tile))
+    signer = partial(sign, provider=context.provider)
+    return read_source(task.source, geobox, spec=context.spec, provider=context.provider, sign=signer)
+
+
+def _read_guide(context: MapContext, task: Task) -> Guide:
+    window = context.window(task.tile)
+    if not context.reads_guide:
+        return Guide(
+            values=np.zeros((0, *window.shape), np.float32),
+            n_valid=np.zeros(window.shape, np.uint16),
+            gaps=np.zeros(window.shape, bool),
+            uses=(),
+        )
+    return read_guide(
+        task.guide,
+        context.grid.geobox_of(window),
+        spec=context.spec,
+        provider=context.provider,
+        sign=partial(sign, provider=context.provider),
+        threads=context.options.read_threads,
+    )
+
+
+def _load_predictor(context: MapContext) -> Predictor:
+    with _loading:
+        return _predictor(context.spec.model, context.model_digest, context.options)
+
+
+@lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once
+def _predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor:
+    loaded = load_model(model)
+    if loaded.digest != digest:
+        raise WeightsError(
+            f"model {model.name} has digest {loaded.digest[:12]} here, the plan was made for {digest[:12]}"
+        )
+    return Predictor(
+        loaded,
+        device=options.device,
+        precision=options.precision,
+        patch_px=options.patch_px,
+        batch=options.batch,
+    )
+
+
+def _finish(
+    context: MapContext, task: Task, raw: npt.NDArray[np.float32], guide: Guide, source: Source
+) -> tuple[TileArrays, float | None]:
+    """Honour the source on the whole window, flag, and crop to the tile."""
+    scale, spec, window, core = (
+        context.grid.scale,
+        context.spec,
+        context.window(task.tile),
+        context.grid.window(task.tile),
+    )
+    value = enforce(
+        raw, source.mean, source.sd, mode=spec.consistency, scale=scale, non_negative=spec.target.non_negative
+    )
+    inside = context.grid.inside_area(window)
+    known = _spread(np.isfinite(source.mean), context) & inside
+    flags = flag_pixels(
+        gaps=guide.gaps,
+        n_valid=guide.n_valid,
+        source=source.mean,
+        source_sd=source.sd,
+        block_means=block_mean(raw, scale),
+        inside=inside,
+        item_dropped=any(use.dropped for use in (*guide.uses, *source.uses)),
+    )
+    if not context.reads_guide:  # nobody looked: few observations are no flaw of the map
+        flags &= ~np.uint16(Quality.FEW_OBSERVATIONS)
+    flags = np.where(known, flags, _bare_flags(inside))
+    arrays = TileArrays(
+        value=_crop(np.where(known, value, np.float32(np.nan)), core, window),
+        sd=_crop(np.where(known, _spread(source.sd, context), np.float32(np.nan)), core, window),
+        qa=_crop(flags, core, window),
+        n_valid=_crop(np.where(known, guide.n_valid, np.uint16(0)), core, window),
+    )
+    return arrays, _residual(value, source, core, window, scale)
+
+
+def _residual(value: npt.NDArray[np.float32], source: Source, core: Window, window: Window, scale: int) -> float | None:
+    """Largest |block mean - source| among the source pixels that the tile touches."""
+    rows, cols = core.grown(0, scale).inside(window)
+    coarse = slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
+    left = np.abs(block_mean(value, scale) - source.mean)[coarse]
+    return float(np.nanmax(left)) if np.isfinite(left).any() else None
+
+
+def _blank(inside: npt.NDArray[np.bool_], flag: Quality) -> TileArrays:
+    """A tile without a pixel; inside the area the flag says why."""
+    return TileArrays(
+        value=np.full(inside.shape, np.nan, np.float32),
+        sd=np.full(inside.shape, np.nan, np.float32),
+        qa=np.where(inside, np.uint16(flag), np.uint16(Quality.OUTSIDE_AREA)),
+        n_valid=np.zeros(inside.shape, np.uint16),
+    )
+
+
+def _bare_flags(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
+    return np.where(inside, np.uint16(Quality.SOURCE_MISSING), np.uint16(Quality.OUTSIDE_AREA))
+
+
+def _spread(coarse: npt.NDArray[Any], context: MapContext) -> npt.NDArray[Any]:
+    return coarse.repeat(context.grid.scale, 0).repeat(context.grid.scale, 1)
+
+
+def _crop(array: npt.NDArray[Any], core: Window, window: Window) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(array[core.inside(window)])

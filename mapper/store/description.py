@@ -1,0 +1,135 @@
+"""What a store says of itself: the map it holds, its grid, and the digests that tell it from other maps.
+
+It lives in the attributes of the root group, so that a store can be read, checked and continued without the files of
+the map description. The area, which may be long, is an array (WKB).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import shapely
+import zarr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from zarr.abc.store import Store
+
+from mapper import __version__
+from mapper.errors import StoreError, StoreMismatchError
+from mapper.grid import MapGrid
+from mapper.spec import MapSpec, TargetSpec
+from mapper.store.geozarr import GRID_MAPPING
+
+_LAYOUT = 1
+"""Version of the arrangement of a store; raised when an older mapper could not read a newer store."""
+_AREA = "ledger/area"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The map a store holds."""
+
+    name: str
+    spec_yaml: str
+    spec_digest: str
+    grid: MapGrid
+    target: TargetSpec
+
+
+def describe(spec: MapSpec) -> dict[str, Any]:
+    """Attributes of the root group: CF for people, ``mapper:*`` for :func:`read_description`."""
+    grid = spec.map_grid
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "Conventions": "CF-1.11",
+        "title": f"{spec.name}: {spec.target.long_name}",
+        "source": f"{spec.source.collection} ({spec.source.variable}) sharpened by {spec.model.name} with "
+        + ", ".join(sorted({layer.collection for layer in spec.guide.layers})),
+        "history": f"{now}: created by mapper {__version__}",
+        "time_coverage_start": spec.period.start.isoformat(),
+        "time_coverage_end": spec.period.end.isoformat(),
+        "coordinates": GRID_MAPPING,  # so that the CRS comes along with every array, whatever xarray is told
+        "mapper:layout": _LAYOUT,
+        "mapper:name": spec.name,
+        "mapper:spec": spec.to_yaml(),
+        "mapper:spec_digest": spec.digest,
+        "mapper:grid_digest": grid.digest,
+        "mapper:target": spec.target.model_dump(mode="json"),
+        "mapper:grid": {
+            "crs": grid.crs,
+            "transform": list(grid.geobox.transform)[:6],
+            "shape": list(grid.shape),
+            "resolution": str(grid.resolution),
+            "scale": grid.scale,
+            "tile_px": grid.tile_px,
+            "chunk_px": grid.chunk_px,
+        },
+    }
+
+
+def write_description(root: zarr.Group, spec: MapSpec) -> None:
+    """Write the description of a new store."""
+    root.attrs.update(describe(spec))
+    area = np.frombuffer(shapely.to_wkb(spec.map_grid.area.geom), np.uint8)
+    root.create_array(_AREA, shape=area.shape, chunks=area.shape, dtype="uint8", fill_value=0)[:] = area
+
+
+def read_description(store: Store) -> Description:
+    """Read what a store says of itself.
+
+    Raises:
+        StoreError: If it is no store of ours, or of a newer mapper.
+    """
+    attributes: dict[str, Any] = dict(zarr.open_group(store, mode="r").attrs)
+    layout = attributes.get("mapper:layout")
+    if layout != _LAYOUT:
+        raise StoreError(
+            "the store was not made by mapper"
+            if layout is None
+            else f"the store has layout {layout}, this mapper reads {_LAYOUT}; update mapper"
+        )
+    return Description(
+        name=attributes["mapper:name"],
+        spec_yaml=attributes["mapper:spec"],
+        spec_digest=attributes["mapper:spec_digest"],
+        grid=_read_grid(store, attributes["mapper:grid"]),
+        target=TargetSpec.model_validate(attributes["mapper:target"]),
+    )
+
+
+def check_same_map(description: Description, spec: MapSpec, location: str) -> None:
+    """Check that a store holds the map of a description.
+
+    Raises:
+        StoreMismatchError: Naming what differs and what to do.
+    """
+    differences = []
+    if description.grid.digest != spec.map_grid.digest:
+        differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(spec.map_grid)}")
+    if description.spec_digest != spec.digest:
+        differences.append(f"spec digest {description.spec_digest[:12]}, expected {spec.digest[:12]}")
+    if differences:
+        raise StoreMismatchError(
+            f"{location} holds another map ({description.name}): {'; '.join(differences)}; "
+            "choose another store, or restore the map description it was made from (it is in the store's attributes)"
+        )
+
+
+def _read_grid(store: Store, content: dict[str, Any]) -> MapGrid:
+    wkb = np.asarray(zarr.open_array(store, path=_AREA, mode="r")[:]).tobytes()
+    return MapGrid(
+        geobox=GeoBox(tuple(content["shape"]), Affine(*content["transform"]), content["crs"]),
+        area=Geometry(shapely.from_wkb(wkb), content["crs"]),
+        resolution=Fraction(content["resolution"]),
+        scale=content["scale"],
+        tile_px=content["tile_px"],
+        chunk_px=content["chunk_px"],
+    )
+
+
+def _say_grid(grid: MapGrid) -> str:
+    rows, cols = grid.shape
+    return f"{grid.crs} {rows} x {cols} px of {grid.resolution}, tiles of {grid.tile_px} px ({grid.digest[:12]})"

@@ -1,0 +1,95 @@
+"""Where the pixels lie, said in both dialects of spatial metadata.
+
+xarray, rioxarray and CF tools read ``grid_mapping`` and the coordinates; GDAL from 3.13 and web viewers read the Zarr
+conventions ``proj:`` and ``spatial:``. No reader understands both, so both are written. Coordinates are pixel centres;
+transforms and boxes are pixel edges.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+
+from mapper.grid import MapGrid
+
+GRID_MAPPING = "spatial_ref"
+"""Name of the array that carries the CRS, as rioxarray expects it."""
+
+_UNITS = {"metre": "m", "meter": "m", "kilometre": "km"}
+
+
+def spatial_attributes(geobox: GeoBox) -> dict[str, Any]:
+    """Zarr conventions ``proj`` and ``spatial``, for an array or the group of a map."""
+    crs = _crs_of(geobox)
+    authority = crs.to_authority()
+    box = geobox.boundingbox
+    return {
+        "zarr_conventions": [
+            _convention("proj", "f17cb550-5864-4468-aeb7-f3180cfb622f"),
+            _convention("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4"),
+        ],
+        **({"proj:code": ":".join(authority)} if authority else {}),
+        "proj:wkt2": crs.to_wkt("WKT2_2019"),
+        "spatial:dimensions": ["y", "x"],
+        "spatial:shape": [int(geobox.shape.y), int(geobox.shape.x)],
+        "spatial:transform": list(geobox.transform)[:6],
+        "spatial:bbox": [box.left, box.bottom, box.right, box.top],
+        "spatial:registration": "pixel",
+    }
+
+
+def grid_mapping_attributes(geobox: GeoBox) -> dict[str, Any]:
+    """CF grid mapping; ``spatial_ref`` and ``GeoTransform`` are what GDAL and rioxarray add to CF."""
+    crs = _crs_of(geobox)
+    a, b, c, d, e, f = list(geobox.transform)[:6]
+    return crs.to_cf() | {
+        "crs_wkt": crs.to_wkt(),
+        "spatial_ref": crs.to_wkt(),
+        "GeoTransform": f"{c} {a} {b} {f} {d} {e}",
+    }
+
+
+def coordinate_attributes(geobox: GeoBox) -> dict[str, dict[str, Any]]:
+    """CF attributes of the coordinates x and y."""
+    crs = _crs_of(geobox)
+    if crs.is_geographic:
+        return {
+            "x": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+            "y": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        }
+    unit = crs.axis_info[0].unit_name
+    return {
+        name: {
+            "standard_name": f"projection_{name}_coordinate",
+            "long_name": f"{name} coordinate of projection",
+            "units": _UNITS.get(unit, unit),
+            "axis": name.upper(),
+        }
+        for name in ("x", "y")
+    }
+
+
+def coordinate_values(grid: MapGrid) -> dict[str, npt.NDArray[np.float64]]:
+    """Pixel centres x and y, each rounded once: whole numbers of half pixels times the exact resolution."""
+    step = grid.resolution
+    left = round(grid.geobox.transform.c / float(step))
+    top = round(grid.geobox.transform.f / float(step))
+    rows, cols = np.arange(grid.shape[0], dtype=np.float64), np.arange(grid.shape[1], dtype=np.float64)
+    halves = {"x": 2 * (left + cols) + 1, "y": 2 * (top - rows) - 1}
+    return {name: count * step.numerator / (2 * step.denominator) for name, count in halves.items()}
+
+
+def _crs_of(geobox: GeoBox) -> CRS:
+    return CRS.from_user_input(str(geobox.crs))
+
+
+def _convention(name: str, uuid: str) -> dict[str, str]:
+    home = "zarr-conventions"
+    return {
+        "name": name,
+        "uuid": uuid,
+        "spec_url": f"https://github.com/{home}/{name}/blob/v0.1/README.md",
+        "schema_url": f"https://raw.githubusercontent.com/{home}/{name}/refs/tags/v0.1/schema.json",
+    }

@@ -1,0 +1,191 @@
+"""The Icechunk repository of a map: made once with all its metadata, opened by readers at any version.
+
+Everything that forks in workers must know is committed before the first fork is taken.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import icechunk
+import xarray as xr
+import zarr
+from icechunk.session import Session
+
+from mapper import __version__
+from mapper.errors import SpecError, StoreError
+from mapper.spec import MapSpec
+from mapper.store.batch import create_ledger
+from mapper.store.description import Description, check_same_map, read_description, write_description
+from mapper.store.faults import explain_faults
+from mapper.store.layout import RESERVED, create_arrays
+from mapper.store.location import Location, parse_location
+from mapper.store.lock import hold_lock
+
+_MANIFEST_SPLIT = 64
+"""Chunk references of one manifest along a dimension: a small commit rewrites little of a continent."""
+
+
+def create_store(location: str | Path, *, spec: MapSpec) -> None:
+    """Make the store of a map: metadata only, no pixel. A store of the same map is left as it is.
+
+    Raises:
+        StoreMismatchError: If the store holds another map.
+        StoreLockedError: If another process is making it.
+        StoreError: If the location holds something else, or cannot be written.
+        SpecError: If the target has the name of another array.
+    """
+    if spec.target.name in RESERVED:
+        raise SpecError(f"target.name {spec.target.name!r} is the name of another array of the store; choose another")
+    place = parse_location(location)
+    if _exists(place):
+        check_store(location, spec=spec)
+        return
+    with explain_faults(str(place)):
+        if place.path is None:
+            _create(place, spec)
+            return
+        place.path.parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(place):
+        if not _exists(place):
+            _create_aside(place.path, spec)
+    check_store(location, spec=spec)
+
+
+def store_exists(location: str | Path) -> bool:
+    """Whether a store is there; looking changes nothing.
+
+    Raises:
+        StoreError: If the location cannot be asked.
+    """
+    return _exists(parse_location(location))
+
+
+def check_store(location: str | Path, *, spec: MapSpec) -> None:
+    """Check that an existing store holds the map of a description.
+
+    Raises:
+        StoreMismatchError: Naming what differs and what to do.
+        StoreError: If there is no store, or it was not made by mapper.
+    """
+    check_same_map(read_store(location), spec, str(parse_location(location)))
+
+
+def open_repository(location: str | Path) -> icechunk.Repository:
+    """Open the repository of an existing store.
+
+    Raises:
+        StoreError: If there is none, or it cannot be read.
+    """
+    place = parse_location(location)
+    if not _exists(place):
+        raise StoreError(f"{place} does not exist or is no store; make one with `mapper run`")
+    with explain_faults(str(place)):
+        return icechunk.Repository.open(place.open_storage())
+
+
+def open_session(repository: icechunk.Repository, *, ref: str = "main") -> Session:
+    """A read-only session at a branch, a tag or a snapshot id.
+
+    Raises:
+        StoreError: If there is no such version.
+    """
+    if ref in repository.list_branches():
+        return repository.readonly_session(branch=ref)
+    if ref in repository.list_tags():
+        return repository.readonly_session(tag=ref)
+    try:
+        return repository.readonly_session(snapshot_id=ref)
+    except (icechunk.IcechunkError, ValueError) as error:
+        raise StoreError(f"the store has no version {ref!r}: expected a branch, a tag or a snapshot id") from error
+
+
+def open_store(location: str | Path, *, ref: str = "main") -> Session:
+    """Open a store for reading; ``session.store`` is the Zarr store.
+
+    Args:
+        location: Directory, or s3://, gs://, az:// location.
+        ref: Branch, tag or snapshot id; what it shows never changes while the session is open.
+
+    Raises:
+        StoreError: If the store or the version does not exist.
+    """
+    repository = open_repository(location)
+    with explain_faults(str(location)):
+        return open_session(repository, ref=ref)
+
+
+def read_store(location: str | Path, *, ref: str = "main") -> Description:
+    """What map a store holds.
+
+    Raises:
+        StoreError: If the store does not exist or was not made by mapper.
+    """
+    session = open_store(location, ref=ref)
+    try:
+        return read_description(session.store)
+    except (StoreError, FileNotFoundError) as error:
+        raise StoreError(f"{location}: {error}") from error
+
+
+def open_map(location: str | Path, ref: str = "main", *, chunks: dict[str, int] | None = None) -> xr.Dataset:
+    """Open a map for analysis: decoded values with coordinates and CRS.
+
+    Args:
+        location: Directory, or s3://, gs://, az:// location.
+        ref: Branch, tag or snapshot id.
+        chunks: Dask chunks; None reads what is asked for, without Dask.
+
+    Returns:
+        ``<target>`` and ``<target>_sd`` (y, x) in the target's units, NaN where missing; ``qa`` and ``n_valid``.
+
+    Raises:
+        StoreError: If the store or the version does not exist.
+    """
+    session = open_store(location, ref=ref)
+    dataset: xr.Dataset = xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=chunks)
+    return dataset
+
+
+def _exists(place: Location) -> bool:
+    """Whether a repository is there; looking must not make a directory, as Icechunk's storage does."""
+    if place.path is not None and not place.path.is_dir():
+        return False
+    with explain_faults(str(place)):
+        return bool(icechunk.Repository.exists(place.open_storage()))
+
+
+def _create_aside(path: Path, spec: MapSpec) -> None:
+    """Make a local store under another name, then rename it: a killed process leaves no half-made store."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StoreError(f"{path} exists and is no store; choose another location or remove it")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    with explain_faults(str(path)):
+        try:
+            _create(Location(path=aside), spec)
+            aside.rename(path)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _create(place: Location, spec: MapSpec) -> None:
+    repository = icechunk.Repository.create(place.open_storage(), config=_configure())
+    session = repository.writable_session("main")
+    root = zarr.create_group(session.store)
+    write_description(root, spec)
+    create_arrays(root, spec)
+    create_ledger(root, spec.map_grid.tile_shape)
+    session.commit(f"create {spec.name}", metadata={"code_version": __version__})
+
+
+def _configure() -> icechunk.RepositoryConfig:
+    config = icechunk.RepositoryConfig.default()
+    splitting = icechunk.ManifestSplittingConfig.from_dict(
+        {icechunk.ManifestSplitCondition.AnyArray(): {icechunk.ManifestSplitDimCondition.Any(): _MANIFEST_SPLIT}}
+    )
+    # Icechunk reads small manifests ahead whenever a version is opened: work that grows with the map (the record
+    # of a tile after 2000 commits took 25 ms with it, 11 ms without)
+    preload = icechunk.ManifestPreloadConfig(max_total_refs=0)
+    config.manifest = icechunk.ManifestConfig(preload=preload, splitting=splitting)
+    return config

@@ -1,0 +1,95 @@
+"""The pixels of one tile as they are stored: encoded arrays, whole shards, one checksum over all of them.
+
+Encoded arrays always come in the order of :func:`band_names`; the checksum covers names, dtypes, shapes and bytes in
+little-endian order, so it can be computed again from the store on any machine.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.abc.store import Store
+
+from mapper.grid import MapGrid, Tile
+from mapper.spec import TargetSpec
+from mapper.store.encoding import Encoding
+from mapper.store.record import TileArrays
+
+NOT_WRITTEN = 1 << 15
+"""Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""
+
+_log = logging.getLogger(__name__)
+
+_Bands = Mapping[str, npt.NDArray[Any]]
+
+
+def band_names(target: TargetSpec) -> tuple[str, str, str, str]:
+    """Arrays of a map: value, its standard deviation, flags, valid observations."""
+    return target.name, f"{target.name}_sd", "qa", "n_valid"
+
+
+def encode_tile(target: TargetSpec, arrays: TileArrays) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tile as they are stored.
+
+    Raises:
+        ValueError: If flags or counts are not uint16.
+    """
+    for name, array in (("qa", arrays.qa), ("n_valid", arrays.n_valid)):
+        if array.dtype != np.uint16:
+            raise ValueError(f"{name} is {array.dtype}, expected uint16")
+    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
+    for name, encoding, values in (("value", value, arrays.value), ("sd", sd, arrays.sd)):
+        clipped = encoding.count_clipped(values)
+        if clipped:
+            _log.warning(
+                "%s: %d pixels of %s lie outside %s and were clipped", target.name, clipped, name, encoding.limits
+            )
+    stored = (value.encode(arrays.value), sd.encode(arrays.sd), arrays.qa, arrays.n_valid)
+    return dict(zip(band_names(target), stored, strict=True))
+
+
+def read_tile(store: Store, *, grid: MapGrid, target: TargetSpec, tile: Tile) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tile as they are stored; fill values where nothing was written."""
+    window = grid.window(tile).slices
+    return {name: np.asarray(zarr.open_array(store, path=name, mode="r")[window]) for name in band_names(target)}
+
+
+def fill_tile(grid: MapGrid, target: TargetSpec) -> dict[str, npt.NDArray[Any]]:
+    """What a tile without data holds."""
+    shape = (grid.tile_px, grid.tile_px)
+    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
+    stored = (
+        np.full(shape, value.fill, value.dtype),
+        np.full(shape, sd.fill, sd.dtype),
+        np.full(shape, NOT_WRITTEN, np.uint16),
+        np.zeros(shape, np.uint16),
+    )
+    return dict(zip(band_names(target), stored, strict=True))
+
+
+def write_bands(store: Store, *, grid: MapGrid, tile: Tile, bands: _Bands) -> None:
+    """Write encoded arrays: whole shards, so that no two tasks share an object and no reader sees a part.
+
+    Raises:
+        ValueError: If an array is not exactly one tile.
+    """
+    for name, array in bands.items():
+        if array.shape != (grid.tile_px, grid.tile_px):
+            raise ValueError(f"{name} of tile {tile} is {array.shape}, expected the whole tile of {grid.tile_px} px")
+    window = grid.window(tile).slices
+    for name, array in bands.items():
+        zarr.open_array(store, path=name, mode="r+")[window] = array
+
+
+def digest_bands(bands: _Bands) -> str:
+    """Sha256 over encoded arrays, in their order."""
+    digest = hashlib.sha256()
+    for name, array in bands.items():
+        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        digest.update(f"{name}:{stored.dtype.str}:{stored.shape}".encode())
+        digest.update(stored.data)
+    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""Whether a store holds what its ledger says, and what a plan expects of it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import icechunk
+from zarr.abc.store import Store
+
+from mapper.grid import MapGrid, Tile
+from mapper.spec import TargetSpec
+from mapper.store.description import Description, read_description
+from mapper.store.faults import explain_faults
+from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.record import Record
+from mapper.store.staleness import Expected, explain_stale
+from mapper.store.tiles import digest_bands, fill_tile, read_tile
+
+_THREADS = 4
+"""Decoding and hashing release the interpreter, reading waits for the storage."""
+_DAMAGE = (icechunk.IcechunkError, OSError, RuntimeError, ValueError)
+"""What reading damaged bytes raises, in Icechunk, Arrow, Zarr and the codecs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What was found; every tile is in one list only, the worst that applies."""
+
+    snapshot: str
+    """Version of the store that was checked."""
+    ok: tuple[Tile, ...] = ()
+    empty: tuple[Tile, ...] = ()
+    failed: Mapping[Tile, str] = field(default_factory=dict)
+    """Reason of the last attempt."""
+    missing: tuple[Tile, ...] = ()
+    """Tiles of the map that were never attempted."""
+    stale: Mapping[Tile, str] = field(default_factory=dict)
+    """What changed since they were made."""
+    corrupt: Mapping[Tile, str] = field(default_factory=dict)
+    """How the pixels differ from the record."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every tile is there, up to date and unharmed."""
+        return not (self.failed or self.missing or self.stale or self.corrupt)
+
+    @property
+    def due(self) -> tuple[Tile, ...]:
+        """Tiles to compute (again), in order."""
+        return tuple(sorted({*self.failed, *self.missing, *self.stale, *self.corrupt}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        return {
+            "snapshot": self.snapshot,
+            "complete": self.is_complete,
+            "ok": len(self.ok),
+            "empty": [str(tile) for tile in self.empty],
+            "missing": [str(tile) for tile in self.missing],
+            **{
+                name: {str(tile): reason for tile, reason in tiles.items()}
+                for name, tiles in (("failed", self.failed), ("stale", self.stale), ("corrupt", self.corrupt))
+            },
+        }
+
+    def to_text(self) -> str:
+        """The report for a terminal: counts, then one line for each tile with a fault."""
+        kinds = ("ok", "empty", "failed", "missing", "stale", "corrupt")
+        counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
+        faults = [(kind, tile, reason) for kind in kinds[2:] for tile, reason in _pairs(getattr(self, kind))]
+        lines = [f"{kind} {tile}{f': {reason}' if reason else ''}" for kind, tile, reason in faults]
+        return "\n".join([f"{counts} (snapshot {self.snapshot})", *lines])
+
+
+def verify_store(
+    location: str | Path, *, expected: Mapping[Tile, str | Expected] | None = None, ref: str = "main"
+) -> VerifyReport:
+    """Check every tile of a store: its pixels against its record, its record against what is expected.
+
+    Args:
+        location: Directory, or s3://, gs://, az:// location.
+        expected: Task id of each tile, or all it would be made from (then the reason for being stale is told).
+            None checks against the area of the map alone.
+        ref: Branch, tag or snapshot id.
+
+    Raises:
+        StoreError: If the store or the version does not exist.
+    """
+    ledger = read_ledger(location, ref=ref)
+    with explain_faults(str(location)):
+        description = read_description(ledger.session.store)
+        judged = dict(_judge_tiles(ledger, description, expected or {}))
+    wanted: Iterable[Tile] = description.grid.tiles() if expected is None else expected
+    return VerifyReport(
+        snapshot=ledger.session.snapshot_id,
+        ok=tuple(sorted(tile for tile, (kind, _) in judged.items() if kind == "ok")),
+        empty=tuple(sorted(tile for tile, (kind, _) in judged.items() if kind == "empty")),
+        missing=tuple(sorted(tile for tile in wanted if tile not in judged)),
+        failed=_reasons(judged, "failed"),
+        stale=_reasons(judged, "stale"),
+        corrupt=_reasons(judged, "corrupt"),
+    )
+
+
+def _judge_tiles(
+    ledger: Ledger, description: Description, expected: Mapping[Tile, str | Expected]
+) -> Iterator[tuple[Tile, tuple[str, str]]]:
+    """Kind and reason of every tile in the ledger."""
+    store, grid, target = ledger.session.store, description.grid, description.target
+
+    def judge(record: Record) -> tuple[Tile, tuple[str, str]]:
+        fault = _compare_pixels(store, grid, target, record)
+        if fault:
+            return record.tile, ("corrupt", fault)
+        if record.status == "failed":
+            return record.tile, ("failed", record.reason)
+        stale = _compare_task(record, expected.get(record.tile))
+        return record.tile, ("stale", stale) if stale else (record.status, record.reason)
+
+    seen = set()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for tile, verdict in threads.map(judge, _readable_records(ledger)):
+            seen.add(tile)
+            yield tile, verdict
+    for tile in ledger.entries.keys() - seen:
+        yield tile, ("corrupt", "its record cannot be read")
+
+
+def _readable_records(ledger: Ledger) -> Iterator[Record]:
+    """Records of the tiles as they stand; a batch that is damaged is left out."""
+    for batch in sorted({entry.batch for entry in ledger.entries.values()}):
+        try:
+            records = ledger.records_of(batch)
+        except _DAMAGE:
+            continue
+        yield from (r for r in records if r.tile in ledger.entries and ledger.entries[r.tile].batch == batch)
+
+
+def _compare_task(record: Record, expected: str | Expected | None) -> str:
+    if expected is None:
+        return ""
+    if isinstance(expected, str):
+        return "" if record.task_id == expected else f"task id {record.task_id}, expected {expected}"
+    return explain_stale(record, expected)
+
+
+def _compare_pixels(store: Store, grid: MapGrid, target: TargetSpec, record: Record) -> str:
+    """How the pixels of a tile differ from its record; empty if they do not."""
+    try:
+        found = digest_bands(read_tile(store, grid=grid, target=target, tile=record.tile))
+    except _DAMAGE as error:
+        return f"cannot be read: {str(error).strip().splitlines()[0]}"
+    wanted = record.content_sha256 or digest_bands(fill_tile(grid, target))
+    return "" if found == wanted else f"content sha256 {found[:12]}, its record says {wanted[:12]}"
+
+
+def _pairs(tiles: Mapping[Tile, str] | tuple[Tile, ...]) -> list[tuple[Tile, str]]:
+    return list(tiles.items()) if isinstance(tiles, Mapping) else [(tile, "") for tile in tiles]
+
+
+def _reasons(judged: Mapping[Tile, tuple[str, str]], kind: str) -> dict[Tile, str]:
+    return {tile: reason for tile, (found, reason) in sorted(judged.items()) if found == kind}

@@ -1,0 +1,155 @@
+"""What made a pixel: its values, and the record of the tile it lies in."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store
+
+from mapper.grid import Tile
+from mapper.spec import TargetSpec
+from mapper.store.description import read_description
+from mapper.store.encoding import Encoding
+from mapper.store.faults import explain_faults
+from mapper.store.ledger import read_ledger
+from mapper.store.record import ItemUse, Record
+from mapper.store.tiles import band_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One pixel and what made it."""
+
+    x: float
+    y: float
+    crs: str
+    """CRS of ``x`` and ``y`` as they were asked."""
+    row: int
+    col: int
+    tile: Tile
+    target: str
+    units: str
+    value: float | None
+    """None where missing."""
+    sd: float | None
+    qa: int
+    flags: tuple[str, ...]
+    """Meanings of the bits of ``qa``."""
+    n_valid: int
+    snapshot: str
+    """Version that wrote the tile; empty if it was never written or has expired."""
+    written_at: datetime | None
+    record: Record | None
+    """None if the tile was never attempted."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON-ready values; times in ISO 8601."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def to_text(self) -> str:
+        """The answer for a terminal."""
+        value = "no value" if self.value is None else f"{self.value:g} {self.units}"
+        sd = "" if self.sd is None else f" ± {self.sd:g} (standard deviation)"
+        lines = [
+            f"{self.target} {value}{sd}",
+            f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
+            f"  quality   {', '.join(self.flags) or 'nothing to remark'}; {self.n_valid} valid observations",
+        ]
+        if self.record is None:
+            return "\n".join([*lines, "  made by   nothing: this tile was never attempted"])
+        return "\n".join([*lines, *_describe_record(self.record, self.snapshot, self.written_at)])
+
+
+def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref: str = "main") -> Answer:
+    """Tell what made the pixel that holds a point.
+
+    Args:
+        location: Directory, or s3://, gs://, az:// location.
+        x: Easting or longitude.
+        y: Northing or latitude.
+        crs: CRS of the point.
+        ref: Branch, tag or snapshot id.
+
+    Raises:
+        StoreError: If the store or the version does not exist.
+        GridError: If the point is outside the map.
+    """
+    ledger = read_ledger(location, ref=ref)
+    with explain_faults(str(location)):
+        store = ledger.session.store
+        description = read_description(store)
+        row, col, tile = description.grid.locate(x, y, crs=crs)
+        batch = ledger.batch_at(tile)
+        snapshot = ledger.snapshot_of(batch) if batch else None
+        return Answer(
+            x=x,
+            y=y,
+            crs=crs,
+            row=row,
+            col=col,
+            tile=tile,
+            target=description.target.name,
+            units=description.target.units,
+            **_read_pixel(store, description.target, row, col),
+            snapshot=snapshot.id if snapshot else "",
+            written_at=snapshot.written_at if snapshot else None,
+            record=ledger.record_at(tile),
+        )
+
+
+def _read_pixel(store: Store, target: TargetSpec, row: int, col: int) -> dict[str, Any]:
+    """Decoded values of one pixel, as fields of an answer."""
+    arrays = [zarr.open_array(store, path=name, mode="r") for name in band_names(target)]
+    value, sd, qa, n_valid = (np.asarray(array[row, col]) for array in arrays)
+    return {
+        "value": _decode(Encoding.of_value(target.encoding), value),
+        "sd": _decode(Encoding.of_sd(target.encoding), sd),
+        "qa": int(qa),
+        "flags": _name_flags(int(qa), dict(arrays[2].attrs)),
+        "n_valid": int(n_valid),
+    }
+
+
+def _decode(encoding: Encoding, stored: np.ndarray) -> float | None:
+    value = float(encoding.decode(stored))
+    return None if np.isnan(value) else value
+
+
+def _name_flags(qa: int, attributes: dict[str, Any]) -> tuple[str, ...]:
+    meanings = zip(attributes["flag_masks"], attributes["flag_meanings"].split(), strict=True)
+    return tuple(meaning for mask, meaning in meanings if qa & mask)
+
+
+def _describe_record(record: Record, snapshot: str, written_at: datetime | None) -> list[str]:
+    written = f"{written_at:%Y-%m-%d %H:%M:%S} UTC" if written_at else "at a version that has expired"
+    seconds = ", ".join(f"{stage} {duration:.1f} s" for stage, duration in record.seconds.items())
+    facts = {
+        "status": f"{record.status}{f': {record.reason}' if record.reason else ''}",
+        "written": f"{written}, snapshot {snapshot or 'unknown'}, run {record.run_id}",
+        "task": record.task_id,
+        "model": f"{record.model} ({record.model_digest[:12]})",
+        "code": f"mapper {record.code_version}; {record.environment}",
+        "worker": f"{record.worker} on {record.device}; {seconds or 'no timings'}; attempt {record.attempts}",
+        "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
+    }
+    lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
+    used = sorted(record.items, key=lambda item: (item.role, bool(item.dropped), item.datetime))
+    return [*lines, f"  items     {len(used)}", *(_describe_item(item) for item in used)]
+
+
+def _describe_item(item: ItemUse) -> str:
+    fate = f"DROPPED: {item.dropped}" if item.dropped else item.calibration
+    return f"    {item.role:<6} {item.datetime:%Y-%m-%d} {item.collection}/{item.id} ({fate})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,63 @@
+"""What stands on the ground, as quantities that mix by area: averaging fine pixels gives the coarse ones.
+
+Arrays are float32 (y, x). Cover fractions are what a satellite sees from above, they sum to one. Biomass is
+above-ground woody biomass in Mg ha-1, heights and elevations are metres.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from mapper.synthetic.noise import FloatArray
+
+
+class Cover(IntEnum):
+    """Kinds of cover, in the order of :attr:`Surface.cover`."""
+
+    CONIFER = 0
+    BROADLEAF = 1
+    GRASS = 2
+    SOIL = 3
+    WHEAT = 4
+    RAPE = 5
+    MAIZE = 6
+    BUILT = 7
+    ASPHALT = 8
+    WATER = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """The ground of one window."""
+
+    cover: FloatArray
+    """(kind, y, x), fractions in the order of :class:`Cover`."""
+    biomass: FloatArray
+    height: FloatArray
+    """Height of the canopy times its cover."""
+    vigour: FloatArray
+    """How much brighter than its kind the vegetation is in the near infrared; about 0 +- 0.1."""
+    moisture: FloatArray
+    """Of soil and leaves, about 0 +- 1."""
+    elevation: FloatArray
+
+
+def smooth_step(values: FloatArray, low: float, high: float) -> FloatArray:
+    """0 below ``low``, 1 above ``high``, smooth between."""
+    t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    step: FloatArray = t * t * (3 - 2 * t)
+    return step
+
+
+def empty_cover(shape: tuple[int, int]) -> FloatArray:
+    """No cover at all: dims (kind, y, x)."""
+    return np.zeros((len(Cover), *shape), np.float32)
+
+
+def average_blocks(values: FloatArray, factor: int) -> FloatArray:
+    """Mean over ``factor`` x ``factor`` pixels of the last two dims."""
+    *front, rows, cols = values.shape
+    blocks = values.reshape(*front, rows // factor, factor, cols // factor, factor)
+    mean: FloatArray = blocks.mean(axis=(-3, -1), dtype=np.float32)
+    return mean

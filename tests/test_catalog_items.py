@@ -1,0 +1,244 @@
+"""Items: order, repeats, digests, what touches what; and what happens to an item on its way in."""
+
+import copy
+import json
+import random
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from catalog_fakes import make_item, make_items, make_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+
+from mapper.catalog.intake import admit_item, drop_superseded, locate
+from mapper.catalog.items import Items, freeze_items, item_datetime, item_digest
+from mapper.catalog.query import make_queries
+from mapper.errors import GridError, SearchError
+
+TO_LONLAT = Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True)
+FROM_LONLAT = Transformer.from_crs("EPSG:4326", "EPSG:3035", always_xy=True)
+ALL = frozenset({"B04", "B08", "SCL", "vv", "vh", "agb", "agb_sd", "preview"})
+
+
+@given(st.randoms(use_true_random=False))
+def test_neither_order_nor_repeats_change_what_is_frozen(rng):
+    items = make_items()
+    mixed = copy.deepcopy(items + rng.sample(items, 5))
+    rng.shuffle(mixed)
+    assert freeze_items(mixed).digest == freeze_items(items).digest
+    assert freeze_items(mixed).items == freeze_items(items).items
+
+
+def test_items_are_ordered_by_collection_time_and_id():
+    items = freeze_items(make_items())
+    keys = [(item["collection"], item_datetime(item), item["id"]) for item in items]
+    assert keys == sorted(keys)
+
+
+def test_repeats_are_refused_where_nothing_would_drop_them():
+    item = make_item("a")
+    with pytest.raises(ValueError, match="not unique"):
+        Items(items=(item, item))
+
+
+def project(geometry, transformer):
+    return shapely.transform(geometry, lambda xy: np.column_stack(transformer.transform(*xy.T)))
+
+
+def boxes():
+    degrees = st.floats(-0.4, 0.4)
+    return st.builds(
+        lambda x, y, w, h: (12 + x, 50 + y, 12 + x + w, 50 + y + h),
+        degrees,
+        degrees,
+        st.floats(0.01, 0.3),
+        st.floats(0.01, 0.3),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(boxes(), min_size=1, max_size=8), st.integers(-4000, 4000), st.integers(-4000, 4000))
+def test_every_item_with_a_pixel_in_a_geobox_touches_it(bounds, east, north):
+    items = freeze_items(make_item(f"i{k}", bounds=box) for k, box in enumerate(bounds))
+    geobox = GeoBox((128, 128), Affine(10, 0, 4437000 + east, 0, -10, 3001000 + north), "EPSG:3035")
+    outline = project(shapely.segmentize(geobox.extent.geom, 100), TO_LONLAT)
+    holding = {item["id"] for item in items if shapely.geometry.shape(item["geometry"]).intersects(outline)}
+    near = {item["id"] for item in items if shapely.geometry.shape(item["geometry"]).distance(outline) < 0.001}
+    assert holding <= {item["id"] for item in items.touching(geobox)} <= near
+
+
+def test_items_are_picked_by_collection_month_and_orbit():
+    items = freeze_items(make_items())
+    assert {item["collection"] for item in items.of("sentinel-1-rtc")} == {"sentinel-1-rtc"}
+    assert {item_datetime(item).month for item in items.of("sentinel-2-l2a").in_months((4, 8))} == {4, 8}
+    assert len(items.of("sentinel-1-rtc").on_orbit("ascending")) == 5
+    assert not items.on_orbit("descending")
+    assert items.on_orbit(None) is items
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item["properties"].update({"s2:processing_baseline": "05.10"}),
+        lambda item: item["assets"]["B04"].update({"file:checksum": "1220ab"}),
+        lambda item: item["assets"]["B04"].update({"href": "https://archive.test/other.tif"}),
+        lambda item: item["assets"].pop("B08"),
+        lambda item: item["geometry"]["coordinates"][0][0].__setitem__(0, 0.0),
+        lambda item: item.update(id="b"),
+    ],
+)
+def test_a_digest_tells_items_apart(change):
+    item, other = make_item("a"), make_item("a")
+    change(other)
+    assert item_digest(item) != item_digest(other)
+
+
+def test_a_digest_does_not_depend_on_where_files_lie():
+    item, moved = make_item("a"), make_item("a")
+    for asset in moved["assets"].values():
+        asset["href"] = f"/mirror/{asset['href'].rsplit('/', 1)[1]}?sig=x"
+    moved["links"] = []
+    assert item_digest(item) == item_digest(json.loads(json.dumps(moved)))
+
+
+def test_times_without_zone_are_utc():
+    assert item_datetime(make_item("a", when="2020-06-01T00:00:00")) == datetime(2020, 6, 1, tzinfo=UTC)
+
+
+def test_an_admitted_item_is_slim_absolute_and_unsigned():
+    item = make_item("a")
+    item["assets"]["B04"]["href"] = "./files/B04.tif"
+    item["assets"]["B08"]["href"] += "?se=1&sig=secret"
+    kept = admit_item(item, assets=frozenset({"B04", "B08", "absent"}))
+    assert {key: asset["href"] for key, asset in kept["assets"].items()} == {
+        "B04": "https://archive.test/sentinel-2-l2a/files/B04.tif",
+        "B08": "https://archive.test/sentinel-2-l2a/a/B08.tif",
+    }
+    assert [link["rel"] for link in kept["links"]] == ["self"]
+    assert kept["properties"] == item["properties"]
+    assert admit_item(kept, assets=ALL) == kept
+
+
+def test_admitting_leaves_the_original_alone():
+    item = make_item("a")
+    before = copy.deepcopy(item)
+    admit_item(item, assets=ALL)
+    assert item == before
+
+
+def test_an_item_without_geometry_takes_its_box():
+    item = make_item("a") | {"geometry": None}
+    kept = admit_item(item, assets=ALL)
+    assert shapely.geometry.shape(kept["geometry"]).bounds == tuple(item["bbox"])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        make_item("a") | {"properties": {}},
+        make_item("a") | {"properties": {"datetime": "yesterday"}},
+        make_item("a") | {"geometry": None, "bbox": None},
+        make_item("a") | {"assets": {"B04": {}}},
+        {"id": "a", "type": "Feature"},
+    ],
+)
+def test_an_unusable_item_is_named(broken):
+    with pytest.raises(SearchError, match="item 'a' is not a usable STAC item") as error:
+        admit_item(broken, assets=ALL)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("href", "here", "absolute"),
+    [
+        ("./B04.tif", "/data/a/a.json", "/data/a/B04.tif"),
+        ("../b/B04.tif", "/data/a/a.json", "/data/b/B04.tif"),
+        ("B04.tif", "s3://bucket/a/a.json", "s3://bucket/a/B04.tif"),
+        ("B04.tif", "https://h.test/a/a.json", "https://h.test/a/B04.tif"),
+        ("/vsis3/b/B04.tif", "https://h.test/a/a.json", "/vsis3/b/B04.tif"),
+        ("s3://b/B04.tif", "/data/a/a.json", "s3://b/B04.tif"),
+        ("B04.tif", "", "B04.tif"),
+    ],
+)
+def test_locations_become_absolute(href, here, absolute):
+    assert locate(href, here) == absolute
+
+
+def scene(name, *, baseline="02.12", tile="33UUR", strip="S20190101T000001", platform="sentinel-2a", **properties):
+    return make_item(
+        name,
+        platform=platform,
+        **{
+            "s2:mgrs_tile": tile,
+            "s2:processing_baseline": baseline,
+            "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_ESRI_20201007T214659_{strip}_N02.12",
+            **properties,
+        },
+    )
+
+
+@given(st.randoms(use_true_random=False))
+def test_of_one_scene_the_newest_processing_stays(rng):
+    versions = [scene(f"v{k}", baseline=baseline) for k, baseline in enumerate(("02.12", "04.00", "05.10", "05.09"))]
+    rng.shuffle(versions)
+    kept, dropped = drop_superseded(versions)
+    assert [item["id"] for item in kept] == ["v2"]
+    assert dropped == ["v0", "v1", "v3"]
+
+
+def test_of_one_baseline_the_last_produced_stays():
+    early = scene("early", **{"s2:generation_time": "2020-10-07T21:46:58Z"})
+    late = scene("late", **{"s2:generation_time": "2020-10-08T00:00:00Z"})
+    assert drop_superseded([late, early])[0] == [late]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        scene("b", tile="33UUS"),
+        scene("b", strip="S20190101T000500"),
+        scene("b", platform="sentinel-2b"),
+        scene("b") | {"collection": "other"},
+    ],
+    ids=["tile", "strip", "platform", "collection"],
+)
+def test_other_scenes_are_not_taken_for_versions(other):
+    assert drop_superseded([scene("a"), other]) == ([scene("a"), other], [])
+
+
+def test_items_that_name_no_tile_are_all_kept():
+    items = [make_item(f"i{k}") for k in range(5)]
+    random.Random(1).shuffle(items)
+    assert drop_superseded(items) == (items, [])
+
+
+def test_what_is_asked_covers_every_halo():
+    spec = make_spec("catalog.json")
+    grid = spec.map_grid
+    for query in make_queries(spec):
+        asked = project(shapely.segmentize(query.area, 0.01), FROM_LONLAT)
+        assert asked.buffer(1).contains(grid.area.geom.buffer(128 * 10))
+
+
+def test_an_area_at_the_antimeridian_is_asked_for_up_to_it():
+    spec = make_spec("catalog.json", area={"bbox": [179.9, 64.0, 180.0, 64.1]}, grid__crs="EPSG:32660")
+    west, _, east, _ = make_queries(spec)[0].area.bounds
+    assert (round(west, 2), east) == (179.87, 180.0)
+    with pytest.raises(GridError):
+        make_queries(make_spec("catalog.json", source__resolution=95))
+
+
+def test_layers_of_one_collection_are_asked_for_once():
+    layers = [
+        {"collection": "sentinel-1-rtc", "bands": ["vv"], "orbit": "ascending", "cloud_limit": 20},
+        {"collection": "sentinel-1-rtc", "bands": ["vv"], "orbit": "descending", "cloud_limit": 60},
+    ]
+    query, source = make_queries(make_spec("catalog.json", guide__layers=layers))
+    assert query.orbits == {"ascending", "descending"}
+    assert query.cloud_limit == 60
+    assert source.collection == "esa-cci-biomass"

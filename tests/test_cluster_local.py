@@ -1,0 +1,63 @@
+"""Local workers are quiet processes that end with their driver."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mapper.cluster.local import local_cluster
+
+DRIVER = """
+import os, sys, time
+from mapper.cluster.local import local_cluster
+if __name__ == "__main__":
+    with local_cluster(2, threads_per_worker=1, memory_limit=0) as client:
+        print(*client.run(os.getpid).values(), flush=True)
+        time.sleep(600)
+"""
+
+
+def test_workers_are_processes_with_their_share_of_the_cores():
+    with local_cluster(2, threads_per_worker=3, memory_limit="1GiB") as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert sorted(client.nthreads().values()) == [3, 3]
+        assert {worker["memory_limit"] for worker in workers} == {2**30}
+        assert os.getpid() not in client.run(os.getpid).values()
+        threads = client.run(os.environ.get, "OMP_NUM_THREADS").values()
+        assert set(threads) == {str(max(1, os.cpu_count() // 2))}
+
+
+def test_two_clusters_live_side_by_side_and_say_nothing(capfd):
+    with (
+        local_cluster(1, threads_per_worker=1, memory_limit=0) as one,
+        local_cluster(1, threads_per_worker=1, memory_limit=0) as other,
+    ):
+        assert one.submit(abs, -1).result() == other.submit(abs, -1).result()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("sizes", [{"workers": 0}, {"workers": 1, "threads_per_worker": 0}])
+def test_no_workers_are_refused(sizes):
+    with pytest.raises(ValueError, match="positive"), local_cluster(**sizes):
+        pass
+
+
+def test_workers_die_with_a_killed_driver(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as driver:
+        workers = [psutil.Process(int(pid)) for pid in driver.stdout.readline().split()]
+        assert len(workers) == 2
+        os.kill(driver.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_alive, workers))
+
+
+def _alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

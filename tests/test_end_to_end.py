@@ -1,0 +1,123 @@
+"""From a catalogue to a verified map, through the command line, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers the accessor
+import xarray as xr
+from region import run_json, run_mapper, write_weights
+
+from mapper.cluster.local import local_cluster
+from mapper.run.context import RunOptions
+from mapper.run.executors import DaskExecutor
+from mapper.run.job import prepare_job
+from mapper.run.runner import run_plan
+from mapper.run.task import compute_tile
+from mapper.store.repository import open_map, open_store
+
+TILE_SIZES = (256, 512, 1024)
+
+
+def compute_map(region, tile, **options):
+    """Every pixel of the map before it is encoded, on the smallest common extent."""
+    region.change(grid={"crs": "EPSG:3035", "resolution": 10, "tile": tile, "chunk": 64})
+    (region.folder / "map.plan.json.gz").unlink(missing_ok=True)
+    job = prepare_job(region.map, options=RunOptions(**options))
+    grid = job.context.grid
+    values = np.full(grid.shape, np.nan, np.float32)
+    for task in job.plan.tasks:
+        values[grid.window(task.tile).slices] = compute_tile(job.context, task).arrays.value
+    return values[:256, :256], job
+
+
+@pytest.fixture
+def guided_region(region):
+    write_weights(region.folder)
+    return region.change(model={"name": "tiny", "weights": "tiny.safetensors"})
+
+
+def test_a_map_is_made_resumed_verified_and_explained(guided_region):
+    run_mapper("run", guided_region.map)
+    again = run_json("run", guided_region.map)
+    assert (again["tiles"], again["commits"]) == (0, 0)
+    assert run_json("verify", guided_region.map)["complete"]
+    assert run_json("status", guided_region.map)["ok"] == again["skipped"]
+    answer = run_json("why", guided_region.store, 12.0, 51.417)
+    assert answer["units"] == "Mg ha-1"
+    uses = answer["record"]["items"]
+    assert {use["collection"] for use in uses} == {"sentinel-2-l2a", "sentinel-1-rtc", "esa-cci-biomass"}
+    offsets = {use["calibration"] for use in uses if use["collection"] == "sentinel-2-l2a"}
+    assert len(offsets) >= 2, "items of old and of new processing are calibrated differently"
+
+
+@pytest.mark.parametrize("consistency", ["none", "hard"])
+def test_the_map_does_not_depend_on_tiles_patches_and_batches(guided_region, consistency):
+    guided_region.change(consistency=consistency)
+    reference, _ = compute_map(guided_region, 128)
+    assert np.isfinite(reference).mean() > 0.8
+    assert np.nanstd(reference) > 10
+    for tile in TILE_SIZES:
+        values, _ = compute_map(
+            guided_region, tile, patch_px=190 if tile == 512 else 512, batch=1 if tile == 256 else 3
+        )
+        np.testing.assert_allclose(values, reference, atol=1e-4, rtol=0)
+
+
+def test_hard_consistency_leaves_no_residual(guided_region):
+    guided_region.change(consistency="hard")
+    _, job = compute_map(guided_region, 256)
+    residuals = [compute_tile(job.context, task).residual for task in job.plan.tasks]
+    assert max(r for r in residuals if r is not None) <= 1e-3
+
+
+def test_two_dask_workers_make_the_map_that_one_thread_makes(guided_region):
+    run_mapper("run", guided_region.map, "--cluster", "serial")
+    job = prepare_job(guided_region.map)
+    other = str(guided_region.folder / "dask.icechunk")
+    with local_cluster(2) as client:
+        run_plan(job.plan, job.context, other, DaskExecutor(cluster=client))
+    xr.testing.assert_equal(open_map(guided_region.store).load(), open_map(other).load())
+
+
+def test_a_changed_item_makes_exactly_its_tiles_stale(guided_region):
+    run_mapper("run", guided_region.map)
+    path = guided_region.items("S2")[0]
+    item = json.loads(path.read_text())
+    item["properties"]["s2:processing_baseline"] = "05.11"
+    path.write_text(json.dumps(item))
+    job = prepare_job(guided_region.map, refresh=True)
+    touched = {task.tile for task in job.plan.tasks if item["id"] in {i["id"] for i in task.guide}}
+    pending = job.pending()
+    assert {due.task.tile for due in pending.todo} == touched
+    assert touched
+    assert all(due.cause == "stale" and item["id"] in due.reason for due in pending.todo)
+    stale = run_json("verify", guided_region.map)["stale"]
+    assert set(stale) == {str(tile) for tile in touched}
+    assert run_json("run", guided_region.map)["tiles"] == len(touched)
+    assert run_json("verify", guided_region.map)["complete"]
+
+
+def test_the_store_opens_in_xarray_and_rioxarray(guided_region):
+    run_mapper("run", guided_region.map)
+    opened = xr.open_zarr(open_store(guided_region.store).store, consolidated=False, decode_coords="all")
+    grid = prepare_job(guided_region.map).context.grid
+    assert opened.rio.crs.to_epsg() == 3035
+    assert tuple(opened.rio.transform())[:6] == tuple(grid.geobox.transform)[:6]
+    assert opened["agb"].attrs["units"] == "Mg ha-1"
+    finite = opened["agb"].to_numpy()
+    assert np.nanmax(finite) < 1000
+    assert np.allclose(finite[np.isfinite(finite)] * 10 % 1, 0, atol=1e-3) or np.isfinite(finite).any()
+
+
+def test_scores_are_printed_for_people_and_machines(guided_region):
+    run_mapper("run", guided_region.map)
+    report = run_json("evaluate", guided_region.map, "--truth", "truth:agb")
+    assert list(report["methods"]) == ["nearest", "bilinear", "bicubic", "tiny"]
+    assert report["methods"]["nearest"]["residual_max"] < 1e-3
+    code, table = run_mapper(
+        "evaluate", guided_region.map, "--truth", "truth:agb", "--overview", guided_region.folder / "o.png"
+    )
+    assert code == 0
+    assert "bicubic" in table
+    assert (guided_region.folder / "o.png").stat().st_size > 20_000

@@ -1,0 +1,64 @@
+"""Interpolation agrees with torch's own, and leaves no trace of where a window was cut."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from mapper.models.card import read_card
+from mapper.models.interpolation import Interpolation, fill_missing, upsample
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
+
+SOURCE = torch.rand((2, 1, 9, 11), generator=torch.Generator().manual_seed(0)) * 300
+
+
+@pytest.mark.parametrize("scale", [2, 3, 8, 10])
+@pytest.mark.parametrize("method", ["bilinear", "bicubic"])
+def test_agrees_with_torch(method, scale):
+    expected = interpolate(SOURCE, scale_factor=scale, mode=method, align_corners=False)
+    torch.testing.assert_close(upsample(SOURCE, scale, method), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 5, 10])
+def test_nearest_repeats(scale):
+    expected = SOURCE.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    assert torch.equal(upsample(SOURCE, scale, "nearest"), expected)
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("scale", [3, 10])
+def test_a_window_with_its_halo_gives_the_same_pixels(name, scale):
+    model = load_model(ModelSpec(name=name))
+    source = torch.rand((1, 1, 20, 20)) * 300
+    source[0, 0, 3:6, 8:11] = torch.nan
+    whole = model(torch.empty(1, 0, 20 * scale, 20 * scale), source)
+    halo = model.contract.halo(scale) // scale
+    first, last = 5 - halo, 9 + halo
+    part = model(torch.empty(1, 0, (last - first) * scale, 20 * scale), source[:, :, first:last])
+    inner = slice(halo * scale, -halo * scale)
+    torch.testing.assert_close(part[:, :, inner], whole[:, :, 5 * scale : 9 * scale], atol=1e-5, rtol=0, equal_nan=True)
+
+
+def test_a_missing_value_is_filled_from_its_neighbours():
+    source = torch.tensor([[1.0, 3.0], [torch.nan, 2.0]])[None, None]
+    assert fill_missing(source)[0, 0, 1, 0] == 2.0
+
+
+def test_what_is_far_from_any_value_stays_missing():
+    source = torch.full((1, 1, 1, 9), torch.nan)
+    source[0, 0, 0, 0] = 5
+    assert fill_missing(source)[0, 0, 0].isfinite().tolist() == [True] * 3 + [False] * 6
+
+
+def test_missing_values_do_not_spread_into_valid_pixels():
+    source = np.full((1, 1, 9, 9), np.nan, np.float32)
+    source[0, 0, 4, 4] = 7
+    model = Interpolation(read_card(ModelSpec(name="bicubic")))
+    value = model(torch.empty(1, 0, 90, 90), torch.from_numpy(source))
+    torch.testing.assert_close(value[0, 0, 40:50, 40:50], torch.full((10, 10), 7.0))
+
+
+def test_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="lanczos"):
+        upsample(SOURCE, 2, "lanczos")

@@ -1,0 +1,144 @@
+"""The output depends on the input alone: not on patches, batches, threads or a device that ran out of memory."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from mapper.models.contract import Contract, GuideBand
+from mapper.models.model import GuidedModel
+from mapper.models.msg import MSG
+from mapper.models.weights import load_model
+from mapper.predict.predictor import Predictor
+from mapper.spec import ModelSpec
+
+SCALE = 10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for each other on a busy machine cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(3)
+    network = MSG(3, SCALE, width=4, source_input="full")
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    contract = Contract(
+        model="msg",
+        guide=tuple(GuideBand(name=f"b{k}", units="1", mean=0.5, sd=0.3) for k in range(3)),
+        source_units="Mg ha-1",
+        source_mean=100.0,
+        source_sd=80.0,
+        target="agb",
+        target_units="Mg ha-1",
+        scale=SCALE,
+        halo_px=network.halo_px,
+    )
+    return GuidedModel(network, contract)
+
+
+@pytest.fixture(scope="module")
+def window():
+    random = np.random.default_rng(0)
+    guide = random.random((3, 330, 260), np.float32)
+    source = random.random((33, 26), np.float32) * 300
+    guide[:, 100:140, 150:210], source[20:22, 15] = np.nan, np.nan
+    return guide, source
+
+
+@pytest.fixture(scope="module")
+def expected(model, window):
+    return Predictor(model, patch_px=1000, batch=1).predict(*window).mean
+
+
+@pytest.mark.parametrize(("patch_px", "batch"), [(160, 1), (199, 3), (250, 4)])
+def test_output_does_not_depend_on_patches_and_batches(model, window, expected, patch_px, batch):
+    value = Predictor(model, patch_px=patch_px, batch=batch).predict(*window).mean
+    np.testing.assert_allclose(value, expected, atol=1e-4, rtol=0)  # of a range of 300: float32 rounding
+
+
+def test_a_short_halo_would_show(model, window, expected):
+    short = GuidedModel(model.network, Contract(**(vars(model.contract) | {"halo_px": 20})))
+    value = Predictor(short, patch_px=160).predict(*window).mean
+    assert np.abs(value - expected).max() > 1e-2
+
+
+def test_threads_share_one_device(model, window, expected):
+    predictor = Predictor(model, patch_px=250)
+    with ThreadPoolExecutor(3) as pool:
+        for prediction in pool.map(lambda _: predictor.predict(*window), range(3)):
+            np.testing.assert_allclose(prediction.mean, expected, atol=1e-4, rtol=0)
+
+
+class Greedy(torch.nn.Module):
+    """A model that fits in memory two at a time."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner, self.contract, self.digest = model, model.contract, model.digest
+
+    def forward(self, guide, source):
+        if len(guide) > 2:
+            raise torch.OutOfMemoryError("no memory left")
+        return self.inner(guide, source)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(model, window, expected, caplog):
+    predictor = Predictor(Greedy(model), patch_px=200, batch=8)
+    with caplog.at_level(logging.WARNING):
+        value = predictor.predict(*window).mean
+    assert predictor.batch == 2
+    assert "batches of 4" in caplog.text
+    np.testing.assert_allclose(value, expected, atol=1e-4, rtol=0)
+
+
+def test_other_errors_are_not_hidden(model, window):
+    class Broken(Greedy):
+        def forward(self, _guide, _source):
+            raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        Predictor(Broken(model), patch_px=200, batch=8).predict(*window)
+
+
+def test_a_standard_deviation_comes_out_in_target_units(model, window):
+    class Certain(Greedy):
+        def forward(self, guide, source):
+            mean = self.inner(guide, source)
+            return torch.cat([mean, torch.full_like(mean, 5.0)], 1)
+
+    certain = Certain(model)
+    certain.contract = Contract(**(vars(model.contract) | {"gives_sd": True}))
+    prediction = Predictor(certain, patch_px=200).predict(*window)
+    assert (prediction.sd == 5).all()
+
+
+@pytest.mark.parametrize("scale", [2, 10])
+def test_interpolation_needs_no_guide(scale):
+    source = np.arange(12, dtype=np.float32).reshape(3, 4)
+    guide = np.empty((0, 3 * scale, 4 * scale), np.float32)
+    value = Predictor(load_model(ModelSpec(name="nearest"))).predict(guide, source)
+    np.testing.assert_array_equal(value.mean, source.repeat(scale, 0).repeat(scale, 1))
+    assert value.sd is None
+
+
+def test_shapes_that_do_not_nest_are_refused(model):
+    with pytest.raises(ValueError, match="nest"):
+        Predictor(model).predict(np.zeros((3, 101, 100), np.float32), np.zeros((10, 10), np.float32))
+    with pytest.raises(ValueError, match="expected 10"):
+        Predictor(model).predict(np.zeros((3, 80, 80), np.float32), np.zeros((10, 10), np.float32))
+
+
+def test_bad_settings_are_refused(model):
+    with pytest.raises(ValueError, match="batch"):
+        Predictor(model, batch=0)
+    with pytest.raises(ValueError, match="precision"):
+        Predictor(model, precision="int8")

@@ -1,0 +1,67 @@
+"""What people and machines hear of a run."""
+
+import io
+import json
+
+from rich.console import Console
+
+from mapper.events import BatchCommitted, RunFinished, RunStarted, TileFinished
+from mapper.run.progress import EventLog, ProgressBar
+from mapper.run.report import RunReport, TileFailure
+
+EVENTS = [
+    RunStarted(run_id="r", tiles=3, skipped=1),
+    TileFinished(tile=(0, 0), status="ok", seconds={"read": 3.0, "predict": 1.0}, pixels=2_000_000),
+    TileFinished(tile=(0, 1), status="failed", reason="OSError: gone"),
+    BatchCommitted(snapshot="S", tiles=2, seconds=0.1),
+    RunFinished(done=1, empty=0, failed=1, seconds=4.0),
+]
+
+
+def test_the_bar_shows_tiles_rate_failures_and_the_stage_that_takes_most():
+    out = io.StringIO()
+    bar = ProgressBar(Console(file=out, width=160, force_terminal=True, color_system=None))
+    for event in EVENTS:
+        bar(event)
+    last = out.getvalue()
+    for text in ("2/3", "Mpx/s", "mostly read", "1 failed"):
+        assert text in last
+
+
+def test_a_run_with_nothing_to_do_shows_no_bar():
+    out = io.StringIO()
+    bar = ProgressBar(Console(file=out, force_terminal=True))
+    bar(RunStarted(run_id="r", tiles=0, skipped=9))
+    bar(RunFinished(done=0, empty=0, failed=0, seconds=0.0))
+    assert out.getvalue().strip() == ""
+
+
+def test_the_log_has_one_json_line_for_each_event_and_is_appended_to(tmp_path):
+    path = tmp_path / "logs" / "run.jsonl"
+    for _ in range(2):
+        log = EventLog(path)
+        for event in EVENTS:
+            log(event)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["event"] for line in lines] == 2 * [type(event).__name__ for event in EVENTS]
+    assert lines[1]["tile"] == [0, 0]
+    assert lines[1]["seconds"] == {"read": 3.0, "predict": 1.0}
+    assert all(line["time"].endswith("+00:00") for line in lines)
+
+
+def report(**facts):
+    known = {"run_id": "r", "tiles": 9, "skipped": 1, "done": 9, "empty": 0, "failed": 0, "commits": 2, "snapshot": "S"}
+    return RunReport(**(known | {"seconds": 2.0, "pixels": 8_000_000} | facts))
+
+
+def test_a_report_knows_its_exit_code_rate_and_bottleneck():
+    good = report(stage_seconds={"read": 1.0, "predict": 3.0})
+    assert (good.exit_code, good.megapixels_per_second, good.bottleneck) == (0, 4.0, "predict")
+    assert json.loads(json.dumps(good.to_dict()))["exit_code"] == 0
+    assert report(stopped="interrupted by SIGTERM").exit_code == 1
+    failures = tuple(TileFailure(tile=(0, k), reason="OSError: gone") for k in range(12))
+    bad = report(failed=12, failures=failures)
+    assert bad.exit_code == 1
+    assert "failed: tile 0,0: OSError: gone" in bad.summary()
+    assert "failed: 2 more" in bad.summary()
+    assert report(tiles=0, skipped=9).summary() == "nothing to do: 9 tiles are up to date"

@@ -1,0 +1,157 @@
+"""Verify: pixels against records, records against expectations."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+from store_maps import make_items, make_record, make_spec, task_id, write_tiles
+
+from mapper.grid import Tile
+from mapper.store.ledger import read_ledger
+from mapper.store.repository import create_store, open_repository, open_store
+from mapper.store.staleness import Expected, explain_stale
+from mapper.store.verify import verify_store
+from mapper.store.writer import open_writer
+
+
+@pytest.fixture
+def spec(tmp_path):
+    spec = make_spec(tmp_path / "map.icechunk")
+    create_store(spec.store, spec=spec)
+    return spec
+
+
+@pytest.fixture
+def full(spec):
+    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+        for tile in spec.map_grid.tiles():
+            write_tiles(writer, spec, [tile])
+    return spec
+
+
+def edit(spec, name, window, value):
+    session = open_repository(spec.store).writable_session("main")
+    zarr.open_array(session.store, path=name, mode="r+")[window] = value
+    session.commit("edited by hand")
+
+
+def test_a_finished_map_is_complete(full):
+    tiles = tuple(full.map_grid.tiles())
+    report = verify_store(full.store, expected={tile: task_id(tile) for tile in tiles})
+    assert report.ok == tiles
+    assert report.is_complete
+    assert report.due == ()
+    assert report.to_text().startswith(f"{len(tiles)} ok, 0 empty")
+
+
+def test_an_empty_store_misses_every_tile_of_the_area(spec):
+    report = verify_store(spec.store)
+    assert report.missing == tuple(spec.map_grid.tiles()) == report.due
+    assert not report.is_complete
+
+
+@pytest.mark.parametrize("name", ["agb", "agb_sd", "qa", "n_valid"])
+def test_one_changed_pixel_of_any_array_is_corrupt(full, name):
+    grid = full.map_grid
+    tile = list(grid.tiles())[4]
+    window = grid.window(tile)
+    edit(full, name, (slice(window.top + 40, window.top + 41), slice(window.left + 40, window.left + 41)), 7)
+    report = verify_store(full.store)
+    assert list(report.corrupt) == [tile]
+    assert "its record says" in report.corrupt[tile]
+    assert len(report.ok) == len(list(grid.tiles())) - 1
+
+
+def test_pixels_without_a_tile_are_corrupt(spec):
+    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+        writer.add(None, make_record(Tile(0, 0), status="empty"))
+        writer.commit()
+    edit(spec, "agb", (slice(0, 64), slice(0, 64)), 7)
+    assert list(verify_store(spec.store).corrupt) == [Tile(0, 0)]
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
+def test_damaged_files_are_corrupt(full, tmp_path, damage):
+    path = max((tmp_path / "map.icechunk" / "chunks").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 3] ^= 0xFF
+        path.write_bytes(content)
+    report = verify_store(full.store)
+    assert len(report.corrupt) == 1
+    assert len(report.ok) == len(list(full.map_grid.tiles())) - 1
+    assert "\n" not in next(iter(report.corrupt.values()))
+
+
+def test_a_damaged_record_is_corrupt_and_the_others_are_judged(full):
+    blobs = zarr.open_array(open_store(full.store).store, path="ledger/blobs", mode="r")
+    offset, length = (int(v) for v in blobs[2])
+    tile = next(tile for tile, entry in read_ledger(full.store).entries.items() if entry.batch == 3)
+    edit(full, "ledger/records", slice(offset + length // 3, offset + length // 3 + 8), 7)
+    report = verify_store(full.store)
+    assert report.corrupt == {tile: "its record cannot be read"}
+    assert len(report.ok) == len(list(full.map_grid.tiles())) - 1
+
+
+def test_other_task_ids_are_stale_with_the_reason(full):
+    tiles = list(full.map_grid.tiles())
+    records = {record.tile: record for record in read_ledger(full.store).records()}
+    expected = {tile: Expected.of(record) for tile, record in records.items()}
+    newer = replace(records[tiles[1]], task_id=task_id(tiles[1], 1), items=make_items(1))
+    expected[tiles[1]] = Expected.of(newer)
+    expected[tiles[3]] = task_id(tiles[3], 1)
+    report = verify_store(full.store, expected=expected)
+    assert list(report.stale) == [tiles[1], tiles[3]]
+    assert report.stale[tiles[1]].startswith("item changed: sentinel-2-l2a/S2_0 ")
+    assert "removed" not in report.stale[tiles[1]]
+    assert task_id(tiles[3], 1) in report.stale[tiles[3]]
+    assert report.due == (tiles[1], tiles[3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_digest": "c" * 64, "model": "msg"}, "model changed: bicubic bbbbbbbbbbbb -> msg cccccccccccc"),
+        ({"items": {}}, "item removed: sentinel-2-l2a/S2_0; item removed: sentinel-2-l2a/S2_1; item removed"),
+        ({"spec_digest": "d" * 64}, "spec changed: 555555555555 -> dddddddddddd"),
+        ({"grid_digest": "d" * 64}, "grid changed"),
+        ({"code_version": "9"}, "code changed: 0.1.0 -> 9"),
+        ({}, "task id"),
+    ],
+)
+def test_reasons_name_what_changed(changes, reason):
+    record = make_record(Tile(0, 0))
+    expected = replace(Expected.of(record), task_id="another", **changes)
+    assert explain_stale(record, expected).startswith(reason)
+
+
+def test_changed_and_added_items_are_named_and_long_lists_counted():
+    record = make_record(Tile(0, 0))
+    items = {f"s2/{k}": "f" * 64 for k in range(10)} | {"sentinel-2-l2a/S2_1": "e" * 64}
+    reason = explain_stale(record, replace(Expected.of(record), task_id="another", items=items))
+    assert "item changed: sentinel-2-l2a/S2_1 000000000000 -> eeeeeeeeeeee" in reason
+    assert "item added: s2/0; item added: s2/1; item added: s2/2; 7 more items added" in reason
+    assert "item removed: sentinel-2-l2a/S2_0" in reason
+
+
+def test_the_expected_task_is_not_stale():
+    record = make_record(Tile(0, 0))
+    assert explain_stale(record, Expected(task_id=record.task_id)) == ""
+
+
+def test_reports_are_plain_json(full):
+    edit(full, "agb", (slice(0, 1), slice(0, 1)), np.uint16(7))
+    report = verify_store(
+        full.store, expected={Tile(0, 1): task_id(Tile(0, 1), 5), Tile(50, 50): task_id(Tile(50, 50))}
+    )
+    content = json.loads(json.dumps(report.to_dict()))
+    assert content["corrupt"].keys() == {"0,0"}
+    assert content["stale"].keys() == {"0,1"}
+    assert content["missing"] == ["50,50"]
+    assert "corrupt 0,0: content sha256" in report.to_text()
