@@ -64,7 +64,7 @@ def test_a_locked_store_is_left_alone(region):
     region.change(model={"name": "bicubic"})
     with ExitStack() as stack:
         stack.enter_context(hold_lock(parse_location(read_spec(region.map).store)))
-        fails(region, "pid", code=1)
+        fails(region, "is being written by process", code=1)
     assert run_mapper("run", region.map)[0] == 0
 
 

@@ -125,5 +125,5 @@ def test_an_input_that_kills_every_worker_becomes_an_error():
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error():
     executor = DaskExecutor(cluster="tcp://127.0.0.1:9", patience=1)
-    with pytest.raises(ClusterError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(executor.run(nap, [1]))

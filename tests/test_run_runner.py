@@ -58,7 +58,7 @@ class Breaking:
     def __init__(self, errors, *, after=None):
         self.errors, self.after = errors, after
 
-    def run(self, function, inputs, *, window=None):
+    def run(self, function, inputs, **_):
         for number, value in enumerate(inputs):
             if number in self.errors:
                 yield Outcome(input=value, error=self.errors[number], attempts=2)
@@ -190,7 +190,7 @@ class _Raising:
     def __init__(self, error):
         self.error = error
 
-    def run(self, function, inputs, *, window=None):
+    def run(self, function, inputs, **_):
         for number, value in enumerate(inputs):
             if number == 5:
                 raise self.error
