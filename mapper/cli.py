@@ -180,14 +180,15 @@ def run(  # noqa: PLR0913 - options of a command
     as_json: JsonOption = False,
 ) -> None:
     """Compute the tiles of a map that are due, and commit them with their records; resumes where it stopped."""
-    from mapper.cluster.choice import open_executor
+    from mapper.cluster.choice import memory_of_task, open_executor
     from mapper.run.context import RunOptions
     from mapper.run.job import prepare_job
     from mapper.run.progress import EventLog, ProgressBar
     from mapper.run.runner import RunPolicy, run_plan
 
     options = RunOptions(device=device, batch=batch, patch_px=patch)
-    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh, options=options)
+    memory = memory_of_task(cluster, workers)
+    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh, options=options, worker_memory=memory)
     if dry_run:
         for due in job.pending().todo:
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
@@ -282,13 +283,18 @@ def evaluate(
 def train_command(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, from which maps, and how.")],
     *,
+    maps: Annotated[
+        list[Path] | None, typer.Option("--map", help="Train on this MAP.yaml instead of CONFIG's; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the weights instead of CONFIG's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the weights instead of CONFIG's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model on maps with a truth; writes weights and their card."""
     from mapper.training.config import read_config
     from mapper.training.trainer import train
 
-    card = train(read_config(config))
+    card = train(read_config(config, maps=maps or (), out=out, name=name))
     _print_json(json.loads(card.to_json())) if as_json else _print_facts(card.name, _describe_card(card))
 
 

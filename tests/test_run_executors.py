@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -89,9 +92,12 @@ def test_closing_starts_nothing_more(executor):
 
 
 def test_tiles_overlap_in_threads():
-    start = time.monotonic()
-    assert len(list(ThreadExecutor(4).run(nap, range(16)))) == 16
-    assert time.monotonic() - start < 0.6  # one after the other: 0.8
+    meeting = threading.Barrier(3)
+
+    def meet(_value):
+        meeting.wait(timeout=30)  # breaks unless three calls are in it at once
+
+    assert [outcome.error for outcome in ThreadExecutor(3).run(meet, range(9))] == [None] * 9
 
 
 def die_once(value):
@@ -127,3 +133,25 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error():
     executor = DaskExecutor(cluster="tcp://127.0.0.1:9", patience=1)
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(executor.run(nap, [1]))
+
+
+def test_a_scheduler_that_is_gone_for_good_is_an_error_and_no_hang(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = {"cwd": tmp_path, "stderr": subprocess.DEVNULL}
+    common = ["--dashboard-address", "127.0.0.1:0"]
+    module = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*module, "distributed.cli.dask_scheduler", "--host", address, *common], **options)
+    worker = subprocess.Popen(
+        [*module, "distributed.cli.dask_worker", f"tcp://{address}", "--no-nanny", *common], **options
+    )
+    try:
+        outcomes = DaskExecutor(cluster=f"tcp://{address}", patience=10).run(time.sleep, [0.05] * 1000, window=4)
+        assert next(outcomes).error is None
+        scheduler.kill()
+        with pytest.raises(ClusterError, match="the Dask scheduler is gone"):
+            list(outcomes)
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()

@@ -3,9 +3,25 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from mapper.cluster.local import local_cluster
 from mapper.errors import SpecError
-from mapper.run.executors import DaskExecutor, Executor, SerialExecutor, ThreadExecutor
+from mapper.run.executors import DaskExecutor, Executor, SerialExecutor, ThreadExecutor, default_threads
+
+_WORKERS = 2
+_LOCAL_THREADS = 2
+
+
+def memory_of_task(name: str, workers: int = 0) -> int | None:
+    """Bytes that one task may use on this machine; None for a cluster elsewhere, which minds its own.
+
+    Args:
+        name: As for :func:`open_executor`.
+        workers: As for :func:`open_executor`.
+    """
+    tasks = {"serial": 1, "threads": workers or default_threads(), "local": _LOCAL_THREADS * (workers or _WORKERS)}
+    return int(psutil.virtual_memory().total / tasks[name]) if name in tasks else None
 
 
 @contextmanager
@@ -25,7 +41,7 @@ def open_executor(name: str, workers: int = 0) -> Iterator[Executor]:
     elif name == "threads":
         yield ThreadExecutor(workers)
     elif name == "local":
-        with local_cluster(workers or 2) as client:
+        with local_cluster(workers or _WORKERS, threads_per_worker=_LOCAL_THREADS) as client:
             yield DaskExecutor(cluster=client)
     elif "://" in name:
         yield DaskExecutor(cluster=name)

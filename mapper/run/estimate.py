@@ -7,6 +7,7 @@ through the network while the window waits.
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ _COPIES_READ = 3
 """Copies of one band of all dates that exist at once while it is decoded, masked and reduced."""
 _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
-_ACTIVATIONS = 256
-"""Floats that a network holds for each target pixel of a batch; more than any that ships."""
+_ACTIVATIONS = MappingProxyType({True: 256, False: 16})
+"""Floats held for each target pixel of a batch, by networks with a guide and by interpolations.
+
+Measured with 31 items, 9 channels and a window of 700 x 700 px: 0.59 GiB for MSG of width 16, 1.00 for width 32, where
+1.05 is estimated.
+"""
 
 
 def memory_bytes(context: MapContext, task: Task) -> int:
@@ -32,7 +37,7 @@ def memory_bytes(context: MapContext, task: Task) -> int:
     plane = rows * cols * _FLOAT
     channels = len(context.spec.guide.channels) if context.reads_guide else 0
     patch = min(context.options.patch_px, rows) * min(context.options.patch_px, cols)
-    network = _ACTIVATIONS * patch * context.options.batch * _FLOAT if context.reads_guide else 0
+    network = _ACTIVATIONS[context.reads_guide] * patch * context.options.batch * _FLOAT
     reading = _COPIES_READ * _most_dates(context, task) * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
     return channels * plane + max(reading, finishing)

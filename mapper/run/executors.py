@@ -80,13 +80,13 @@ class ThreadExecutor:
     """Threads of this process: tiles overlap in reading, predicting and writing."""
 
     threads: int = 0
-    """0: one for each core and one more, at most 4: a tile's memory is paid once per thread."""
+    """0: :func:`default_threads`; a tile's memory is paid once per thread."""
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
     ) -> Iterator[Outcome[T, R]]:
         """Yield outcomes as they come; after closing, calls that have begun are waited for."""
-        threads = self.threads or min(4, (os.cpu_count() or 1) + 1)
+        threads = self.threads or default_threads()
         waiting = iter(inputs)
         out: dict[futures.Future[R], T] = {}
         pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="tile")
@@ -100,6 +100,11 @@ class ThreadExecutor:
                 yield _settle(done, out.pop(done))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def default_threads() -> int:
+    """Tiles at a time in this process: one for each core and one more, at most 4."""
+    return min(4, (os.cpu_count() or 1) + 1)
 
 
 def _call(function: Callable[[T], R], value: T) -> Outcome[T, R]:
@@ -205,6 +210,10 @@ class _Window(Generic[T, R]):
                     yield outcome
                     self._fill()
                 self._fill()
+        except Exception as error:
+            if self._client.status in ("closed", "closing"):  # it has tried to reconnect for as long as it may
+                raise ClusterError(f"the Dask scheduler is gone: {error}") from error
+            raise
         finally:
             if self._client.status == "running":
                 self._client.cancel(list(self._out))
@@ -222,12 +231,7 @@ class _Window(Generic[T, R]):
         options: dict[str, Any] = {"key": key, "pure": False}
         if self._executor.resources:
             options["resources"] = dict(self._executor.resources)
-        try:
-            future = self._client.submit(self._function, attempt.value, **options)
-        except Exception as error:
-            if self._client.status in ("closed", "closing"):
-                raise ClusterError(f"the Dask scheduler is gone: {error}") from error
-            raise
+        future = self._client.submit(self._function, attempt.value, **options)
         self._out[future] = attempt
         self._completed.add(future)
 

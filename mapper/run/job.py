@@ -42,6 +42,7 @@ def prepare_job(
     only: str | None = None,
     refresh: bool = False,
     options: RunOptions | None = None,
+    worker_memory: int | None = None,
 ) -> Job:
     """Read a map description, find its items, check that everything fits, and plan.
 
@@ -50,6 +51,7 @@ def prepare_job(
         only: Tiles to take, see :mod:`mapper.run.selection`.
         refresh: Search even if items are kept.
         options: How tiles are computed.
+        worker_memory: Bytes that one task may use; None does not check.
 
     Raises:
         InputError: If anything is wrong with the request; nothing was started.
@@ -62,7 +64,7 @@ def prepare_job(
         check_store(spec.store, spec=spec)
         ledger = read_ledger(spec.store)
     items = take_inventory(spec, inventory_path(map_path), refresh=refresh)
-    plan = make_plan(spec, items, context=context, only=only, ledger=ledger)
+    plan = make_plan(spec, items, context=context, only=only, ledger=ledger, worker_memory=worker_memory)
     return Job(
         spec=spec, items=items, context=context, plan=plan, path=map_path.with_suffix(".plan.json.gz"), ledger=ledger
     )

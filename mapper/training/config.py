@@ -1,5 +1,6 @@
 """What to train, from which maps, and how: one validated YAML file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -79,8 +80,16 @@ class TrainConfig(_Part):
         return self
 
 
-def read_config(path: Path | str) -> TrainConfig:
-    """Read and validate a training description; relative paths refer to its folder.
+def read_config(
+    path: Path | str, *, maps: Sequence[Path] = (), out: Path | None = None, name: str | None = None
+) -> TrainConfig:
+    """Read and validate a training description; relative paths in it refer to its folder.
+
+    Args:
+        path: The YAML file.
+        maps: Train on these map descriptions instead of those in the file.
+        out: Write weights here instead.
+        name: Name of the weights instead.
 
     Raises:
         SpecError: If the file cannot be read, is not YAML, or describes no valid training.
@@ -88,6 +97,9 @@ def read_config(path: Path | str) -> TrainConfig:
     path = Path(path)
     try:
         content = yaml.safe_load(path.read_text())
+        if isinstance(content, dict):
+            here = {"maps": [item.absolute() for item in maps], "out": out and out.absolute(), "name": name}
+            content = content | {key: value for key, value in here.items() if value}
         config = TrainConfig.model_validate(content)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
