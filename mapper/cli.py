@@ -174,7 +174,9 @@ def run(  # noqa: PLR0913 - options of a command
     commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
     failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Patches through the network at once.")] = 4,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Patches through the network at once; default: by device.")
+    ] = None,
     patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
     log: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
     as_json: JsonOption = False,

@@ -22,7 +22,6 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from pyproj import Transformer
-from rasterio.features import geometry_mask
 from shapely.geometry.base import BaseGeometry
 
 from mapper.errors import GridError
@@ -220,11 +219,14 @@ class MapGrid:
 
     def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
         """True where the centre of a pixel lies in the area; dims (y, x) of the window."""
-        geobox = self.geobox_of(window)
-        if shapely.contains_properly(self.area.geom, shapely.box(*geobox.boundingbox.bbox)):
+        area, geobox = self.area.geom, self.geobox_of(window)
+        shapely.prepare(area)
+        if shapely.contains_properly(area, shapely.box(*geobox.boundingbox.bbox)):
             return np.ones(window.shape, bool)
-        mask: npt.NDArray[np.bool_] = geometry_mask([self.area.geom], window.shape, geobox.transform, invert=True)
-        return mask
+        (rows, cols), at = window.shape, geobox.transform
+        # not rasterio's geometry_mask: it opens a dataset and meddles with warnings, which threads share
+        x, y = np.meshgrid(at.c + at.a * (np.arange(cols) + 0.5), at.f + at.e * (np.arange(rows) + 0.5))
+        return np.asarray(shapely.contains_xy(area, x, y))
 
     def locate(self, x: float, y: float, *, crs: str) -> tuple[int, int, Tile]:
         """Row, column and tile of the pixel that holds a point.

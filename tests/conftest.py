@@ -6,9 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from region import Region
 
 from mapper.synthetic.scenes import write_scenes
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Keep torch to one thread: threads that wait for each other on shared cores cost more than they give."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

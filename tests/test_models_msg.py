@@ -11,15 +11,6 @@ from mapper.models.msg import MSG, prime_factors
 from mapper.models.weights import count_parameters
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other on a busy machine cost more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make_model(network, channels, scale):
     contract = Contract(
         model="msg",

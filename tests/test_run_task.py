@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from run_maps import CRS, make_items, make_spec, save_network
 
 from mapper.errors import ContractError, CorruptAssetError, StoreFullError, TransientAssetError, WeightsError
@@ -29,14 +28,6 @@ WIDE = (10.0, 51.99, 10.03, 52.01)
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     return make_items(folder, hole=(slice(46, 49), slice(42, 45))), folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # cores are shared; threads that wait for each other cost more than they give
-    yield
-    torch.set_num_threads(before)
 
 
 def tasks_of(spec, items, **options):

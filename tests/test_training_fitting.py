@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
@@ -12,15 +11,6 @@ from mapper.training.fitting import fit, make_model
 from mapper.training.sampler import Sample
 
 SCALE = 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Threads that wait for each other on a busy machine cost more than they give."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_sample(seed):

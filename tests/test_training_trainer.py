@@ -114,5 +114,5 @@ def test_training_writes_a_model_that_loads(spec, items, tmp_path, monkeypatch):
     assert read_card(chosen) == card
     assert load_model(chosen).contract.guide[0].name == "summer_B04"
     assert card.training["data"] == [items.digest]
-    assert set(card.training["rmse"]["other"]) == {"msg", "bicubic"}
+    assert set(card.training["rmse"][f"{spec[1].parent.name}/other"]) == {"msg", "bicubic"}
     assert json.loads((tmp_path / "tiny.json").read_text())["properties"]["mapper:training"] == card.training

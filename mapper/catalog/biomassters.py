@@ -255,7 +255,7 @@ def _write_map(chip: _Chip, out_dir: Path) -> None:
             "collection": "esa-cci-like", "variable": "agb", "sd": "agb_sd", "year": 2020, "resolution": 100,
         },
         "model": {"name": "bicubic"},
-        "consistency": "soft",
+        "consistency": "hard",  # the source is an exact block mean, its deviation an assumption
         "store": f"{chip.name}.icechunk",
     }  # fmt: skip
     (out_dir / f"{chip.name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

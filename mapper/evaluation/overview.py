@@ -43,7 +43,7 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
         label=f"{spec.target.long_name} ({spec.target.units})",
         extent=(left, right, bottom, top),
         unit=1.0 if geographic else 1000.0,
-        axis_label=f"{'degrees' if geographic else 'km'} from ({left:g}, {top:g})",
+        axis_label=f"degrees from ({left:.4f}, {top:.4f})" if geographic else f"km from ({left:.0f}, {top:.0f})",
         source=source,
         guide_rgb=_true_colour(spec, items, provider, window),
         target=target,

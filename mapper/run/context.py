@@ -27,7 +27,8 @@ class RunOptions:
     device: str = "auto"
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     patch_px: int = 512
-    batch: int = 4
+    batch: int | None = None
+    """Patches through the network at once; None takes what suits the device."""
     read_threads: int = 4
     """Files of one tile read at a time; worth more than the cores where files are remote."""
     backoff: Backoff = field(default_factory=Backoff)

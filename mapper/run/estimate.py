@@ -19,6 +19,8 @@ from mapper.run.context import MapContext, Task
 from mapper.store.encoding import Encoding
 
 _FLOAT = 4
+_BATCH = 4
+"""Patches at once where the device decides, at most."""
 _COPIES_READ = 3
 """Copies of one band of all dates that exist at once while it is decoded, masked and reduced."""
 _PLANES_FINISH = 12
@@ -37,7 +39,7 @@ def memory_bytes(context: MapContext, task: Task) -> int:
     plane = rows * cols * _FLOAT
     channels = len(context.spec.guide.channels) if context.reads_guide else 0
     patch = min(context.options.patch_px, rows) * min(context.options.patch_px, cols)
-    network = _ACTIVATIONS[context.reads_guide] * patch * context.options.batch * _FLOAT
+    network = _ACTIVATIONS[context.reads_guide] * patch * (context.options.batch or _BATCH) * _FLOAT
     reading = _COPIES_READ * _most_dates(context, task) * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
     return channels * plane + max(reading, finishing)

@@ -34,7 +34,10 @@ def train(config: TrainConfig) -> Card:
         "data": [sample.digest for sample in samples],
         "pixels": sum(int(np.isfinite(sample.truth).sum()) for sample in samples),
         "config": config.model_dump(mode="json", exclude={"out", "maps", "validation"}),
-        "rmse": {path.stem: score(model, read_sample(path, config.truth)) for path in config.validation},
+        "rmse": {
+            f"{path.parent.name}/{path.stem}": score(model, read_sample(path, config.truth))
+            for path in config.validation
+        },
     }
     path = config.out / f"{config.name}.safetensors"
     return save_model(model, path, options=config.model.options, training=facts)
