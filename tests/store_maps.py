@@ -8,9 +8,10 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
+from mapper.catalog.uses import ItemUse
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
-from mapper.store.record import ItemUse, Record, TileArrays
+from mapper.store.record import Record, TileArrays
 from mapper.store.writer import open_writer, write_tile
 
 PROJECTED = {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 64, "chunk": 32}

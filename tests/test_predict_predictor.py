@@ -133,3 +133,16 @@ def test_bad_settings_are_refused(model):
         Predictor(model, batch=0)
     with pytest.raises(ValueError, match="precision"):
         Predictor(model, precision="int8")
+
+
+def test_the_number_of_torch_threads_does_not_change_a_bit(model):
+    rng = np.random.default_rng(5)
+    guide = rng.normal(0.2, 0.3, (len(model.contract.guide), 200, 200)).astype(np.float32)
+    source = rng.uniform(0, 300, (200 // model.contract.scale, 200 // model.contract.scale)).astype(np.float32)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(Predictor(model).predict(guide, source).mean)
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+    np.testing.assert_array_equal(*results)

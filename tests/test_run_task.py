@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from run_maps import CRS, make_items, make_spec, save_network
 
+from mapper.catalog.uses import ItemUse
 from mapper.errors import ContractError, CorruptAssetError, StoreFullError, TransientAssetError, WeightsError
 from mapper.models.card import read_card
 from mapper.models.consistency import block_mean
@@ -16,7 +17,6 @@ from mapper.run.context import RunOptions, make_context
 from mapper.run.plan import make_plan
 from mapper.run.retries import Backoff
 from mapper.run.task import compute_tile, run_task
-from mapper.store.record import ItemUse
 from mapper.store.repository import create_store
 from mapper.store.writer import open_writer
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_maps import make_items, make_record
 
+from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
 from mapper.store.parquet import SCHEMA, dump_records, load_record, load_records
-from mapper.store.record import ItemUse, Record
+from mapper.store.record import Record
 
 EPOCH = datetime(1990, 1, 1, tzinfo=timezone(timedelta(hours=2)))
 

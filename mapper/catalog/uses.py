@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
+
+from mapper.catalog.items import ItemDict, item_datetime, item_digest
+
+Role = Literal["guide", "source"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,13 +15,29 @@ class ItemUse:
 
     id: str
     collection: str
-    role: Literal["guide", "source"]
+    role: Role
     datetime: datetime
     digest: str
     """Sha256 of the item's metadata."""
-    hrefs: tuple[str, ...]
+    hrefs: tuple[str, ...] = ()
     """Unsigned locations of the assets that were read."""
-    calibration: str
+    calibration: str = ""
     """What was decided, and from what, for example ``(DN - 1000) / 10000: processing baseline 05.10``."""
     dropped: str = ""
     """Why the item was left out of this tile; empty if it was used."""
+
+    @classmethod
+    def of(
+        cls, item: ItemDict, *, role: Role, hrefs: tuple[str, ...] = (), calibration: str = "", dropped: str = ""
+    ) -> Self:
+        """The use of an item; what is known of it anyway is taken from it."""
+        return cls(
+            id=item["id"],
+            collection=item["collection"],
+            role=role,
+            datetime=item_datetime(item),
+            digest=item_digest(item),
+            hrefs=hrefs,
+            calibration=calibration,
+            dropped=dropped,
+        )

@@ -7,13 +7,12 @@ Items of another day, satellite, orbit or calibration are observations of their 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from shapely.geometry import shape
 
-from mapper.catalog.items import ItemDict, Items, item_datetime, item_digest
+from mapper.catalog.items import ItemDict, Items, item_datetime
 from mapper.catalog.provider import CollectionRule
-from mapper.catalog.uses import ItemUse
+from mapper.catalog.uses import ItemUse, Role
 from mapper.cube.calibrate import Calibration, decide
 from mapper.errors import SpecError
 
@@ -81,19 +80,16 @@ def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> N
 
 
 def describe_use(
-    item: ItemDict, rule: CollectionRule, bands: Iterable[str], *, role: Literal["guide", "source"], dropped: str = ""
+    item: ItemDict, rule: CollectionRule, bands: Iterable[str], *, role: Role, dropped: str = ""
 ) -> ItemUse:
     """The provenance of one item in one tile."""
     present = [band for band in bands if rule.bands[band] in item["assets"]]
     absent = [band for band in bands if band not in present]
     notes = sorted({str(decide(item, rule, band)) for band in present}) + [f"no {band}" for band in absent]
     assets = [rule.bands[band] for band in present] + ([rule.mask.asset] if rule.mask else [])
-    return ItemUse(
-        id=item["id"],
-        collection=item["collection"],
+    return ItemUse.of(
+        item,
         role=role,
-        datetime=item_datetime(item),
-        digest=item_digest(item),
         hrefs=tuple(item["assets"][asset]["href"] for asset in assets if asset in item["assets"]),
         calibration="; ".join(notes),
         dropped=dropped,

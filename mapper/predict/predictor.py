@@ -1,10 +1,11 @@
 """A window through a model on a device: patches in batches, cores stitched.
 
-The output does not depend on patch size or batch size, beyond the rounding of float32. Threads of one process take
-turns on a device: what they overlap is reading and writing, not arithmetic.
+The output does not depend on patch size or batch size, beyond the rounding of float32, nor on the number of threads.
+Threads of one process take turns on a GPU: what they overlap is reading and writing, not arithmetic.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -150,9 +151,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 @cache
-def _turn(_device: str) -> threading.Semaphore:
-    """One at a time per process and device."""
-    return threading.Semaphore(1)
+def _turn(device: str) -> threading.Semaphore:
+    """One at a time per process and device; on a CPU one for each core, since each keeps to one thread."""
+    return threading.Semaphore((os.cpu_count() or 1) if device == "cpu" else 1)
 
 
 @contextmanager
@@ -162,4 +163,21 @@ def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
             stack.enter_context(torch.autocast(device.type, dtype=_AUTOCAST[precision]))
         if device.type == "cuda":  # torch allows TF32 in convolutions by default: too coarse for a seamless map
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32"))
+        if device.type == "cpu":
+            stack.enter_context(_one_thread())
         yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep this thread's arithmetic to itself.
+
+    How a sum is split over threads changes its last bits: with a fixed number, a map is the same to the bit however
+    many cores and workers made it. What that costs one window, several windows at once give back.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,15 +5,16 @@ import platform
 import socket
 from functools import lru_cache
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mapper import __version__
-from mapper.catalog.items import ItemDict, Items, item_datetime, item_digest
+from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.uses import ItemUse
 from mapper.run.context import MapContext, Task
-from mapper.store.record import ItemUse, Record
+from mapper.store.record import Record
 
 _LIBRARIES = ("numpy", "torch", "rasterio", "odc-stac", "bottleneck", "xarray", "zarr", "icechunk")
 
@@ -47,8 +48,8 @@ def complete_uses(uses: tuple[ItemUse, ...], task: Task, reason: str) -> tuple[I
     def silent(items: Items) -> list[ItemDict]:
         return [item for item in items if (item["collection"], item["id"]) not in reported]
 
-    guide = tuple(_unread(item, reason, role="guide") for item in silent(task.guide))
-    return (*uses, *guide, *(_unread(item, reason, role="source") for item in silent(task.source)))
+    guide = tuple(ItemUse.of(item, role="guide", dropped=reason) for item in silent(task.guide))
+    return (*uses, *guide, *(ItemUse.of(item, role="source", dropped=reason) for item in silent(task.source)))
 
 
 def statistics(value: npt.NDArray[np.float32]) -> dict[str, Any]:
@@ -72,19 +73,6 @@ def describe_error(error: BaseException) -> str:
 def worker_name() -> str:
     """Host and process."""
     return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _unread(item: ItemDict, reason: str, *, role: Literal["guide", "source"]) -> ItemUse:
-    return ItemUse(
-        id=item["id"],
-        collection=item["collection"],
-        role=role,
-        datetime=item_datetime(item),
-        digest=item_digest(item),
-        hrefs=(),
-        calibration="",
-        dropped=reason,
-    )
 
 
 @lru_cache(maxsize=1)  # looking up versions reads files

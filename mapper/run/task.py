@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.catalog.sign import sign
+from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
 from mapper.errors import InputError, StoreFullError, WeightsError
@@ -31,7 +32,7 @@ from mapper.run.context import MapContext, RunOptions, Task
 from mapper.run.records import complete_uses, describe_error, describe_task, failed_record, statistics, worker_name
 from mapper.run.retries import Attempts
 from mapper.spec import ModelSpec
-from mapper.store.record import ItemUse, Record, TileArrays
+from mapper.store.record import Record, TileArrays
 from mapper.store.writer import write_tile
 
 _logger = logging.getLogger(__name__)

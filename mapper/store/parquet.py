@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
-from mapper.store.record import ItemUse, Record
+from mapper.store.record import Record
 
 _UTC = pa.timestamp("us", tz="UTC")
 

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
 
-__all__ = ["ItemUse", "Record", "Status", "TileArrays"]
-
 Status = Literal["ok", "empty", "failed"]
 
 

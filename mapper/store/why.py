@@ -9,13 +9,14 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 
+from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
 from mapper.spec import TargetSpec
 from mapper.store.description import read_description
 from mapper.store.encoding import Encoding
 from mapper.store.faults import explain_faults
 from mapper.store.ledger import read_ledger
-from mapper.store.record import ItemUse, Record
+from mapper.store.record import Record
 from mapper.store.tiles import band_names
 
 
