@@ -140,7 +140,7 @@ def plan(
     refresh: RefreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do: tiles, bytes, memory, and why each tile is due. Writes MAP.plan.json.gz, nothing else."""
+    """Show what a run would do: tiles, bytes, memory, and why each tile is due; writes MAP.plan.json.gz only."""
     from mapper.run.job import prepare_job
     from mapper.run.plan import explain_plan
 
