@@ -83,13 +83,16 @@ def compare_methods(
     grid = spec.map_grid
     own = "map" if spec.model.name in interpolations else spec.model.name
     scores: dict[str, Score] = dict.fromkeys([*interpolations, *([own] if written is not None else [])], Score())
+    halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid):
         inside = grid.inside_area(window)
         if not inside.any():
             continue
         expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
-        source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
-        values = {name: _interpolate(spec, items, provider, window, method) for name, method in interpolations.items()}
+        wide = window.grown(halo, grid.scale)
+        context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
+        source = context[_coarse(window.inside(wide), grid.scale)]
+        values = {name: _interpolate(method, context, wide, window) for name, method in interpolations.items()}
         if written is not None:
             values[own] = read_written(written[spec.target.name], window)
         common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
@@ -135,10 +138,11 @@ def _blocks(grid: MapGrid) -> Iterator[Window]:
             yield Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
 
 
-def _interpolate(spec: MapSpec, items: Items, provider: Provider, window: Window, method: Predictor) -> FloatArray:
-    grid = spec.map_grid
-    wide = window.grown(method.model.contract.halo(grid.scale), grid.scale)
-    source = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
-    no_guide = np.empty((0, *wide.shape), np.float32)
-    predicted: FloatArray = method.predict(no_guide, source).mean[window.inside(wide)]
+def _interpolate(method: Predictor, source: FloatArray, wide: Window, window: Window) -> FloatArray:
+    predicted: FloatArray = method.predict(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
     return predicted
+
+
+def _coarse(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    rows, cols = fine
+    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)

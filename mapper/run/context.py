@@ -9,15 +9,13 @@ from typing import Literal
 
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.query import MARGIN_PX
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
 from mapper.models.contract import Contract
 from mapper.run.retries import Backoff
 from mapper.spec import MapSpec
-
-SEARCH_MARGIN_PX = 128
-"""Target pixels around the area for which items are searched; a context wider than this would see holes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +109,10 @@ def make_context(
         model_digest=card.digest,
         options=options or RunOptions(),
     )
-    if context.halo_px > SEARCH_MARGIN_PX:
+    if context.halo_px > MARGIN_PX:
         raise ContractError(
             f"model {card.contract.model} needs {context.halo_px} px of context at scale {grid.scale}, but items are "
-            f"searched only {SEARCH_MARGIN_PX} px around the area"
+            f"searched only {MARGIN_PX} px around the area"
         )
     return context
 
