@@ -188,8 +188,13 @@ class MapGrid:
                 if self.area.geom.intersects(shapely.box(*self.geobox_of(self.window(tile)).boundingbox.bbox)):
                     yield tile
 
-    def window(self, tile: Tile, *, halo_px: int = 0) -> Window:
+    def window(self, tile: Tile, *, halo_px: int = 0, step: int | None = None) -> Window:
         """The pixels of a tile; with a halo, widened outwards to whole source pixels.
+
+        Args:
+            tile: Which.
+            halo_px: Context on every side.
+            step: Widen to multiples of this, itself a multiple of the scale, instead.
 
         Raises:
             ValueError: If the tile is not in the grid.
@@ -198,7 +203,7 @@ class MapGrid:
             raise ValueError(f"tile {tile} is outside the grid of {self.tile_shape} tiles")
         top, left = tile.row * self.tile_px, tile.col * self.tile_px
         core = Window(top=top, left=left, bottom=top + self.tile_px, right=left + self.tile_px)
-        return core.grown(halo_px, self.scale) if halo_px else core
+        return core.grown(halo_px, step or self.scale) if halo_px else core
 
     def geobox_of(self, window: Window) -> GeoBox:
         """The target pixels of a window as a GeoBox."""

@@ -17,9 +17,9 @@ from mapper.models.msg import MSG
 from mapper.models.weights import save_model
 
 CHANNELS = {
-    "summer_B02": ("1", 0.05), "summer_B03": ("1", 0.07), "summer_B04": ("1", 0.06), "summer_B05": ("1", 0.1),
-    "summer_B08": ("1", 0.3), "summer_B11": ("1", 0.2), "summer_B12": ("1", 0.1), "summer_vv": ("dB", -11.0),
-    "summer_vh": ("dB", -17.0),
+    "july_B02": ("1", 0.05), "july_B03": ("1", 0.07), "july_B04": ("1", 0.06), "july_B05": ("1", 0.1),
+    "july_B08": ("1", 0.3), "july_B11": ("1", 0.2), "july_B12": ("1", 0.1), "july_vv": ("dB", -11.0),
+    "july_vh": ("dB", -17.0),
 }  # fmt: skip
 
 

@@ -14,8 +14,7 @@ from rasterio.warp import transform_bounds
 from mapper.catalog.items import freeze_items
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
-from mapper.models.msg import MSG
-from mapper.models.weights import save_model
+from mapper.models.weights import build_network, save_model
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
@@ -123,12 +122,15 @@ def _slowly(function, seconds, value):
     return function(value)
 
 
-def save_network(folder, *, seed=1):
+def save_network(folder, *, architecture="msg", seed=1):
     """An untrained network of the two guide channels, written with its card; the spec's part that names it."""
+    options = {"msg": {"width": 4}, "mtg": {"width": 4, "embed": 4, "heads": 2, "dates": 1}, "fdsr": {"width": 4}}
     torch.manual_seed(seed)
-    network = MSG(2, 10, width=4)
+    network = build_network(architecture, guide_channels=2, scale=10, options=options[architecture])
+    if architecture != "msg":
+        torch.nn.init.normal_(network.last.weight, std=0.1)  # lively: what is small shows no seam
     contract = Contract(
-        model="msg",
+        model=architecture,
         guide=tuple(GuideBand(name=f"summer_{band}", units="1", mean=0.2, sd=0.1) for band in ("B04", "B08")),
         source_units="Mg ha-1",
         source_mean=120.0,
@@ -137,7 +139,11 @@ def save_network(folder, *, seed=1):
         target_units="Mg ha-1",
         scale=10,
         halo_px=network.halo_px,
+        align_px=network.align_px,
+        sees_source_sd=network.sees_source_sd,
+        gives_sd=network.gives_sd,
+        sd_scale=1.5 if network.gives_sd else 1.0,
     )
-    path = folder / "little.safetensors"
-    save_model(GuidedModel(network, contract), path, options={"width": 4})
-    return {"name": "little", "weights": str(path)}
+    path = folder / f"{architecture}-little.safetensors"
+    save_model(GuidedModel(network, contract), path, options=options[architecture])
+    return {"name": f"{architecture}-little", "weights": str(path)}

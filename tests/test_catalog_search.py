@@ -186,7 +186,7 @@ def test_an_empty_answer_says_what_was_asked(stac_api, tmp_path):
         line = search_error(href)
         assert "no item found" in line
         for part in (
-            "sentinel-2-l2a", "2020-04-01 to 2020-10-31", "longitude 11.88", "latitude 49.98", "months 4, 5, 6, 7, 8",
+            "sentinel-2-l2a", "2020-04-01 to 2020-10-31", "longitude 11.876", "latitude 49.976", "months 4, 5, 6, 7, 8",
             "cloud cover up to 80 %",
         ):  # fmt: skip
             assert part in line

@@ -111,9 +111,11 @@ def test_scores_are_printed_for_people_and_machines(guided_region):
     report = run_json("evaluate", guided_region.map, "--truth", "truth:agb")
     assert list(report["methods"]) == ["nearest", "bilinear", "bicubic", "tiny"]
     assert report["methods"]["nearest"]["residual_max"] < 1e-3
-    code, table = run_mapper(
-        "evaluate", guided_region.map, "--truth", "truth:agb", "--overview", guided_region.folder / "o.png"
-    )
+    assert 0 < report["uncertainty"]["share"]["0.9"] < 1
+    pictures = ("--overview", guided_region.folder / "o.png", "--plots", guided_region.folder / "plots")
+    code, table = run_mapper("evaluate", guided_region.map, "--truth", "truth:agb", *pictures)
     assert code == 0
     assert "bicubic" in table
+    assert "intervals of tiny" in table
+    assert len(list((guided_region.folder / "plots").glob("*.png"))) == 3
     assert (guided_region.folder / "o.png").stat().st_size > 20_000

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mapper.evaluation.metrics import Score
+from mapper.evaluation.metrics import Score, Scores
 
 pairs = hnp.arrays(np.float64, (2, 24), elements=st.floats(0, 500))
 
@@ -53,3 +53,121 @@ def test_r2_of_the_truth_is_one_and_of_its_mean_is_zero():
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="shape"):
         Score.of(np.zeros(3), np.zeros(4))
+
+
+def gaussian_window():
+    """11 x 11 weights of sigma 1.5 that sum to 1."""
+    rows, cols = np.mgrid[-5:6, -5:6]
+    weights = np.exp(-(rows**2 + cols**2) / (2 * 1.5**2))
+    return weights / weights.sum()
+
+
+def brute_ssim(value, truth, data_range):
+    """Wang et al. 2004, equations 13-16, window by window; gaps leave a window out."""
+    weights, found = gaussian_window(), []
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    for row in range(value.shape[0] - 10):
+        for col in range(value.shape[1] - 10):
+            a, b = value[row : row + 11, col : col + 11], truth[row : row + 11, col : col + 11]
+            if np.isnan(a + b).any():
+                continue
+            mean_a, mean_b = (weights * a).sum(), (weights * b).sum()
+            var_a, var_b = (weights * (a - mean_a) ** 2).sum(), (weights * (b - mean_b) ** 2).sum()
+            both = (weights * (a - mean_a) * (b - mean_b)).sum()
+            luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+            found.append(luminance * (2 * both + c2) / (var_a + var_b + c2))
+    return found
+
+
+@pytest.fixture
+def landscapes():
+    """Smooth truth, and a map of it with noise and gaps on either side; float32 as maps are."""
+    rng = np.random.default_rng(5)
+    truth = (150 + 100 * np.sin(np.arange(30) / 4)[:, None] * np.cos(np.arange(40) / 5)).astype(np.float32)
+    value = (truth + rng.normal(0, 25, truth.shape)).astype(np.float32)
+    value[3, 4] = np.nan
+    truth = truth.copy()
+    truth[25, 33:35] = np.nan
+    return value, truth
+
+
+@pytest.mark.parametrize("data_range", [500.0, 60.0])
+def test_ssim_is_that_of_the_paper_over_windows_without_gaps(landscapes, data_range):
+    value, truth = landscapes
+    expected = brute_ssim(value.astype(float), truth.astype(float), data_range)
+    score = Score.of(value, truth, data_range=data_range)
+    assert score.windows == len(expected)
+    assert 0 < len(expected) < 20 * 30
+    assert score.ssim == pytest.approx(np.mean(expected), abs=1e-9)
+
+
+def test_a_map_equal_to_the_truth_is_similar_everywhere_and_has_no_noise(landscapes):
+    truth = landscapes[1]
+    score = Score.of(truth, truth)
+    assert score.ssim == pytest.approx(1)
+    assert score.psnr == np.inf
+    assert score.gradient_rmse == 0
+    assert score.to_dict()["psnr"] is None, "JSON knows no infinity"
+
+
+def test_a_shift_of_both_changes_no_pixelwise_score_and_a_bias_no_gradient(landscapes):
+    value, truth = landscapes
+    score, moved = Score.of(value, truth), Score.of(value + 100, truth + 100)
+    for name in ("rmse", "mae", "bias", "r2", "psnr", "gradient_rmse"):
+        assert getattr(moved, name) == pytest.approx(getattr(score, name), rel=1e-5), name
+    assert Score.of(truth + 7, truth).gradient_rmse == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gradient_of_a_missed_ramp_is_its_slope():
+    rows, cols = np.mgrid[:20, :30].astype(float)
+    score = Score.of(np.zeros((20, 30)), 3 * rows + 4 * cols)
+    assert score.gradient_rmse == pytest.approx(5)
+    assert score.gradients == 18 * 28
+
+
+def test_gradients_need_all_neighbours_and_the_pixel_itself():
+    value = np.ones((9, 9))
+    value[4, 4] = np.nan
+    assert Score.of(value, np.zeros((9, 9))).gradients == 7 * 7 - 9
+
+
+def test_psnr_refers_to_the_declared_range():
+    truth = np.zeros((4, 4))
+    assert Score.of(truth + 5, truth).psnr == pytest.approx(40)
+    assert Score.of(truth + 5, truth, data_range=50).psnr == pytest.approx(20)
+
+
+def test_scores_of_other_ranges_do_not_pool():
+    truth = np.zeros((4, 4))
+    with pytest.raises(ValueError, match=r"50.*500"):
+        Score.of(truth, truth) + Score.of(truth, truth, data_range=50)
+
+
+@pytest.mark.parametrize("data_range", [0, -1, np.nan])
+def test_a_range_without_extent_is_refused(data_range):
+    with pytest.raises(ValueError, match="positive"):
+        Score.of(np.zeros(3), np.zeros(3), data_range=data_range)
+
+
+@pytest.mark.parametrize("shape", [(30,), (5, 40), (2, 2)])
+def test_maps_smaller_than_a_window_have_no_similarity(shape):
+    score = Score.of(np.zeros(shape), np.ones(shape))
+    assert np.isnan(score.ssim)
+    assert score.rmse == 1
+
+
+def test_without_source_there_is_no_residual():
+    scores = Score.of(np.zeros(3), np.ones(3)).to_dict()
+    assert scores["residual_mean"] is None
+    assert scores["residual_max"] is None
+    blocks = Score.of_blocks(np.array([[1.0, 5.0, np.nan]]), np.array([[2.0, 2.0, 2.0]])).to_dict()
+    assert (blocks["residual_mean"], blocks["residual_max"]) == (2, 3)
+
+
+def test_places_pool_by_pixel_and_average_by_place():
+    large, small = Score.of(np.full(90, 1.0), np.zeros(90)), Score.of(np.full(10, 11.0), np.zeros(10))
+    scores = Scores(places={"large": large, "small": small})
+    assert scores.pooled.rmse == pytest.approx(np.sqrt((90 * 1 + 10 * 121) / 100))
+    assert scores.mean("rmse") == pytest.approx(6)
+    assert np.isnan(scores.mean("ssim"))
+    assert scores.to_dict()["places"]["small"]["rmse"] == 11

@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "events", "grid", "spec", "catalog", "cube", "models", "predict", "store", "run", "cluster", "training",
-    "evaluation", "synthetic", "demo", "cli",
+    "errors", "events", "grid", "spec", "catalog", "cube", "models", "predict", "store", "run", "cluster",
+    "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
 ]  # fmt: skip
 
 HOMES = {
-    "torch": {"models", "predict", "training"},
-    "safetensors": {"models"},
+    "torch": {"models", "predict", "training", "benchmark.speed"},
+    "safetensors": {"models", "training.checkpoint"},
     "distributed": {"run.executors", "cluster"},
     "dask": {"cube.open", "run.executors", "cluster"},
     "icechunk": {"store"},
@@ -23,8 +23,8 @@ HOMES = {
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
     "odc.loader": {"cube"},
-    "matplotlib": {"evaluation.report", "synthetic"},
-    "rich": {"run.progress", "cli", "demo"},
+    "matplotlib": {"evaluation.report", "evaluation.plots", "training.curves", "synthetic"},
+    "rich": {"run.progress", "training.progress", "cli", "demo"},
     "typer": {"cli"},
 }
 

@@ -76,10 +76,10 @@ class Greedy(torch.nn.Module):
         super().__init__()
         self.inner, self.contract, self.digest = model, model.contract, model.digest
 
-    def forward(self, guide, source):
+    def forward(self, guide, source, source_sd):
         if len(guide) > 2:
             raise torch.OutOfMemoryError("no memory left")
-        return self.inner(guide, source)
+        return self.inner(guide, source, source_sd)
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(model, window, expected, caplog):
@@ -93,7 +93,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(model, window, expec
 
 def test_other_errors_are_not_hidden(model, window):
     class Broken(Greedy):
-        def forward(self, _guide, _source):
+        def forward(self, _guide, _source, _source_sd):
             raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
@@ -102,8 +102,8 @@ def test_other_errors_are_not_hidden(model, window):
 
 def test_a_standard_deviation_comes_out_in_target_units(model, window):
     class Certain(Greedy):
-        def forward(self, guide, source):
-            mean = self.inner(guide, source)
+        def forward(self, guide, source, source_sd):
+            mean = self.inner(guide, source, source_sd)
             return torch.cat([mean, torch.full_like(mean, 5.0)], 1)
 
     certain = Certain(model)

@@ -42,7 +42,7 @@ def test_a_new_store_has_all_its_metadata_and_no_pixel(spec):
     assert (dataset.qa == NOT_WRITTEN).all()
     assert dataset.attrs["Conventions"].startswith("CF-1.")
     assert {"title", "source", "history"} <= set(dataset.attrs)
-    assert "source standard deviation only" in dataset.agb_sd.attrs["comment"]
+    assert "of the source pixel alone" in dataset.agb_sd.attrs["comment"]
 
 
 def test_flags_of_the_qa_band_are_those_of_the_predictor(spec):

@@ -12,9 +12,10 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from mapper.catalog.provider import load_provider
-from mapper.spec import read_spec
+from mapper.grid import Window
+from mapper.spec import parse_spec, read_spec
 from mapper.synthetic.biomass import average_truth, expect_source
-from mapper.synthetic.scenes import ground_box, write_scenes
+from mapper.synthetic.scenes import describe_map, ground_box, write_scenes
 from mapper.synthetic.site import Site
 
 SIZE, SEED, MARGIN = 60, 7, 150
@@ -239,3 +240,29 @@ def test_the_map_is_as_large_as_asked_for(spec):
 def test_an_empty_map_is_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match="at least"):
         write_scenes(tmp_path / "catalog", **wrong)
+
+
+@pytest.mark.parametrize("scale", [4, 8, 10, 16])
+def test_a_map_of_any_scale_is_filled_by_its_area(tmp_path, scale):
+    """Its source pixels are whole ones, and its seasons those that are asked for."""
+    size = scale * 12
+    asked = describe_map(
+        href="catalog.json",
+        size_px=size,
+        tile_px=size,
+        chunk_px=size,
+        scale=scale,
+        seasons={"may": (5,), "late": (8, 9)},
+    )
+    spec = parse_spec(asked, base=tmp_path)
+    grid = spec.map_grid
+    assert grid.scale == scale
+    assert grid.shape == (size, size)
+    assert grid.inside_area(Window(top=0, left=0, bottom=size, right=size)).mean() > 0.85
+    assert dict(spec.guide.seasons) == {"may": (5,), "late": (8, 9)}
+
+
+def test_the_demo_map_has_one_date_a_month_at_scale_10():
+    asked = describe_map(href="catalog.json")
+    assert asked["source"]["resolution"] == 100
+    assert asked["guide"]["seasons"] == {"may": [5], "june": [6], "july": [7], "august": [8], "september": [9]}

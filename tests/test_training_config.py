@@ -1,12 +1,18 @@
 """A training description is checked before anything is read."""
 
+from importlib.resources import files
+from pathlib import Path
+
 import pytest
 import yaml
 
 from mapper.errors import SpecError
-from mapper.training.config import read_config
+from mapper.models.weights import ARCHITECTURES
+from mapper.training.config import BioMasstersData, Changes, MapsData, SyntheticData, WaldData, read_config
 
-MINIMAL = {"name": "m", "out": "w", "maps": ["a/map.yaml"], "truth": {"collection": "truth", "variable": "agb"}}
+TRUTH = {"collection": "truth", "variable": "agb", "limit": 500}
+MAPS = {"kind": "maps", "maps": ["a/map.yaml"], "truth": TRUTH}
+MINIMAL = {"name": "m", "out": "w", "data": [MAPS]}
 
 
 def write(path, content):
@@ -15,10 +21,23 @@ def write(path, content):
 
 
 def test_paths_are_relative_to_the_file(tmp_path):
-    config = read_config(write(tmp_path / "train.yaml", MINIMAL | {"validation": ["/abs/map.yaml"]}))
-    assert config.maps == (tmp_path / "a" / "map.yaml",)
+    wald = {"kind": "wald", "maps": ["b.yaml", "/abs/map.yaml"]}
+    config = read_config(write(tmp_path / "train.yaml", MINIMAL | {"validation": [wald]}))
+    assert config.data[0].maps == (tmp_path / "a" / "map.yaml",)
     assert config.out == tmp_path / "w"
-    assert str(config.validation[0]) == "/abs/map.yaml"
+    assert [str(path) for path in config.validation[0].maps] == [str(tmp_path / "b.yaml"), "/abs/map.yaml"]
+
+
+def test_data_of_every_kind_are_described(tmp_path):
+    data = [
+        MAPS,
+        {"kind": "wald", "maps": ["m.yaml"]},
+        {"kind": "biomassters", "folder": "chips", "seasons": "monthly"},
+        {"kind": "synthetic", "seeds": [1, 2], "folder": "scenes"},
+    ]
+    config = read_config(write(tmp_path / "train.yaml", MINIMAL | {"data": data}))
+    assert [type(part) for part in config.data] == [MapsData, WaldData, BioMasstersData, SyntheticData]
+    assert config.data[2].folder == tmp_path / "chips"
 
 
 @pytest.mark.parametrize(
@@ -26,9 +45,14 @@ def test_paths_are_relative_to_the_file(tmp_path):
     [
         ({"stepz": 3}, "stepz"),
         ({"steps": 0}, "steps"),
-        ({"maps": []}, "maps"),
+        ({"data": []}, "data"),
+        ({"data": [{"kind": "map"}]}, "data.0.*'maps', 'wald', 'biomassters', 'synthetic'"),
+        ({"data": [{"kind": "maps", "maps": [], "truth": TRUTH}]}, "data.0.maps.maps"),
+        ({"data": [{"kind": "maps", "maps": ["a"], "truth": {}}]}, "exactly one of collection and store"),
         ({"augment": {"guide_dropout": 1}}, "augment.guide_dropout"),
-        ({"validation": ["a/map.yaml"]}, "may not be trained on"),
+        ({"hold_out": {"share": 1}}, "hold_out.share"),
+        ({"loss": "rmse"}, "loss"),
+        ({"validation": [MAPS]}, "may not be trained on"),
     ],
 )
 def test_faults_are_one_line_naming_the_key(tmp_path, change, message):
@@ -44,3 +68,25 @@ def test_missing_and_broken_files_are_refused(tmp_path):
         read_config(write(tmp_path / "train.yaml", "a: [1"))
     with pytest.raises(SpecError, match="training"):
         read_config(write(tmp_path / "train.yaml", "3"))
+
+
+RECIPES = sorted(Path(str(files("mapper"))).glob("training/recipes/*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_that_ship_are_valid_and_named_after_their_file(path):
+    config = read_config(path)
+    assert config.name == path.stem
+    assert config.model.architecture in ARCHITECTURES
+
+
+def test_scale_and_chips_are_changed_where_they_mean_something(tmp_path):
+    maps = MINIMAL["data"][0]
+    data = [maps, {"kind": "biomassters", "folder": "here"}, {"kind": "synthetic", "seeds": [1], "folder": "there"}]
+    path = write(tmp_path / "train.yaml", MINIMAL | {"data": data})
+    changed = read_config(path, changes=Changes(scale=8, chips=tmp_path / "chips", start=tmp_path / "a.safetensors"))
+    plain, chips, landscapes = changed.data
+    assert plain == read_config(path).data[0]
+    assert (chips.scale, chips.folder) == (8, tmp_path / "chips")
+    assert (landscapes.scale, landscapes.folder) == (8, tmp_path / "there")
+    assert changed.start == tmp_path / "a.safetensors"

@@ -1,94 +1,187 @@
 """Training learns what a guide tells, says the same twice, and leaves the truth it does not know alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from places import SCALE, Plain, make_config, make_place
 
+from mapper.errors import InputError, MapperError
 from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
-from mapper.training.config import TrainConfig
-from mapper.training.fitting import fit, make_model
-from mapper.training.sampler import Sample
-
-SCALE = 5
-
-
-def make_sample(seed):
-    """A truth of sharp stands; one guide channel shows it, the other shows nothing."""
-    random = np.random.default_rng(seed)
-    stands = random.random((16, 16)).repeat(6, 0).repeat(6, 1)[:90, :90].astype(np.float32)
-    truth = 200 * stands
-    source = truth.reshape(18, SCALE, 18, SCALE).mean((1, 3))
-    guide = np.stack([0.3 - 0.2 * stands, random.random((90, 90), np.float32)])
-    return Sample(
-        guide=guide,
-        source=source,
-        truth=truth,
-        bands=(("summer_B04", "1"), ("summer_noise", "1")),
-        source_units="Mg ha-1",
-    )
+from mapper.training import fitting
+from mapper.training.design import choose_options, make_model
+from mapper.training.fitting import fit
+from mapper.training.losses import members_of
 
 
-def make_config(**changes):
-    settings = {
-        "name": "tiny",
-        "out": "out",
-        "maps": ["map.yaml"],
-        "truth": {"collection": "truth", "variable": "agb"},
-        "model": {"options": {"width": 4, "source_input": "full"}},
-        "patch_px": 30,
-        "batch": 4,
-        "steps": 60,
-        "lr": 0.01,
-        "ema": 0.9,
-    }
-    return TrainConfig.model_validate(settings | changes)
+@pytest.fixture
+def plain(monkeypatch):
+    for module in ("mapper.models.weights", "mapper.training.design"):
+        monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit([make_place(0), make_place(1)], make_config())
 
 
 def rmse(value, truth):
     return np.sqrt(np.mean((value - truth) ** 2))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return fit([make_sample(0), make_sample(1)], make_config())
+def states_equal(a, b):
+    a, b = (model.network.state_dict() for model in (a, b))
+    return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_trained_model_beats_bicubic_on_a_place_it_never_saw(model):
-    sample = make_sample(2)
+def test_a_trained_model_beats_bicubic_on_a_place_it_never_saw(fitted):
+    sample = make_place(2)
     bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).predict(sample.guide, sample.source).mean
-    value = Predictor(model).predict(sample.guide, sample.source).mean
+    value = Predictor(fitted.model).predict(sample.guide, sample.source).mean
     assert rmse(value, sample.truth) < 0.8 * rmse(bicubic, sample.truth)
+    assert value.min() >= 0
 
 
-def test_the_contract_says_what_was_trained_on(model):
-    assert [band.name for band in model.contract.guide] == ["summer_B04", "summer_noise"]
-    assert model.contract.scale == SCALE
-    assert model.contract.source_mean == pytest.approx(100, abs=15)
-    assert model.contract.halo_px == model.network.halo_px
+def test_the_contract_says_what_was_trained_on(fitted):
+    contract = fitted.model.contract
+    assert [band.name for band in contract.guide] == ["date0_B04", "date0_noise"]
+    assert contract.scale == SCALE
+    assert contract.source_mean == pytest.approx(100, abs=15)
+    assert contract.halo_px == fitted.model.network.halo_px
+    assert (contract.align_px, contract.gives_sd, contract.sees_source_sd) == (1, False, False)
+    assert contract.non_negative
+    assert not make_model([make_place(0)], make_config(model={"non_negative": False})).contract.non_negative
 
 
-def test_a_trained_model_survives_its_file(model, tmp_path):
-    sample = make_sample(3)
+@pytest.mark.usefixtures("plain")
+def test_the_contract_says_what_the_network_is():
+    contract = make_model([make_place(0)], make_config(model={"architecture": "plain"})).contract
+    assert (contract.align_px, contract.gives_sd, contract.sees_source_sd) == (2, True, True)
+    assert contract.step(SCALE) == 2 * SCALE
+
+
+@pytest.mark.usefixtures("plain")
+def test_dates_are_told_to_networks_that_want_them():
+    config, sample = make_config(model={"architecture": "plain"}), make_place(0, dates=3)
+    assert choose_options(config, sample) == {"dates": 3}
+    assert make_model([sample], config).network.dates == 3
+    assert choose_options(make_config(model={"architecture": "plain", "options": {"dates": 1}}), sample) == {"dates": 1}
+    assert choose_options(make_config(model={"architecture": "msg"}), sample) == {}
+
+
+def test_without_a_guide_the_source_alone_is_learnt():
+    config = make_config(steps=3, model={"guide": False, "options": {"width": 2}}, augment={"guide_dropout": 0.5})
+    model = fit([make_place(0)], config).model
+    assert model.contract.guide == ()
+    sample = make_place(0)
+    assert Predictor(model).predict(sample.guide[:0], sample.source).mean.shape == sample.truth.shape
+
+
+def test_a_trained_model_survives_its_file(fitted, tmp_path):
+    sample = make_place(3)
     path = tmp_path / "tiny.safetensors"
-    save_model(model, path, options={"width": 4, "source_input": "full"})
+    save_model(fitted.model, path, options={"width": 4, "source_input": "full"})
     loaded = load_model(ModelSpec(name="tiny", weights=path))
-    first, again = (Predictor(m).predict(sample.guide, sample.source).mean for m in (model, loaded))
+    first, again = (Predictor(m).predict(sample.guide, sample.source).mean for m in (fitted.model, loaded))
     np.testing.assert_array_equal(first, again)
 
 
-def test_same_seed_same_weights():
-    first, again, other = (fit([make_sample(0)], make_config(steps=3, seed=s)) for s in (5, 5, 6))
-    states = [{k: v.numpy() for k, v in m.state_dict().items()} for m in (first, again, other)]
-    assert all(np.array_equal(states[0][k], states[1][k]) for k in states[0])
-    assert not all(np.array_equal(states[0][k], states[2][k]) for k in states[0])
+def test_same_seed_same_weights_whatever_was_drawn_before():
+    torch.manual_seed(1)
+    first = fit([make_place(0)], make_config(steps=3, seed=5)).model
+    state = torch.get_rng_state()
+    again, other = (fit([make_place(0)], make_config(steps=3, seed=seed)).model for seed in (5, 6))
+    assert states_equal(first, again)
+    assert not states_equal(first, other)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("loss", ["l1", "huber", "mse"])
-def test_unknown_truth_teaches_nothing(loss):
-    sample = make_sample(0)
-    sample.truth[:] = np.nan
+def test_patches_without_known_truth_inside_the_rim_teach_nothing(loss):
+    sample = make_place(0)
+    truth = np.full_like(sample.truth, np.nan)
+    truth[0, 0] = 1e6  # on the rim of every patch that holds it
+    sample = replace(sample, truth=truth)
     config = make_config(steps=2, loss=loss, weight_decay=0)
-    before, after = make_model([sample], config), fit([sample], config)
-    for name, weight in before.network.state_dict().items():
-        np.testing.assert_array_equal(after.network.state_dict()[name], weight)
+    assert states_equal(make_model([sample], config), fit([sample], config).model)
+
+
+@pytest.mark.usefixtures("plain")
+def test_the_running_mean_has_buffers_and_differs_from_the_last_step():
+    config = make_config(steps=20, ema=0.95, loss="nll", model={"architecture": "plain"})
+    kept, last = (fit([make_place(0)], config.model_copy(update={"ema": ema})).model for ema in (0.95, 0.0))
+    assert not states_equal(kept, last)
+    name = "body.1.running_mean"
+    fresh = make_model([make_place(0)], config).network.state_dict()[name]
+    assert not torch.equal(kept.network.state_dict()[name], fresh)
+    assert not torch.equal(kept.network.state_dict()[name], last.network.state_dict()[name])
+    assert kept.network.state_dict()["body.1.num_batches_tracked"] == 20
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_deviation_is_learnt():
+    config = make_config(loss="nll", model={"architecture": "plain"}, steps=200)
+    sample = make_place(1)
+    prediction = Predictor(fit([make_place(0)], config).model).predict(sample.guide, sample.source, sample.source_sd)
+    error = np.abs(prediction.mean - sample.truth)
+    assert 0.5 < np.sqrt(np.mean(prediction.sd**2)) / rmse(prediction.mean, sample.truth) < 2
+    assert np.corrcoef(prediction.sd.ravel(), error.ravel())[0, 1] > 0
+
+
+def test_members_of_an_ensemble_end_apart():
+    config = make_config(steps=3, model={"options": {"width": 2, "members": 2}})
+    members = members_of(fit([make_place(0)], config).model)
+    first, second = (torch.cat([p.flatten() for p in member.parameters()]) for member in members)
+    assert not torch.equal(first, second)
+
+
+def test_validation_is_looked_at_every_so_often_and_at_the_end():
+    seen, watched = [], []
+
+    def validate(model):
+        seen.append(model)
+        return float(len(seen))
+
+    config = make_config(steps=10, validate_every=4)
+    rows = fit([make_place(0)], config, validate=validate, watch=watched.append).rows
+    assert [row.rmse for row in rows if row.rmse is not None] == [1, 2, 3]
+    assert [row.step for row in rows if row.rmse is not None] == [4, 8, 10]
+    assert tuple(watched) == rows
+    assert [row.step for row in rows] == list(range(1, 11))
+
+
+def test_the_rate_rises_then_falls():
+    rates = [fitting._rate(step, 100) for step in range(100)]
+    assert rates.index(max(rates)) == 4
+    assert max(rates) == 1
+    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+    assert rates[-1] == pytest.approx(0.01, abs=0.001)
+
+
+def test_batches_drawn_ahead_come_in_order():
+    assert list(fitting._look_ahead(str, range(3, 9), 4)) == list("345678")
+    assert list(fitting._look_ahead(str, range(2), 4)) == list("01")
+    assert list(fitting._look_ahead(str, range(0), 4)) == []
+
+
+def test_bf16_learns_too():
+    sample = make_place(2)
+    value = Predictor(fit([make_place(0)], make_config(precision="bf16", steps=40)).model).predict(
+        sample.guide, sample.source
+    )
+    bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).predict(sample.guide, sample.source).mean
+    assert rmse(value.mean, sample.truth) < 0.9 * rmse(bicubic, sample.truth)
+
+
+def test_a_training_that_diverges_says_so():
+    with pytest.raises(MapperError, match="diverged"):
+        fit([make_place(0)], make_config(lr=1e30, steps=20))
+
+
+def test_nothing_to_learn_is_refused():
+    sample = make_place(0)
+    with pytest.raises(InputError, match="no truth"):
+        fit([replace(sample, truth=np.full_like(sample.truth, np.nan))], make_config())

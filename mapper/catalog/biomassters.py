@@ -13,22 +13,36 @@ without a year. What was measured is kept, with these exceptions:
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from warnings import catch_warnings, simplefilter
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import shapely
 import yaml
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
+from mapper.catalog.chips import (
+    CLOUD_LIMIT,
+    LABEL_LIMIT_MG_HA,
+    MONTHS,
+    NO_CLP,
+    NODATA,
+    ORBITS,
+    S2_BANDS,
+    S2_SCALE,
+    SD_LEAST_MG_HA,
+    SD_SHARE,
+    SEASONS,
+    Chip,
+    Seasons,
+    find_chips,
+    find_measured,
+)
 from mapper.catalog.items import ItemDict
 from mapper.catalog.raster import EXTENSIONS, describe_place, write_asset
 from mapper.catalog.static import write_catalog
@@ -38,16 +52,7 @@ _EPSG = 32631
 CRS = f"EPSG:{_EPSG}"
 CROP_PX = 250
 SCALE = 10
-LABEL_LIMIT_MG_HA = 500.0
-SD_SHARE, SD_LEAST_MG_HA = 0.1, 5.0
 
-_MONTHS = tuple((2019, month) for month in range(9, 13)) + tuple((2020, month) for month in range(1, 9))
-"""The chips count months from September."""
-_S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-_ORBITS = {"ascending": (0, 1), "descending": (2, 3)}
-"""Bands of the Sentinel-1 files: vv and vh."""
-_CLOUD_LIMIT, _NO_CLP = 40, 255
-_NODATA = -9999.0
 _PITCH_M = 25_000
 """Distance of neighbouring chips: more than any halo."""
 _COLUMNS, _ROWS = 24, 390
@@ -65,33 +70,23 @@ FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chip:
-    """One chip: its files, and the place it is given."""
+class _Placed:
+    """A chip and the place it is given."""
 
-    name: str
-    files: Mapping[str, Path]
-    """By file name."""
+    chip: Chip
     geobox: GeoBox
 
-    def read(self, kind: str) -> npt.NDArray[Any] | None:
-        """Bands (band, y, x) of the crop; None if there is no such file."""
-        path = self.files.get(f"{self.name}_{kind}.tif")
-        if path is None:
-            return None
-        try:
-            with catch_warnings():
-                simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path) as file:
-                    bands: npt.NDArray[Any] = file.read()[:, :CROP_PX, :CROP_PX]
-        except RasterioIOError as error:
-            raise InputError(f"{path} cannot be read: {error}") from error
-        if bands.shape[1:] != (CROP_PX, CROP_PX):
-            raise InputError(f"{path} has {bands.shape[1:]} pixels, expected at least {CROP_PX} x {CROP_PX}")
-        return bands
+    @property
+    def name(self) -> str:
+        return self.chip.name
 
 
 def make_biomassters_catalog(
-    source_dir: Path | str, out_dir: Path | str, *, chips: Sequence[str] | None = None
+    source_dir: Path | str,
+    out_dir: Path | str,
+    *,
+    chips: Sequence[str] | None = None,
+    seasons: Literal["quarterly", "monthly"] = "quarterly",
 ) -> Path:
     """Turn BioMassters chips into a static STAC catalogue of COGs, with one map description per chip.
 
@@ -99,6 +94,7 @@ def make_biomassters_catalog(
         source_dir: Holds ``{chip}_S1_{month}.tif``, ``{chip}_S2_{month}.tif`` and ``{chip}_agbm.tif``, in any folders.
         out_dir: Gets ``catalog.json``, the collections, and ``{chip}.yaml`` beside ``{chip}.geojson``.
         chips: Names of the chips to take; None takes all. The place of a chip does not depend on this choice.
+        seasons: How the maps divide the year: a date of the guide for three months, or for each.
 
     Returns:
         Path of ``catalog.json``.
@@ -109,11 +105,11 @@ def make_biomassters_catalog(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     items: list[ItemDict] = []
-    for chip in _find_chips(Path(source_dir), chips):
-        items += _sentinel2_items(chip, out_dir)
-        items += _sentinel1_items(chip, out_dir)
-        items += _biomass_items(chip, out_dir)
-        _write_map(chip, out_dir)
+    for placed in _place_chips(Path(source_dir), chips):
+        items += _sentinel2_items(placed, out_dir)
+        items += _sentinel1_items(placed, out_dir)
+        items += _biomass_items(placed, out_dir)
+        _write_map(placed, out_dir, SEASONS[seasons])
     return write_catalog(
         out_dir,
         catalog={"id": "biomassters", "description": "BioMassters chips on a made-up local grid"},
@@ -129,19 +125,13 @@ def make_biomassters_catalog(
     )
 
 
-def _find_chips(source_dir: Path, chips: Sequence[str] | None) -> Iterator[_Chip]:
-    files = {path.name: path for path in sorted(source_dir.rglob("*.tif"))}
-    known = sorted(name.removesuffix("_agbm.tif") for name in files if name.endswith("_agbm.tif"))
-    if not known:
-        raise InputError(f"{source_dir} holds no BioMassters chip: expected files named CHIP_agbm.tif")
+def _place_chips(source_dir: Path, names: Sequence[str] | None) -> Iterator[_Placed]:
+    known = find_chips(source_dir, names)
     if len(known) > _COLUMNS * _ROWS:
         raise InputError(f"{source_dir} holds {len(known)} chips, the local grid has room for {_COLUMNS * _ROWS}")
-    missing = sorted(set(chips or ()) - set(known))
-    if missing:
-        raise InputError(f"{source_dir} has no chip {', '.join(missing)}; it has {', '.join(known[:12])}")
-    for index, name in enumerate(known):
-        if chips is None or name in chips:
-            yield _Chip(name=name, files=files, geobox=_place(index))
+    for index, chip in enumerate(known):
+        if names is None or chip.name in names:
+            yield _Placed(chip=chip, geobox=_place(index))
 
 
 def _place(index: int) -> GeoBox:
@@ -151,69 +141,66 @@ def _place(index: int) -> GeoBox:
     return GeoBox((CROP_PX, CROP_PX), Affine(10.0, 0.0, west, 0.0, -10.0, north), CRS)
 
 
-def _sentinel2_items(chip: _Chip, out_dir: Path) -> Iterator[ItemDict]:
+def _sentinel2_items(placed: _Placed, out_dir: Path) -> Iterator[ItemDict]:
     for month in range(12):
-        bands = chip.read(f"S2_{month:02d}")
+        bands = placed.chip.read("S2", month, CROP_PX)
         if bands is None:
             continue
-        item = _new_item(chip, "sentinel-2-l2a", f"{chip.name}_S2_{month:02d}", month)
+        item = _new_item(placed, "sentinel-2-l2a", f"{placed.name}_S2_{month:02d}", month)
         folder = out_dir / item["collection"] / item["id"]
         clp = bands[-1].astype(np.uint8)
-        for name, pixels in zip(_S2_BANDS, bands, strict=False):
-            asset = write_asset(folder / f"{name}.tif", pixels.astype(np.uint16), chip.geobox, nodata=0)
-            # minima reach 0 in every band: the values carry no offset
-            asset["raster:bands"][0] |= {"scale": 1e-4, "offset": 0.0}
+        for name, pixels in zip(S2_BANDS, bands[:-1], strict=True):
+            asset = write_asset(folder / f"{name}.tif", pixels.astype(np.uint16), placed.geobox, nodata=0)
+            asset["raster:bands"][0] |= {"scale": S2_SCALE, "offset": 0.0}
             item["assets"][name] = asset
-        item["assets"]["CLP"] = write_asset(folder / "CLP.tif", clp, chip.geobox, nodata=_NO_CLP)
-        item["properties"]["eo:cloud_cover"] = round(float((clp > _CLOUD_LIMIT).mean() * 100), 3)
+        item["assets"]["CLP"] = write_asset(folder / "CLP.tif", clp, placed.geobox, nodata=NO_CLP)
+        item["properties"]["eo:cloud_cover"] = round(float((clp > CLOUD_LIMIT).mean() * 100), 3)
         yield item
 
 
-def _sentinel1_items(chip: _Chip, out_dir: Path) -> Iterator[ItemDict]:
+def _sentinel1_items(placed: _Placed, out_dir: Path) -> Iterator[ItemDict]:
     for month in range(12):
-        bands = chip.read(f"S1_{month:02d}")
+        bands = placed.chip.read("S1", month, CROP_PX)
         if bands is None:
             continue
-        for orbit, channels in _ORBITS.items():
-            measured = [np.isfinite(bands[k]) & (bands[k] != _NODATA) & (bands[k] != 0) for k in channels]
+        for orbit, channels in ORBITS.items():
+            measured = [find_measured(bands[k]) for k in channels]
             if not any(mask.any() for mask in measured):
                 continue
-            item = _new_item(chip, "sentinel-1", f"{chip.name}_S1_{orbit}_{month:02d}", month)
+            item = _new_item(placed, "sentinel-1", f"{placed.name}_S1_{orbit}_{month:02d}", month)
             item["properties"]["sat:orbit_state"] = orbit
             folder = out_dir / item["collection"] / item["id"]
             for name, k, mask in zip(("vv", "vh"), channels, measured, strict=True):
-                pixels = np.where(mask, bands[k], _NODATA).astype(np.float32)
-                item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, chip.geobox, nodata=_NODATA)
+                pixels = np.where(mask, bands[k], NODATA).astype(np.float32)
+                item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, placed.geobox, nodata=NODATA)
             yield item
 
 
-def _biomass_items(chip: _Chip, out_dir: Path) -> Iterator[ItemDict]:
-    label = chip.read("agbm")
-    if label is None:  # a chip is known by its label
-        raise InputError(f"chip {chip.name} has no label")
-    truth = np.maximum(label[0].astype(np.float64), 0)
+def _biomass_items(placed: _Placed, out_dir: Path) -> Iterator[ItemDict]:
+    truth = placed.chip.read_label(CROP_PX)
     blocks = np.minimum(truth, LABEL_LIMIT_MG_HA).reshape(CROP_PX // SCALE, SCALE, CROP_PX // SCALE, SCALE)
     mean = blocks.mean(axis=(1, 3))
     sd = np.maximum(SD_SHARE * mean, SD_LEAST_MG_HA)
-    coarse = chip.geobox.zoom_out(SCALE)
+    coarse = placed.geobox.zoom_out(SCALE)
     for collection, kind, geobox, layers in (
         ("esa-cci-like", "100m", coarse, {"agb": mean, "agb_sd": sd}),
-        ("truth", "label", chip.geobox, {"agb": truth}),
+        ("truth", "label", placed.geobox, {"agb": truth}),
     ):
-        item = _new_item(chip, collection, f"{chip.name}_{kind}", None)
+        item = _new_item(placed, collection, f"{placed.name}_{kind}", None)
         folder = out_dir / collection / item["id"]
         for name, values in layers.items():
-            pixels: FloatArray = np.nan_to_num(values, nan=_NODATA).astype(np.float32)
-            item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, geobox, nodata=_NODATA)
+            pixels: FloatArray = np.nan_to_num(values, nan=NODATA).astype(np.float32)
+            item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, geobox, nodata=NODATA)
         yield item
 
 
-def _new_item(chip: _Chip, collection: str, name: str, month: int | None) -> ItemDict:
+def _new_item(placed: _Placed, collection: str, name: str, month: int | None) -> ItemDict:
     """An item without assets; without a month it stands for the year."""
     if month is None:
         moment = {"datetime": None, "start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2020-12-31T23:59:59Z"}
     else:
-        year, number = _MONTHS[month]
+        number = MONTHS[month]
+        year = 2019 if number >= MONTHS[0] else 2020
         moment = {"datetime": f"{year}-{number:02d}-15T00:00:00Z"}
     return {
         "type": "Feature",
@@ -221,7 +208,7 @@ def _new_item(chip: _Chip, collection: str, name: str, month: int | None) -> Ite
         "stac_extensions": [*EXTENSIONS],
         "id": name,
         "collection": collection,
-        **describe_place(chip.geobox),
+        **describe_place(placed.geobox),
         "properties": {
             **moment,
             "proj:epsg": _EPSG,
@@ -234,28 +221,28 @@ def _new_item(chip: _Chip, collection: str, name: str, month: int | None) -> Ite
     }
 
 
-def _write_map(chip: _Chip, out_dir: Path) -> None:
+def _write_map(placed: _Placed, out_dir: Path, seasons: Seasons) -> None:
     """The description of a map of exactly the pixels of one chip."""
     # a hair inside, so that rounding does not add a source pixel; the centres of all pixels stay well inside
-    outline = shapely.segmentize(chip.geobox.extent.geom.buffer(-_HAIR_M, join_style="mitre"), 100.0)
+    outline = shapely.segmentize(placed.geobox.extent.geom.buffer(-_HAIR_M, join_style="mitre"), 100.0)
     area = Geometry(outline, CRS).to_crs("EPSG:4326")
-    (out_dir / f"{chip.name}.geojson").write_text(json.dumps(area.json))
-    radar = [{"collection": "sentinel-1", "bands": ["vv", "vh"], "orbit": orbit} for orbit in _ORBITS]
+    (out_dir / f"{placed.name}.geojson").write_text(json.dumps(area.json))
+    radar = [{"collection": "sentinel-1", "bands": ["vv", "vh"], "orbit": orbit} for orbit in ORBITS]
     content = {
-        "name": chip.name,
-        "area": {"geojson": f"{chip.name}.geojson"},
+        "name": placed.name,
+        "area": {"geojson": f"{placed.name}.geojson"},
         "period": {"start": "2019-09-01", "end": "2020-08-31"},
         "grid": {"crs": CRS, "resolution": 10, "tile": 256, "chunk": 256},
         "catalog": {"provider": "biomassters", "href": "catalog.json"},
         "guide": {
-            "layers": [{"collection": "sentinel-2-l2a", "bands": list(_S2_BANDS)}, *radar],
-            "seasons": {"autumn": [9, 10, 11], "winter": [12, 1, 2], "spring": [3, 4, 5], "summer": [6, 7, 8]},
+            "layers": [{"collection": "sentinel-2-l2a", "bands": list(S2_BANDS)}, *radar],
+            "seasons": {name: list(months) for name, months in seasons.items()},
         },
         "source": {
             "collection": "esa-cci-like", "variable": "agb", "sd": "agb_sd", "year": 2020, "resolution": 100,
         },
         "model": {"name": "bicubic"},
         "consistency": "hard",  # the source is an exact block mean, its deviation an assumption
-        "store": f"{chip.name}.icechunk",
+        "store": f"{placed.name}.icechunk",
     }  # fmt: skip
-    (out_dir / f"{chip.name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    (out_dir / f"{placed.name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))

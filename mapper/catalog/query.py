@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from mapper.catalog.items import ItemDict, is_clear, item_datetime
 from mapper.spec import LayerSpec, MapSpec
 
-MARGIN_PX = 128
+MARGIN_PX = 160
 """Target pixels around the area that are searched too, so that the halo of a tile at the rim finds its items."""
 
 _METRES_PER_DEGREE = 110_000.0

@@ -4,7 +4,7 @@ All methods are compared on the same pixels: inside the area, where the truth, t
 The truth is read on the map's grid by nearest neighbour; nothing is smoothed before it is scored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,13 +15,19 @@ from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
-from mapper.evaluation.metrics import Score
+from mapper.evaluation.metrics import DATA_RANGE, Score
+from mapper.evaluation.tally import Tally, Uncertainty
+from mapper.evaluation.uncertainty import LEVELS
 from mapper.grid import MapGrid, Window
 from mapper.models.consistency import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec
 
 FloatArray = npt.NDArray[np.float32]
+Table = tuple[str, Sequence[str], Sequence[Sequence[str | float]]]
+
+_TITLES = ("RMSE", "MAE", "bias", "R2", "PSNR", "SSIM", "gradient RMSE", "|block mean - source|", "largest")
+"""Of the metrics of a score, in their order."""
 
 _BLOCK_PX = 1000
 """Edge of the blocks a map is scored in, before it is widened to whole source pixels."""
@@ -36,26 +42,50 @@ class Truth:
     items: Items
     clip: float | None = None
     """Larger values count as this one (label outliers)."""
+    data_range: float = DATA_RANGE
+    """Range of the values: what PSNR and SSIM refer to, and what classes and axes are scaled to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Scores by method."""
+    """Scores by method, and whether the map's own deviations hold."""
 
-    scores: Mapping[str, Score]
+    tallies: Mapping[str, Tally]
     units: str
     truth: str
     clip: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    own: str | None = None
+    """Name of the written map among the methods."""
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)
+    """Of the written map; of no pixels where it has no deviations."""
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Scores by method."""
+        return {name: tally.score for name, tally in self.tallies.items()}
 
     def to_dict(self) -> dict[str, object]:
         """Everything, for JSON."""
+        coverage = self.uncertainty.coverage
         return {
             "truth": self.truth,
             "clip": self.clip,
             "units": self.units,
             "methods": {name: score.to_dict() for name, score in self.scores.items()},
+            "bins": {name: tally.bins.to_dict() for name, tally in self.tallies.items()},
+            "uncertainty": coverage.to_dict() if coverage.n else None,
         }
+
+    def tables(self) -> list[Table]:
+        """Title, columns and rows of what people read: scores, and coverage where the map has deviations."""
+        rows: list[tuple[str | float, ...]] = [(name, *score.metrics().values()) for name, score in self.scores.items()]
+        tables: list[Table] = [(f"against {self.truth}, {self.units}", ("method", *_TITLES), rows)]
+        coverage = self.uncertainty.coverage
+        if coverage.n:
+            shares = [(f"{level:.0%}", f"{coverage.share(level):.1%}", coverage.width(level)) for level in LEVELS]
+            title = f"intervals of {self.own} from its standard deviation, {self.units}"
+            tables.append((title, ("nominal", "observed", "mean width"), shares))
+        return tables
 
 
 def compare_methods(
@@ -82,7 +112,8 @@ def compare_methods(
     """
     grid = spec.map_grid
     own = "map" if spec.model.name in interpolations else spec.model.name
-    scores: dict[str, Score] = dict.fromkeys([*interpolations, *([own] if written is not None else [])], Score())
+    methods = [*interpolations, *([own] if written is not None else [])]
+    tallies, uncertainty = dict.fromkeys(methods, Tally()), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid):
         inside = grid.inside_area(window)
@@ -99,9 +130,20 @@ def compare_methods(
         whole = block_mean(inside.astype(np.float32), grid.scale) == 1
         for name, value in values.items():
             means = np.where(whole, block_mean(value, grid.scale), np.nan)
-            scores[name] += Score.of(np.where(common, value, np.nan), expected) + Score.of_blocks(means, source)
+            residual = Tally(score=Score.of_blocks(means, source))
+            shared = np.where(common, value, np.nan)
+            tallies[name] += Tally.of(shared, expected, data_range=truth.data_range) + residual
+        if written is not None and f"{spec.target.name}_sd" in written:
+            deviation = read_written(written[f"{spec.target.name}_sd"], window)
+            error = np.where(common, values[own] - expected, np.nan)
+            uncertainty += Uncertainty.of(error, deviation, data_range=truth.data_range)
     return Comparison(
-        scores=scores, units=spec.target.units, truth=f"{truth.collection}:{truth.variable}", clip=truth.clip
+        tallies=tallies,
+        units=spec.target.units,
+        truth=f"{truth.collection}:{truth.variable}",
+        clip=truth.clip,
+        own=own if written is not None else None,
+        uncertainty=uncertainty,
     )
 
 

@@ -21,6 +21,9 @@ from mapper.spec import ModelSpec
 INTERPOLATIONS: Mapping[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 """Models without parameters: name to radius in source pixels."""
 
+PER_SCENE = ("pixtransform",)
+"""Methods that are fitted to each scene anew: tiles of one map would not meet, so they are compared, never run."""
+
 _EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
@@ -111,6 +114,11 @@ def read_card(model: ModelSpec) -> Card:
     Raises:
         WeightsError: If the name is unknown, a file is missing, or weights and card do not belong together.
     """
+    if model.name in PER_SCENE:
+        raise WeightsError(
+            f"model {model.name} is fitted to each scene anew, so that tiles would not meet: no map is made with it; "
+            f"a suite can compare it (per_scene: {model.name})"
+        )
     if model.weights is None and model.name in INTERPOLATIONS:
         return _interpolation_card(model.name)
     weights = weights_path(model)

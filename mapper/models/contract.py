@@ -7,6 +7,7 @@ image or tile would leave seams.
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -47,7 +48,15 @@ class Contract:
     """Radius of the receptive field in target pixels, at the only scale; see :meth:`halo`."""
     halo_source_px: int = 0
     """Further radius in source pixels, for models of any scale."""
+    align_px: int = 1
+    """Windows lie on multiples of this as well as on source pixel edges: for networks that pool or unshuffle."""
+    sees_source_sd: bool = False
+    """Whether the source's standard deviation is an input; then it is part of what ``gives_sd`` gives."""
     gives_sd: bool = False
+    sd_scale: float = 1.0
+    """What the standard deviation is multiplied by, as calibrated on places not trained on."""
+    non_negative: bool = False
+    """Whether the mean is kept from falling below 0 in target units."""
 
     @property
     def digest(self) -> str:
@@ -58,8 +67,18 @@ class Contract:
         """Radius of the receptive field in target pixels, as whole source pixels."""
         return (-(-self.halo_px // scale) + self.halo_source_px) * scale
 
+    def step(self, scale: int) -> int:
+        """What the edges of every window and patch are multiples of, in target pixels."""
+        return math.lcm(scale, self.align_px)
+
     def check(
-        self, *, channels: Sequence[tuple[str, str]], source_units: str, target_units: str, scale: int
+        self,
+        *,
+        channels: Sequence[tuple[str, str]],
+        source_units: str,
+        target_units: str,
+        scale: int,
+        source_has_sd: bool = True,
     ) -> tuple[int, ...]:
         """Check that a map offers what the model demands.
 
@@ -68,6 +87,7 @@ class Contract:
             source_units: CF units of the source.
             target_units: CF units of the target to be written.
             scale: Source pixel / target pixel.
+            source_has_sd: Whether the map reads a standard deviation of the source.
 
         Returns:
             For each channel of the model, its index among the map's channels.
@@ -88,6 +108,8 @@ class Contract:
             faults.append(f"source is in {source_units!r}, expected {self.source_units!r}")
         if self.target_units not in ("any", target_units):
             faults.append(f"target is asked for in {target_units!r}, the model gives {self.target_units!r}")
+        if self.sees_source_sd and not source_has_sd:
+            faults.append("the standard deviation of the source is missing (source.sd)")
         if faults:
             raise ContractError(
                 f"model {self.model} does not fit the map: {'; '.join(faults)} "

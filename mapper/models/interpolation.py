@@ -24,12 +24,13 @@ class Interpolation(nn.Module):
         self.contract = card.contract
         self.digest = card.digest
 
-    def forward(self, guide: Tensor, source: Tensor) -> Tensor:
+    def forward(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Interpolate.
 
         Args:
             guide: (batch, any, y, x).
             source: (batch, 1, y / scale, x / scale), NaN where missing.
+            source_sd: Not looked at.
 
         Returns:
             (batch, 1, y, x) in the units of the source; NaN far from any source value.

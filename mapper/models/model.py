@@ -3,9 +3,10 @@
 Networks themselves work on normalised values without NaN, and know nothing of bands or units.
 """
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.contract import Contract
@@ -15,18 +16,23 @@ _FARTHEST = 5.0
 """Standard deviations from the mean of training at which a guide value is cut off."""
 
 
+_SOFTEST = 0.02
+"""How near to 0, in training spreads, a non-negative mean begins to bend."""
+
+
 class Model(Protocol):
     """Anything that sharpens."""
 
     contract: Contract
     digest: str
 
-    def __call__(self, guide: Tensor, source: Tensor) -> Tensor:
+    def __call__(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:
         """Sharpen a batch.
 
         Args:
             guide: (batch, channel, y, x) float32 in the units of the contract, NaN where missing.
             source: (batch, 1, y / scale, x / scale) float32, NaN where missing.
+            source_sd: Like ``source``: its standard deviation, NaN where unknown; only some models look at it.
 
         Returns:
             (batch, 1, y, x) mean, or (batch, 2, y, x) mean and standard deviation, in target units.
@@ -34,12 +40,38 @@ class Model(Protocol):
 
 
 class Network(nn.Module):
-    """An architecture: (guide, source) to target, all normalised and without NaN; output starts with the mean."""
+    """An architecture: (guide, source) to target, all normalised and without NaN.
+
+    The output is (batch, 1, y, x), the mean, or (batch, 2, y, x), mean and a positive standard deviation.
+    """
+
+    sees_gaps: ClassVar[bool] = False
+    """Whether it takes ``known``: (batch, guide channels, y, x) bool, False where a guide value was missing."""
+    sees_source_sd: ClassVar[bool] = False
+    """Whether it takes ``source_sd``: (batch, 1, y / scale, x / scale), in units of the source's training spread."""
+    sees_dates: ClassVar[bool] = False
+    """Whether it takes the option ``dates``: the guide's channels are so many dates with the same bands each."""
+    gives_sd: ClassVar[bool] = False
 
     @property
     def halo_px(self) -> int:
         """Radius of the receptive field in target pixels, filled source values included."""
         raise NotImplementedError
+
+    @property
+    def align_px(self) -> int:
+        """What the edges of its input must be multiples of, beside the scale, counted from the corner of the map."""
+        return 1
+
+
+def keep_above_zero(mean: Tensor, spread: float) -> Tensor:
+    """The mean, bent smoothly to 0 where it would fall below.
+
+    Args:
+        mean: In target units.
+        spread: Of the source in training, in the same.
+    """
+    return F.softplus(mean, beta=1 / (_SOFTEST * spread))
 
 
 class GuidedModel(nn.Module):
@@ -70,7 +102,7 @@ class GuidedModel(nn.Module):
             column = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(name, column, persistent=False)
 
-    def forward(self, guide: Tensor, source: Tensor) -> Tensor:
+    def forward(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:
         """Sharpen a batch; see :class:`Model`.
 
         Raises:
@@ -78,9 +110,25 @@ class GuidedModel(nn.Module):
         """
         if guide.shape[1] != len(self.contract.guide):
             raise ValueError(f"guide has {guide.shape[1]} channels, the model expects {len(self.contract.guide)}")
-        normal = self.network(self.normalise_guide(guide), self.normalise_source(source))
-        mean = normal[:, :1] * self.contract.source_sd + self.contract.source_mean
-        return mean if normal.shape[1] == 1 else torch.cat([mean, normal[:, 1:] * self.contract.source_sd], 1)
+        extras: dict[str, Any] = {}
+        if self.network.sees_gaps:
+            extras["known"] = torch.isfinite(guide)
+        if self.network.sees_source_sd:
+            extras["source_sd"] = self.normalise_source_sd(
+                torch.full_like(source, torch.nan) if source_sd is None else source_sd
+            )
+        normal = self.network(self.normalise_guide(guide), self.normalise_source(source), **extras)
+        return self.denormalise(normal)
+
+    def denormalise(self, normal: Tensor) -> Tensor:
+        """Output of the network in target units."""
+        normal, spread = normal.float(), self.contract.source_sd  # eight bits would round a mean of 300 to whole units
+        mean = normal[:, :1] * spread + self.contract.source_mean
+        if self.contract.non_negative:
+            mean = keep_above_zero(mean, spread)
+        if normal.shape[1] == 1:
+            return mean
+        return torch.cat([mean, normal[:, 1:] * (spread * self.contract.sd_scale)], 1)
 
     def normalise_guide(self, guide: Tensor) -> Tensor:
         """Guide in training units, 0 where missing."""
@@ -91,3 +139,7 @@ class GuidedModel(nn.Module):
         """Source in training units, filled where missing."""
         normal = (fill_missing(source) - self.contract.source_mean) / self.contract.source_sd
         return torch.nan_to_num(normal, nan=0.0)
+
+    def normalise_source_sd(self, source_sd: Tensor) -> Tensor:
+        """Standard deviation of the source in training units, filled where missing, 0 where unknown all around."""
+        return torch.nan_to_num(fill_missing(source_sd) / self.contract.source_sd, nan=0.0)

@@ -4,6 +4,7 @@ The halo of a tile is the true radius of the receptive field. Here it is compute
 thumb, and the tests measure it again by gradient.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mapper.models.contract import FILL_STEPS
@@ -32,6 +33,14 @@ class Span:
         """What interpolation with ``radius`` source pixels on either side needs."""
         return Span(self.first // scale - radius, self.last // scale + radius)
 
+    def bicubic(self, scale: int) -> "Span":
+        """What bicubic interpolation needs: two source pixels on either side of where a target pixel's centre lies."""
+        before, after = (
+            2 * self.first + 1 - scale,
+            2 * self.last + 1 - scale,
+        )  # from source centres, in halves of pixels
+        return Span(before // (2 * scale) - 1, -(-after // (2 * scale)) + 1)
+
     def __or__(self, other: "Span") -> "Span":
         return Span(min(self.first, other.first), max(self.last, other.last))
 
@@ -42,17 +51,22 @@ class Reach:
 
     guide: Span
     """In target pixels."""
-    source: Span
-    """In source pixels."""
+    source: Span | None
+    """In source pixels; None where the source is not looked at."""
 
 
-def halo_of(reaches: list[Reach]) -> int:
+def halo_of(reaches: Sequence[Reach], scale: int | None = None) -> int:
     """The halo, in target pixels, as whole source pixels.
 
     Args:
-        reaches: Of target pixels 0 .. scale - 1, in order: all positions inside a source pixel.
+        reaches: Of target pixels 0, 1, ... in order: all positions inside a source pixel and, where the network pools,
+            inside its coarsest pixel.
+        scale: Source pixel / target pixel; by default as many as there are reaches.
     """
-    scale = len(reaches)
+    scale = scale or len(reaches)
     guide_px = max(max(pixel - r.guide.first, r.guide.last - pixel) for pixel, r in enumerate(reaches))
-    source_px = max(max(-r.source.first, r.source.last) for r in reaches) + FILL_STEPS
+    source_px = max(
+        max(pixel // scale - r.source.first, r.source.last - pixel // scale) + FILL_STEPS if r.source else 0
+        for pixel, r in enumerate(reaches)
+    )
     return max(-(-guide_px // scale), source_px) * scale

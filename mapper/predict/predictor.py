@@ -75,7 +75,7 @@ class Predictor:
             model.to(self.device).eval()
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster, on a CPU too
 
-    def predict(self, guide: FloatArray, source: FloatArray) -> Prediction:
+    def predict(self, guide: FloatArray, source: FloatArray, source_sd: FloatArray | None = None) -> Prediction:
         """Sharpen one window.
 
         Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
@@ -84,19 +84,22 @@ class Predictor:
         Args:
             guide: (channel, y, x) in the order and units of the contract, NaN where missing.
             source: (y / scale, x / scale), NaN where missing.
+            source_sd: Like ``source``: its standard deviation, NaN where unknown.
 
         Raises:
-            ValueError: If guide and source do not nest at the model's scale.
+            ValueError: If guide and source do not nest at the model's scale, or do not lie on its step.
         """
         scale = self._scale(guide, source)
-        halo = self.model.contract.halo(scale)
-        patches = cut(guide.shape[-2:], patch_px=self.patch_px, halo_px=halo, scale=scale)
+        step = self.model.contract.step(scale)
+        halo = -(-self.model.contract.halo(scale) // step) * step
+        patches = cut(guide.shape[-2:], patch_px=self.patch_px, halo_px=halo, scale=step)
+        sources = np.stack([source, np.full_like(source, np.nan) if source_sd is None else source_sd])
         output = np.empty((1 + self.model.contract.gives_sd, *guide.shape[-2:]), np.float32)
         done = 0
         while done < len(patches):
             some = patches[done : done + self.batch]
             try:
-                values = self._run(guide, source, some, scale)
+                values = self._run(guide, sources, some, scale)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if self.batch == 1 or not _is_out_of_memory(error):
                     raise
@@ -116,12 +119,12 @@ class Predictor:
             raise ValueError(f"guide {guide.shape} / source {source.shape} is scale {scale}, expected {expected}")
         return scale
 
-    def _run(self, guide: FloatArray, source: FloatArray, patches: list[Patch], scale: int) -> FloatArray:
-        """Outputs (patch, 1 or 2, y, x) of whole patches."""
+    def _run(self, guide: FloatArray, sources: FloatArray, patches: list[Patch], scale: int) -> FloatArray:
+        """Outputs (patch, 1 or 2, y, x) of whole patches; ``sources`` are the source and its standard deviation."""
         guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
-        sources = np.stack([source[_coarse(patch, scale)] for patch in patches])[:, None]
+        mean, sd = (np.stack([layer[_coarse(patch, scale)] for patch in patches])[:, None] for layer in sources)
         with _turn(str(self.device)), torch.inference_mode(), _arithmetic(self.device, self.precision):
-            output = self.model(self._send(guides), self._send(sources))
+            output = self.model(self._send(guides), self._send(mean), self._send(sd))
             values: FloatArray = output.float().cpu().numpy()
         return values
 

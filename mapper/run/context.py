@@ -61,8 +61,8 @@ class MapContext:
         return bool(self.contract.guide)
 
     def window(self, tile: Tile) -> Window:
-        """What is read for a tile: its pixels and their context, as whole source pixels."""
-        return self.grid.window(tile, halo_px=self.halo_px)
+        """What is read for a tile: its pixels and their context, as whole source pixels and steps of the model."""
+        return self.grid.window(tile, halo_px=self.halo_px, step=self.contract.step(self.grid.scale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,4 +138,5 @@ def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale
         source_units=source_units,
         target_units=spec.target.units,
         scale=scale,
+        source_has_sd=spec.source.sd is not None,
     )

@@ -26,7 +26,7 @@ from mapper.errors import InputError, StoreFullError, WeightsError
 from mapper.grid import Window
 from mapper.models.consistency import block_mean, enforce
 from mapper.models.weights import load_model
-from mapper.predict.predictor import Predictor
+from mapper.predict.predictor import Prediction, Predictor
 from mapper.predict.quality import Quality, flag_pixels
 from mapper.run.context import MapContext, RunOptions, Task
 from mapper.run.records import complete_uses, describe_error, describe_task, failed_record, statistics, worker_name
@@ -96,8 +96,8 @@ def compute_tile(context: MapContext, task: Task, *, attempts: Attempts | None =
         guide = attempts.call(partial(_read_guide, context, task))
     with clock.stage("predict"):
         predictor = _load_predictor(context)
-        raw = predictor.predict(guide.values[list(context.channels)], source.mean).mean
-        arrays, residual = _finish(context, task, raw, guide, source)
+        prediction = predictor.predict(guide.values[list(context.channels)], source.mean, source.sd)
+        arrays, residual = _finish(context, task, prediction, guide, source)
     return Computed(
         arrays=arrays,
         uses=(*guide.uses, *source.uses),
@@ -203,7 +203,7 @@ def _predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor:
 
 
 def _finish(
-    context: MapContext, task: Task, raw: npt.NDArray[np.float32], guide: Guide, source: Source
+    context: MapContext, task: Task, prediction: Prediction, guide: Guide, source: Source
 ) -> tuple[TileArrays, float | None]:
     """Honour the source on the whole window, flag, and crop to the tile."""
     scale, spec, window, core = (
@@ -213,7 +213,12 @@ def _finish(
         context.grid.window(task.tile),
     )
     value = enforce(
-        raw, source.mean, source.sd, mode=spec.consistency, scale=scale, non_negative=spec.target.non_negative
+        prediction.mean,
+        source.mean,
+        source.sd,
+        mode=spec.consistency,
+        scale=scale,
+        non_negative=spec.target.non_negative,
     )
     inside = context.grid.inside_area(window)
     known = _spread(np.isfinite(source.mean), context) & inside
@@ -222,7 +227,7 @@ def _finish(
         n_valid=guide.n_valid,
         source=source.mean,
         source_sd=source.sd,
-        block_means=block_mean(raw, scale),
+        block_means=block_mean(prediction.mean, scale),
         inside=inside,
         item_dropped=any(use.dropped for use in (*guide.uses, *source.uses)),
     )
@@ -231,11 +236,21 @@ def _finish(
     flags = np.where(known, flags, _bare_flags(inside))
     arrays = TileArrays(
         value=_crop(np.where(known, value, np.float32(np.nan)), core, window),
-        sd=_crop(np.where(known, _spread(source.sd, context), np.float32(np.nan)), core, window),
+        sd=_crop(np.where(known, _deviation(prediction, source, context), np.float32(np.nan)), core, window),
         qa=_crop(flags, core, window),
         n_valid=_crop(np.where(known, guide.n_valid, np.uint16(0)), core, window),
     )
     return arrays, _residual(value, source, core, window, scale)
+
+
+def _deviation(prediction: Prediction, source: Source, context: MapContext) -> npt.NDArray[np.float32]:
+    """Standard deviation of the target: the model's, which has the source's in it or gets it added in quadrature."""
+    source_sd: npt.NDArray[np.float32] = _spread(source.sd, context)
+    if prediction.sd is None:
+        return source_sd
+    if context.contract.sees_source_sd:
+        return prediction.sd
+    return np.hypot(prediction.sd, np.nan_to_num(source_sd, nan=0.0))
 
 
 def _residual(value: npt.NDArray[np.float32], source: Source, core: Window, window: Window, scale: int) -> float | None:

@@ -56,8 +56,8 @@ def _describe_bands(target: TargetSpec) -> dict[str, tuple[str, float, dict[str,
             {
                 "long_name": f"standard deviation of {target.long_name}",
                 "units": target.units,
-                "comment": "source standard deviation only: the value of the source pixel at each target pixel, "
-                "without the uncertainty of the model",
+                "comment": "of a model that gives one: the model's, calibrated on places it was not trained on, "
+                "with that of the source in it; of any other model: that of the source pixel alone",
                 **sd.attributes,
             },
         ),

@@ -5,12 +5,13 @@ on all sides, so that tiles at its edge have a halo like all others.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypedDict, Unpack
 
 import pystac
 import shapely
@@ -29,7 +30,11 @@ _CENTRE = (4460000, 3147000)
 """East and north in EPSG:3035, metres."""
 _YEAR = 2020
 _SEASON = datetime(_YEAR, 5, 5, tzinfo=UTC), datetime(_YEAR, 9, 22, tzinfo=UTC)
-_SOURCE_M = 100
+_TARGET_M = 10
+SEASONS: Mapping[str, Sequence[int]] = MappingProxyType(
+    {"may": (5,), "june": (6,), "july": (7,), "august": (8,), "september": (9,)}
+)
+"""Of the demo's guide: name to months; scenes are of no other month."""
 _NOTES = (
     CollectionNote(name=sentinel2.COLLECTION, description="Synthetic Sentinel-2 L2A granules"),
     CollectionNote(name=sentinel1.COLLECTION, description="Synthetic Sentinel-1 RTC scenes"),
@@ -40,26 +45,32 @@ _NOTES = (
 _Job = Callable[[], pystac.Item | list[pystac.Item]]
 
 
+class MapShape(TypedDict, total=False):
+    """What of the map can be asked for; see :func:`describe_map` for what is taken otherwise."""
+
+    size_px: int
+    """Edge of the mapped area in pixels of 10 m."""
+    tile_px: int
+    """Tile edge of the map."""
+    chunk_px: int
+    """Chunk edge of the map; divides ``tile_px``."""
+    scale: int
+    """Source pixel / target pixel."""
+    seasons: Mapping[str, Sequence[int]]
+    """Of the guide: name to months."""
+
+
 def write_scenes(
-    out_dir: Path,
-    *,
-    size_px: int = 1024,
-    seed: int = 7,
-    tile_px: int = 512,
-    chunk_px: int = 256,
-    dates: int = 6,
-    margin_px: int = 320,
+    out_dir: Path, *, seed: int = 7, dates: int = 6, margin_px: int = 320, **shape: Unpack[MapShape]
 ) -> Path:
     """Write the scenes of one landscape as a static catalogue, and ``map.yaml`` beside its directory.
 
     Args:
         out_dir: Directory of the catalogue, made if absent; ``map.yaml`` goes to its parent.
-        size_px: Edge of the mapped area in pixels of 10 m.
         seed: Names the landscape.
-        tile_px: Tile edge of the map.
-        chunk_px: Chunk edge of the map; divides ``tile_px``.
         dates: Overpasses of Sentinel-2 in the season, and of Sentinel-1.
         margin_px: How far scenes reach beyond the tiles of the map on each side, in pixels of 10 m.
+        **shape: Of the map.
 
     Returns:
         Path of ``catalog.json``.
@@ -67,11 +78,11 @@ def write_scenes(
     Raises:
         ValueError: If the map would be smaller than two source pixels, or without a date.
     """
-    if size_px < 20 or dates < 1:
-        raise ValueError(f"a map needs at least 20 px and 1 date, got {size_px} px and {dates} dates")
+    if dates < 1:
+        raise ValueError(f"a map needs at least 1 date, got {dates} dates")
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    spec = describe_map(size_px=size_px, tile_px=tile_px, chunk_px=chunk_px, href=f"{out_dir.name}/catalog.json")
+    spec = describe_map(href=f"{out_dir.name}/catalog.json", **shape)
     site = Site.of(seed, ground_box(parse_spec(spec, base=out_dir.parent), margin_px=margin_px))
     items = _take_all(_jobs(site, out_dir, dates))
     catalog = write_catalog(out_dir, items, _NOTES)
@@ -80,11 +91,25 @@ def write_scenes(
     return catalog
 
 
-def describe_map(*, size_px: int, tile_px: int, chunk_px: int, href: str) -> dict[str, Any]:
-    """The description of the demo's map, as YAML holds it; relative paths refer to the directory of ``map.yaml``."""
+def describe_map(
+    *,
+    href: str,
+    size_px: int = 1024,
+    tile_px: int = 512,
+    chunk_px: int = 256,
+    scale: int = 10,
+    seasons: Mapping[str, Sequence[int]] = SEASONS,
+) -> dict[str, Any]:
+    """The description of the demo's map, as YAML holds it; relative paths refer to the directory of ``map.yaml``.
+
+    Raises:
+        ValueError: If the map would be smaller than two source pixels.
+    """
+    if size_px < 2 * scale:
+        raise ValueError(f"a map needs at least {2 * scale} px, got {size_px} px")
     return {
         "name": "demo",
-        "area": {"bbox": _box_of(size_px)},
+        "area": {"bbox": _box_of(size_px, scale)},
         "period": {"start": _SEASON[0].date(), "end": _SEASON[1].date()},
         "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": tile_px, "chunk": chunk_px},
         "catalog": {"provider": "demo", "href": href},
@@ -93,12 +118,13 @@ def describe_map(*, size_px: int, tile_px: int, chunk_px: int, href: str) -> dic
                 {"collection": sentinel2.COLLECTION, "bands": ["B02", "B03", "B04", "B05", "B08", "B11", "B12"]},
                 {"collection": sentinel1.COLLECTION, "bands": ["vv", "vh"]},
             ],
-            "seasons": {"summer": [5, 6, 7, 8, 9]},
+            "seasons": {name: list(months) for name, months in seasons.items()},
         },
         "source": {
-            "collection": biomass.SOURCE, "variable": "agb", "sd": "agb_sd", "year": _YEAR, "resolution": _SOURCE_M,
+            "collection": biomass.SOURCE, "variable": "agb", "sd": "agb_sd", "year": _YEAR,
+            "resolution": _TARGET_M * scale,
         },
-        "model": {"name": "msg-demo"},
+        "model": {"name": "mtg-demo"},
         "consistency": "soft",
         "store": "map.icechunk",
     }  # fmt: skip
@@ -137,11 +163,12 @@ def _take_all(jobs: Sequence[_Job]) -> list[pystac.Item]:
     return sorted(items, key=lambda item: (item.collection_id or "", item.id))
 
 
-def _box_of(size_px: int) -> list[float]:
+def _box_of(size_px: int, scale: int) -> list[float]:
     """A box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels, from within."""
-    extent = size_px * 10 // _SOURCE_M * _SOURCE_M
-    left = round((_CENTRE[0] - extent / 2) / _SOURCE_M) * _SOURCE_M
-    top = round((_CENTRE[1] + extent / 2) / _SOURCE_M) * _SOURCE_M
+    source = _TARGET_M * scale
+    extent = size_px * _TARGET_M // source * source
+    left = round((_CENTRE[0] - extent / 2) / source) * source
+    top = round((_CENTRE[1] + extent / 2) / source) * source
     wanted = Geometry(shapely.box(left, top - extent, left + extent, top), "EPSG:3035")
     degrees = wanted.to_crs("EPSG:4326")
     (lon, lat), (west, south, east, north) = degrees.centroid.coords[0], degrees.boundingbox.bbox

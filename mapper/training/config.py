@@ -1,11 +1,12 @@
-"""What to train, from which maps, and how: one validated YAML file."""
+"""What to train, from which data, and how: one validated YAML file."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from mapper.errors import SpecError
 
@@ -14,13 +15,110 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TruthConfig(_Part):
-    """The fine map to learn, a collection of the same catalogue."""
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths refer to the folder of the file, which is the context of validation."""
+    return Path(info.context) / path if info.context else path
 
-    collection: str
-    variable: str
+
+class TruthConfig(_Part):
+    """The fine map to learn: a collection of the map's own catalogue, or a store."""
+
+    collection: str | None = None
+    store: str | None = None
+    """A store written by ``mapper run``, or any Zarr that says where it lies; instead of ``collection``."""
+    variable: str = "agb"
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
+
+    @field_validator("store")
+    @classmethod
+    def _from_here(cls, store: str | None, info: ValidationInfo) -> str | None:
+        return store if store is None or "://" in store else str(_absolute(Path(store), info))
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.collection is None) == (self.store is None):
+            raise ValueError("give exactly one of collection and store")
+        return self
+
+
+class MapsData(_Part):
+    """Maps with a truth: guide and source are read as a run reads them."""
+
+    kind: Literal["maps"] = "maps"
+    maps: tuple[Path, ...] = Field(min_length=1)
+    """Map descriptions."""
+    truth: TruthConfig
+
+    @field_validator("maps")
+    @classmethod
+    def _from_here(cls, maps: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        return tuple(_absolute(path, info) for path in maps)
+
+
+class WaldData(_Part):
+    """Maps without a truth, by Wald's protocol: everything one scale coarser, the source is the truth."""
+
+    kind: Literal["wald"] = "wald"
+    maps: tuple[Path, ...] = Field(min_length=1)
+
+    @field_validator("maps")
+    @classmethod
+    def _from_here(cls, maps: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        return tuple(_absolute(path, info) for path in maps)
+
+
+class BioMasstersData(_Part):
+    """BioMassters chips as published: ``{chip}_S1_{month}.tif``, ``{chip}_S2_{month}.tif``, ``{chip}_agbm.tif``."""
+
+    kind: Literal["biomassters"] = "biomassters"
+    folder: Path
+    """Holds the files, in any folders."""
+    chips: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    scale: int = Field(default=10, gt=1)
+    seasons: dict[str, tuple[int, ...]] | Literal["quarterly", "monthly"] = "quarterly"
+    """Season name to calendar months; a median of each is one date of the guide."""
+    limit: float | None = 500.0
+    """The label is cut off here, in Mg ha-1, before it is averaged or learnt."""
+
+    @field_validator("folder")
+    @classmethod
+    def _from_here(cls, folder: Path, info: ValidationInfo) -> Path:
+        return _absolute(folder, info)
+
+
+class SyntheticData(_Part):
+    """Synthetic landscapes, rendered where they are not yet there."""
+
+    kind: Literal["synthetic"] = "synthetic"
+    seeds: tuple[int, ...] = Field(min_length=1)
+    folder: Path
+    """Gets one folder of scenes for each landscape."""
+    size_px: int = Field(default=600, ge=100)
+    scale: int = Field(default=10, gt=1)
+    seasons: dict[str, tuple[int, ...]] | None = None
+    """Of the guide; None takes those of the demo."""
+    limit: float | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def _from_here(cls, folder: Path, info: ValidationInfo) -> Path:
+        return _absolute(folder, info)
+
+
+DataConfig = Annotated[MapsData | WaldData | BioMasstersData | SyntheticData, Field(discriminator="kind")]
+
+
+class HoldOutConfig(_Part):
+    """Blocks of the training places that are kept for validation: whole blocks, never random pixels."""
+
+    share: float = Field(default=0.2, gt=0, lt=1)
+    block_source_px: int = Field(default=8, gt=0)
+    """Edge of a block, in source pixels."""
+    gap_source_px: int = Field(default=1, ge=0)
+    """Rim around each block that is neither learnt nor scored, in source pixels."""
 
 
 class ModelConfig(_Part):
@@ -28,18 +126,28 @@ class ModelConfig(_Part):
 
     architecture: str = "msg"
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the architecture, for example ``width``."""
+    """Of the architecture, for example ``width``; ``members`` makes an ensemble."""
+    guide: bool = True
+    """False trains on the source alone."""
+    non_negative: bool = True
+    """Keep the mean from falling below 0 in target units."""
 
 
 class AugmentConfig(_Part):
-    """What is varied from patch to patch, beside rotations and flips. All in units of the training spread."""
+    """What is varied from patch to patch, beside rotations and flips."""
 
     guide_jitter: float = Field(default=0.0, ge=0)
-    """Spread of a shift and of a relative stretch of each guide channel: other dates, other atmospheres."""
+    """Spread of a shift and of a relative stretch of each guide channel, in units of its training spread: other
+    dates, other atmospheres."""
     guide_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of guide channels that go missing."""
+    date_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of dates (seasons or months) that go missing; one at least stays."""
     source_noise: float = Field(default=0.0, ge=0)
-    """Spread of independent noise on each source pixel."""
+    """Spread of noise on each source pixel, in units of the source's own standard deviation there, or of its training
+    spread where that is unknown."""
+    source_correlation: float = Field(default=0.0, ge=0, lt=1)
+    """Share of that noise's variance that neighbouring source pixels have in common."""
     source_bias: float = Field(default=0.0, ge=0)
     """Spread of a relative bias of the source, one for a patch."""
 
@@ -49,47 +157,106 @@ class TrainConfig(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     out: Path
-    """Directory for ``<name>.safetensors`` and ``<name>.json``."""
-    maps: tuple[Path, ...] = Field(min_length=1)
-    """Map descriptions whose guide and source are learnt from."""
-    validation: tuple[Path, ...] = ()
-    """Map descriptions that are only scored, at the end."""
-    truth: TruthConfig
+    """Directory for ``<name>.safetensors``, ``<name>.json``, and in ``<name>.run/`` checkpoints and curves."""
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    validation: tuple[DataConfig, ...] = ()
+    """Places that are only scored and calibrated on."""
+    hold_out: HoldOutConfig | None = None
+    """Blocks of the training places to validate and calibrate on, where no other place is known."""
+    target: str = "agb"
     model: ModelConfig = ModelConfig()
+    start: Path | None = None
+    """Weights of the same architecture to begin with, for example of a training by Wald's protocol."""
     augment: AugmentConfig = AugmentConfig()
     patch_px: int = Field(default=160, gt=0)
     margin_source_px: int = Field(default=1, ge=0)
     """Rim of a patch, in source pixels, that feeds the network but not the loss."""
     batch: int = Field(default=8, gt=0)
+    """Patches in one step, over all devices."""
     steps: int = Field(default=2000, gt=0)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    loss: Literal["l1", "huber", "mse"] = "huber"
+    loss: Literal["l1", "huber", "mse", "nll"] = "huber"
+    """``nll`` is for networks that give a standard deviation; see :mod:`mapper.training.losses`."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is kept."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a gradient."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto`` is bf16 on a GPU that has it, fp32 elsewhere."""
+    validate_every: int = Field(default=200, gt=0)
+    """Steps between two looks at the validation places."""
+    checkpoint_every: int = Field(default=200, gt=0)
     seed: int = 0
-    threads: int = Field(default=1, gt=0)
+    threads: int | None = Field(default=None, gt=0)
+    """Of the CPU; None leaves it to torch."""
+
+    @field_validator("out", "start")
+    @classmethod
+    def _from_here(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path and _absolute(path, info)
 
     @model_validator(mode="after")
-    def _maps_are_apart(self) -> Self:
-        both = sorted(str(path) for path in set(self.maps) & set(self.validation))
+    def _places_are_apart(self) -> Self:
+        both = sorted(_places(self.data) & _places(self.validation))
         if both:
-            raise ValueError(f"maps to validate on may not be trained on: {', '.join(both)}")
+            raise ValueError(f"places to validate on may not be trained on: {', '.join(both)}")
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is to be otherwise than a file describes; None leaves it. Paths refer to the current folder."""
+
+    out: Path | None = None
+    name: str | None = None
+    steps: int | None = None
+    start: Path | None = None
+    scale: int | None = None
+    """Of chips and landscapes; maps have their own."""
+    chips: Path | None = None
+    """Folder of BioMassters chips."""
+
+    def apply(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The content of a file with the changes; what is not as expected in it is left for validation to find."""
+        plain = {"out": self.out and self.out.absolute(), "name": self.name, "steps": self.steps}
+        plain["start"] = self.start and self.start.absolute()
+        parts = {key: self._apply_to(content[key]) for key in ("data", "validation") if key in content}
+        return content | {key: value for key, value in plain.items() if value} | parts
+
+    def _apply_to(self, parts: Any) -> Any:
+        if not isinstance(parts, list):
+            return parts
+        by_kind: dict[str, dict[str, Any]] = {
+            "synthetic": {"scale": self.scale},
+            "biomassters": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+        }
+        known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
+        return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
+
+
+def _places(data: Sequence[DataConfig]) -> set[str]:
+    """Names of places, as far as the description alone tells them."""
+    places: set[str] = set()
+    for part in data:
+        if isinstance(part, MapsData | WaldData):
+            places |= {str(path) for path in part.maps}
+        elif isinstance(part, SyntheticData):
+            places |= {f"landscape {seed}" for seed in part.seeds}
+        elif part.chips is not None:
+            places |= {f"chip {chip}" for chip in part.chips}
+    return places
+
+
 def read_config(
-    path: Path | str, *, maps: Sequence[Path] = (), out: Path | None = None, name: str | None = None
+    path: Path | str, *, data: Sequence[dict[str, Any]] = (), changes: Changes | None = None
 ) -> TrainConfig:
     """Read and validate a training description; relative paths in it refer to its folder.
 
     Args:
         path: The YAML file.
-        maps: Train on these map descriptions instead of those in the file.
-        out: Write weights here instead.
-        name: Name of the weights instead.
+        data: Train on this instead of the file's ``data``; paths are absolute or refer to the file's folder.
+        changes: What else is to be otherwise.
 
     Raises:
         SpecError: If the file cannot be read, is not YAML, or describes no valid training.
@@ -98,9 +265,8 @@ def read_config(
     try:
         content = yaml.safe_load(path.read_text())
         if isinstance(content, dict):
-            here = {"maps": [item.absolute() for item in maps], "out": out and out.absolute(), "name": name}
-            content = content | {key: value for key, value in here.items() if value}
-        config = TrainConfig.model_validate(content)
+            content = (changes or Changes()).apply(content | ({"data": list(data)} if data else {}))
+        return TrainConfig.model_validate(content, context=path.absolute().parent)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -108,10 +274,3 @@ def read_config(
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc'])) or 'training'}: {f['msg']}" for f in error.errors())
         raise SpecError(f"{path}: {'; '.join(faults)}") from error
-    base = path.absolute().parent
-    paths = {
-        "out": base / config.out,
-        "maps": tuple(base / item for item in config.maps),
-        "validation": tuple(base / item for item in config.validation),
-    }
-    return config.model_copy(update=paths)

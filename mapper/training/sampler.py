@@ -1,41 +1,23 @@
-"""Samples, and the patches drawn from them: on source pixel edges, rotated, flipped and varied."""
+"""Patches drawn from samples: where the network can take them, rotated, flipped and varied.
+
+What a patch shows is decided by the seed, the step, its place in the batch and the member of an ensemble, and by
+nothing that was drawn before. So a training goes on after an interruption as if there had been none, and shows the
+network the same patches on any number of devices; there is no state to keep.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from mapper.errors import InputError
 from mapper.models.contract import GuideBand
 from mapper.training.config import AugmentConfig
+from mapper.training.sample import Sample
+from mapper.training.variations import vary_guide, vary_source
 
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One map with its truth; physical units, NaN where missing."""
-
-    guide: FloatArray
-    """(channel, y, x)."""
-    source: FloatArray
-    """(y / scale, x / scale)."""
-    truth: FloatArray
-    """(y, x)."""
-    bands: tuple[tuple[str, str], ...]
-    """Name and units of each guide channel."""
-    source_units: str
-    digest: str = ""
-    """Of the items it was read from."""
-
-    @property
-    def scale(self) -> int:
-        """Source pixel / target pixel."""
-        return int(self.truth.shape[0] // self.source.shape[0])
-
-    def cut_truth(self, limit: float) -> "Sample":
-        """This sample with truth above a limit set to the limit."""
-        return replace(self, truth=np.minimum(self.truth, np.float32(limit)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +26,7 @@ class Batch:
 
     guide: FloatArray
     source: FloatArray
+    source_sd: FloatArray
     truth: FloatArray
 
 
@@ -51,10 +34,12 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
     """Mean and standard deviation of each guide channel over all samples.
 
     Raises:
-        ValueError: If the samples differ in their channels.
+        InputError: If the samples differ in their channels, scale or units.
     """
-    if len({sample.bands for sample in samples}) != 1:
-        raise ValueError("samples have different guide channels")
+    for what in ("bands", "dates", "scale", "source_units"):
+        found = {getattr(sample, what) for sample in samples}
+        if len(found) != 1:
+            raise InputError(f"samples have different {what.replace('bands', 'guide channels').replace('_', ' ')}")
     bands = []
     for index, (name, units) in enumerate(samples[0].bands):
         mean, sd = measure([sample.guide[index] for sample in samples])
@@ -64,22 +49,45 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
 
 def measure(arrays: Sequence[FloatArray]) -> tuple[float, float]:
     """Mean and standard deviation over the valid values of all arrays; 0 and 0 where there is none."""
-    values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays]).astype(np.float64)
-    if not values.size:
+    number = sum(int(np.isfinite(array).sum()) for array in arrays)
+    if not number:
         return 0.0, 0.0
-    return float(values.mean()), float(values.std())
+    mean = sum(float(np.nansum(array, dtype=np.float64)) for array in arrays) / number
+    square = sum(float(np.nansum(np.square(array.astype(np.float64) - mean))) for array in arrays)
+    return mean, float(np.sqrt(square / number))
+
+
+def pad_sample(sample: Sample, step: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Guide, source, its standard deviation and truth, continued by NaN to multiples of ``step`` target pixels.
+
+    Args:
+        sample: Of any size.
+        step: A multiple of the sample's scale.
+    """
+    rows, cols = (-edge % step for edge in sample.truth.shape)
+    fine, coarse = (rows, cols), (rows // sample.scale, cols // sample.scale)
+    return (
+        _pad(sample.guide, fine),
+        _pad(sample.source, coarse),
+        _pad(sample.source_sd, coarse),
+        _pad(sample.truth, fine),
+    )
 
 
 class PatchSampler:
-    """Draws random patches, rotated and flipped, on source pixel edges.
+    """Draws random patches on multiples of what the network demands, where some truth is known.
 
     Args:
         samples: Of one scale and one set of channels; large ones are drawn from more often.
-        patch_px: Patch edge in target pixels; cut down to whole source pixels and to the smallest sample.
-        augment: What else is varied.
+        patch_px: Longest edge of a patch in target pixels; cut down to whole steps and to the smallest sample.
+        step: What the edges of a patch are multiples of, in target pixels; itself one of the scale.
+        augment: What is varied.
         bands: Constants of normalisation, the unit of what is varied in the guide.
         source_sd: Likewise for the source.
         seed: Same seed, same patches.
+
+    Raises:
+        InputError: If a patch is smaller than a step, or no truth is known anywhere.
     """
 
     def __init__(
@@ -87,61 +95,76 @@ class PatchSampler:
         samples: Sequence[Sample],
         *,
         patch_px: int,
+        step: int,
         augment: AugmentConfig,
         bands: Sequence[GuideBand],
         source_sd: float,
         seed: int,
     ) -> None:
-        self.samples = samples
+        if patch_px < step:
+            raise InputError(f"a patch of {patch_px} px is smaller than a step of {step} px, which the network demands")
         self.augment = augment
+        self.seed = seed
+        self.step = step
         self.scale = samples[0].scale
-        self.size = min(patch_px // self.scale, *(edge for s in samples for edge in s.source.shape))
-        if self.size < 1:
-            raise ValueError(f"a patch of {patch_px} px holds no source pixel of {self.scale} px")
-        self._shares = np.array([sample.truth.size for sample in samples]) / sum(s.truth.size for s in samples)
+        self.dates = samples[0].dates
+        self._arrays = [pad_sample(sample, step) for sample in samples]
+        steps = min(patch_px // step, *(edge // step for *_, truth in self._arrays for edge in truth.shape))
+        self.patch_px = steps * step
+        self._origins = _find_origins([truth for *_, truth in self._arrays], step=step, steps=steps)
+        if not len(self._origins):
+            raise InputError("no truth is known in any sample")
         self._guide_mean = np.array([band.mean for band in bands], np.float32)[:, None, None]
         self._guide_sd = np.array([band.sd for band in bands], np.float32)[:, None, None]
         self._source_sd = source_sd
-        self._random = np.random.default_rng(seed)
 
-    def draw(self, number: int) -> Batch:
-        """Draw a batch of ``number`` patches."""
-        patches = [self._draw_one() for _ in range(number)]
-        guide, source, truth = (np.stack(arrays) for arrays in zip(*patches, strict=True))
-        return Batch(guide=guide, source=source[:, None], truth=truth[:, None])
+    def draw(self, step: int, places: Sequence[int], *, member: int = 0) -> Batch:
+        """Draw patches of one step of the training.
 
-    def _draw_one(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        sample = self.samples[self._random.choice(len(self.samples), p=self._shares)]
-        row, col = (int(self._random.integers(0, edge - self.size + 1)) for edge in sample.source.shape)
-        coarse = slice(row, row + self.size), slice(col, col + self.size)
-        fine = tuple(slice(part.start * self.scale, part.stop * self.scale) for part in coarse)
-        guide = self._vary_guide(sample.guide[:, *fine])
-        source = self._vary_source(sample.source[coarse])
-        turns, flip = int(self._random.integers(4)), bool(self._random.integers(2))
-        return (
-            _turn(guide, turns, flip=flip),
-            _turn(source, turns, flip=flip),
-            _turn(sample.truth[fine], turns, flip=flip),
+        Args:
+            step: Counts from 0.
+            places: In the whole batch; each has its own patch.
+            member: Of an ensemble; each has its own patches.
+        """
+        patches = [self._draw_one(np.random.default_rng([self.seed, member, step, place])) for place in places]
+        guide, source, source_sd, truth = (np.stack(arrays) for arrays in zip(*patches, strict=True))
+        return Batch(guide=guide, source=source[:, None], source_sd=source_sd[:, None], truth=truth[:, None])
+
+    def _draw_one(self, random: np.random.Generator) -> tuple[FloatArray, ...]:
+        index, *corner = self._origins[int(random.integers(len(self._origins)))]
+        guide, source, source_sd, truth = self._arrays[index]
+        fine = tuple(slice(at, at + self.patch_px) for at in corner)
+        coarse = tuple(slice(part.start // self.scale, part.stop // self.scale) for part in fine)
+        turns, flip = int(random.integers(4)), bool(random.integers(2))
+        varied = vary_guide(
+            guide[:, *fine],
+            self.augment,
+            mean=self._guide_mean,
+            sd=self._guide_sd,
+            dates=self.dates,
+            random=random,
         )
+        noisy = vary_source(source[coarse], source_sd[coarse], self.augment, spread=self._source_sd, random=random)
+        return tuple(_turn(array, turns, flip=flip) for array in (varied, noisy, source_sd[coarse], truth[fine]))
 
-    def _vary_guide(self, guide: FloatArray) -> FloatArray:
-        shape = (len(guide), 1, 1)
-        if self.augment.guide_jitter:
-            shift, stretch = self._random.normal(0, self.augment.guide_jitter, (2, *shape)).astype(np.float32)
-            centred = (guide - self._guide_mean) * (1 + stretch)
-            guide = centred + self._guide_mean + shift * self._guide_sd
-        if self.augment.guide_dropout:
-            lost = self._random.random(shape) < self.augment.guide_dropout
-            guide = np.where(lost, np.float32(np.nan), guide)
-        return guide
 
-    def _vary_source(self, source: FloatArray) -> FloatArray:
-        if self.augment.source_bias:
-            source = source * np.float32(1 + self._random.normal(0, self.augment.source_bias))
-        if self.augment.source_noise:
-            spread = self.augment.source_noise * self._source_sd
-            source = source + self._random.normal(0, spread, source.shape).astype(np.float32)
-        return source
+def _find_origins(truths: Sequence[FloatArray], *, step: int, steps: int) -> npt.NDArray[np.intp]:
+    """Sample, row and column of the corner of every patch that holds known truth."""
+    found = []
+    for index, truth in enumerate(truths):
+        rows, cols = (edge // step for edge in truth.shape)
+        known = np.isfinite(truth).reshape(rows, step, cols, step).any((1, 3))
+        windows = np.lib.stride_tricks.sliding_window_view(known, (steps, steps)).any((2, 3))
+        corners = np.argwhere(windows) * step
+        found.append(np.column_stack([np.full(len(corners), index), corners]))
+    return np.concatenate(found)
+
+
+def _pad(array: FloatArray, rest: tuple[int, int]) -> FloatArray:
+    if not any(rest):
+        return array
+    widths = [(0, 0)] * (array.ndim - 2) + [(0, edge) for edge in rest]
+    return np.pad(array, widths, constant_values=np.float32(np.nan))
 
 
 def _turn(array: FloatArray, turns: int, *, flip: bool) -> FloatArray:

@@ -1,82 +1,266 @@
-"""Train a model from map descriptions, and write weights with their card."""
+"""From a description to weights with their card: read places, fit, validate, calibrate, save."""
 
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from mapper.catalog.items import freeze_items
-from mapper.catalog.provider import load_provider
-from mapper.catalog.search import search, search_collection
-from mapper.models.card import Card
-from mapper.models.model import Model
+from mapper.errors import InputError, WeightsError
+from mapper.evaluation.metrics import Score, rounded
+from mapper.models.card import Card, read_card
+from mapper.models.model import GuidedModel, Model
 from mapper.models.weights import load_model, save_model
-from mapper.predict.predictor import Predictor
-from mapper.spec import ModelSpec, read_spec
-from mapper.training.config import TrainConfig, TruthConfig
-from mapper.training.datasets import samples_from_map
-from mapper.training.fitting import fit
-from mapper.training.sampler import Sample
+from mapper.predict.predictor import Prediction, Predictor
+from mapper.spec import ModelSpec
+from mapper.training.checkpoint import RunFolder
+from mapper.training.config import TrainConfig
+from mapper.training.datasets import read_samples
+from mapper.training.design import choose_options
+from mapper.training.distributed import Ranks, connect
+from mapper.training.fitting import Fitted, Watch, fit
+from mapper.training.sample import Sample
+from mapper.training.sampler import pad_sample
+from mapper.training.scoring import calibrate, describe_coverage, pool, score
+from mapper.training.split import hold_out
+
+_UNDECISIVE = {"name", "out", "data", "validation", "threads", "validate_every", "checkpoint_every"}
+"""What a description may change while a training is under way; places count by what was read of them."""
+
+_logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig) -> Card:
-    """Train a model and write ``<name>.safetensors`` and ``<name>.json``.
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    learnt: list[Sample]
+    scored: list[Sample]
+
+    def describe(self) -> dict[str, dict[str, str]]:
+        """What was read of each, for the run folder."""
+        parts = {"learnt": self.learnt, "scored": self.scored}
+        return {
+            part: {f"{index} {sample.name}": _fingerprint(sample) for index, sample in enumerate(samples)}
+            for part, samples in parts.items()
+        }
+
+
+def train(
+    config: TrainConfig,
+    *,
+    samples: Sequence[Sample] | None = None,
+    validation: Sequence[Sample] | None = None,
+    notify: Callable[[str], None] | None = None,
+    watch: Watch | None = None,
+    command: str = "",
+) -> Card:
+    """Train a model and write ``<name>.safetensors`` and ``<name>.json``; goes on where it was interrupted.
+
+    A training that is finished is not repeated unless its description has changed; one that is under way does not go
+    on with a changed description.
+
+    Args:
+        config: What to train, from which places, and how.
+        samples: The places to train on; None reads those of the description.
+        validation: The places to validate and calibrate on; None reads those of the description.
+        notify: Gets lines for people.
+        watch: Told of every point of the curves.
+        command: What started this, for the card.
 
     Raises:
-        SpecError: If a map description is wrong.
-        WeightsError: If the architecture does not take its options.
+        InputError: If the description is wrong, places are not as described, or another training is under way.
+        MapperError: If the training diverges.
     """
-    torch.set_num_threads(config.threads)
-    samples = [read_sample(path, config.truth) for path in config.maps]
-    model = fit(samples, config)
-    facts = {
-        "data": [sample.digest for sample in samples],
-        "pixels": sum(int(np.isfinite(sample.truth).sum()) for sample in samples),
-        "config": config.model_dump(mode="json", exclude={"out", "maps", "validation"}),
-        "rmse": {
-            f"{path.parent.name}/{path.stem}": score(model, read_sample(path, config.truth))
-            for path in config.validation
-        },
-    }
-    path = config.out / f"{config.name}.safetensors"
-    return save_model(model, path, options=config.model.options, training=facts)
+    with connect() as ranks, _use_threads(config.threads):
+        say = (notify or _logger.info) if ranks.is_first else _logger.debug
+        run = RunFolder(config.out / f"{config.name}.run")
+        described = _describe(config)
+        finished = _find_finished(config, run)
+        if samples is None and finished and not run.differences(described):
+            say(f"{config.name} is trained already; delete {run.path} to train it anew")
+            return finished
+        places = _gather(config, ranks, samples, validation)
+        described |= places.describe()
+        if finished and not run.differences(described):
+            say(f"{config.name} is trained already; delete {run.path} to train it anew")
+            return finished
+        ranks.wait()  # all have looked before the first writes
+        if ranks.is_first:
+            _begin(run, described, config.name, say)
+        ranks.wait()
+        fitted = fit(
+            places.learnt,
+            config,
+            run=run,
+            ranks=ranks,
+            validate=partial(_validate, places.scored) if places.scored else None,
+            watch=watch,
+            bicubic=_score_bicubic(places.scored),
+        )
+        with ranks.one_first():
+            return _finish(fitted, config, places, run, command) if ranks.is_first else _read_finished(config)
 
 
-def read_sample(path: Path, truth: TruthConfig) -> Sample:
-    """Read a map with its truth.
+def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Prediction:
+    """What a model makes of a whole place; values for all of it, also where the source has none.
+
+    Args:
+        model: Fits the place.
+        sample: Of any size: it is continued by NaN to what the model demands, and cropped.
+        device: auto, cpu, cuda, cuda:1 ...
 
     Raises:
-        SpecError: If the map description is wrong.
-        SearchError: If nothing is found.
+        ContractError: If the place does not offer what the model demands.
     """
-    spec = read_spec(path)
-    provider = load_provider(spec.catalog.provider)
-    items = freeze_items([*search(spec), *search_collection(spec, truth.collection)])
-    sample = samples_from_map(spec, items, provider, truth.collection, truth.variable)
-    return sample if truth.limit is None else sample.cut_truth(truth.limit)
-
-
-def score(model: Model, sample: Sample) -> dict[str, float]:
-    """Root mean squared error of a model and of bicubic interpolation on one sample, without consistency."""
-    bicubic = load_model(ModelSpec(name="bicubic"))
-    return {
-        sample_model.contract.model: round(rmse(predict_sample(sample_model, sample), sample.truth), 3)
-        for sample_model in (model, bicubic)
-    }
-
-
-def predict_sample(model: Model, sample: Sample) -> npt.NDArray[np.float32]:
-    """What a model makes of a whole sample; (y, x)."""
-    channels = model.contract.check(
+    contract = model.contract
+    channels = contract.check(
         channels=sample.bands,
         source_units=sample.source_units,
         target_units=sample.source_units,
         scale=sample.scale,
     )
-    return Predictor(model).predict(sample.guide[list(channels)], sample.source).mean
+    guide, source, source_sd, _ = pad_sample(sample, contract.step(sample.scale))
+    prediction = Predictor(model, device=device).predict(guide[list(channels)], source, source_sd)
+    inside = tuple(slice(edge) for edge in sample.truth.shape)
+    sd = prediction.sd
+    return Prediction(mean=prediction.mean[inside], sd=None if sd is None else sd[inside])
 
 
-def rmse(value: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
-    """Root mean squared error over pixels where both are known."""
-    return float(np.sqrt(np.nanmean(np.square(value.astype(np.float64) - truth))))
+def _begin(run: RunFolder, described: Mapping[str, Any], name: str, say: Callable[[str], None]) -> None:
+    if run.begin(described):
+        say(f"{name} was trained otherwise before: training it anew")
+    elif saved := run.load():
+        say(f"going on with {name} after step {saved.step}")
+
+
+def _gather(
+    config: TrainConfig, ranks: Ranks, samples: Sequence[Sample] | None, validation: Sequence[Sample] | None
+) -> _Places:
+    """Read what was not given, and hold out blocks where asked for.
+
+    Raises:
+        InputError: If there is nothing to learn, or a place is to be both learnt and scored.
+    """
+    with ranks.one_first():
+        learnt = list(samples) if samples is not None else read_samples(config.data)
+        scored = list(validation) if validation is not None else read_samples(config.validation)
+    if not learnt:
+        raise InputError(f"training {config.name} has no place to learn from")
+    both = {(sample.name, sample.digest) for sample in learnt} & {(sample.name, sample.digest) for sample in scored}
+    if named := sorted(name for name, _ in both if name):
+        raise InputError(f"places to validate on may not be trained on: {', '.join(named)}")
+    if config.hold_out:
+        parts = [hold_out(sample, config.hold_out, config.seed + index) for index, sample in enumerate(learnt)]
+        learnt, scored = [part for part, _ in parts], [*scored, *(part for _, part in parts)]
+    return _Places(learnt=learnt, scored=scored)
+
+
+def _validate(samples: Sequence[Sample], model: GuidedModel) -> float:
+    device = str(model.guide_mean.device)
+    return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).rmse
+
+
+def _score_bicubic(samples: Sequence[Sample]) -> float | None:
+    return pool([_interpolate(sample) for sample in samples]).rmse if samples else None
+
+
+def _interpolate(sample: Sample) -> Score:
+    return score(predict_sample(load_model(ModelSpec(name="bicubic")), sample), sample)
+
+
+def _finish(fitted: Fitted, config: TrainConfig, places: _Places, run: RunFolder, command: str) -> Card:
+    """Calibrate, score, and save; last the note that all is done."""
+    model, facts = _judge(fitted.model, places.scored)
+    card = save_model(
+        model,
+        config.out / f"{config.name}.safetensors",
+        options=choose_options(config, places.learnt[0]),
+        training={
+            "command": command,
+            "data": [_describe_place(sample) for sample in places.learnt],
+            "validation": [_describe_place(sample) for sample in places.scored],
+            "config": config.model_dump(mode="json", exclude={"out", "data", "validation"}),
+            "scores": facts,
+            "seconds": round(fitted.seconds, 1),
+            "device": _name_device(),
+            "threads": torch.get_num_threads(),
+        },
+    )
+    run.finish(card.sha256)
+    return card
+
+
+def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, dict[str, Any]]:
+    """The model, calibrated if it gives a deviation, and its scores on places not trained on."""
+    if not samples:
+        return model, {}
+    predictions = [predict_sample(model, sample) for sample in samples]
+    scores = {
+        "model": [score(prediction, sample) for prediction, sample in zip(predictions, samples, strict=True)],
+        "bicubic": [_interpolate(sample) for sample in samples],
+    }
+    facts: dict[str, Any] = {
+        name: {
+            "rmse": rounded(pool(parts).rmse),
+            "bias": rounded(pool(parts).bias),
+            "places": {sample.name: rounded(part.rmse) for sample, part in zip(samples, parts, strict=True)},
+        }
+        for name, parts in scores.items()
+    }
+    holds_source_sd = model.contract.sees_source_sd
+    scale = calibrate(predictions, samples, holds_source_sd=holds_source_sd) if model.contract.gives_sd else None
+    if scale is not None:
+        facts["coverage"] = describe_coverage(predictions, samples, scale=scale, holds_source_sd=holds_source_sd)
+        model = GuidedModel(model.network, replace(model.contract, sd_scale=scale)).eval()
+    return model, facts
+
+
+def _find_finished(config: TrainConfig, run: RunFolder) -> Card | None:
+    """The card of the weights that the run folder ended with, if they are still there."""
+    if not run.weights:
+        return None
+    try:
+        card = _read_finished(config)
+    except WeightsError:
+        return None
+    return card if card.sha256 == run.weights else None
+
+
+def _read_finished(config: TrainConfig) -> Card:
+    return read_card(ModelSpec(name=config.name, weights=config.out / f"{config.name}.safetensors"))
+
+
+def _describe(config: TrainConfig) -> dict[str, Any]:
+    return {"config": config.model_dump(mode="json", exclude=_UNDECISIVE)}
+
+
+def _describe_place(sample: Sample) -> dict[str, Any]:
+    return {
+        "name": sample.name,
+        "digest": sample.digest,
+        "degradation": sample.degradation,
+        "pixels": int(np.isfinite(sample.truth).sum()),
+    }
+
+
+def _fingerprint(sample: Sample) -> str:
+    return (
+        f"{sample.digest} {np.nansum(sample.truth, dtype=np.float64):.6g} of {np.isfinite(sample.truth).sum()} pixels"
+    )
+
+
+def _name_device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _use_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

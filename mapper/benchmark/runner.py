@@ -1,0 +1,182 @@
+"""Run a suite: read the places, make the models, predict, honour the source, score.
+
+All methods are scored on the same pixels: where the truth and the source are known. A model is given guide, source and
+the source's standard deviation of a place; its truth is only looked at when the map is finished.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.benchmark.contestants import Contestant, check_method, open_contestant
+from mapper.benchmark.places import Place, read_places
+from mapper.benchmark.report import Outcome, Report, Result
+from mapper.benchmark.suite import MethodConfig, Suite
+from mapper.errors import SpecError
+from mapper.evaluation.bins import Bins
+from mapper.evaluation.metrics import Score
+from mapper.evaluation.native import drop_repeats
+from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
+from mapper.models.consistency import block_mean, enforce
+from mapper.predict.predictor import Prediction, Predictor
+from mapper.training.sample import Sample
+from mapper.training.trainer import predict_sample
+
+FloatArray = npt.NDArray[np.float32]
+Notify = Callable[[str], None]
+
+_LEVELS = tuple(sorted({*LEVELS, *RELIABILITY_LEVELS}))
+_WARM_UP_PX = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What all methods of one run share."""
+
+    suite: Suite
+    places: tuple[Place, ...]
+    weights: Path
+    notify: Notify
+
+
+def run_suite(
+    suite: Suite,
+    *,
+    work: Path,
+    methods: Sequence[str] = (),
+    include_slow: bool = False,
+    notify: Notify = lambda _: None,
+) -> Report:
+    """Compare methods.
+
+    Args:
+        suite: Places and methods.
+        work: Folder of the results: weights that are trained here go to ``weights/`` and are found there again.
+        methods: Take only these.
+        include_slow: Take slow ones too, where none are named.
+        notify: Is told what is done.
+
+    Raises:
+        InputError: If a method or place is wrong or missing; found out before anything is trained.
+    """
+    chosen = suite.choose(methods, slow=include_slow)
+    notify(f"reading the places of {suite.name}")
+    places = read_places(suite.data)
+    for method in chosen:
+        check_method(method, places)
+    run = _Run(suite=suite, places=places, weights=work / "weights", notify=notify)
+    outcomes = tuple(_run_method(run, method) for method in chosen)
+    return Report(
+        suite=suite,
+        samples={place.name: place.sample for place in places},
+        outcomes=outcomes,
+        device=", ".join(sorted({result.device for outcome in outcomes for result in outcome.results.values()})),
+        notes=_notes(outcomes),
+    )
+
+
+def _run_method(run: _Run, method: MethodConfig) -> Outcome:
+    results: dict[str, Result] = {}
+    for place in run.places:
+        others = [other for other in run.places if other is not place]
+        contestant = open_contestant(method, place, others, weights=run.weights, notify=run.notify)
+        prediction, seconds = _predict(contestant, place.blind)
+        result = score(run.suite, method, contestant, place.sample, prediction, seconds)
+        results[place.name] = result
+        run.notify(f"{method.name} at {place.name}: RMSE {result.score.rmse:.2f}, {seconds:.1f} s")
+    return Outcome(method=method, results=results)
+
+
+def _predict(contestant: Contestant, sample: Sample) -> tuple[Prediction, float]:
+    """What a model makes of a place, and how long it takes once it is warm."""
+    if contestant.whole:  # fitting is what takes the time: there is nothing to warm up
+        predictor = Predictor(contestant.model, patch_px=max(sample.truth.shape))
+        start = time.perf_counter()
+        return predictor.predict(sample.guide, sample.source, sample.source_sd), time.perf_counter() - start
+    predict_sample(contestant.model, _corner(sample))
+    start = time.perf_counter()
+    return predict_sample(contestant.model, sample), time.perf_counter() - start
+
+
+def score(
+    suite: Suite, method: MethodConfig, contestant: Contestant, sample: Sample, prediction: Prediction, seconds: float
+) -> Result:
+    """Compare what a model gave with the truth, as a map would hold it: the source honoured, not below 0.
+
+    Raises:
+        SpecError: If the suite asks for the label's own resolution, and the label has no other than its pixels.
+    """
+    value = enforce(
+        prediction.mean,
+        sample.source,
+        sample.source_sd,
+        mode=method.consistency,
+        scale=sample.scale,
+        non_negative=suite.non_negative,
+    )
+    known = np.isfinite(sample.truth) & np.isfinite(_spread(sample.source, sample.scale))
+    blocks = Score.of_blocks(block_mean(value, sample.scale), sample.source)
+    value, truth = np.where(known, value, np.float32(np.nan)), np.where(known, sample.truth, np.float32(np.nan))
+    sd = deviation(prediction, sample, sees_source_sd=contestant.model.contract.sees_source_sd)
+    return Result(
+        value=value,
+        sd=sd,
+        score=Score.of(value, truth, data_range=suite.data_range) + blocks,
+        native=_native_score(suite, sample.name, value, truth),
+        bins=Bins.of(value, truth, suite.bins),
+        coverage=None if sd is None else Coverage.of(value - truth, sd, _LEVELS),
+        seconds=seconds,
+        weights=contestant.name,
+        parameters=contestant.parameters,
+        device=_describe_device(contestant),
+    )
+
+
+def deviation(prediction: Prediction, sample: Sample, *, sees_source_sd: bool) -> FloatArray | None:
+    """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature."""
+    if prediction.sd is None or sees_source_sd:
+        return prediction.sd
+    return np.hypot(prediction.sd, _spread(np.nan_to_num(sample.source_sd, nan=0.0), sample.scale))
+
+
+def _native_score(suite: Suite, place: str, value: FloatArray, truth: FloatArray) -> Score | None:
+    if not suite.native:
+        return None
+    try:
+        return Score.of(*drop_repeats(value, truth), data_range=suite.data_range)
+    except ValueError as error:
+        raise SpecError(f"suite {suite.name} asks for native resolution, but {place} has none: {error}") from error
+
+
+def _corner(sample: Sample) -> Sample:
+    """A small piece, to warm up."""
+    scale = sample.scale
+    rows, cols = (min(edge, -(-_WARM_UP_PX // scale)) for edge in sample.source.shape)
+    fine, coarse = np.s_[..., : rows * scale, : cols * scale], np.s_[:rows, :cols]
+    return replace(
+        sample,
+        guide=sample.guide[fine],
+        truth=sample.truth[fine],
+        source=sample.source[coarse],
+        source_sd=sample.source_sd[coarse],
+    )
+
+
+def _spread(coarse: FloatArray, scale: int) -> FloatArray:
+    return coarse.repeat(scale, 0).repeat(scale, 1)
+
+
+def _describe_device(contestant: Contestant) -> str:
+    device = Predictor(contestant.model).device.type
+    return "cpu, 1 thread" if device == "cpu" else device
+
+
+def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Methods that were not scored on all pixels the others were scored on."""
+    pixels: Mapping[str, int] = {outcome.method.name: outcome.scores.pooled.n for outcome in outcomes}
+    most = max(pixels.values())
+    return tuple(f"{name} has no value on {most - n} of {most} pixels" for name, n in pixels.items() if n < most)

@@ -1,0 +1,277 @@
+"""How fast each architecture is, and how far from what the arithmetic of the machine would allow.
+
+Untrained networks in their published configurations are measured: what they cost does not hang on what they learnt.
+On a CPU everything is measured with one thread, as a map is made: several windows at once fill the other cores. Of
+several calls the fastest counts: whatever else a machine is doing can only slow it down.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from mapper.errors import SpecError
+from mapper.evaluation.tables import Cell, Column, to_markdown
+from mapper.models.card import INTERPOLATIONS
+from mapper.models.contract import Contract, GuideBand
+from mapper.models.model import GuidedModel, Model
+from mapper.models.weights import ARCHITECTURES, build_network, count_parameters, load_model
+from mapper.predict.predictor import Predictor
+from mapper.spec import ModelSpec
+
+Precision = Literal["fp32", "bf16"]
+
+GUIDE_CHANNELS = 15
+"""4 of Sentinel-1 and 11 of Sentinel-2: the guide that published speeds refer to."""
+SCALES = (8, 10)
+
+_COUNT_PX = 64
+"""Operations are counted on patches of about this edge."""
+_COLUMNS = (
+    Column(key="scale", title="scale"),
+    Column(key="precision", title="precision"),
+    Column(key="parameters", title="parameters"),
+    Column(key="macs", title="MAC/px", digits=0),
+    Column(key="device", title="on device", units="Mpx/s"),
+    Column(key="host", title="from host memory", units="Mpx/s"),
+    Column(key="floor", title="arithmetic alone", units="Mpx/s"),
+    Column(key="ratio", title="times slower than that", digits=1),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One architecture at one scale and precision."""
+
+    architecture: str
+    scale: int
+    precision: Precision
+    parameters: int
+    macs: float
+    """Multiply-accumulates of convolutions and matrix products, per target pixel."""
+    device_mpx: float
+    """Millions of target pixels in a second, tensors on the device."""
+    host_mpx: float
+    """Likewise from arrays in memory to arrays in memory."""
+    peak_macs: float
+    """Multiply-accumulates in a second that the device reached in this run, in large products and convolutions."""
+
+    @property
+    def floor_mpx(self) -> float:
+        """What the device would reach if it did nothing but these multiply-accumulates; infinite without any."""
+        return self.peak_macs / self.macs / 1e6 if self.macs else float("inf")
+
+    @property
+    def ratio(self) -> float:
+        """How many times slower it is than the arithmetic alone; NaN without any."""
+        return self.floor_mpx / self.device_mpx if self.macs else float("nan")
+
+    def to_row(self) -> dict[str, Cell]:
+        """As a row of a table, or for JSON."""
+        return {
+            "method": self.architecture,
+            "scale": self.scale,
+            "precision": self.precision,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "device": self.device_mpx,
+            "host": self.host_mpx,
+            "floor": self.floor_mpx if self.macs else None,
+            "ratio": self.ratio if self.macs else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """How much is measured at once; None takes what suits the device."""
+
+    device: str = "auto"
+    patch_px: int | None = None
+    """Edge of a network input."""
+    window_px: int | None = None
+    """Edge of a window from host memory; on a GPU it takes several patches, with their halos."""
+    batch: int | None = None
+    seconds: float = 1.0
+    """Least time of each measurement, after a first run that is not counted."""
+    guide_channels: int = GUIDE_CHANNELS
+
+    def sizes(self, device: torch.device) -> tuple[int, int, int]:
+        """Patch, window and batch."""
+        patch, window, batch = (512, 2048, 4) if device.type == "cuda" else (256, 256, 1)
+        return self.patch_px or patch, self.window_px or window, self.batch or batch
+
+
+def architecture_names() -> list[str]:
+    """What can be measured."""
+    return [*INTERPOLATIONS, *sorted(ARCHITECTURES)]
+
+
+def measure_speed(
+    names: Sequence[str] = (),
+    *,
+    scales: Sequence[int] = SCALES,
+    precisions: Sequence[Precision] = ("fp32", "bf16"),
+    load: Load | None = None,
+    notify: Callable[[str], None] = lambda _: None,
+) -> list[Speed]:
+    """Measure architectures.
+
+    Args:
+        names: Which; all by default.
+        scales: Source pixel / target pixel.
+        precisions: ``bf16`` is autocast, as :class:`~mapper.predict.predictor.Predictor` does it.
+        load: How much at once.
+        notify: Is told what has been measured.
+
+    Raises:
+        SpecError: If a name is unknown.
+    """
+    load = load or Load()
+    unknown = [name for name in names if name not in architecture_names()]
+    if unknown:
+        raise SpecError(f"no architecture {', '.join(unknown)}: there are {', '.join(architecture_names())}")
+    device = Predictor(load_model(ModelSpec(name="nearest")), device=load.device).device
+    speeds: list[Speed] = []
+    for precision in precisions:
+        peak = measure_peak(device, precision, seconds=load.seconds)
+        measured: list[Speed] = []
+        for name in names or architecture_names():
+            for scale in scales:
+                measured.append(_measure(name, scale, precision, device, load, peak))
+                notify(f"{name} x{scale} {precision}: {measured[-1].device_mpx:.3f} Mpx/s")
+        # a machine that others use too may have been slower at first
+        peak = max(peak, measure_peak(device, precision, seconds=load.seconds))
+        notify(f"{describe_device(device)}, {precision}: {peak / 1e12:.3f} T multiply-accumulates in a second")
+        speeds += [replace(speed, peak_macs=peak) for speed in measured]
+    return speeds
+
+
+def to_text(speeds: Sequence[Speed], *, device: str = "auto") -> str:
+    """The measurements as a Markdown table, below what they were made on."""
+    used = Predictor(load_model(ModelSpec(name="nearest")), device=device).device
+    table = to_markdown([speed.to_row() for speed in speeds], _COLUMNS)
+    return f"{describe_device(used)}, torch {torch.__version__}; {GUIDE_CHANNELS} guide channels\n\n{table}"
+
+
+def describe_device(device: torch.device) -> str:
+    """Name of a device, and of a CPU the number of threads that are measured."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}, 1 thread"
+
+
+def measure_peak(device: torch.device, precision: Precision, *, seconds: float = 1.0) -> float:
+    """Multiply-accumulates in a second of a large matrix product or of a large convolution, whichever does more."""
+    edge, side = (8192, 512) if device.type == "cuda" else (1024, 128)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.rand(2, edge, edge, device=device).to(dtype)
+    image = torch.rand(1, 128, side, side, device=device).to(dtype, memory_format=torch.channels_last)
+    kernel = torch.rand(128, 128, 3, 3, device=device).to(dtype, memory_format=torch.channels_last)
+    with arithmetic(device, precision):
+        product = edge**3 / min(_time(lambda: a @ b, device, seconds))
+        convolution = (
+            128 * 128 * 9 * side**2 / min(_time(lambda: torch.conv2d(image, kernel, padding=1), device, seconds))
+        )
+    return max(product, convolution)
+
+
+def count_macs(model: Model, scale: int, guide_channels: int) -> float:
+    """Multiply-accumulates per target pixel, counted while a patch goes through."""
+    step = model.contract.step(scale)
+    edge = -(-_COUNT_PX // step) * step
+    inputs = _inputs(1, guide_channels, edge, scale, torch.device("cpu"))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(*inputs)
+    return float(counter.get_total_flops()) / 2 / edge**2
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Calculate as a map is calculated: no gradients, on a CPU one thread, on a GPU no TF32 in fp32."""
+    threads = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"))
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != "fp32"))
+        else:
+            torch.set_num_threads(1)
+            stack.callback(torch.set_num_threads, threads)
+        yield
+
+
+def _measure(name: str, scale: int, precision: Precision, device: torch.device, load: Load, peak: float) -> Speed:
+    model, parameters = _make(name, scale, load.guide_channels)
+    macs = count_macs(model, scale, load.guide_channels)
+    patch_px, window_px, batch = load.sizes(device)
+    step = model.contract.step(scale)
+    edge, window = (-(-size // step) * step for size in (patch_px, window_px))
+    predictor = Predictor(model, device=str(device), precision=precision, patch_px=edge, batch=batch)
+    inputs = _inputs(batch, load.guide_channels, edge, scale, device)
+    with arithmetic(device, precision):
+        on_device = min(_time(lambda: model(*inputs), device, load.seconds))
+    guide, source, sd = (t[0].numpy() for t in _inputs(1, load.guide_channels, window, scale, torch.device("cpu")))
+    from_host = min(_time(lambda: predictor.predict(guide, source[0], sd[0]), device, load.seconds))
+    return Speed(
+        architecture=name,
+        scale=scale,
+        precision=precision,
+        parameters=parameters,
+        macs=macs,
+        device_mpx=batch * edge**2 / on_device / 1e6,
+        host_mpx=window**2 / from_host / 1e6,
+        peak_macs=peak,
+    )
+
+
+def _make(name: str, scale: int, guide_channels: int) -> tuple[Model, int]:
+    """An untrained model in its published configuration, and its number of parameters."""
+    if name in INTERPOLATIONS:
+        return load_model(ModelSpec(name=name)), 0
+    network = build_network(name, guide_channels=guide_channels, scale=scale, options={})
+    contract = Contract(
+        model=name,
+        guide=tuple(GuideBand(name=f"band {number}", units="1") for number in range(guide_channels)),
+        source_units="1",
+        target="target",
+        target_units="1",
+        scale=scale,
+        halo_px=network.halo_px,
+        align_px=network.align_px,
+        sees_source_sd=network.sees_source_sd,
+        gives_sd=network.gives_sd,
+    )
+    return GuidedModel(network, contract).eval(), count_parameters(network)
+
+
+def _inputs(batch: int, channels: int, edge: int, scale: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Guide, source and its standard deviation, at random."""
+    random = torch.Generator().manual_seed(0)
+    guide = torch.rand(batch, channels, edge, edge, generator=random)
+    source, sd = torch.rand(2, batch, 1, edge // scale, edge // scale, generator=random)
+    guide, source, sd = (t.to(device, memory_format=torch.channels_last) for t in (guide, source, sd))
+    return guide, source, sd
+
+
+def _time(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """Seconds of each of the calls that together take so long."""
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    call()
+    wait()
+    taken: list[float] = []
+    while sum(taken) < seconds or not taken:
+        start = time.perf_counter()
+        call()
+        wait()
+        taken.append(time.perf_counter() - start)
+    return taken

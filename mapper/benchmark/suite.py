@@ -1,0 +1,202 @@
+"""What is compared: places with a truth, and methods; one validated YAML file. Imports no torch.
+
+Suites that ship are called by name; others by the path of their file. Relative paths in a suite refer to its folder,
+except that of synthetic landscapes, which are rendered into the folder of the results.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from mapper.errors import SpecError
+from mapper.evaluation.bins import BIOMASS_EDGES
+from mapper.evaluation.metrics import DATA_RANGE
+from mapper.models.card import PER_SCENE
+from mapper.training.config import DataConfig
+
+Group = Literal["guide+source", "source", "guide"]
+
+_YAML = (".yaml", ".yml")
+_TO_BE_GIVEN = "."
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodConfig(_Part):
+    """One method: how its model comes about, and how much it has to honour the source."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    group: Group
+    """What it looks at."""
+    model: str | None = None
+    """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's places."""
+    recipe: Path | None = None
+    """A training description; for each place it is trained on all others."""
+    wald: Path | None = None
+    """A training description; for each place it is trained on that place by Wald's protocol: never on its truth."""
+    per_scene: str | None = None
+    """One of :data:`~mapper.models.card.PER_SCENE`."""
+    options: dict[str, int] = Field(default_factory=dict)
+    """Of a method fitted to each scene, for example ``iterations``."""
+    consistency: Literal["none", "soft", "hard"] = "none"
+    slow: bool = False
+    """Left out unless asked for."""
+
+    @field_validator("recipe", "wald")
+    @classmethod
+    def _from_here(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return Path(info.context) / path if path and info.context else path
+
+    @field_validator("model")
+    @classmethod
+    def _weights_from_here(cls, model: str | None, info: ValidationInfo) -> str | None:
+        return str(Path(info.context) / model) if model and is_weights(model) and info.context else model
+
+    @field_validator("per_scene")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in PER_SCENE:
+            raise ValueError(f"unknown method {name!r}, expected one of {', '.join(PER_SCENE)}")
+        return name
+
+    @model_validator(mode="after")
+    def _exactly_one_way(self) -> Self:
+        ways = [way for way in ("model", "recipe", "wald", "per_scene") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            got = " and ".join(ways) or "none"
+            raise ValueError(f"give exactly one of model, recipe, wald and per_scene, got {got}")
+        if self.options and self.per_scene is None:
+            raise ValueError("options are of methods per scene; those of a network stand in its training description")
+        return self
+
+
+class Suite(_Part):
+    """Places and methods. Read one with :func:`read_suite`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    """The places that are scored; each sample is one."""
+    methods: tuple[MethodConfig, ...] = Field(min_length=1)
+    data_range: float = Field(default=DATA_RANGE, gt=0)
+    """What PSNR and SSIM call the full range, in target units: declared, never taken from the data."""
+    bins: tuple[float, ...] = BIOMASS_EDGES
+    """Edges of classes of the truth, in target units; ``.inf`` leaves the last one open."""
+    non_negative: bool = True
+    """Whether values below 0 are set to 0 before they are scored, as in a map."""
+    native: bool = False
+    """Score also at the label's own resolution, where the label repeats its pixels on a finer grid."""
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        names = [method.name for method in self.methods]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"methods appear twice: {', '.join(double)}")
+        if len(self.bins) < 2 or any(b <= a for a, b in zip(self.bins, self.bins[1:], strict=False)):
+            raise ValueError(f"bins must be at least 2 edges that rise, got {list(self.bins)}")
+        return self
+
+    def choose(self, names: Sequence[str] = (), *, slow: bool = False) -> tuple[MethodConfig, ...]:
+        """The methods of these names, or all; slow ones only where named or asked for.
+
+        Raises:
+            SpecError: If a name is unknown, or nothing is left.
+        """
+        known = [method.name for method in self.methods]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise SpecError(f"suite {self.name} has no method {', '.join(unknown)}: it has {', '.join(known)}")
+        chosen = tuple(m for m in self.methods if (m.name in names if names else slow or not m.slow))
+        if not chosen:
+            raise SpecError(f"all methods of suite {self.name} are slow: ask for them with --slow or by name")
+        return chosen
+
+
+def is_weights(model: str) -> bool:
+    """Whether a model is named by its file."""
+    return model.endswith(".safetensors")
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that ship."""
+    return sorted(path.stem for path in _shipped().glob("*.yaml"))
+
+
+def is_suite(name: str) -> bool:
+    """Whether this is the name of a suite that ships, or a YAML file that describes methods."""
+    if name in suite_names():
+        return True
+    try:
+        content = yaml.safe_load(Path(name).read_text()) if name.endswith(_YAML) else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # whoever reads it as something else will say what is wrong
+    return isinstance(content, dict) and "methods" in content
+
+
+def read_suite(name: str | Path, *, work: Path, folder: Path | None = None) -> Suite:
+    """Read and validate a suite.
+
+    Args:
+        name: Of a suite that ships, or the path of a YAML file.
+        work: Folder of the results; synthetic landscapes are rendered into it.
+        folder: Where the data of one's own are, instead of what the suite says; see ``folder`` of BioMassters.
+
+    Raises:
+        SpecError: If there is no such suite, or it is wrong, or the folder of its data is left to be given.
+    """
+    path = _find(str(name))
+    try:
+        content = yaml.safe_load(path.read_text())
+        if isinstance(content, dict):
+            content = _place_folders(content, work=work, folder=folder)
+        return Suite.model_validate(content, context=path.absolute().parent)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, f['loc'])) or 'suite'}: {_say(f['msg'])}" for f in error.errors())
+        raise SpecError(f"suite {path}: {'; '.join(faults)}") from error
+
+
+def _find(name: str) -> Path:
+    if name in suite_names():
+        return _shipped() / f"{name}.yaml"
+    if name.endswith(_YAML):
+        return Path(name)
+    raise SpecError(f"unknown suite {name!r}: mapper ships {', '.join(suite_names())}; or give a YAML file")
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("mapper"))) / "benchmark" / "suites"
+
+
+def _place_folders(content: dict[str, Any], *, work: Path, folder: Path | None) -> dict[str, Any]:
+    """Make the folders of the data absolute where they do not refer to the suite's own folder."""
+    data = content.get("data")
+    if not isinstance(data, list):
+        return content
+    return content | {"data": [_place_folder(part, content, work, folder) for part in data]}
+
+
+def _place_folder(part: Any, content: dict[str, Any], work: Path, folder: Path | None) -> Any:
+    if not isinstance(part, dict) or "folder" not in part:
+        return part
+    if part.get("kind") == "synthetic":
+        return part | {"folder": str(work.absolute() / str(part["folder"]))}
+    if folder is not None:
+        return part | {"folder": str(folder.absolute())}
+    if part["folder"] == _TO_BE_GIVEN:
+        raise SpecError(f"suite {content.get('name')} does not know where its data are: give their folder with --data")
+    return part
+
+
+def _say(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,182 @@
+"""Commands about models: train one, list them, compare them."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mapper.cli.options import JsonOption
+from mapper.cli.printing import (
+    describe_card,
+    describe_scores,
+    notify,
+    print_comparison,
+    print_facts,
+    print_json,
+    print_table,
+)
+from mapper.errors import SpecError
+from mapper.models.card import model_names, read_card
+from mapper.spec import ModelSpec, read_spec
+
+if TYPE_CHECKING:
+    from mapper.evaluation.compare import Comparison
+
+learning_app = typer.Typer(rich_markup_mode="markdown")
+
+
+@learning_app.command()
+def evaluate(  # noqa: PLR0913 - options of a command
+    target: Annotated[str, typer.Argument(metavar="MAP.yaml|SUITE", help="A finished map, or a suite of methods.")],
+    *,
+    truth: Annotated[str | None, typer.Option(help="Map: COLLECTION:BAND of its catalogue to score against.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Map: count larger true values as this one.")] = None,
+    data_range: Annotated[
+        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
+    ] = 500,
+    overview: Annotated[Path | None, typer.Option(help="Map: draw source, guide, map, truth, difference.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Map: draw scatter, error by class of truth, reliability here.")
+    ] = None,
+    work: Annotated[Path | None, typer.Option(help="Suite: folder of the results; default benchmark/NAME.")] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="Suite: take this; repeatable.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", "--chips", help="Suite: folder of its data.")] = None,
+    slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Suite: take slow methods too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a finished map against a truth, or compare methods.
+
+    A map is compared with plain interpolations of its source:
+    **mapper evaluate demo/map.yaml --truth truth:agb --overview overview.png**
+
+    A suite trains what is to be trained, scores every method on every place, never on a truth that it was trained on,
+    and writes suite.md, suite.csv, suite.json and pictures:
+    **mapper evaluate synthetic-x10** ·
+    **mapper evaluate biomassters --data CHIPS --method bicubic --method mtg** ·
+    **mapper evaluate my-suite.yaml --slow**
+    """
+    from mapper.benchmark.suite import is_suite
+
+    if is_suite(target) or not target.endswith((".yaml", ".yml")):
+        _evaluate_suite(target, work, data, methods or (), slow=slow, as_json=as_json)
+        return
+    if truth is None:
+        raise SpecError(f"{target} is a map: say with --truth COLLECTION:BAND what to score it against")
+    comparison = _evaluate_map(Path(target), truth, clip, data_range, overview=overview, plots=plots)
+    print_json(comparison.to_dict()) if as_json else print_comparison(comparison)
+
+
+@learning_app.command("train")
+def train_command(  # noqa: PLR0913 - options of a command
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG.yaml", help="What to train, from which places, and how.")
+    ] = None,
+    *,
+    wald: Annotated[list[Path] | None, typer.Option(metavar="MAP.yaml", help="By Wald's protocol; repeatable.")] = None,
+    maps: Annotated[
+        list[Path] | None, typer.Option("--map", metavar="MAP.yaml", help="On this map's truth; repeatable.")
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="With --map: COLLECTION:BAND instead of CONFIG's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the weights instead of CONFIG's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the weights instead of CONFIG's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train so long instead.")] = None,
+    scale: Annotated[int | None, typer.Option(min=2, help="Of chips and landscapes, instead of CONFIG's.")] = None,
+    chips: Annotated[Path | None, typer.Option(help="Folder of BioMassters chips, instead of CONFIG's.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Begin with these weights, of the same architecture, not with random ones.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model; writes NAME.safetensors, its card NAME.json, and checkpoints and curves to NAME.run/.
+
+    Where a fine truth is known, CONFIG.yaml names it: **mapper train recipe.yaml**, on other places
+    **mapper train recipe.yaml --map a.yaml --map b.yaml --name mine --out weights**.
+
+    Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
+    **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
+
+    The same command goes on with a training that was interrupted, and leaves a finished one alone. On several GPUs:
+    **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
+    """
+    if config is None and not wald:
+        raise typer.BadParameter("give a CONFIG.yaml, or --wald MAP.yaml")
+    from mapper.training.config import Changes
+    from mapper.training.distributed import is_first_process
+    from mapper.training.progress import TrainingBar
+    from mapper.training.request import describe_training
+    from mapper.training.trainer import train
+
+    changes = Changes(out=out, name=name, steps=steps, start=start, scale=scale, chips=chips)
+    request = describe_training(config, wald=wald or (), maps=maps or (), truth=truth, changes=changes)
+    command = shlex.join(["mapper", *sys.argv[1:]])
+    with TrainingBar(request.steps) as bar:
+        card = train(request, notify=bar.say, watch=bar, command=command)
+    if is_first_process():
+        facts = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
+        print_json(json.loads(card.to_json())) if as_json else print_facts(card.name, facts)
+
+
+@learning_app.command("models")
+def models_command(
+    *,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure every architecture, untrained, on this machine.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="With --speed: auto, cpu, cuda, cuda:1 ...")] = "auto",
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With --speed: this one; repeatable.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that a map can name, or measure how fast their architectures are.
+
+    **mapper models --speed --only msg --only mtg** prints millions of pixels in a second in fp32 and bf16, on the
+    device and from host memory, and how far that is from what the arithmetic of the machine would allow.
+    """
+    if speed:
+        from mapper.benchmark.speed import Load, measure_speed, to_text
+
+        speeds = measure_speed(only or (), load=Load(device=device), notify=notify)
+        print_json([entry.to_row() for entry in speeds]) if as_json else typer.echo(to_text(speeds, device=device))
+        return
+    cards = [read_card(ModelSpec(name=name)) for name in model_names()]
+    if as_json:
+        print_json([json.loads(card.to_json()) for card in cards])
+        return
+    rows = ([card.name, *describe_card(card).values()] for card in cards)
+    print_table("models", ("name", *describe_card(cards[0])), rows)
+
+
+def _evaluate_map(
+    map_path: Path, truth: str, clip: float | None, data_range: float, *, overview: Path | None, plots: Path | None
+) -> "Comparison":
+    from mapper.catalog.inventory import inventory_path, take_inventory
+    from mapper.evaluation.overview import draw_overview
+    from mapper.evaluation.scoring import draw_comparison, find_truth, score_map
+
+    spec = read_spec(map_path)
+    items = take_inventory(spec, inventory_path(map_path))
+    known = find_truth(spec, truth, clip=clip, data_range=data_range)
+    comparison = score_map(spec, items, known)
+    if overview:
+        draw_overview(spec, items, overview, truth=known)
+    if plots:
+        draw_comparison(comparison, plots, quantity=spec.target.long_name)
+    return comparison
+
+
+def _evaluate_suite(
+    name: str, work: Path | None, data: Path | None, methods: Sequence[str], *, slow: bool, as_json: bool
+) -> None:
+    from mapper.benchmark.runner import run_suite
+    from mapper.benchmark.suite import read_suite
+    from mapper.benchmark.table import to_text, write_report
+
+    work = work or Path("benchmark") / Path(name).stem
+    suite = read_suite(name, work=work, folder=data)
+    report = run_suite(suite, work=work, methods=methods, include_slow=slow, notify=notify)
+    files = write_report(report, work)
+    print_json(report.to_dict()) if as_json else typer.echo(to_text(report))
+    notify(f"wrote {', '.join(files)} to {work}")

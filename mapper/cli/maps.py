@@ -1,0 +1,204 @@
+"""Commands that make a map, and tell of it: demo, search, plan, run, status, verify, why."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mapper.cli.options import EveryOption, JsonOption, MapArgument, OnlyOption, RefreshOption, StoreArgument
+from mapper.cli.printing import notify, print_comparison, print_facts, print_json, print_table
+from mapper.spec import read_spec
+
+if TYPE_CHECKING:
+    from mapper.events import Callback
+
+_REASONS_SHOWN = 10
+
+maps_app = typer.Typer(rich_markup_mode="markdown")
+
+
+@maps_app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = Path("demo"),
+    *,
+    size: Annotated[int, typer.Option(help="Edge of the mapped area in pixels of 10 m.")] = 1024,
+    tile: Annotated[int, typer.Option(help="Edge of a tile in pixels, a multiple of 256.")] = 512,
+    seed: Annotated[int, typer.Option(help="Names the landscape.")] = 7,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0 computes in threads of this one.")] = 0,
+    scenes_only: Annotated[bool, typer.Option("--scenes-only", help="Stop after catalog/ and map.yaml.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a synthetic region and its first map, no network: scenes, search, run, scores, `overview.png`.
+
+    Leaves DIR/map.yaml, DIR/catalog/, DIR/map.icechunk, DIR/overview.png and DIR/report.json.
+    """
+    from mapper.demo import DemoOptions, make_scenes, run_demo
+    from mapper.run.progress import ProgressBar
+
+    options = DemoOptions(size_px=size, tile_px=tile, seed=seed, workers=workers)
+    make_scenes(directory, options, notify=notify)
+    if scenes_only:
+        print_json({"map": str(directory / "map.yaml")}) if as_json else notify(f"wrote {directory / 'map.yaml'}")
+        return
+    report = run_demo(directory, options, notify=notify, callbacks=(ProgressBar(),))
+    if as_json:
+        print_json(report.to_dict())
+        return
+    print_comparison(report.comparison)
+    typer.echo(report.answer.to_text())
+    notify(f"look at {directory / 'overview.png'}; go on with {directory / 'map.yaml'}")
+
+
+@maps_app.command("search")
+def search_command(map_path: MapArgument, *, as_json: JsonOption = False) -> None:
+    """Query STAC for the items of a map and freeze them beside it, as MAP.items.parquet."""
+    from mapper.catalog.inventory import inventory_path, take_inventory
+    from mapper.catalog.items import item_datetime
+
+    spec = read_spec(map_path)
+    items = take_inventory(spec, inventory_path(map_path), refresh=True)
+    counts = Counter((item["collection"], f"{item_datetime(item):%Y-%m}") for item in items)
+    if as_json:
+        months = [{"collection": name, "month": month, "items": n} for (name, month), n in sorted(counts.items())]
+        print_json({"file": str(inventory_path(map_path)), "digest": items.digest, "n": len(items), "months": months})
+        return
+    rows = ((name, month, n) for (name, month), n in sorted(counts.items()))
+    print_table(f"{len(items)} items, frozen in {inventory_path(map_path)}", ("collection", "month", "items"), rows)
+
+
+@maps_app.command()
+def plan(
+    map_path: MapArgument,
+    *,
+    only: OnlyOption = None,
+    every: EveryOption = None,
+    refresh: RefreshOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a run would do: tiles, bytes, memory, and why each tile is due; writes MAP.plan.json.gz only."""
+    from mapper.run.job import prepare_job
+    from mapper.run.plan import explain_plan
+
+    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh)
+    job.freeze()
+    summary, pending = explain_plan(job.plan, job.context), job.pending()
+    if as_json:
+        reasons = [{"tile": str(due.task.tile), "cause": due.cause, "reason": due.reason} for due in pending.todo]
+        print_json({"file": str(job.path), **summary.to_dict(), "done": len(pending.done), "due": reasons})
+        return
+    typer.echo(summary.summary())
+    typer.echo(f"done          {len(pending.done)}, due {len(pending.todo)} {dict(pending.causes) or ''}")
+    for due in pending.todo[:_REASONS_SHOWN]:
+        typer.echo(f"  tile {due.task.tile}: {due.reason}")
+    notify(f"plan written to {job.path}")
+
+
+@maps_app.command()
+def run(  # noqa: PLR0913 - options of a command
+    map_path: MapArgument,
+    *,
+    cluster: Annotated[
+        str, typer.Option(help="**threads** of this process, **serial**, **local** processes, or a Dask scheduler.")
+    ] = "threads",
+    workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    only: OnlyOption = None,
+    every: EveryOption = None,
+    refresh: RefreshOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")] = False,
+    commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 32,
+    commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
+    failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Patches through the network at once; default: by device.")
+    ] = None,
+    patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
+    log: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the tiles of a map that are due, and commit them with their records; resumes where it stopped."""
+    from mapper.cluster.choice import memory_of_task, open_executor
+    from mapper.run.context import RunOptions
+    from mapper.run.job import prepare_job
+    from mapper.run.progress import EventLog, ProgressBar
+    from mapper.run.runner import RunPolicy, run_plan
+
+    options = RunOptions(device=device, batch=batch, patch_px=patch)
+    memory = memory_of_task(cluster, workers)
+    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh, options=options, worker_memory=memory)
+    if dry_run:
+        for due in job.pending().todo:
+            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        return
+    job.freeze()
+    callbacks: list[Callback] = [ProgressBar(), *([EventLog(log)] if log else [])]
+    policy = RunPolicy(every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget)
+    with open_executor(cluster, workers) as executor:
+        report = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks, policy=policy)
+    print_json(report.to_dict()) if as_json else typer.echo(report.summary())
+    raise typer.Exit(report.exit_code)
+
+
+@maps_app.command()
+def status(store: StoreArgument, *, as_json: JsonOption = False) -> None:
+    """Tell how many tiles of a store are done, empty, failed and missing, without reading pixels."""
+    from mapper.store.ledger import read_ledger
+    from mapper.store.repository import read_store
+
+    location = _location_of(store)
+    ledger, grid = read_ledger(location), read_store(location).grid
+    tiles = set(grid.tiles())
+    counts = Counter(entry.status for tile, entry in ledger.entries.items() if tile in tiles)
+    facts = {
+        "store": location,
+        "tiles": len(tiles),
+        **{name: counts[name] for name in ("ok", "empty", "failed")},
+        "missing": len(tiles - ledger.entries.keys()),
+        "commits": ledger.batches,
+        "snapshot": ledger.session.snapshot_id,
+    }
+    print_json(facts) if as_json else print_facts("store", facts)
+
+
+@maps_app.command()
+def verify(store: StoreArgument, *, as_json: JsonOption = False) -> None:
+    """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now."""
+    from mapper.run.job import prepare_job
+    from mapper.run.resume import expect_tiles
+    from mapper.store.verify import verify_store
+
+    if store.endswith((".yaml", ".yml")):
+        job = prepare_job(Path(store))
+        report = verify_store(job.spec.store, expected=expect_tiles(job.plan))
+    else:
+        report = verify_store(store)
+    print_json(report.to_dict()) if as_json else typer.echo(report.to_text())
+    raise typer.Exit(0 if report.is_complete else 1)
+
+
+@maps_app.command("why", context_settings={"ignore_unknown_options": True})
+def why_command(
+    store: StoreArgument,
+    x: Annotated[float, typer.Argument(help="Longitude or easting.")],
+    y: Annotated[float, typer.Argument(help="Latitude or northing.")],
+    *,
+    crs: Annotated[str, typer.Option(help="CRS of X and Y.")] = "EPSG:4326",
+    ref: Annotated[str, typer.Option(help="Branch, tag or snapshot.")] = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what made a pixel: its values, the items behind it with their calibration, model, code and commit."""
+    from mapper.store.why import why
+
+    answer = why(_location_of(store), x, y, crs=crs, ref=ref)
+    print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _selection(only: str | None, every: int | None) -> str | None:
+    if only and every:
+        raise typer.BadParameter("give --only or --every, not both")
+    return f"::{every}" if every else only
+
+
+def _location_of(store: str) -> str:
+    return read_spec(store).store if store.endswith((".yaml", ".yml")) else store

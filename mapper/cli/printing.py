@@ -1,0 +1,66 @@
+"""What commands print: JSON, tables, facts, and lines on standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mapper.models.card import Card
+
+if TYPE_CHECKING:
+    from mapper.evaluation.compare import Comparison
+
+
+def notify(text: str) -> None:
+    """Print to standard error, in one line unless the text has more."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(text)
+
+
+def print_json(content: object) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(content, indent=2, default=str))
+
+
+def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table; numbers with three decimals."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if not table.columns else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console(width=120 if not sys.stdout.isatty() else None).print(table)
+
+
+def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print names and values."""
+    print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in facts.items()))
+
+
+def describe_card(card: Card) -> dict[str, object]:
+    """What a table of models says of one."""
+    contract = card.contract
+    return {
+        "architecture": contract.model,
+        "guide": len(contract.guide),
+        "scale": contract.scale or "any",
+        "halo_px": contract.halo(contract.scale) if contract.scale else "by scale",
+        "parameters": card.parameters,
+        "units": contract.target_units,
+        "sha256": card.sha256[:12],
+    }
+
+
+def describe_scores(card: Card) -> dict[str, object]:
+    """RMSE on the places that were not trained on."""
+    scores = card.training.get("scores", {})
+    return {f"RMSE, {name}": scores[name]["rmse"] for name in ("model", "bicubic") if name in scores}
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Print the scores of a map."""
+    for title, columns, rows in comparison.tables():
+        print_table(title, columns, rows)

@@ -1,0 +1,33 @@
+"""The program: all commands under one name, and errors as one line."""
+
+import logging
+import sys
+
+import typer
+from rich.markup import escape
+
+from mapper.cli.catalog import catalog_app
+from mapper.cli.learning import learning_app
+from mapper.cli.maps import maps_app
+from mapper.cli.printing import notify
+from mapper.errors import MapperError
+
+app = typer.Typer(
+    help="From a STAC query to a continental, guided-super-resolved Zarr map with provenance.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.add_typer(maps_app)
+app.add_typer(learning_app)
+app.add_typer(catalog_app, name="catalog")
+
+
+def main() -> None:
+    """Run the command line; errors of mapper become one line and an exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except MapperError as error:
+        notify(f"[red]error:[/red] {escape(str(error))}")
+        sys.exit(error.exit_code)

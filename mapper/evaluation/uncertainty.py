@@ -1,0 +1,240 @@
+"""Whether a standard deviation means what it says: coverage, reliability, and a scale that makes it so.
+
+An error is value minus truth; intervals are value +- z sd with z the quantile of the normal distribution. Pixels
+without error or deviation (NaN) do not count. Neighbouring pixels err together: coverage over many pixels of few
+places is far less certain than the number of pixels suggests.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.evaluation.metrics import rounded
+
+FloatArray = npt.NDArray[np.floating]
+Float64Array = npt.NDArray[np.float64]
+
+LEVELS = (0.68, 0.90, 0.95)
+"""Nominal coverages that are reported."""
+
+RELIABILITY_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Nominal coverages of a reliability diagram: 5 to 95 %."""
+
+SD_EDGES = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, math.inf)
+"""Classes of predicted standard deviation, in Mg ha-1; fixed, so that places add up."""
+
+
+def gaussian_quantile(level: float) -> float:
+    """Half-width of the central interval that holds a share of a normal distribution, in standard deviations.
+
+    Raises:
+        ValueError: If the level is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, got {level}")
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def calibrate_scale(error: FloatArray, sd: FloatArray, *, level: float = 0.9) -> float:
+    """Find the factor by which deviations must grow so that intervals of a level hold that share of the errors.
+
+    Split conformal prediction with normalised residuals: the ceil((n + 1) level)-th smallest |error| / sd of the n
+    calibration pixels, over the normal quantile. J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani, L. Wasserman:
+    Distribution-free predictive inference for regression. JASA 113 (2018), 1094-1111, section 5.2. The guarantee
+    holds for pixels exchangeable with these: calibrate on places like those to map, and not on those trained on.
+
+    Args:
+        error: Value minus truth on calibration pixels, any shape.
+        sd: Predicted standard deviation, same shape and units.
+        level: Share to be covered.
+
+    Returns:
+        The factor; above 1 where the deviations were too small.
+
+    Raises:
+        ValueError: If the shapes differ, a deviation is negative, or too few pixels have one above 0.
+    """
+    quantile = gaussian_quantile(level)
+    ratio = np.sort(_ratio(error, sd)[0])
+    rank = _ceil((ratio.size + 1) * level)
+    if rank > ratio.size:
+        needed = _ceil(level / (1 - level))
+        raise ValueError(
+            f"a level of {level} needs at least {needed} pixels with error and deviation, got {ratio.size}"
+        )
+    if not math.isfinite(ratio[rank - 1]):
+        share = float(np.isinf(ratio).mean())
+        raise ValueError(f"no scale covers {level:.0%}: {share:.0%} of the pixels err at a deviation of 0")
+    return float(ratio[rank - 1]) / quantile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How many errors lie within intervals of nominal levels. Add two of them to pool them."""
+
+    levels: tuple[float, ...] = LEVELS
+    hits: tuple[int, ...] = ()
+    """Pixels within the interval, by level."""
+    n: int = 0
+    sd_sum: float = 0.0
+    variance_sum: float = 0.0
+
+    @classmethod
+    def of(cls, error: FloatArray, sd: FloatArray, levels: Sequence[float] = LEVELS) -> Self:
+        """Count the errors within value +- z sd.
+
+        Args:
+            error: Value minus truth, any shape.
+            sd: Predicted standard deviation, same shape and units.
+            levels: Nominal coverages, each between 0 and 1.
+
+        Raises:
+            ValueError: If the shapes differ, a deviation is negative, or a level is not between 0 and 1.
+        """
+        ratio, deviation = _ratio(error, sd)
+        return cls(
+            levels=tuple(levels),
+            hits=tuple(int((ratio <= gaussian_quantile(level)).sum()) for level in levels),
+            n=ratio.size,
+            sd_sum=float(deviation.sum()),
+            variance_sum=float(np.square(deviation).sum()),
+        )
+
+    def __add__(self, other: "Coverage") -> "Coverage":
+        if not (self.n and other.n):
+            return self if self.n else other
+        if self.levels != other.levels:
+            raise ValueError(f"coverages of the levels {self.levels} and {other.levels} do not add up")
+        return Coverage(
+            levels=self.levels,
+            hits=tuple(a + b for a, b in zip(self.hits, other.hits, strict=True)),
+            n=self.n + other.n,
+            sd_sum=self.sd_sum + other.sd_sum,
+            variance_sum=self.variance_sum + other.variance_sum,
+        )
+
+    def share(self, level: float) -> float:
+        """Share of errors within the interval of a level.
+
+        Raises:
+            ValueError: If the level was not counted.
+        """
+        if level not in self.levels:
+            raise ValueError(f"level {level} was not counted; there are {', '.join(map(str, self.levels))}")
+        return self.hits[self.levels.index(level)] / self.n if self.n else math.nan
+
+    def width(self, level: float) -> float:
+        """Mean width of the interval of a level, in target units."""
+        return 2 * gaussian_quantile(level) * self.mean_sd
+
+    @property
+    def mean_sd(self) -> float:
+        """Mean predicted standard deviation."""
+        return self.sd_sum / self.n if self.n else math.nan
+
+    @property
+    def sharpness(self) -> float:
+        """Root of the mean predicted variance, the RMSE announced; of two that cover, the smaller tells more."""
+        return math.sqrt(self.variance_sum / self.n) if self.n else math.nan
+
+    @property
+    def calibration_error(self) -> float:
+        """Mean |observed - nominal| over the levels."""
+        if not self.n:
+            return math.nan
+        return sum(abs(observed - nominal) for nominal, observed in self.table()) / len(self.levels)
+
+    def table(self) -> tuple[tuple[float, float], ...]:
+        """Nominal and observed coverage, level by level."""
+        return tuple((level, self.share(level)) for level in self.levels)
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything, rounded, for JSON; None where there is nothing."""
+        return {
+            "n": self.n,
+            "mean_sd": rounded(self.mean_sd),
+            "sharpness": rounded(self.sharpness),
+            "calibration_error": rounded(self.calibration_error),
+            "share": {f"{level:g}": rounded(self.share(level)) for level in self.levels},
+            "width": {f"{level:g}": rounded(self.width(level)) for level in self.levels},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorBySd:
+    """Whether pixels announced as worse are worse: RMSE by class of predicted deviation. Add two to pool them."""
+
+    edges: tuple[float, ...] = SD_EDGES
+    n: tuple[int, ...] = ()
+    square_sum: tuple[float, ...] = ()
+    variance_sum: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, error: FloatArray, sd: FloatArray, edges: Sequence[float] = SD_EDGES) -> Self:
+        """Sort errors by predicted deviation; classes hold their lower edge, deviations beyond all edges are left out.
+
+        Raises:
+            ValueError: If the shapes differ, a deviation is negative, or the edges do not rise.
+        """
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ValueError(f"edges must rise, got {tuple(edges)}")
+        known, deviation = _known(error, sd)
+        place = np.searchsorted(edges, deviation, side="right") - 1
+        inside = (place >= 0) & (place < len(edges) - 1)
+        place, known, deviation = place[inside], known[inside], deviation[inside]
+        bins = len(edges) - 1
+        return cls(
+            edges=tuple(edges),
+            n=tuple(np.bincount(place, minlength=bins).tolist()),
+            square_sum=tuple(np.bincount(place, weights=known**2, minlength=bins).tolist()),
+            variance_sum=tuple(np.bincount(place, weights=deviation**2, minlength=bins).tolist()),
+        )
+
+    def __add__(self, other: "ErrorBySd") -> "ErrorBySd":
+        if not (self.n and other.n):
+            return self if self.n else other
+        if self.edges != other.edges:
+            raise ValueError(f"classes with the edges {self.edges} and {other.edges} do not add up")
+        return ErrorBySd(
+            edges=self.edges,
+            n=tuple(np.add(self.n, other.n).tolist()),
+            square_sum=tuple(np.add(self.square_sum, other.square_sum).tolist()),
+            variance_sum=tuple(np.add(self.variance_sum, other.variance_sum).tolist()),
+        )
+
+    def table(self) -> tuple[tuple[float, float, int], ...]:
+        """Announced deviation (root mean square), RMSE and number of pixels, for each class that has any."""
+        return tuple(
+            (math.sqrt(variance / n), math.sqrt(square / n), n)
+            for n, square, variance in zip(self.n, self.square_sum, self.variance_sum, strict=True)
+            if n
+        )
+
+
+def _known(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """Errors and deviations where both are known, flat."""
+    if error.shape != sd.shape:
+        raise ValueError(f"error has shape {error.shape}, its deviation {sd.shape}")
+    valid = np.isfinite(error) & np.isfinite(sd)
+    known, deviation = error[valid].astype(np.float64), sd[valid].astype(np.float64)
+    if (deviation < 0).any():
+        raise ValueError(f"deviations must not be negative, got {deviation.min():g}")
+    return known, deviation
+
+
+def _ratio(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Array]:
+    """|Error| in deviations, and the deviations; infinite where a deviation of 0 errs, 0 where it does not."""
+    known, deviation = _known(error, sd)
+    certain = deviation == 0
+    ratio = np.abs(known) / np.where(certain, 1.0, deviation)
+    return np.where(certain & (known != 0), np.inf, ratio), deviation
+
+
+def _ceil(number: float) -> int:
+    """Next whole number, where 9.000000000000002 is 9."""
+    return math.ceil(round(number, 9))

@@ -1,0 +1,67 @@
+"""Several networks of one architecture as one: their mean, and what they do not agree on.
+
+Members differ in their first weights and in what they were shown. After Lakshminarayanan et al., "Simple and scalable
+predictive uncertainty estimation using deep ensembles" (2017): the prediction is the mixture of the members'.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mapper.models.model import Network
+
+
+class Ensemble(Network):
+    """Members side by side.
+
+    Args:
+        members: At least two networks with the same inputs.
+    """
+
+    def __init__(self, members: Sequence[Network]) -> None:
+        super().__init__()
+        if len(members) < 2:
+            raise ValueError(f"an ensemble needs at least 2 members, got {len(members)}")
+        self.members = nn.ModuleList(members)
+        first = members[0]
+        # instance attributes shadow the class's: an ensemble takes what its members take
+        self.sees_gaps, self.sees_source_sd, self.sees_dates = (  # type: ignore[misc]
+            first.sees_gaps,
+            first.sees_source_sd,
+            first.sees_dates,
+        )
+        self.gives_sd = True  # type: ignore[misc]
+        self._halo_px, self._align_px = first.halo_px, first.align_px
+
+    @property
+    def halo_px(self) -> int:
+        """That of a member."""
+        return self._halo_px
+
+    @property
+    def align_px(self) -> int:
+        """That of a member."""
+        return self._align_px
+
+    def forward(self, guide: Tensor, source: Tensor, **extras: Any) -> Tensor:
+        """Mean of the members, and the standard deviation of their mixture; (batch, 2, y, x)."""
+        outputs = torch.stack([member(guide, source, **extras) for member in self.members])
+        return mix(outputs)
+
+
+def mix(outputs: Tensor) -> Tensor:
+    """Mean and standard deviation of a mixture with equal shares.
+
+    Args:
+        outputs: (member, batch, 1 or 2, y, x): mean and, where members give it, standard deviation.
+
+    Returns:
+        (batch, 2, y, x).
+    """
+    means = outputs[:, :, :1]
+    variance = means.var(0, unbiased=False)
+    if outputs.shape[2] == 2:
+        variance = variance + outputs[:, :, 1:].square().mean(0)
+    return torch.cat([means.mean(0), variance.sqrt()], 1)

@@ -1,0 +1,172 @@
+"""The folder of a training: what it needs to go on after an interruption, without pickles.
+
+``checkpoint.json`` says what is trained and how far it is, and names the ``.safetensors`` file that holds the weights,
+their running mean and the moments of the optimiser. It is replaced as a whole once that file is on disk: whenever the
+process dies, one of two complete states is there. Random numbers need no state; see :mod:`mapper.training.sampler`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mapper.errors import InputError
+
+_STATE = "checkpoint.json"
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A training after so many steps."""
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What JSON can say: curves, seconds."""
+
+
+class RunFolder:
+    """The folder of one training.
+
+    Args:
+        path: Made when something is saved.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.description: Mapping[str, Any] = {}
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is something to go on from."""
+        return bool(self._read())
+
+    @property
+    def weights(self) -> str:
+        """Sha256 of the weights that the training ended with; empty while it has not."""
+        return str(self._read().get("weights", ""))
+
+    def differences(self, description: Mapping[str, Any]) -> list[str]:
+        """What is described otherwise than when the training began; of ``description``'s entries."""
+        state = self._read()
+        if not state:
+            return []
+        before = dict(_flatten({key: state["description"].get(key) for key in description}))
+        now = dict(_flatten(json.loads(json.dumps(description))))
+        keys = sorted(before.keys() | now.keys())
+        return [
+            f"{key} was {_show(before, key)}, is {_show(now, key)}" for key in keys if before.get(key) != now.get(key)
+        ]
+
+    def begin(self, description: Mapping[str, Any]) -> bool:
+        """Begin a training, or go on with it.
+
+        Args:
+            description: Of all that decides the result.
+
+        Returns:
+            Whether it is begun anew, though a finished training of another description was there.
+
+        Raises:
+            InputError: If an unfinished training was begun by another description.
+        """
+        self.description = description
+        changed = self.differences(description)
+        if changed and not self.weights:
+            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            raise InputError(
+                f"training in {self.path} was begun otherwise: {'; '.join(changed[:_SHOWN])}{more}; change it back to "
+                f"go on, or delete the folder or choose another name to begin anew"
+            )
+        if changed:
+            shutil.rmtree(self.path)
+        return bool(changed)
+
+    def load(self) -> Checkpoint | None:
+        """What was saved last.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        state = self._read()
+        if not state:
+            return None
+        path = self.path / str(state["tensors"])
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != state["sha256"]:
+                raise InputError(f"checkpoint {path} was changed; delete {self.path} to begin anew")
+            tensors = load(content)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"checkpoint {path} cannot be read: {error}; delete {self.path} to begin anew") from error
+        return Checkpoint(step=state["step"], tensors=tensors, facts=state["facts"])
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace what was saved last."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()})
+        name = f"step-{checkpoint.step:07d}.safetensors"
+        _replace(self.path / name, content)
+        self._write(
+            {
+                "step": checkpoint.step,
+                "tensors": name,
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "weights": "",
+                "description": self.description,
+                "facts": checkpoint.facts,
+            }
+        )
+        for old in self.path.glob("step-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def finish(self, weights: str) -> None:
+        """Note that the training ended with weights of this sha256."""
+        self._write(self._read() | {"weights": weights})
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / _STATE
+        try:
+            state = json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise InputError(f"checkpoint {path} cannot be read: {error}; delete {self.path} to begin anew") from error
+        if not isinstance(state, dict) or not {"step", "tensors", "sha256", "description", "facts"} <= state.keys():
+            raise InputError(f"checkpoint {path} is not one; delete {self.path} to begin anew")
+        return state
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        _replace(self.path / _STATE, (json.dumps(state, indent=1) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(path)
+
+
+def _flatten(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(content, dict) and content:
+        for name, value in content.items():
+            yield from _flatten(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, content
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "not given"

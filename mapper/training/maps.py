@@ -1,0 +1,199 @@
+"""Maps, with or without a truth, read as samples.
+
+A sample is read through the same catalogue, calibration and composite as a map, so that a network sees in training
+what it will see at work.
+"""
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.catalog.items import Items, freeze_items
+from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.search import search, search_collection
+from mapper.catalog.sign import sign as sign_href
+from mapper.cube.access import Sign, keep_unsigned
+from mapper.cube.composite import read_guide
+from mapper.cube.source import read_source
+from mapper.errors import InputError, SearchError
+from mapper.grid import MapGrid, Window
+from mapper.models.consistency import block_mean
+from mapper.spec import MapSpec, read_spec
+from mapper.training.config import TruthConfig
+from mapper.training.sample import Sample
+from mapper.training.truth import ReadTruth, open_truth, read_from_items, read_from_store
+
+_BLOCK_PX = 512
+"""Edge of the blocks that are read at a time, before it is widened to whole source pixels."""
+_LEAST_COVER = 0.5
+"""Share of a source pixel that lies in the area, below which a map without a truth leaves it out."""
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def read_map(path: Path, truth: TruthConfig) -> Sample:
+    """Read a map with its truth, as far as the truth is known.
+
+    Raises:
+        SpecError: If the map description is wrong.
+        SearchError: If nothing is found, or no truth is known in the area of the map.
+        InputError: If the truth is not in the units of the source, or there is no such store or array.
+        GridError: If a truth store does not share the grid of the map.
+    """
+    return read_place(read_spec(path), truth, name=name_of(path))
+
+
+def read_place(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
+    """Read a map that is described already; see :func:`read_map`."""
+    provider = load_provider(spec.catalog.provider)
+    sign = partial(sign_href, provider=provider)
+    if truth.collection is not None:
+        items = freeze_items([*search(spec), *search_collection(spec, truth.collection)])
+        sample = samples_from_map(spec, items, provider, truth.collection, truth.variable, sign=sign, name=name)
+    else:
+        location = str(truth.store)
+        array = open_truth(location, truth.variable)
+        _check_units(str(array.attrs.get("units", "")), spec, provider, f"truth store {location}")
+        read = read_from_store(spec.map_grid, array, location)
+        sample = _read_known(spec, search(spec), provider, read, sign=sign, name=name)
+        content = sample.digest.encode() + sample.truth.tobytes()
+        sample = replace(sample, digest=hashlib.sha256(content).hexdigest())
+    return sample if truth.limit is None else sample.cut_truth(truth.limit)
+
+
+def read_inputs(path: Path) -> Sample:
+    """Read a map without a truth: the truth is NaN everywhere, the source NaN where less than half is in the area.
+
+    Raises:
+        SpecError: If the map description is wrong.
+        SearchError: If nothing is found.
+        InputError: If the area holds no source pixel.
+    """
+    spec = read_spec(path)
+    grid, provider = spec.map_grid, load_provider(spec.catalog.provider)
+    inside = np.isfinite(_read_area(grid, lambda window: np.zeros(window.shape, np.float32)))
+    covered = block_mean(inside.astype(np.float32), grid.scale) >= _LEAST_COVER
+    frame = _frame(np.kron(covered, np.ones((grid.scale, grid.scale), bool)), grid.scale)
+    if frame is None:
+        raise InputError(f"the area of map {spec.name} holds no source pixel")
+    sign = partial(sign_href, provider=provider)
+    sample = _read_inputs(spec, search(spec), provider, frame, sign=sign, name=name_of(path))
+    coarse = covered[_coarse(frame.slices, grid.scale)]
+    return replace(sample, source=np.where(coarse, sample.source, np.float32(np.nan)))
+
+
+def samples_from_map(
+    spec: MapSpec,
+    items: Items,
+    provider: Provider,
+    truth_collection: str,
+    truth_variable: str,
+    *,
+    sign: Sign = keep_unsigned,
+    name: str = "",
+) -> Sample:
+    """Read guide, source and truth of a whole map, as far as the truth is known.
+
+    Args:
+        spec: Whose area, grid, guide and source are read.
+        items: Items of the guide, the source and the truth.
+        provider: How they are read.
+        truth_collection: The fine map to learn.
+        truth_variable: Its band.
+        sign: Makes an href readable.
+        name: Of the place; that of the map where none is given.
+
+    Raises:
+        SearchError: If no truth is known in the area of the map.
+        InputError: If the truth is not in the units of the source.
+    """
+    rule, labels = provider.rule(truth_collection), items.of(truth_collection)
+    _check_units(rule.units, spec, provider, f"truth collection {truth_collection}")
+    read = read_from_items(spec.map_grid, labels, truth_variable, rule=rule, sign=sign)
+    return _read_known(spec, items, provider, read, sign=sign, name=name)
+
+
+def name_of(path: Path) -> str:
+    """The name of the place that a map description describes: its folder and, unless that is ``map``, its file."""
+    path = path.absolute()
+    return path.parent.name if path.stem == "map" else f"{path.parent.name}/{path.stem}"
+
+
+def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth, *, sign: Sign, name: str) -> Sample:
+    """Guide, source and truth of the smallest frame that holds all known truth in the area."""
+    truth = _read_area(spec.map_grid, read)
+    frame = _frame(np.isfinite(truth), spec.scale)
+    if frame is None:
+        raise SearchError("no truth is known in the area of the map")
+    sample = _read_inputs(spec, items, provider, frame, sign=sign, name=name)
+    return replace(sample, truth=truth[frame.slices])
+
+
+def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window, *, sign: Sign, name: str) -> Sample:
+    """Guide and source of a frame, block by block."""
+    grid, scale = spec.map_grid, spec.scale
+    coarse_shape = frame.shape[0] // scale, frame.shape[1] // scale
+    guide = np.empty((len(spec.guide.channels), *frame.shape), np.float32)
+    source, source_sd = np.empty(coarse_shape, np.float32), np.empty(coarse_shape, np.float32)
+    for window in _blocks(frame, scale):
+        fine = window.inside(frame)
+        coarse = _coarse(fine, scale)
+        guide[:, *fine] = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider, sign=sign).values
+        block = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider, sign=sign)
+        source[coarse], source_sd[coarse] = block.mean, block.sd
+    return Sample(
+        guide=guide,
+        source=source,
+        source_sd=source_sd,
+        truth=np.full(frame.shape, np.nan, np.float32),
+        bands=tuple((c.name, provider.rule(c.collection).units) for c in spec.guide.channels),
+        source_units=provider.rule(spec.source.collection).units,
+        dates=len(spec.guide.seasons),
+        name=name or spec.name,
+        degradation=f"as delivered: {spec.source.collection}",
+        digest=items.digest,
+    )
+
+
+def _read_area(grid: MapGrid, read: ReadTruth) -> FloatArray:
+    """What is read of a whole map; NaN outside its area."""
+    whole = Window(top=0, left=0, bottom=grid.shape[0], right=grid.shape[1]).grown(0, grid.scale)
+    values = np.full(whole.shape, np.nan, np.float32)
+    for window in _blocks(whole, grid.scale):
+        inside = grid.inside_area(window)
+        if inside.any():
+            values[window.slices] = np.where(inside, read(window), np.float32(np.nan))
+    return values
+
+
+def _check_units(units: str, spec: MapSpec, provider: Provider, truth: str) -> None:
+    wanted = provider.rule(spec.source.collection).units
+    if units != wanted:
+        raise InputError(f"{truth} is in {units!r}, the source {spec.source.collection} in {wanted!r}")
+
+
+def _blocks(whole: Window, scale: int) -> list[Window]:
+    step = -(-_BLOCK_PX // scale) * scale
+    return [
+        Window(top=top, left=left, bottom=min(top + step, whole.bottom), right=min(left + step, whole.right))
+        for top in range(whole.top, whole.bottom, step)
+        for left in range(whole.left, whole.right, step)
+    ]
+
+
+def _frame(known: npt.NDArray[np.bool_], scale: int) -> Window | None:
+    """The smallest window of whole source pixels that holds all that is known; None if nothing is."""
+    rows, cols = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return None
+    window = Window(top=int(rows[0]), left=int(cols[0]), bottom=int(rows[-1]) + 1, right=int(cols[-1]) + 1)
+    return window.grown(0, scale)
+
+
+def _coarse(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    rows, cols = fine
+    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)

@@ -1,0 +1,54 @@
+"""A sample: one place with guide, source and truth, in physical units; everything that training and scoring need."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One place with its truth; physical units, NaN where missing.
+
+    Raises:
+        ValueError: If the arrays do not nest.
+    """
+
+    guide: FloatArray
+    """(channel, y, x); ``dates`` times the same bands, by date."""
+    source: FloatArray
+    """(y / scale, x / scale)."""
+    source_sd: FloatArray
+    """Like ``source``; NaN where unknown."""
+    truth: FloatArray
+    """(y, x)."""
+    bands: tuple[tuple[str, str], ...]
+    """Name and units of each guide channel."""
+    source_units: str
+    dates: int = 1
+    """Seasons or months of the guide; 1 also where dates differ in their bands."""
+    name: str = ""
+    degradation: str = ""
+    """How the source came about, for the card: kernel, and what noise it has."""
+    digest: str = ""
+    """Of what it was read from."""
+
+    def __post_init__(self) -> None:
+        nests = self.truth.shape == (self.source.shape[0] * self.scale, self.source.shape[1] * self.scale)
+        same = self.guide.shape[1:] == self.truth.shape and self.source_sd.shape == self.source.shape
+        if not (nests and same and len(self.bands) == len(self.guide)):
+            raise ValueError(
+                f"sample {self.name}: guide {self.guide.shape} of {len(self.bands)} bands, source {self.source.shape}, "
+                f"its deviation {self.source_sd.shape} and truth {self.truth.shape} do not nest"
+            )
+
+    @property
+    def scale(self) -> int:
+        """Source pixel / target pixel."""
+        return int(self.truth.shape[0] // max(self.source.shape[0], 1))
+
+    def cut_truth(self, limit: float) -> "Sample":
+        """This sample with truth above a limit set to the limit."""
+        return replace(self, truth=np.minimum(self.truth, np.float32(limit)))

@@ -1,0 +1,132 @@
+"""What predictions of whole places are worth, and how wide their intervals have to be.
+
+Pixels without a source value do not count: a map has none there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.evaluation.metrics import Score, rounded
+from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
+from mapper.predict.predictor import Prediction
+from mapper.training.sample import Sample
+
+_LEVEL = 0.9
+"""Share of the errors that intervals are made to hold."""
+_LEAST_SCALE = 0.01
+"""A deviation stays above 0, even where the source's own explains all errors."""
+
+FloatArray = npt.NDArray[np.float32]
+
+
+def score(prediction: Prediction, sample: Sample) -> Score:
+    """Compare with the truth, pixel by pixel."""
+    error = _error(prediction, sample)
+    known = np.isfinite(error)
+    return Score.of(prediction.mean[known], sample.truth[known])
+
+
+def pool(scores: Sequence[Score]) -> Score:
+    """All pixels together."""
+    return reduce(add, scores, Score())
+
+
+def calibrate(predictions: Sequence[Prediction], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
+    """Factor of a model's standard deviation that makes intervals of a map hold 90 % of the errors.
+
+    A map adds the source's deviation in quadrature where the model has not seen it. What is to be explained by the
+    model's part is then what the source's leaves: with z the normal quantile, an interval holds an error where the
+    scaled deviation reaches sqrt((error / z)^2 - source_sd^2).
+
+    Args:
+        predictions: Of an uncalibrated model.
+        samples: The places, not trained on.
+        holds_source_sd: Whether the model's deviation has the source's in it.
+
+    Returns:
+        The factor; None where too few pixels are known to tell.
+    """
+    errors, deviations = [], []
+    for prediction, sample in zip(predictions, samples, strict=True):
+        error, sd = _error(prediction, sample), prediction.sd
+        if sd is None:
+            return None
+        if not holds_source_sd:
+            explained = gaussian_quantile(_LEVEL) * _spread_sd(sample)
+            error = np.sqrt(np.maximum(np.square(error) - np.square(explained), 0))
+        errors.append(error.ravel())
+        deviations.append(sd.ravel())
+    error, sd = np.concatenate(errors), np.concatenate(deviations)
+    if int((np.isfinite(error) & np.isfinite(sd)).sum()) < 1 / (1 - _LEVEL):
+        return None
+    return max(calibrate_scale(error, sd, level=_LEVEL), _LEAST_SCALE)
+
+
+def cover(prediction: Prediction, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
+    """How many errors lie within the intervals that a map would store.
+
+    Args:
+        prediction: Of an uncalibrated model.
+        sample: The place.
+        scale: What the model's deviation is multiplied by.
+        holds_source_sd: Whether the model's deviation has the source's in it.
+    """
+    if prediction.sd is None:
+        return Coverage()
+    sd = prediction.sd * np.float32(scale)
+    return Coverage.of(_error(prediction, sample), sd if holds_source_sd else np.hypot(sd, _spread_sd(sample)))
+
+
+def describe_coverage(
+    predictions: Sequence[Prediction], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
+) -> dict[str, Any]:
+    """Coverage for a card: of each place by the scale that all other places give, where there are others."""
+    scales = [scale] * len(samples)
+    if len(samples) > 1:
+        for index in range(len(samples)):
+            others = [place for place in range(len(samples)) if place != index]
+            found = calibrate(
+                [predictions[place] for place in others],
+                [samples[place] for place in others],
+                holds_source_sd=holds_source_sd,
+            )
+            scales[index] = scale if found is None else found
+    parts = [
+        cover(prediction, sample, scale=own, holds_source_sd=holds_source_sd)
+        for prediction, sample, own in zip(predictions, samples, scales, strict=True)
+    ]
+    return {
+        "scale": rounded(scale),
+        "by": "each place by the scale of the others" if len(samples) > 1 else "the place it was calibrated on",
+        **reduce(add, parts, Coverage()).to_dict(),
+    }
+
+
+def mask_missing(prediction: Prediction, sample: Sample) -> Prediction:
+    """NaN where the source has no value."""
+    known = _spread(np.isfinite(sample.source), sample.scale)
+    sd = None if prediction.sd is None else np.where(known, prediction.sd, np.float32(np.nan))
+    return replace(prediction, mean=np.where(known, prediction.mean, np.float32(np.nan)), sd=sd)
+
+
+def _error(prediction: Prediction, sample: Sample) -> FloatArray:
+    """(y, x), NaN where source or truth is unknown."""
+    known = _spread(np.isfinite(sample.source), sample.scale)
+    return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))
+
+
+def _spread_sd(sample: Sample) -> FloatArray:
+    """The source's deviation by target pixel, 0 where unknown, as a map counts it."""
+    known: FloatArray = np.nan_to_num(sample.source_sd, nan=0.0)
+    return np.asarray(_spread(known, sample.scale), np.float32)
+
+
+def _spread(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+    """By target pixel."""
+    return coarse.repeat(scale, 0).repeat(scale, 1)

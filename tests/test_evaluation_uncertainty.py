@@ -1,0 +1,130 @@
+"""Intervals of true deviations cover what they promise, and calibrated ones whatever they were before."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import norm
+
+from mapper.evaluation.uncertainty import (
+    LEVELS,
+    RELIABILITY_LEVELS,
+    Coverage,
+    ErrorBySd,
+    calibrate_scale,
+    gaussian_quantile,
+)
+
+N = 40_000
+
+pairs = hnp.arrays(np.float64, (2, 25), elements=st.floats(0.5, 50))
+
+
+@pytest.fixture
+def honest():
+    """Errors drawn with the deviations that go with them."""
+    rng = np.random.default_rng(8)
+    sd = rng.uniform(2, 60, N)
+    return rng.normal(0, sd), sd
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_quantiles_are_those_of_the_normal_distribution(level):
+    assert gaussian_quantile(level) == pytest.approx(norm.ppf((1 + level) / 2))
+
+
+def test_gaussian_errors_are_covered_as_promised(honest):
+    coverage = Coverage.of(*honest, RELIABILITY_LEVELS)
+    for nominal, observed in coverage.table():
+        assert observed == pytest.approx(nominal, abs=4 * math.sqrt(0.25 / N))
+    assert coverage.calibration_error < 0.005
+    assert coverage.sharpness == pytest.approx(np.sqrt(np.mean(honest[0] ** 2)), rel=0.02)
+
+
+def test_widths_are_those_of_the_mean_interval(honest):
+    coverage = Coverage.of(*honest)
+    assert coverage.width(0.95) == pytest.approx(2 * 1.959964 * honest[1].mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.68, 0.9, 0.95])
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_a_calibrated_scale_covers_unseen_pixels_whatever_the_errors(honest, level, factor, heavy):
+    error, sd = honest
+    error = np.random.default_rng(2).standard_t(2, N) * sd if heavy else error
+    half = N // 2
+    scale = calibrate_scale(error[:half], factor * sd[:half], level=level)
+    share = Coverage.of(error[half:], scale * factor * sd[half:], (level,)).share(level)
+    assert share == pytest.approx(level, abs=0.015)
+
+
+@given(pairs, st.floats(0.5, 0.9))
+def test_the_scale_covers_at_least_the_level_of_the_pixels_it_comes_from(pair, level):
+    error, sd = pair
+    scale = calibrate_scale(error, sd, level=level)
+    covered = np.mean(np.abs(error) <= scale * sd * gaussian_quantile(level) * (1 + 1e-12))
+    assert covered >= level
+    assert calibrate_scale(error, 2 * sd, level=level) == pytest.approx(scale / 2)
+
+
+@given(pairs, st.integers(0, 25))
+def test_parts_pool_to_the_whole(pair, cut):
+    error, sd = pair
+    pooled = Coverage() + Coverage.of(error[:cut], sd[:cut]) + Coverage.of(error[cut:], sd[cut:])
+    whole = Coverage.of(error, sd)
+    assert (pooled.n, pooled.hits) == (whole.n, whole.hits)
+    assert pooled.sharpness == pytest.approx(whole.sharpness)
+    parts = ErrorBySd() + ErrorBySd.of(error[:cut], sd[:cut]) + ErrorBySd.of(error[cut:], sd[cut:])
+    np.testing.assert_allclose(parts.table(), ErrorBySd.of(error, sd).table())
+
+
+def test_pixels_without_error_or_deviation_do_not_count():
+    error = np.array([1.0, np.nan, 1.0, 0.0])
+    sd = np.array([1.0, 1.0, np.nan, 1.0])
+    assert Coverage.of(error, sd).n == 2
+    assert Coverage.of(error, sd).share(0.68) == 0.5
+
+
+def test_certainty_covers_only_what_is_right():
+    assert Coverage.of(np.array([0.0, 0.1]), np.zeros(2)).share(0.95) == 0.5
+    with pytest.raises(ValueError, match="50% of the pixels err at a deviation of 0"):
+        calibrate_scale(np.tile([0.0, 0.1], 20), np.zeros(40))
+
+
+def test_error_by_deviation_follows_honest_deviations(honest):
+    table = ErrorBySd.of(*honest).table()
+    assert sum(n for _, _, n in table) == N
+    for announced, rmse, _ in table:
+        assert rmse == pytest.approx(announced, rel=0.06)
+
+
+def test_no_pixel_gives_nan_not_zero():
+    nothing = Coverage.of(np.empty(0), np.empty(0))
+    assert math.isnan(nothing.share(0.9))
+    assert nothing.to_dict()["share"] == {"0.68": None, "0.9": None, "0.95": None}
+
+
+def test_what_cannot_be_calibrated_is_refused():
+    with pytest.raises(ValueError, match="at least 9 pixels with error and deviation, got 8"):
+        calibrate_scale(np.ones(8), np.ones(8))
+    assert calibrate_scale(np.ones(9), np.ones(9)) == pytest.approx(1 / 1.644854)
+    with pytest.raises(ValueError, match="-1"):
+        calibrate_scale(np.ones(3), np.array([1.0, -1.0, 2.0]))
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        Coverage.of(np.ones(3), np.ones(4))
+
+
+@pytest.mark.parametrize("level", [0, 1, 90, -0.1])
+def test_levels_are_shares(level):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Coverage.of(np.ones(3), np.ones(3), (level,))
+
+
+def test_levels_that_were_not_counted_are_refused():
+    with pytest.raises(ValueError, match=r"0\.5 was not counted"):
+        Coverage.of(np.ones(3), np.ones(3)).share(0.5)
+    with pytest.raises(ValueError, match="do not add up"):
+        Coverage.of(np.ones(3), np.ones(3)) + Coverage.of(np.ones(3), np.ones(3), (0.5,))

@@ -1,0 +1,132 @@
+"""A training goes on where it was killed, to the bit, and never as another training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_tiny import train_tiny
+
+from mapper.errors import InputError
+from mapper.training.checkpoint import Checkpoint, RunFolder
+
+SCRIPT = Path(__file__).with_name("train_tiny.py")
+STEPS = 60
+FACTS = {"config": {"steps": 3, "lr": 0.1}, "learnt": {"0 here": "abc"}}
+
+
+def make_checkpoint(step=5):
+    return Checkpoint(step=step, tensors={"model.weight": torch.arange(4.0) / 3}, facts={"rows": [{"loss": 1 / 3}]})
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunFolder(tmp_path / "a.run")
+    folder.begin(FACTS)
+    return folder
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    killed = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(tmp_path / "killed"), str(STEPS)], stdout=subprocess.PIPE, text=True
+    )
+    for line in killed.stdout:
+        if line == "step 23\n":
+            os.kill(killed.pid, signal.SIGKILL)
+            break
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    reached = json.loads((tmp_path / "killed/tiny.run/checkpoint.json").read_text())["step"]
+    assert 20 <= reached < STEPS
+    assert not (tmp_path / "killed/tiny.safetensors").exists()
+    resumed, whole = (train_tiny(tmp_path / name, STEPS) for name in ("killed", "whole"))
+    assert resumed.sha256 == whole.sha256
+    curves = [(tmp_path / name / "tiny.run/tiny.curves.csv").read_text() for name in ("killed", "whole")]
+    assert curves[0] == curves[1]
+
+
+def test_an_ensemble_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    changes = {"architecture": "msg", "loss": "mse", "options": {"width": 2, "members": 2}}
+    whole = train_tiny(tmp_path / "whole", 10, **changes)
+    monkeypatch.setattr(RunFolder, "save", fail_after(RunFolder.save, 1))
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(tmp_path / "cut", 10, **changes)
+    monkeypatch.undo()
+    assert train_tiny(tmp_path / "cut", 10, **changes).sha256 == whole.sha256
+
+
+def fail_after(save, times):
+    saved = []
+
+    def fail(self, checkpoint):
+        if len(saved) == times:
+            raise KeyboardInterrupt
+        saved.append(checkpoint.step)
+        save(self, checkpoint)
+
+    return fail
+
+
+def test_a_finished_training_is_left_alone_until_it_is_described_otherwise(tmp_path):
+    first = train_tiny(tmp_path, 5)
+    written = (tmp_path / "tiny.safetensors").stat().st_mtime_ns
+    assert train_tiny(tmp_path, 5, validate_every=2) == first
+    assert (tmp_path / "tiny.safetensors").stat().st_mtime_ns == written
+    assert train_tiny(tmp_path, 6).sha256 != first.sha256
+
+
+def test_weights_that_were_lost_are_written_again_without_training(tmp_path):
+    first = train_tiny(tmp_path, 5)
+    (tmp_path / "tiny.safetensors").unlink()
+    assert train_tiny(tmp_path, 5).sha256 == first.sha256
+
+
+def test_what_is_saved_comes_back(run):
+    run.save(make_checkpoint(5))
+    run.save(make_checkpoint(10))
+    saved = run.load()
+    assert saved.step == 10
+    assert saved.facts == {"rows": [{"loss": 1 / 3}]}
+    np.testing.assert_array_equal(saved.tensors["model.weight"], torch.arange(4.0) / 3)
+    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoint.json", "step-0000010.safetensors"]
+
+
+def test_a_training_under_way_does_not_change(run):
+    run.save(make_checkpoint())
+    changed = {"config": {"steps": 4, "lr": 0.1}, "learnt": {"0 there": "abc"}}
+    with pytest.raises(InputError, match=r"config.steps was 3, is 4.*learnt.0 here was \"abc\".*delete the folder"):
+        RunFolder(run.path).begin(changed)
+    assert RunFolder(run.path).begin(FACTS) is False
+
+
+def test_a_finished_training_gives_way_to_another(run):
+    run.save(make_checkpoint())
+    run.finish("sha")
+    assert run.weights == "sha"
+    assert run.begin(FACTS | {"config": {}}) is True
+    assert run.load() is None
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "step-0000005.safetensors"])
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\x80\x04."])
+def test_damage_is_told_with_the_way_out(run, name, content):
+    run.save(make_checkpoint())
+    path = run.path / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    elif name == "checkpoint.json":
+        assert run.load() is None
+        return
+    with pytest.raises(InputError, match=f"delete {run.path}"):
+        run.load()
+
+
+def test_no_pickle_is_written(tmp_path):
+    train_tiny(tmp_path, 5)
+    assert {path.suffix for path in (tmp_path / "tiny.run").iterdir()} == {".json", ".safetensors", ".csv", ".png"}

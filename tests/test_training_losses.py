@@ -1,0 +1,118 @@
+"""Losses count known pixels away from the rim; members learn alone; a deviation learns what the mean leaves."""
+
+import numpy as np
+import pytest
+import torch
+from places import SCALE, Plain, make_config, make_place
+
+from mapper.errors import InputError
+from mapper.training.design import make_model
+from mapper.training.losses import Objective, Patches, bend, sum_loss
+
+
+def pair(value, truth, sd=None):
+    output = torch.tensor(value, dtype=torch.float32).reshape(1, 1, 1, -1)
+    if sd is not None:
+        output = torch.cat([output, torch.tensor(sd, dtype=torch.float32).reshape(1, 1, 1, -1)], 1)
+    return output.requires_grad_(), torch.tensor(truth, dtype=torch.float32).reshape(1, 1, 1, -1)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("l1", 0.5 + 3), ("huber", 0.125 + 2.5), ("mse", 0.25 + 9)])
+def test_losses_are_in_units_and_leave_the_unknown_out(loss, expected):
+    output, truth = pair([5, 30, 7], [0, 0, np.nan])
+    total = sum_loss(output, truth, loss=loss, unit=10)
+    assert total.item() == pytest.approx(expected)
+    torch.autograd.backward(total)
+    assert torch.isfinite(output.grad).all()
+    assert output.grad[..., 2] == 0
+
+
+@pytest.mark.parametrize("loss", ["l1", "huber", "mse", "nll"])
+def test_the_best_deviation_is_that_of_the_errors(loss):
+    error = np.random.default_rng(0).normal(0, 20, 4000)
+    sd = torch.tensor(3.0, requires_grad=True)
+    optimizer = torch.optim.Adam([sd], lr=0.5)
+    for _ in range(300):
+        optimizer.zero_grad()
+        output = torch.stack([torch.tensor(error, dtype=torch.float32), sd.expand(4000)])[None, :, None]
+        torch.autograd.backward(sum_loss(output, torch.zeros(1, 1, 1, 4000), loss=loss, unit=10) / 4000)
+        optimizer.step()
+    assert sd.item() == pytest.approx(20, rel=0.05)
+
+
+@pytest.mark.parametrize("loss", ["l1", "huber", "mse"])
+def test_a_deviation_does_not_change_how_the_mean_learns(loss):
+    alone, truth = pair([5, 30], [0, 0])
+    beside, _ = pair([5, 30], [0, 0], [1, 50])
+    for output in (alone, beside):
+        torch.autograd.backward(sum_loss(output, truth, loss=loss, unit=10))
+    torch.testing.assert_close(alone.grad[:, 0], beside.grad[:, 0])
+
+
+def test_under_nll_no_pixel_is_given_up():
+    output, truth = pair([10, 10], [0, 0], [1, 1000])
+    torch.autograd.backward(sum_loss(output, truth, loss="nll", unit=10))
+    sure, unsure = output.grad[0, 0, 0]
+    assert sure > 5 * unsure > 5 * 0.09
+
+
+def make_patches(members, edge=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    fine, coarse = (members, 2, 1, edge * SCALE, edge * SCALE), (members, 2, 1, edge, edge)
+    return Patches(
+        guide=torch.rand((members, 2, 2, *fine[3:]), generator=generator),
+        source=100 * torch.rand(coarse, generator=generator),
+        source_sd=torch.full(coarse, torch.nan),
+        truth=100 * torch.rand(fine, generator=generator),
+    )
+
+
+def make_objective(rim=1, loss="mse", **options):
+    config = make_config(model={"options": {"width": 2, **options}})
+    return Objective(make_model([make_place(0)], config), loss=loss, rim_source_px=rim)
+
+
+def test_the_rim_is_not_judged():
+    objective, patches = make_objective(), make_patches(1)
+    before = objective(patches)
+    patches.truth[..., :SCALE] = 1e4
+    patches.truth[..., -SCALE:, :] = torch.nan
+    torch.testing.assert_close(objective(patches), before)
+    assert objective.count(patches).tolist() == [2 * (2 * SCALE) ** 2]
+
+
+def test_the_middle_of_a_small_patch_is_judged():
+    assert make_objective(rim=3).count(make_patches(1, edge=2)).tolist() == [2 * (2 * SCALE) ** 2]
+    assert make_objective(rim=3).count(make_patches(1, edge=3)).tolist() == [2 * SCALE**2]
+
+
+def test_members_learn_from_their_own_patches_alone():
+    objective, patches = make_objective(members=2), make_patches(2)
+    sums = objective(patches)
+    assert sums.shape == (2,)
+    torch.autograd.backward(sums[0])
+    first, second = ([p.grad for p in member.parameters()] for member in objective.members)
+    assert all(grad is not None for grad in first)
+    assert all(grad is None or not grad.any() for grad in second)
+
+
+def test_nll_needs_a_deviation():
+    with pytest.raises(InputError, match="msg does not"):
+        make_objective(loss="nll")
+
+
+def test_every_parameter_learns_beside_a_deviation(monkeypatch):
+    monkeypatch.setattr("mapper.models.weights.ARCHITECTURES", {"plain": Plain})
+    monkeypatch.setattr("mapper.training.design.ARCHITECTURES", {"plain": Plain})
+    config = make_config(model={"architecture": "plain"})
+    objective = Objective(make_model([make_place(0)], config), loss="huber")
+    torch.autograd.backward(objective(make_patches(1)).sum())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.parameters())
+
+
+def test_a_mean_that_fell_below_zero_can_rise_again_but_sinks_no_further():
+    output, truth = pair([-500, -500, 20, 20], [50, 0, 50, np.nan])
+    bent = bend(output, truth, unit=10)
+    np.testing.assert_allclose(bent.detach().numpy().ravel(), [0, 0, 20, 20], atol=1e-6)
+    torch.autograd.backward(sum_loss(bent, truth, loss="mse", unit=10))
+    np.testing.assert_allclose(output.grad.numpy().ravel(), [-1, 0, -0.6, 0], atol=1e-6)
