@@ -63,15 +63,14 @@ def _middle(grid: MapGrid) -> Window:
 
 
 def _true_colour(spec: MapSpec, items: Items, provider: Provider, window: Window) -> npt.NDArray[np.floating]:
-    """True colour of the first season that has it, else its first three channels."""
+    """True colour over all seasons, so that clouds of one leave no hole, else the first three channels."""
     names = [channel.band for channel in spec.guide.channels]
-    season = next(iter(spec.guide.seasons))
     if all(band in names for band in _TRUE_COLOUR):
         layer = next(layer for layer in spec.guide.layers if _TRUE_COLOUR[0] in layer.bands)
         layers = (layer.model_copy(update={"bands": _TRUE_COLOUR}),)
     else:
         layers = (spec.guide.layers[0].model_copy(update={"bands": spec.guide.layers[0].bands[:3]}),)
-    seasons = {season: spec.guide.seasons[season]}
+    seasons = {"all": tuple(sorted({month for months in spec.guide.seasons.values() for month in months}))}
     shown = spec.model_copy(update={"guide": spec.guide.model_copy(update={"layers": layers, "seasons": seasons})})
     geobox = spec.map_grid.geobox_of(window)
     values = read_guide(items, geobox, spec=shown, provider=provider).values

@@ -33,6 +33,7 @@ _COLOURS = (
     "#000000",
 )
 _MARKERS = "osD^vPX<>*"
+_MAPS_IN_A_ROW = 6
 _GREY = "#777777"
 _DPI = 130
 
@@ -194,7 +195,7 @@ def plot_maps(
     guide: FloatArray | None = None,
     limit: float | None = None,
 ) -> Path:
-    """Draw the truth and the maps of one place side by side, and below each map its difference from the truth.
+    """Draw the truth and the maps of one place, six in a row, and below each map its difference from the truth.
 
     Args:
         maps: By name, (y, x) like the truth, or coarser by a whole factor as the source is.
@@ -208,8 +209,13 @@ def plot_maps(
         The path.
     """
     limit = limit or float(np.nanpercentile(truth, 99.5))
-    figure = Figure(figsize=(2.6 * (len(maps) + 1) + 1.2, 5.9), layout="constrained")
-    upper, lower = figure.subplots(2, len(maps) + 1, squeeze=False)
+    cols = min(_MAPS_IN_A_ROW, len(maps) + 1)
+    bands = -(-(len(maps) + 1) // cols)
+    figure = Figure(figsize=(2.6 * cols + 2.2, 5.9 * bands), layout="constrained")
+    axes = figure.subplots(2 * bands, cols, squeeze=False)
+    upper, lower = axes[::2].ravel(), axes[1::2].ravel()
+    for axis in (*upper[len(maps) + 1 :], *lower[len(maps) + 1 :]):
+        axis.axis("off")
     image = _show(upper[0], truth, cmap="viridis", low=0, high=limit)
     _entitle(upper[0], "truth", f"mean {np.nanmean(truth):.1f}")
     lower[0].axis("off")
@@ -219,16 +225,16 @@ def plot_maps(
     errors = {name: _refine(values, truth.shape) - truth for name, values in maps.items()}
     span = max((float(np.nanpercentile(np.abs(error), 98)) for error in errors.values()), default=1.0)
     difference = None
-    for axis, below, (name, values) in zip(upper[1:], lower[1:], maps.items(), strict=True):
+    for axis, below, (name, values) in zip(upper[1:], lower[1:], maps.items(), strict=False):
         _show(axis, values, cmap="viridis", low=0, high=limit)
         _entitle(axis, name, f"mean {np.nanmean(values):.1f}")
         error = errors[name]
         difference = _show(below, error, cmap="RdBu", low=-span, high=span)
         score = Score.of(error, np.zeros_like(error))
         below.set_title(f"RMSE {score.rmse:.1f}   bias {_signed(score.bias)}", fontsize=9)
-    figure.colorbar(image, ax=upper, label=label, shrink=0.9, aspect=22, pad=0.01)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.6, aspect=30, pad=0.01)
     if difference is not None:
-        figure.colorbar(difference, ax=lower, label=f"map - truth: {label}", shrink=0.9, aspect=22, pad=0.01)
+        figure.colorbar(difference, ax=axes, label=f"map - truth: {label}", shrink=0.6, aspect=30, pad=0.01)
     return _save(figure, path)
 
 
