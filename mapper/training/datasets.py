@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mapper.training.biomassters import read_chips
 from mapper.training.config import BioMasstersData, DataConfig, MapsData, WaldData
 from mapper.training.landscapes import read_landscapes
-from mapper.training.maps import read_inputs, read_map, samples_from_map  # noqa: F401
+from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
 from mapper.training.wald import degrade
 
