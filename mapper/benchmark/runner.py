@@ -21,7 +21,7 @@ from mapper.evaluation.bins import Bins
 from mapper.evaluation.metrics import Score
 from mapper.evaluation.native import drop_repeats
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
-from mapper.models.consistency import block_mean, enforce
+from mapper.models.consistency import block_mean, enforce, spread
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
@@ -118,7 +118,7 @@ def score(
         scale=sample.scale,
         non_negative=suite.non_negative,
     )
-    known = np.isfinite(sample.truth) & np.isfinite(_spread(sample.source, sample.scale))
+    known = np.isfinite(sample.truth) & np.isfinite(spread(sample.source, sample.scale))
     blocks = Score.of_blocks(block_mean(value, sample.scale), sample.source)
     value, truth = np.where(known, value, np.float32(np.nan)), np.where(known, sample.truth, np.float32(np.nan))
     sd = deviation(prediction, sample, sees_source_sd=contestant.model.contract.sees_source_sd)
@@ -137,10 +137,8 @@ def score(
 
 
 def deviation(prediction: Prediction, sample: Sample, *, sees_source_sd: bool) -> FloatArray | None:
-    """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature."""
-    if prediction.sd is None or sees_source_sd:
-        return prediction.sd
-    return np.hypot(prediction.sd, _spread(np.nan_to_num(sample.source_sd, nan=0.0), sample.scale))
+    """Standard deviation that a map would store; None where the model gives none."""
+    return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 
 
 def _native_score(suite: Suite, place: str, value: FloatArray, truth: FloatArray) -> Score | None:
@@ -164,10 +162,6 @@ def _corner(sample: Sample) -> Sample:
         source=sample.source[coarse],
         source_sd=sample.source_sd[coarse],
     )
-
-
-def _spread(coarse: FloatArray, scale: int) -> FloatArray:
-    return coarse.repeat(scale, 0).repeat(scale, 1)
 
 
 def _describe_device(contestant: Contestant) -> str:

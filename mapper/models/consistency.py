@@ -5,7 +5,7 @@ result does not depend on tiling. "As little as possible" is meant exactly: the 
 squares, which for a target that may not be negative is the projection onto a simplex.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,11 @@ def block_mean(value: npt.NDArray[np.floating], scale: int) -> npt.NDArray[np.fl
         (y / scale, x / scale), NaN where no pixel is valid.
     """
     return _mean_of(_to_blocks(value, scale).astype(np.float64))
+
+
+def spread(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+    """The value of its source pixel at each target pixel: (y, x) to (y * scale, x * scale)."""
+    return coarse.repeat(scale, 0).repeat(scale, 1)
 
 
 def enforce(

@@ -36,6 +36,18 @@ class Prediction:
     sd: FloatArray | None
     """Standard deviation; None for a model that gives none."""
 
+    def total_sd(self, source_sd: FloatArray, *, sees_source_sd: bool) -> FloatArray | None:
+        """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature.
+
+        Args:
+            source_sd: (y, x), the source's by target pixel, NaN where unknown.
+            sees_source_sd: Whether the model's has it in it; see the contract.
+        """
+        if self.sd is None or sees_source_sd:
+            return self.sd
+        total: FloatArray = np.hypot(self.sd, np.nan_to_num(source_sd, nan=0.0))
+        return total
+
 
 class Predictor:
     """Runs one model on one device.

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapper.models.consistency import spread
+
 FEW_OBSERVATIONS = 3
 """Fewer valid observations than this are flagged."""
 
@@ -67,8 +69,8 @@ def flag_pixels(
     disagrees = np.abs(block_means - source) > source_sd
     bits: dict[Quality, _BoolArray | np.bool_] = {
         Quality.GUIDE_GAP: gaps,
-        Quality.SOURCE_MISSING: _spread(np.isnan(source), scale),
-        Quality.SOURCE_DISAGREES: _spread(disagrees, scale),
+        Quality.SOURCE_MISSING: spread(np.isnan(source), scale),
+        Quality.SOURCE_DISAGREES: spread(disagrees, scale),
         Quality.OUTSIDE_AREA: ~inside,
         Quality.ITEM_DROPPED: np.bool_(item_dropped),
         Quality.FEW_OBSERVATIONS: n_valid < FEW_OBSERVATIONS,
@@ -77,7 +79,3 @@ def flag_pixels(
     for flag, where in bits.items():
         flags |= np.where(where, np.uint16(flag), np.uint16(0))
     return flags
-
-
-def _spread(coarse: _BoolArray, scale: int) -> _BoolArray:
-    return coarse.repeat(scale, 0).repeat(scale, 1)

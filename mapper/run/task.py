@@ -24,7 +24,7 @@ from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
 from mapper.errors import InputError, StoreFullError, WeightsError
 from mapper.grid import Window
-from mapper.models.consistency import block_mean, enforce
+from mapper.models.consistency import block_mean, enforce, spread
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.predict.quality import Quality, flag_pixels
@@ -88,7 +88,7 @@ def compute_tile(context: MapContext, task: Task, *, attempts: Attempts | None =
         return Computed(arrays=_blank(inside, Quality.OUTSIDE_AREA), empty="no pixel lies in the area")
     with clock.stage("read"):
         source = attempts.call(partial(_read_source, context, task))
-    known = _crop(_spread(np.isfinite(source.mean), context), core, context.window(task.tile))
+    known = _crop(spread(np.isfinite(source.mean), context.grid.scale), core, context.window(task.tile))
     if not (known & inside).any():
         arrays = _blank(inside, Quality.SOURCE_MISSING)
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
@@ -221,7 +221,7 @@ def _finish(
         non_negative=spec.target.non_negative,
     )
     inside = context.grid.inside_area(window)
-    known = _spread(np.isfinite(source.mean), context) & inside
+    known = spread(np.isfinite(source.mean), context.grid.scale) & inside
     flags = flag_pixels(
         gaps=guide.gaps,
         n_valid=guide.n_valid,
@@ -244,13 +244,10 @@ def _finish(
 
 
 def _deviation(prediction: Prediction, source: Source, context: MapContext) -> npt.NDArray[np.float32]:
-    """Standard deviation of the target: the model's, which has the source's in it or gets it added in quadrature."""
-    source_sd: npt.NDArray[np.float32] = _spread(source.sd, context)
-    if prediction.sd is None:
-        return source_sd
-    if context.contract.sees_source_sd:
-        return prediction.sd
-    return np.hypot(prediction.sd, np.nan_to_num(source_sd, nan=0.0))
+    """Standard deviation of the target; that of the source alone where the model gives none."""
+    source_sd: npt.NDArray[np.float32] = spread(source.sd, context.grid.scale)
+    total = prediction.total_sd(source_sd, sees_source_sd=context.contract.sees_source_sd)
+    return source_sd if total is None else total
 
 
 def _residual(value: npt.NDArray[np.float32], source: Source, core: Window, window: Window, scale: int) -> float | None:
@@ -273,10 +270,6 @@ def _blank(inside: npt.NDArray[np.bool_], flag: Quality) -> TileArrays:
 
 def _bare_flags(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint16]:
     return np.where(inside, np.uint16(Quality.SOURCE_MISSING), np.uint16(Quality.OUTSIDE_AREA))
-
-
-def _spread(coarse: npt.NDArray[Any], context: MapContext) -> npt.NDArray[Any]:
-    return coarse.repeat(context.grid.scale, 0).repeat(context.grid.scale, 1)
 
 
 def _crop(array: npt.NDArray[Any], core: Window, window: Window) -> npt.NDArray[Any]:

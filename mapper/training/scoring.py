@@ -4,7 +4,6 @@ Pixels without a source value do not count: a map has none there.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from mapper.evaluation.metrics import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
+from mapper.models.consistency import spread
 from mapper.predict.predictor import Prediction
 from mapper.training.sample import Sample
 
@@ -108,25 +108,13 @@ def describe_coverage(
     }
 
 
-def mask_missing(prediction: Prediction, sample: Sample) -> Prediction:
-    """NaN where the source has no value."""
-    known = _spread(np.isfinite(sample.source), sample.scale)
-    sd = None if prediction.sd is None else np.where(known, prediction.sd, np.float32(np.nan))
-    return replace(prediction, mean=np.where(known, prediction.mean, np.float32(np.nan)), sd=sd)
-
-
 def _error(prediction: Prediction, sample: Sample) -> FloatArray:
     """(y, x), NaN where source or truth is unknown."""
-    known = _spread(np.isfinite(sample.source), sample.scale)
+    known = spread(np.isfinite(sample.source), sample.scale)
     return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))
 
 
 def _spread_sd(sample: Sample) -> FloatArray:
     """The source's deviation by target pixel, 0 where unknown, as a map counts it."""
     known: FloatArray = np.nan_to_num(sample.source_sd, nan=0.0)
-    return np.asarray(_spread(known, sample.scale), np.float32)
-
-
-def _spread(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
-    """By target pixel."""
-    return coarse.repeat(scale, 0).repeat(scale, 1)
+    return np.asarray(spread(known, sample.scale), np.float32)
