@@ -46,7 +46,9 @@ Resolution = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(
 Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -56,7 +58,7 @@ class _Part(BaseModel):
         return type(self).model_validate(fields | dict(update or {}))
 
 
-class AreaSpec(_Part):
+class AreaSpec(Part):
     """What is mapped: a box (west, south, east, north; degrees) or the polygons of a GeoJSON file."""
 
     bbox: tuple[float, float, float, float] | None = None
@@ -96,7 +98,7 @@ class AreaSpec(_Part):
         return merged
 
 
-class PeriodSpec(_Part):
+class PeriodSpec(Part):
     """First and last day, both included."""
 
     start: date
@@ -109,7 +111,7 @@ class PeriodSpec(_Part):
         return self
 
 
-class GridSpec(_Part):
+class GridSpec(Part):
     """The output grid: ``projected``, or ``native`` (the source's own geographic grid divided by the scale)."""
 
     kind: Literal["projected", "native"] = "projected"
@@ -125,15 +127,17 @@ class GridSpec(_Part):
         return self
 
 
-class CatalogSpec(_Part):
+class CatalogSpec(Part):
     """Where items come from: a provider by name (or YAML path), and what to override of it."""
 
     provider: str
     href: str | None = None
     """STAC API root or static ``catalog.json``, instead of the provider's own endpoint."""
+    override: dict[str, Any] = Field(default_factory=dict)
+    """What to change of the provider's description, as nested mappings."""
 
 
-class LayerSpec(_Part):
+class LayerSpec(Part):
     """Bands of one collection that enter the guide."""
 
     collection: str
@@ -142,11 +146,13 @@ class LayerSpec(_Part):
     """Keep one orbit direction only (Sentinel-1)."""
     cloud_limit: float = Field(default=100, ge=0, le=100)
     """Items with more scene cloud cover (percent) are not searched."""
+    catalog: CatalogSpec | None = None
+    """Where the items of this layer come from; None takes the map's catalogue."""
     reducer: Literal["median", "mean"] | None = None
     """How dates become one image; None takes the collection's own (median for reflectance, mean power for radar)."""
 
 
-class Channel(_Part):
+class Channel(Part):
     """One band of the guide: what it is, and when."""
 
     name: str
@@ -158,7 +164,7 @@ class Channel(_Part):
     orbit: str | None = None
 
 
-class GuideSpec(_Part):
+class GuideSpec(Part):
     """The fine predictors: layers of bands, reduced to one image a season."""
 
     layers: tuple[LayerSpec, ...] = Field(min_length=1)
@@ -191,7 +197,7 @@ class GuideSpec(_Part):
         return self
 
 
-class SourceSpec(_Part):
+class SourceSpec(Part):
     """The coarse map to sharpen."""
 
     collection: str
@@ -202,9 +208,14 @@ class SourceSpec(_Part):
     """Year of the map; None takes every item in the period."""
     resolution: Resolution
     """Source pixel on the output grid; a multiple of the grid's resolution."""
+    sd_correlation: float | None = Field(default=None, ge=0)
+    """Distance in metres at which the errors of two stored pixels correlate by 1/e, for the standard deviation of an
+    area average; None takes them as fully correlated, the cautious choice."""
+    catalog: CatalogSpec | None = None
+    """Where its items come from; None takes the map's catalogue."""
 
 
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """The network: a name from ``mapper models``, or any name with its own weights."""
 
     name: str
@@ -212,7 +223,7 @@ class ModelSpec(_Part):
     """A ``.safetensors`` file with its card beside it (``.json``)."""
 
 
-class EncodingSpec(_Part):
+class EncodingSpec(Part):
     """How the target is stored: integers times ``scale_factor``."""
 
     dtype: Literal["uint8", "uint16", "int16", "float32"] = "uint16"
@@ -220,7 +231,7 @@ class EncodingSpec(_Part):
     add_offset: float = 0.0
 
 
-class TargetSpec(_Part):
+class TargetSpec(Part):
     """The map we write."""
 
     name: str = Field(default="agb", pattern=r"^[a-z][a-z0-9_]*$")
@@ -230,7 +241,7 @@ class TargetSpec(_Part):
     encoding: EncodingSpec = EncodingSpec()
 
 
-class MapSpec(_Part):
+class MapSpec(Part):
     """One map, described completely. Read one with :func:`read_spec`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -245,6 +256,24 @@ class MapSpec(_Part):
     consistency: Literal["none", "soft", "hard"] = "soft"
     store: str
     """Directory, or s3://, gs://, az:// location."""
+
+    @cached_property
+    def catalogs(self) -> dict[str, CatalogSpec]:
+        """Where the items of each collection come from."""
+        parts: tuple[LayerSpec | SourceSpec, ...] = (*self.guide.layers, self.source)
+        return {part.collection: part.catalog or self.catalog for part in parts}
+
+    @model_validator(mode="after")
+    def _one_home(self) -> Self:
+        """Items and rules are looked up by the name of their collection."""
+        for part in self.guide.layers:
+            if (part.catalog or self.catalog) != self.catalogs[part.collection]:
+                raise ValueError(f"collection {part.collection!r} comes from two catalogues; one name, one catalogue")
+        return self
+
+    def catalog_of(self, collection: str) -> CatalogSpec:
+        """Where the items of a collection come from; the map's catalogue for one that the map does not read."""
+        return self.catalogs.get(collection, self.catalog)
 
     @property
     def scale(self) -> int:
@@ -277,6 +306,13 @@ class MapSpec(_Part):
         content = self.model_dump(mode="json", exclude={"name", "area", "catalog", "store"})
         content["model"].pop("weights")  # the weights enter a task through their own sha256
         content["provider"] = Path(self.catalog.provider).stem
+        for part in (*content["guide"]["layers"], content["source"]):
+            part.pop("catalog")
+        content["catalogs"] = {
+            name: [Path(home.provider).stem, home.override]
+            for name, home in self.catalogs.items()
+            if home != self.catalog or home.override
+        }
         content["area"] = self.area.geometry.wkb_hex
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -324,14 +360,27 @@ def read_spec(path: Path | str) -> MapSpec:
 
 def _absolute_paths(content: dict[str, Any], base: Path) -> dict[str, Any]:
     """Make the paths of a description absolute; everything else is left for validation."""
-    result = dict(content)
-    for part, key in (("area", "geojson"), ("catalog", "href"), ("catalog", "provider"), ("model", "weights")):
-        section = result.get(part)
-        if isinstance(section, dict) and isinstance(section.get(key), str):
-            result[part] = {**section, key: _absolute(section[key], base, only_files=key == "provider")}
-    if isinstance(result.get("store"), str):
-        result["store"] = _absolute(result["store"], base)
-    return result
+    result = _absolute_in(content, base, "store")
+    for part, *keys in (("area", "geojson"), ("catalog", "href", "provider"), ("model", "weights")):
+        result[part] = _absolute_in(result.get(part), base, *keys)
+    result["source"] = _absolute_catalog(result.get("source"), base)
+    if isinstance(result.get("guide"), dict) and isinstance(result["guide"].get("layers"), list):
+        layers = [_absolute_catalog(layer, base) for layer in result["guide"]["layers"]]
+        result["guide"] = {**result["guide"], "layers": layers}
+    return {key: value for key, value in result.items() if key in content}
+
+
+def _absolute_catalog(part: Any, base: Path) -> Any:
+    has_home = isinstance(part, dict) and "catalog" in part
+    return {**part, "catalog": _absolute_in(part["catalog"], base, "href", "provider")} if has_home else part
+
+
+def _absolute_in(section: Any, base: Path, *keys: str) -> Any:
+    """A section with some of its values made absolute paths; anything that is no section is left for validation."""
+    if not isinstance(section, dict):
+        return section
+    texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
+    return section | {key: _absolute(text, base, only_files=key == "provider") for key, text in texts.items()}
 
 
 def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
@@ -344,10 +393,7 @@ def _explain(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or "map"
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"{where}: unknown key")
-        elif fault["type"] == "missing":
-            faults.append(f"{where}: missing")
-        else:
-            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})")
+        plain = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
+        said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
+        faults.append(f"{where}: {said}")
     return "; ".join(faults)

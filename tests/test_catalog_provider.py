@@ -22,7 +22,7 @@ def test_every_provider_that_ships_is_valid(name):
     assert provider.name == name
     for collection, rule in provider.collections.items():
         assert provider.rule(collection) is rule
-        assert provider.assets[collection] >= set(rule.bands.values())
+        assert provider.assets[collection] >= {band.asset for band in rule.bands.values()}
         assert rule.mask is None or rule.mask.asset in provider.assets[collection]
 
 
@@ -63,8 +63,10 @@ def test_planetary_computer_serves_the_assets_that_are_named(collection):
     items = [json.loads(path.read_text()) for path in folder.glob("*-pc.json")]
     rule = load_provider("planetary-computer").rule(collection)
     for item in (item for group in items for item in group):
-        assert set(rule.bands.values()) | ({rule.mask.asset} if rule.mask else set()) <= set(item["assets"])
-        for asset in rule.bands.values():
+        assert {band.asset for band in rule.bands.values()} | ({rule.mask.asset} if rule.mask else set()) <= set(
+            item["assets"]
+        )
+        for asset in (band.asset for band in rule.bands.values()):
             stated = item["assets"][asset].get("raster:bands", [{}])[0]
             assert stated.get("nodata", rule.nodata) == rule.nodata
             assert stated.get("data_type", rule.dtype) == rule.dtype
@@ -74,4 +76,4 @@ def test_planetary_computer_serves_the_assets_that_are_named(collection):
 def test_hgb_has_the_assets_that_are_named():
     path = SHARED / "stac_items" / "planetary-computer" / "hgb" / "collection_template.json"
     rule = load_provider("planetary-computer").rule("hgb")
-    assert set(rule.bands.values()) <= set(json.loads(path.read_text())["item_assets"])
+    assert {band.asset for band in rule.bands.values()} <= set(json.loads(path.read_text())["item_assets"])

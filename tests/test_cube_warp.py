@@ -13,7 +13,8 @@ from pyproj import Transformer
 from rasterio.vrt import WarpedVRT
 from scenes import box_at, reflectance, write_cog
 
-from mapper.cube.access import AssetName, gdal_environment
+from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.rules import AccessRule
 from mapper.cube.warp import Sampler
 from mapper.errors import CorruptAssetError, TransientAssetError
 
@@ -37,7 +38,9 @@ def name_of(path):
 
 def read(path, geobox, resampling="bilinear", missing=(0,), sampler=None):
     with gdal_environment():
-        return (sampler or Sampler()).read(name_of(path), str(path), geobox, resampling=resampling, missing=missing)
+        return (sampler or Sampler()).read(
+            name_of(path), geobox, access=Access(), rule=AccessRule(), resampling=resampling, missing=missing
+        )
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +281,7 @@ def test_remote_files_are_read(archive, wholes):
 
 @pytest.mark.parametrize("status", [403, 429, 503])
 def test_throttling_and_refusals_are_transient_and_not_remembered(archive, wholes, status, monkeypatch):
-    monkeypatch.setattr("mapper.cube.access._HTTP_RETRIES", 0)
+    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
     archive.answer = lambda _count: status
     with pytest.raises(TransientAssetError, match=str(status)):
         read_remote(archive.href)
@@ -287,7 +290,7 @@ def test_throttling_and_refusals_are_transient_and_not_remembered(archive, whole
 
 
 def test_throttling_in_the_middle_of_a_file_is_transient(archive, monkeypatch):
-    monkeypatch.setattr("mapper.cube.access._HTTP_RETRIES", 0)
+    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
     archive.answer = lambda count: 200 if count <= 2 else 503
     with pytest.raises(TransientAssetError):
         read_remote(archive.href)
@@ -307,14 +310,14 @@ def test_a_remote_file_that_is_gone_is_corrupt(archive):
 
 
 def test_no_server_is_transient(monkeypatch):
-    monkeypatch.setattr("mapper.cube.access._HTTP_RETRIES", 0)
+    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
     with pytest.raises(TransientAssetError):
         read_remote("http://127.0.0.1:9/b.tif")
 
 
-def test_a_signature_is_not_told(archive):
+def test_a_signature_is_not_told(archive, monkeypatch):
     archive.answer = lambda _count: 404
-    href = f"{archive.href}?sig=secret"
-    with gdal_environment(), pytest.raises(CorruptAssetError) as caught:
-        Sampler().read(name_of(archive.href), href, target_on(UTM), resampling="nearest", missing=())
+    monkeypatch.setattr("mapper.access.files.sign", lambda href, _rule: f"{href}?sig=secret")
+    with pytest.raises(CorruptAssetError) as caught:
+        read(archive.href, target_on(UTM), "nearest")
     assert "secret" not in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "events", "grid", "spec", "catalog", "cube", "models", "predict", "store", "run", "cluster",
+    "errors", "events", "grid", "spec", "access", "catalog", "cube", "models", "predict", "store", "run", "cluster",
     "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
 ]  # fmt: skip
 

@@ -164,3 +164,11 @@ def test_a_changed_copy_has_its_own_digest_and_grid(tmp_path):
     assert copy.map_grid.digest != before[1]
     with pytest.raises(ValueError, match="multiple of chunk"):
         spec.grid.model_copy(update={"tile": 1000})
+
+
+def test_each_collection_may_come_from_a_catalogue_of_its_own(tmp_path):
+    content = CONTENT | {"source": CONTENT["source"] | {"catalog": {"provider": "demo", "href": "cci/catalog.json"}}}
+    spec = parse_spec(content, base=tmp_path)
+    assert spec.catalog_of(spec.source.collection).href == str(tmp_path / "cci" / "catalog.json")
+    assert spec.catalog_of(spec.guide.layers[0].collection) == spec.catalog
+    assert spec.digest != parse_spec(content | {"source": CONTENT["source"]}, base=tmp_path).digest

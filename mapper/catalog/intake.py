@@ -10,15 +10,14 @@ import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import shapely
 
+from mapper.access.sign import unsign
 from mapper.catalog.items import ItemDict, item_datetime
 from mapper.errors import SearchError
 
 _KEPT = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
-_SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature"})
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
 _BASELINES = ("s2:processing_baseline", "processing:version")
 _PRODUCED = ("s2:generation_time", "processing:datetime", "created")
@@ -71,14 +70,6 @@ def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str
             older, newest[key] = sorted((rival, item), key=_version)
             dropped.append(str(older["id"]))
     return list(newest.values()), sorted(dropped)
-
-
-def unsign(href: str) -> str:
-    """A location without the signature that was put on it, if there is one."""
-    parts = urlsplit(href)
-    if any(key.lower() in _SIGNATURES for key, _ in parse_qsl(parts.query)):
-        return urlunsplit(parts._replace(query=""))
-    return href
 
 
 def locate(href: str, here: str) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from mapper.catalog.freeze import load_items, save_items
 from mapper.catalog.items import Items
-from mapper.catalog.provider import load_provider
 from mapper.catalog.query import make_queries
-from mapper.catalog.search import search
+from mapper.catalog.search import describe_queries, search
 from mapper.spec import MapSpec
 
 
@@ -42,6 +41,4 @@ def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items
 
 def _answers(items: Items, spec: MapSpec) -> bool:
     """Whether items were found by the query of a map, where it asks now: a moved catalogue has moved its files."""
-    asked = [query.to_dict() for query in make_queries(spec)]
-    place = spec.catalog.href or load_provider(spec.catalog.provider).endpoint
-    return items.query.get("queries") == asked and items.query.get("endpoint") == place
+    return bool(items.query.get("queries") == describe_queries(spec, make_queries(spec)))

@@ -1,25 +1,27 @@
 """Descriptions of the archives: one YAML file each in ``catalogs/``, no code.
 
-A provider says where items are, how our band names map to its assets, and which rule turns stored numbers into
-physical units. The files ship inside the wheel; a path to a YAML file of one's own works wherever a name does.
+A provider says where items are, how our band names map to its assets, how its files are reached, and which rule turns
+stored numbers into physical units. The files ship inside the wheel; a path to a YAML file of one's own works wherever a
+name does, and ``extends: NAME`` at its top makes it a few changes to another provider.
 """
 
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from mapper.access.rules import AccessRule
+from mapper.catalog.items import ItemDict
 from mapper.errors import SpecError
+from mapper.spec import Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MaskRule(_Part):
+class MaskRule(Part):
     """Which pixels of an item are not to be used."""
 
     asset: str
@@ -31,11 +33,20 @@ class MaskRule(_Part):
     """Value of the mask itself that means no data; such pixels are bad too."""
 
 
-class CollectionRule(_Part):
+class BandRule(Part):
+    """Where one band is; in YAML a bare asset key will do."""
+
+    asset: str
+    """Key of the asset."""
+    items: str = "*"
+    """Pattern of the ids of the items that hold the band, where one collection holds different things."""
+
+
+class CollectionRule(Part):
     """How one collection is read."""
 
-    bands: dict[str, str] = Field(min_length=1)
-    """Our band name (B02, vv, agb) to the asset key."""
+    bands: dict[str, BandRule] = Field(min_length=1)
+    """Our band name (B02, vv, agb) to where it is."""
     units: str
     """CF units after calibration: ``1`` for reflectance, ``dB``, ``Mg ha-1``."""
     calibration: Literal["sentinel-2", "linear-power", "decibel", "identity"]
@@ -49,9 +60,29 @@ class CollectionRule(_Part):
     """Stored zeros are borders, not measurements (Sentinel-1)."""
     reducer: Literal["median", "mean"] = "median"
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
+    group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
+    """Properties that separate passes, besides the solar day."""
+    trust: Literal["none", "flag", "declaration", "baseline"] = "none"
+    """Which word counts where an item contradicts itself about its offset; ``none`` refuses such an item."""
+    refused: str | None = None
+    """Why the collection is not to be used; a map that knows better overrides it with null."""
+    access: AccessRule = AccessRule()
+    """How its files are reached."""
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _expand(cls, bands: object) -> object:
+        if not isinstance(bands, Mapping):
+            return bands
+        return {name: {"asset": band} if isinstance(band, str) else band for name, band in bands.items()}
+
+    def asset(self, item: ItemDict, band: str) -> str | None:
+        """Key of the asset of an item that holds one of our bands; None if the item does not hold it."""
+        rule = self.bands[band]
+        return rule.asset if rule.asset in item["assets"] and fnmatchcase(str(item["id"]), rule.items) else None
 
 
-class Provider(_Part):
+class Provider(Part):
     """One archive."""
 
     name: str
@@ -59,26 +90,44 @@ class Provider(_Part):
     kind: Literal["api", "static"]
     endpoint: str | None = None
     """STAC API root, or static ``catalog.json``; a map's ``catalog.href`` goes first."""
-    signing: Literal["none", "planetary-computer"] = "none"
+    access: AccessRule = AccessRule()
+    """How files are reached, where a collection does not say otherwise."""
     licence: str
     attribution: str
     collections: dict[str, CollectionRule]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, content: object) -> object:
+        """Complete collections: from the one that they are ``like``, then from the provider."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("collections"), Mapping):
+            return content
+        collections = {name: _resolve_like(content["collections"], name) for name in content["collections"]}
+        if "access" in content:
+            base = {"access": content["access"]}
+            collections = {
+                name: merge(base, rule) if isinstance(rule, Mapping) else rule for name, rule in collections.items()
+            }
+        return {**content, "collections": collections}
 
     def rule(self, collection: str) -> CollectionRule:
         """The rule of one collection.
 
         Raises:
-            SpecError: If the provider does not describe it.
+            SpecError: If the provider does not describe it, or refuses it.
         """
         if collection not in self.collections:
             raise SpecError(f"unknown collection {collection!r}: {self.name} has {', '.join(sorted(self.collections))}")
-        return self.collections[collection]
+        rule = self.collections[collection]
+        if rule.refused:
+            raise SpecError(f"collection {collection} of {self.name} is refused: {rule.refused}")
+        return rule
 
     @cached_property
     def assets(self) -> dict[str, frozenset[str]]:
         """Asset keys that mapper ever reads, by collection."""
         return {
-            name: frozenset(rule.bands.values()) | ({rule.mask.asset} if rule.mask else set())
+            name: frozenset(band.asset for band in rule.bands.values()) | ({rule.mask.asset} if rule.mask else set())
             for name, rule in self.collections.items()
         }
 
@@ -88,21 +137,62 @@ def provider_names() -> list[str]:
     return sorted(path.name.removesuffix(".yaml") for path in _catalogs().iterdir() if path.name.endswith(".yaml"))
 
 
-def load_provider(name: str) -> Provider:
+def load_provider(name: str, *, override: Mapping[str, Any] | None = None) -> Provider:
     """Load a provider by name, or from a path that ends in ``.yaml``.
 
+    Args:
+        name: Of the provider, or the path.
+        override: What to change of its description, as nested mappings.
+
     Raises:
-        SpecError: If there is no such provider or its file is wrong.
+        SpecError: If there is no such provider or its description is wrong.
     """
     try:
-        text = (
-            Path(name).read_text() if name.endswith((".yaml", ".yml")) else (_catalogs() / f"{name}.yaml").read_text()
-        )
-        return Provider.model_validate(yaml.safe_load(text))
+        return Provider.model_validate(merge(_read_description(name, ()), override or {}))
+    except ValidationError as error:
+        raise SpecError(f"provider {name!r} is not valid: {' '.join(str(error).split())}") from error
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping with changes: mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _read_description(name: str, above: tuple[str, ...]) -> dict[str, Any]:
+    """The content of a provider's file, merged into the one that it extends."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else _catalogs() / f"{name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise SpecError(f"unknown provider {name!r}: mapper ships {', '.join(provider_names())}") from error
-    except (yaml.YAMLError, ValidationError) as error:
+    except yaml.YAMLError as error:
         raise SpecError(f"provider {name!r} is not valid: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"provider {name!r} is not valid: a mapping is expected, got {type(content).__name__}")
+    parent = content.pop("extends", None)
+    if parent is None:
+        return content
+    if parent in above:
+        raise SpecError(f"provider {name!r} is not valid: {' extends '.join([*above, str(parent)])}")
+    near = path.parent / str(parent)
+    found = str(near) if str(parent).endswith((".yaml", ".yml")) else str(parent)
+    return merge(_read_description(found, (*above, str(parent))), content)
+
+
+def _resolve_like(collections: Mapping[str, Any], name: str, above: tuple[str, ...] = ()) -> Any:
+    """The description of a collection, merged into the one that it is like."""
+    content = collections[name]
+    if not isinstance(content, Mapping) or "like" not in content:
+        return content
+    parent = content["like"]
+    if parent not in collections or parent in (*above, name):
+        raise ValueError(f"collection {name} is like {parent!r}, which is not another collection of the provider")
+    own = {key: value for key, value in content.items() if key != "like"}
+    return merge(_resolve_like(collections, parent, (*above, name)), own)
 
 
 def _catalogs() -> Path:

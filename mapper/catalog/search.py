@@ -21,10 +21,11 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
+from mapper.catalog.archives import location_of, provider_at
 from mapper.catalog.freeze import load_items
 from mapper.catalog.intake import admit_item, drop_superseded
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.provider import Provider
 from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
@@ -90,25 +91,35 @@ def search_collection(spec: MapSpec, collection: str, *, patience: Patience | No
 
 
 def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patience) -> Items:
-    provider = load_provider(spec.catalog.provider)
-    location = spec.catalog.href or provider.endpoint
-    if location is None:
-        raise SearchError(f"provider {provider.name} has no endpoint of its own: give catalog.href")
+    homes: dict[str, list[CollectionQuery]] = {}
     for query in queries:
-        provider.rule(query.collection)
-    answers, origin = _ask(location, queries, patience)
-    found = [item for query, answer in answers for item in _admit(query, answer, provider, location)]
+        provider_at(spec.catalog_of(query.collection)).rule(query.collection)
+        homes.setdefault(spec.catalog_of(query.collection).model_dump_json(), []).append(query)
+    found: list[ItemDict] = []
+    origins = {}
+    for asked in homes.values():
+        home = spec.catalog_of(asked[0].collection)
+        provider, location = provider_at(home), location_of(home)
+        answers, origins[location] = _ask(location, asked, patience)
+        found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
     kept, superseded = drop_superseded(freeze_items(found))
-    _log.info("found %d items at %s, %d superseded", len(kept), location, len(superseded))
-    asked = {
-        "provider": provider.name,
-        "endpoint": location,
+    _log.info("found %d items at %s, %d superseded", len(kept), ", ".join(origins), len(superseded))
+    facts = {
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "queries": [query.to_dict() for query in queries],
+        "queries": describe_queries(spec, queries),
         "superseded": superseded,
-        "origin": dict(origin),
+        "origins": {location: dict(origin) for location, origin in origins.items() if origin},
     }
-    return freeze_items(kept, query=asked)
+    return freeze_items(kept, query=facts)
+
+
+def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[dict[str, Any]]:
+    """What is asked and of whom, as it is kept with the items."""
+    homes = [spec.catalog_of(query.collection) for query in queries]
+    return [
+        {"provider": provider_at(home).name, "endpoint": location_of(home), **query.to_dict()}
+        for home, query in zip(homes, queries, strict=True)
+    ]
 
 
 def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, location: str) -> list[ItemDict]:

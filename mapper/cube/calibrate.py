@@ -59,10 +59,10 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
     Raises:
         SpecError: If the item does not say, or contradicts itself.
     """
-    asset = item["assets"].get(rule.bands[band], {})
+    asset = item["assets"].get(rule.bands[band].asset, {})
     scale, offset = _declared(asset, "scale"), _declared(asset, "offset")
     if rule.calibration == "sentinel-2":
-        return _decide_reflectance(item, rule.bands[band], scale=scale, offset=offset)
+        return _decide_reflectance(item, rule.bands[band].asset, scale=scale, offset=offset)
     declared = scale is not None or offset is not None
     return Calibration(
         rule=rule.calibration,

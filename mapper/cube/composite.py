@@ -16,10 +16,10 @@ import numpy.typing as npt
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from mapper.access.files import Access
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import Provider
 from mapper.catalog.uses import ItemUse
-from mapper.cube.access import Sign, keep_unsigned
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.groups import describe_use, group_items, require_bands
 from mapper.cube.read import BlockReader, split_usable
@@ -79,7 +79,7 @@ class _Composer:
 
     geobox: GeoBox
     provider: Provider
-    sign: Sign
+    access: Access
     threads: int
     sampler: Sampler = field(default_factory=Sampler)
     dropped: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -107,7 +107,9 @@ class _Composer:
         usable, reasons = split_usable(items, rule)
         self.dropped |= {(layer.collection, item): reason for item, reason in reasons.items()}
         groups = group_items(usable, rule, layer.bands)
-        reader = BlockReader(geobox=self.geobox, rule=rule, sign=self.sign, threads=self.threads, sampler=self.sampler)
+        reader = BlockReader(
+            geobox=self.geobox, rule=rule, access=self.access, threads=self.threads, sampler=self.sampler
+        )
         clear = reader.read_clear(groups)
         images: list[FloatArray] = []
         count = np.zeros(self.geobox.shape, np.uint16)
@@ -125,7 +127,7 @@ def read_guide(
     *,
     spec: MapSpec,
     provider: Provider,
-    sign: Sign = keep_unsigned,
+    access: Access | None = None,
     threads: int = 4,
 ) -> Guide:
     """Read and compose the guide of one window.
@@ -135,7 +137,7 @@ def read_guide(
         geobox: Target pixels.
         spec: What is asked for.
         provider: How the collections are read.
-        sign: Turns an unsigned location into one that can be opened.
+        access: How files are reached, and who counts.
         threads: Files read at a time; reading from an archive is mostly waiting.
 
     Returns:
@@ -146,7 +148,7 @@ def read_guide(
         TransientAssetError: Throttling or network.
     """
     near = items.touching(geobox) if len(items) else items
-    composer = _Composer(geobox=geobox, provider=provider, sign=sign, threads=threads)
+    composer = _Composer(geobox=geobox, provider=provider, access=access or Access(), threads=threads)
     counted = _counted_layer(spec, provider)
     values = np.empty((len(spec.guide.channels), *geobox.shape), np.float32)
     n_valid = np.zeros(geobox.shape, np.uint16)

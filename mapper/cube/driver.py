@@ -10,7 +10,8 @@ import pystac
 from odc.geo.geobox import GeoBox
 from odc.loader.types import RasterBandMetadata, RasterGroupMetadata, RasterSource
 
-from mapper.cube.access import AssetName, Sign, gdal_environment
+from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.rules import AccessRule
 from mapper.cube.warp import FloatArray, Sampler
 
 
@@ -25,7 +26,8 @@ class SamplerDriver:
     asset: str
     missing: tuple[float, ...]
     """Stored values that are no measurements."""
-    sign: Sign
+    access: Access
+    rule: AccessRule
     sampler: Sampler
     aux_reader: None = None
     dask_reader: None = None
@@ -73,7 +75,12 @@ class _FileReader:
         """The pixels of a file on a geobox, and which of them they are: all or none."""
         driver = self.driver
         pixels = driver.sampler.read(
-            self.name, driver.sign(self.name.href), geobox, resampling=config.resampling, missing=driver.missing
+            self.name,
+            geobox,
+            access=driver.access,
+            rule=driver.rule,
+            resampling=config.resampling,
+            missing=driver.missing,
         )
         if pixels is None:
             return (slice(0, 0), slice(0, 0)), np.empty((0, 0), np.float32)

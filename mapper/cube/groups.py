@@ -5,7 +5,7 @@ Items of another day, satellite, orbit or calibration are observations of their 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from shapely.geometry import shape
@@ -15,8 +15,6 @@ from mapper.catalog.provider import CollectionRule
 from mapper.catalog.uses import ItemUse, Role
 from mapper.cube.calibrate import Calibration, decide
 from mapper.errors import SpecError
-
-_SAME_PASS = ("platform", "sat:orbit_state", "sat:relative_orbit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +45,10 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
     groups: dict[tuple[str, frozenset[tuple[float, float]]], list[ItemDict]] = {}
     decided: dict[tuple[str, frozenset[tuple[float, float]]], dict[str, Calibration]] = {}
     for item in sorted(items, key=lambda item: (_utc(item), item["id"])):
-        calibrations = {band: decide(item, rule, band) for band in bands if rule.bands[band] in item["assets"]}
+        calibrations = {band: decide(item, rule, band) for band in bands if rule.asset(item, band)}
         # reasons may differ where the numbers do not: such items are one observation
         numbers = frozenset((each.scale, each.offset) for each in calibrations.values())
-        flown = [str(item["properties"].get(name, "")) for name in _SAME_PASS]
+        flown = [str(item["properties"].get(name, "")).lower() for name in rule.group_by]
         key = " ".join(filter(None, [_solar_day(item), *flown])), numbers
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
@@ -58,6 +56,11 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         Group(id=name, time=_utc(members[0]), items=tuple(members), calibrations=decided[name, numbers])
         for (name, numbers), members in groups.items()
     )
+
+
+def hold_band(group: Group, rule: CollectionRule, band: str) -> Group:
+    """A group without the items that do not hold a band."""
+    return replace(group, items=tuple(item for item in group.items if rule.asset(item, band)))
 
 
 def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> None:
@@ -70,7 +73,11 @@ def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> N
     if unknown:
         raise SpecError(f"unknown band {', '.join(unknown)}: the collection has {', '.join(rule.bands)}")
     found = {asset for item in items for asset in item["assets"]}
-    absent = [f"{band} (asset {rule.bands[band]})" for band in bands if rule.bands[band] not in found]
+    absent = [
+        f"{band} (asset {rule.bands[band].asset})"
+        for band in bands
+        if not any(rule.asset(item, band) for item in items)
+    ]
     if len(items) and absent:
         collections = ", ".join(sorted({item["collection"] for item in items}))
         raise SpecError(
@@ -83,10 +90,10 @@ def describe_use(
     item: ItemDict, rule: CollectionRule, bands: Iterable[str], *, role: Role, dropped: str = ""
 ) -> ItemUse:
     """The provenance of one item in one tile."""
-    present = [band for band in bands if rule.bands[band] in item["assets"]]
+    present = [band for band in bands if rule.asset(item, band)]
     absent = [band for band in bands if band not in present]
     notes = sorted({str(decide(item, rule, band)) for band in present}) + [f"no {band}" for band in absent]
-    assets = [rule.bands[band] for band in present] + ([rule.mask.asset] if rule.mask else [])
+    assets = [rule.bands[band].asset for band in present] + ([rule.mask.asset] if rule.mask else [])
     return ItemUse.of(
         item,
         role=role,

@@ -22,11 +22,12 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from shapely.geometry import shape
 
+from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.rules import AccessRule
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.access import AssetName, Sign, gdal_environment, keep_unsigned
 from mapper.cube.calibrate import apply, find_clear, missing_values
-from mapper.cube.groups import Group, group_items, require_bands
+from mapper.cube.groups import Group, group_items, hold_band, require_bands
 from mapper.cube.place import declared_place
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.warp import FloatArray, Resampling, Sampler
@@ -41,7 +42,7 @@ def open_cube(
     *,
     bands: Sequence[str],
     rule: CollectionRule,
-    sign: Sign = keep_unsigned,
+    access: Access | None = None,
     chunks: int = 1024,
 ) -> xr.Dataset:
     """Open items of one collection as a lazy cube.
@@ -51,7 +52,7 @@ def open_cube(
         geobox: Target pixels, north up, in a CRS with an EPSG code.
         bands: Our band names.
         rule: How the collection is read.
-        sign: Turns an unsigned location into one that can be opened, when it is read.
+        access: How files are reached, when they are read.
         chunks: Edge of a dask chunk in pixels.
 
     Returns:
@@ -66,20 +67,24 @@ def open_cube(
     if epsg is None or not geobox.axis_aligned:
         raise GridError(f"a lazy cube needs a north-up grid whose CRS has an EPSG code, got {geobox}")
     usable, _ = split_usable(items, rule)
-    stacker = _Stacker(geobox=geobox, epsg=epsg, groups=group_items(usable, rule, bands), sign=sign, chunks=chunks)
+    groups = group_items(usable, rule, bands)
+    stacker = _Stacker(geobox=geobox, epsg=epsg, rule=rule, access=access or Access(), chunks=chunks)
     clear = None
     if rule.mask is not None:
         missing = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
-        mask = stacker.stack(rule.mask.asset, missing=missing, resampling="nearest")
+        mask = stacker.stack(groups, rule.mask.asset, missing=missing, resampling="nearest")
         clear = da.map_blocks(find_clear, mask, rule.mask, dtype=bool)
     stacks = {}
     for band in bands:
-        stored = stacker.stack(rule.bands[band], missing=missing_values(rule), resampling=rule.resampling)
-        images = [_calibrate(stored[k], group, band) for k, group in enumerate(stacker.groups)]
+        holding = [hold_band(group, rule, band) for group in groups]
+        stored = stacker.stack(
+            holding, rule.bands[band].asset, missing=missing_values(rule), resampling=rule.resampling
+        )
+        images = [_calibrate(stored[k], group, band) for k, group in enumerate(groups)]
         stacks[band] = da.stack(images) if images else stored
         if clear is not None:
             stacks[band] = da.where(clear, stacks[band], np.float32(np.nan))
-    return as_dataset(stacks, stacker.groups, geobox, rule)
+    return as_dataset(stacks, groups, geobox, rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +93,20 @@ class _Stacker:
 
     geobox: GeoBox
     epsg: int
-    groups: tuple[Group, ...]
-    sign: Sign
+    rule: CollectionRule
+    access: Access
     chunks: int
     sampler: Sampler = field(default_factory=Sampler)
 
-    def stack(self, asset: str, *, missing: tuple[float, ...], resampling: Resampling) -> Any:
+    def stack(self, groups: Sequence[Group], asset: str, *, missing: tuple[float, ...], resampling: Resampling) -> Any:
         """Stored numbers of one asset as a dask array, float32, NaN where missing; dims (group, y, x)."""
         members = [
             (k, item, bounds)
-            for k, group in enumerate(self.groups)
+            for k, group in enumerate(groups)
             for item in group.items
             if asset in item["assets"] and (bounds := _bounds_on(self.geobox, item, asset)) is not None
         ]
-        empty = da.full((len(self.groups), *self.geobox.shape), np.nan, dtype=np.float32, chunks=(1, self.chunks, -1))
+        empty = da.full((len(groups), *self.geobox.shape), np.nan, dtype=np.float32, chunks=(1, self.chunks, -1))
         if not members:
             return empty
         source = _Source(
@@ -111,26 +116,27 @@ class _Stacker:
             asset=asset,
             resampling=resampling,
             missing=missing,
-            sign=self.sign,
+            access=self.access,
+            rule=self.rule.access,
             sampler=self.sampler,
         )
-        cube = _stack_items([self._as_plain(member, asset) for member in members], asset, source, self.chunks)
+        cube = _stack_items([self._as_plain(member, groups, asset) for member in members], asset, source, self.chunks)
         positions: dict[int, list[int]] = {}
         for position, (k, _, _) in enumerate(members):
             positions.setdefault(k, []).append(position)
         return da.stack(
             [
                 stackstac.mosaic(cube[positions[k], 0], dim="time", reverse=True).data if k in positions else empty[k]
-                for k in range(len(self.groups))
+                for k in range(len(groups))
             ]
         )
 
-    def _as_plain(self, member: tuple[int, ItemDict, Bounds], asset: str) -> dict[str, Any]:
+    def _as_plain(self, member: tuple[int, ItemDict, Bounds], groups: Sequence[Group], asset: str) -> dict[str, Any]:
         k, item, bounds = member
         return {
             "id": item["id"],
             "properties": {
-                "datetime": self.groups[k].time.isoformat(),
+                "datetime": groups[k].time.isoformat(),
                 "proj:epsg": self.epsg,
                 "proj:bbox": list(bounds),
             },
@@ -149,7 +155,8 @@ class _Source:
     asset: str
     resampling: Resampling
     missing: tuple[float, ...]
-    sign: Sign
+    access: Access
+    rule: AccessRule
     sampler: Sampler
 
 
@@ -167,7 +174,12 @@ class _FileReader:
         part = source.geobox[window.toslices()]
         with gdal_environment():
             pixels = source.sampler.read(
-                name, source.sign(self.url), part, resampling=source.resampling, missing=source.missing
+                name,
+                part,
+                access=source.access,
+                rule=source.rule,
+                resampling=source.resampling,
+                missing=source.missing,
             )
         return np.full(part.shape, np.nan, np.float32) if pixels is None else pixels
 

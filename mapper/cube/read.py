@@ -18,12 +18,12 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 
+from mapper.access.files import Access
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.access import Sign, keep_unsigned
 from mapper.cube.calibrate import apply, find_clear, missing_values
 from mapper.cube.driver import SamplerDriver
-from mapper.cube.groups import Group, group_items, require_bands
+from mapper.cube.groups import Group, group_items, hold_band, require_bands
 from mapper.cube.warp import FloatArray, Resampling, Sampler
 
 _LOG = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ class BlockReader:
 
     geobox: GeoBox
     rule: CollectionRule
-    sign: Sign = keep_unsigned
-    """Turns an unsigned location into one that can be opened, just before it is."""
+    access: Access = field(default_factory=Access)
     threads: int = 1
     """Files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
@@ -69,8 +68,8 @@ class BlockReader:
         stack = np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
         if wanted:
             stored = self._load(
-                [groups[k] for k in wanted],
-                self.rule.bands[band],
+                [hold_band(groups[k], self.rule, band) for k in wanted],
+                self.rule.bands[band].asset,
                 missing=missing_values(self.rule),
                 resampling=self.rule.resampling,
             )
@@ -82,7 +81,9 @@ class BlockReader:
         self, groups: Sequence[Group], asset: str, *, missing: tuple[float, ...], resampling: Resampling
     ) -> FloatArray:
         """Stored numbers of one asset, float32, NaN where missing; dims (group, y, x)."""
-        driver: Any = SamplerDriver(asset=asset, missing=missing, sign=self.sign, sampler=self.sampler)
+        driver: Any = SamplerDriver(
+            asset=asset, missing=missing, access=self.access, rule=self.rule.access, sampler=self.sampler
+        )
         members = [(k, item) for k, group in enumerate(groups) for item in group.items if asset in item["assets"]]
         dataset = odc.stac.load(
             [_as_pystac(item, asset, groups[k], self.geobox) for k, item in members],
@@ -103,7 +104,7 @@ def read_block(
     *,
     bands: Sequence[str],
     rule: CollectionRule,
-    sign: Sign = keep_unsigned,
+    access: Access | None = None,
     threads: int = 1,
 ) -> xr.Dataset:
     """Read one block of one collection.
@@ -113,7 +114,7 @@ def read_block(
         geobox: Target pixels.
         bands: Our band names.
         rule: How the collection is read.
-        sign: Turns an unsigned location into one that can be opened.
+        access: How files are reached, and who counts.
         threads: Files read at a time.
 
     Returns:
@@ -128,7 +129,7 @@ def read_block(
     require_bands(items, rule, bands)
     usable, _ = split_usable(items, rule)
     groups = group_items(usable, rule, bands)
-    reader = BlockReader(geobox=geobox, rule=rule, sign=sign, threads=threads)
+    reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads)
     clear = reader.read_clear(groups)
     return as_dataset({band: reader.read_band(groups, band, clear) for band in bands}, groups, geobox, rule)
 

@@ -15,10 +15,10 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
+from mapper.access.files import Access
 from mapper.catalog.items import ItemDict, Items, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
-from mapper.cube.access import Sign, keep_unsigned
 from mapper.cube.groups import describe_use, group_items
 from mapper.cube.place import declared_place
 from mapper.cube.read import BlockReader
@@ -50,7 +50,7 @@ def read_source(
     *,
     spec: MapSpec,
     provider: Provider,
-    sign: Sign = keep_unsigned,
+    access: Access | None = None,
 ) -> Source:
     """Read the coarse map.
 
@@ -59,7 +59,7 @@ def read_source(
         geobox: Source pixels.
         spec: What is asked for.
         provider: How the collection is read.
-        sign: Turns an unsigned location into one that can be opened.
+        access: How files are reached, and who counts.
 
     Returns:
         The map; several dates (without ``source.year``) are averaged.
@@ -80,7 +80,9 @@ def read_source(
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
-    reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), sign=sign)
+    reader = BlockReader(
+        geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access()
+    )
     images, dropped = _read_without_corrupt(reader, chosen, bands)
     mean, *sd = (average_blocks(image, scale) for image in images)
     uses = tuple(describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
@@ -144,7 +146,7 @@ def _average_dates(stack: FloatArray) -> FloatArray:
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
     """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
-    place = declared_place(item, rule.bands[spec.source.variable])
+    place = declared_place(item, rule.bands[spec.source.variable].asset)
     if place is None:
         return
     step, (rows, cols) = float(spec.source.resolution), place.shape

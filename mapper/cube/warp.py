@@ -23,7 +23,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from rasterio.windows import Window
 
-from mapper.cube.access import AssetName, open_and_read
+from mapper.access.files import Access, AssetName
+from mapper.access.rules import AccessRule
 
 FloatArray = npt.NDArray[np.float32]
 Resampling = Literal["nearest", "bilinear", "cubic"]
@@ -128,14 +129,22 @@ class Sampler:
         return "mapper.Sampler"
 
     def read(
-        self, name: AssetName, href: str, geobox: GeoBox, *, resampling: Resampling, missing: Sequence[float]
+        self,
+        name: AssetName,
+        geobox: GeoBox,
+        *,
+        access: Access,
+        rule: AccessRule,
+        resampling: Resampling,
+        missing: Sequence[float],
     ) -> FloatArray | None:
         """Read the first band of a file onto a geobox.
 
         Args:
-            name: What the file is, for errors.
-            href: Its location, signed where that is needed.
+            name: What the file is, and where.
             geobox: Target pixels.
+            access: How files are reached, and who counts.
+            rule: How the files of its collection are reached.
             resampling: How.
             missing: Stored values that are no measurements.
 
@@ -153,7 +162,7 @@ class Sampler:
             frame = _read_frame(dataset, origin, lattice, missing)
             return None if frame is None else (lattice, frame)
 
-        found = open_and_read(name, href, read_frame)
+        found = access.read(name, rule, read_frame)
         return None if found is None else found[0].resample(found[1], resampling)
 
     def lattice(self, geobox: GeoBox, grid: SourceGrid) -> Lattice:

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items
-from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.provider import Provider
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
 from mapper.evaluation.compare import Truth, read_truth, read_written
@@ -28,7 +29,7 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
         path: Where the PNG goes.
         truth: What to compare with.
     """
-    provider, grid = load_provider(spec.catalog.provider), spec.map_grid
+    provider, grid = provider_of(spec), spec.map_grid
     window = _middle(grid)
     written = open_map(spec.store)
     inside = grid.inside_area(window)

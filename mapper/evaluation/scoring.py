@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items
-from mapper.catalog.provider import load_provider
 from mapper.catalog.search import search_collection
 from mapper.errors import SpecError
 from mapper.evaluation.compare import Comparison, Truth, compare_methods
@@ -30,7 +30,7 @@ def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_rang
         SearchError: If the catalogue has no such item.
     """
     collection, _, variable = name.partition(":")
-    bands = load_provider(spec.catalog.provider).rule(collection).bands
+    bands = provider_of(spec).rule(collection).bands
     if variable not in bands:
         raise SpecError(f"truth {name!r} is not COLLECTION:BAND; {collection} has the bands {', '.join(sorted(bands))}")
     return Truth(
@@ -47,7 +47,7 @@ def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
     return compare_methods(
         spec,
         items=items,
-        provider=load_provider(spec.catalog.provider),
+        provider=provider_of(spec),
         truth=truth,
         interpolations={name: Predictor(load_model(ModelSpec(name=name))) for name in INTERPOLATIONS},
         written=open_map(spec.store),

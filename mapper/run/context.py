@@ -7,8 +7,9 @@ is the planned one.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items
-from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.provider import Provider
 from mapper.catalog.query import MARGIN_PX
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
@@ -95,7 +96,7 @@ def make_context(
         WeightsError: If the model is missing or was tampered with.
         ContractError: If the model does not fit the map.
     """
-    provider = provider or load_provider(spec.catalog.provider)
+    provider = provider or provider_of(spec)
     card = card or read_card(spec.model)
     _check_bands(spec, provider)
     grid = spec.map_grid

@@ -88,7 +88,7 @@ def _bands_by_collection(context: MapContext) -> dict[str, set[str]]:
 
 def _item_bytes(item: ItemDict, bands: set[str], context: MapContext) -> float:
     rule = context.provider.rule(item["collection"])
-    dtypes = {rule.bands[band]: rule.dtype for band in bands} | ({rule.mask.asset: "uint8"} if rule.mask else {})
+    dtypes = {rule.bands[band].asset: rule.dtype for band in bands} | ({rule.mask.asset: "uint8"} if rule.mask else {})
     assets = item["assets"]
     return sum(_asset_bytes(assets[key], item, dtype) for key, dtype in dtypes.items() if key in assets)
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapper.catalog.sign import sign
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
@@ -158,8 +157,7 @@ def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> st
 
 def _read_source(context: MapContext, task: Task) -> Source:
     geobox = context.grid.source_geobox_of(context.window(task.tile))
-    signer = partial(sign, provider=context.provider)
-    return read_source(task.source, geobox, spec=context.spec, provider=context.provider, sign=signer)
+    return read_source(task.source, geobox, spec=context.spec, provider=context.provider)
 
 
 def _read_guide(context: MapContext, task: Task) -> Guide:
@@ -176,7 +174,6 @@ def _read_guide(context: MapContext, task: Task) -> Guide:
         context.grid.geobox_of(window),
         spec=context.spec,
         provider=context.provider,
-        sign=partial(sign, provider=context.provider),
         threads=context.options.read_threads,
     )
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mapper import __version__
+from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items, freeze_items
-from mapper.catalog.provider import load_provider
 from mapper.catalog.search import search, search_collection
 from mapper.errors import InputError, SpecError
 from mapper.spec import MapSpec, read_spec
@@ -97,9 +97,7 @@ def _read_landscape(data: SyntheticData, seed: int) -> Sample:
     kept = path.parent / f"sample-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
     sample = _load(kept)
     if sample is None:
-        sample = samples_from_map(
-            spec, items, load_provider(spec.catalog.provider), TRUTH, _VARIABLE, name=f"landscape {seed}"
-        )
+        sample = samples_from_map(spec, items, provider_of(spec), TRUTH, _VARIABLE, name=f"landscape {seed}")
         how = f"area mean of the truth on a grid of 1/1125 degree, saturating, with noise, read at {data.scale} x 10 m"
         sample = replace(sample, degradation=how)
         _save(sample, kept)

@@ -6,17 +6,15 @@ what it will see at work.
 
 import hashlib
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items, freeze_items
-from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.provider import Provider
 from mapper.catalog.search import search, search_collection
-from mapper.catalog.sign import sign as sign_href
-from mapper.cube.access import Sign, keep_unsigned
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
 from mapper.errors import InputError, SearchError
@@ -49,17 +47,16 @@ def read_map(path: Path, truth: TruthConfig) -> Sample:
 
 def read_place(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
     """Read a map that is described already; see :func:`read_map`."""
-    provider = load_provider(spec.catalog.provider)
-    sign = partial(sign_href, provider=provider)
+    provider = provider_of(spec)
     if truth.collection is not None:
         items = freeze_items([*search(spec), *search_collection(spec, truth.collection)])
-        sample = samples_from_map(spec, items, provider, truth.collection, truth.variable, sign=sign, name=name)
+        sample = samples_from_map(spec, items, provider, truth.collection, truth.variable, name=name)
     else:
         location = str(truth.store)
         array = open_truth(location, truth.variable)
         _check_units(str(array.attrs.get("units", "")), spec, provider, f"truth store {location}")
         read = read_from_store(spec.map_grid, array, location)
-        sample = _read_known(spec, search(spec), provider, read, sign=sign, name=name)
+        sample = _read_known(spec, search(spec), provider, read, name=name)
         content = sample.digest.encode() + sample.truth.tobytes()
         sample = replace(sample, digest=hashlib.sha256(content).hexdigest())
     return sample if truth.limit is None else sample.cut_truth(truth.limit)
@@ -74,14 +71,13 @@ def read_inputs(path: Path) -> Sample:
         InputError: If the area holds no source pixel.
     """
     spec = read_spec(path)
-    grid, provider = spec.map_grid, load_provider(spec.catalog.provider)
+    grid, provider = spec.map_grid, provider_of(spec)
     inside = np.isfinite(_read_area(grid, lambda window: np.zeros(window.shape, np.float32)))
     covered = block_mean(inside.astype(np.float32), grid.scale) >= _LEAST_COVER
     frame = _frame(np.kron(covered, np.ones((grid.scale, grid.scale), bool)), grid.scale)
     if frame is None:
         raise InputError(f"the area of map {spec.name} holds no source pixel")
-    sign = partial(sign_href, provider=provider)
-    sample = _read_inputs(spec, search(spec), provider, frame, sign=sign, name=name_of(path))
+    sample = _read_inputs(spec, search(spec), provider, frame, name=name_of(path))
     coarse = covered[_coarse(frame.slices, grid.scale)]
     return replace(sample, source=np.where(coarse, sample.source, np.float32(np.nan)))
 
@@ -93,7 +89,6 @@ def samples_from_map(
     truth_collection: str,
     truth_variable: str,
     *,
-    sign: Sign = keep_unsigned,
     name: str = "",
 ) -> Sample:
     """Read guide, source and truth of a whole map, as far as the truth is known.
@@ -104,7 +99,6 @@ def samples_from_map(
         provider: How they are read.
         truth_collection: The fine map to learn.
         truth_variable: Its band.
-        sign: Makes an href readable.
         name: Of the place; that of the map where none is given.
 
     Raises:
@@ -113,8 +107,8 @@ def samples_from_map(
     """
     rule, labels = provider.rule(truth_collection), items.of(truth_collection)
     _check_units(rule.units, spec, provider, f"truth collection {truth_collection}")
-    read = read_from_items(spec.map_grid, labels, truth_variable, rule=rule, sign=sign)
-    return _read_known(spec, items, provider, read, sign=sign, name=name)
+    read = read_from_items(spec.map_grid, labels, truth_variable, rule=rule)
+    return _read_known(spec, items, provider, read, name=name)
 
 
 def name_of(path: Path) -> str:
@@ -123,17 +117,17 @@ def name_of(path: Path) -> str:
     return path.parent.name if path.stem == "map" else f"{path.parent.name}/{path.stem}"
 
 
-def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth, *, sign: Sign, name: str) -> Sample:
+def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth, *, name: str) -> Sample:
     """Guide, source and truth of the smallest frame that holds all known truth in the area."""
     truth = _read_area(spec.map_grid, read)
     frame = _frame(np.isfinite(truth), spec.scale)
     if frame is None:
         raise SearchError("no truth is known in the area of the map")
-    sample = _read_inputs(spec, items, provider, frame, sign=sign, name=name)
+    sample = _read_inputs(spec, items, provider, frame, name=name)
     return replace(sample, truth=truth[frame.slices])
 
 
-def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window, *, sign: Sign, name: str) -> Sample:
+def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window, *, name: str) -> Sample:
     """Guide and source of a frame, block by block."""
     grid, scale = spec.map_grid, spec.scale
     coarse_shape = frame.shape[0] // scale, frame.shape[1] // scale
@@ -142,8 +136,8 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
     for window in _blocks(frame, scale):
         fine = window.inside(frame)
         coarse = _coarse(fine, scale)
-        guide[:, *fine] = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider, sign=sign).values
-        block = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider, sign=sign)
+        guide[:, *fine] = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider).values
+        block = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider)
         source[coarse], source_sd[coarse] = block.mean, block.sd
     return Sample(
         guide=guide,

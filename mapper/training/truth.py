@@ -10,7 +10,6 @@ from odc.geo.geobox import GeoBox
 
 from mapper.catalog.items import Items
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.access import Sign, keep_unsigned
 from mapper.cube.read import read_block
 from mapper.errors import GridError, InputError
 from mapper.grid import MapGrid, Window
@@ -24,9 +23,7 @@ ReadTruth = Callable[[Window], FloatArray]
 """Reads a window of the map's grid; (y, x) in target units, NaN where unknown."""
 
 
-def read_from_items(
-    grid: MapGrid, items: Items, variable: str, *, rule: CollectionRule, sign: Sign = keep_unsigned
-) -> ReadTruth:
+def read_from_items(grid: MapGrid, items: Items, variable: str, *, rule: CollectionRule) -> ReadTruth:
     """Read a truth from the map's own catalogue, by nearest neighbour; where items overlap, the first valid counts.
 
     Args:
@@ -34,13 +31,12 @@ def read_from_items(
         items: Of the truth.
         variable: Its band.
         rule: How the collection is read.
-        sign: Makes an href readable.
     """
     nearest = rule.model_copy(update={"resampling": "nearest"})
 
     def read(window: Window) -> FloatArray:
         geobox = grid.geobox_of(window)
-        block = read_block(items.touching(geobox), geobox, bands=(variable,), rule=nearest, sign=sign)
+        block = read_block(items.touching(geobox), geobox, bands=(variable,), rule=nearest)
         return _first_valid(block[variable].to_numpy(), window.shape)
 
     return read

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mapper.catalog.intake import unsign
+from mapper.access.rules import SigningRule
+from mapper.access.sign import Signer, sign, unsign
 from mapper.catalog.provider import load_provider
-from mapper.catalog.sign import Signer, sign
 from mapper.errors import AssetError, TransientAssetError
 
 BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/33/U/B02.tif"
@@ -34,6 +34,11 @@ class TokenService(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def rule_of(tokens):
+    blobs = (".blob.core.windows.net",)
+    return SigningRule(kind="token-service", tokens=tokens, hosts=blobs, public=("ai4edatasetspublicassets",))
+
+
 @pytest.fixture
 def service():
     server = ThreadingHTTPServer(("127.0.0.1", 0), TokenService)
@@ -48,7 +53,7 @@ def service():
 
 @pytest.fixture
 def signer(service):
-    signer = Signer(endpoint=f"http://127.0.0.1:{service.server_port}/token", backoff_s=0.01)
+    signer = Signer(rule=rule_of(f"http://127.0.0.1:{service.server_port}/token"), backoff_s=0.01)
     yield signer
     signer._pool.clear()
 
@@ -111,12 +116,13 @@ def test_a_refusal_is_not(service, signer):
 
 def test_a_service_that_is_not_there_is_worth_another_attempt():
     with pytest.raises(TransientAssetError, match="no token"):
-        Signer(endpoint="http://127.0.0.1:9", backoff_s=0.01).sign(BLOB)
+        Signer(rule=rule_of("http://127.0.0.1:9"), backoff_s=0.01).sign(BLOB)
 
 
 def test_providers_say_whether_they_sign():
-    assert sign(BLOB, load_provider("demo")) == BLOB
-    assert sign("/data/B02.tif", load_provider("planetary-computer")) == "/data/B02.tif"
+    rules = [load_provider(name).rule("sentinel-2-l2a").access.signing for name in ("demo", "planetary-computer")]
+    assert sign(BLOB, rules[0]) == BLOB
+    assert sign("/data/B02.tif", rules[1]) == "/data/B02.tif"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ where the network was to blame, the second opening says so; a file that opens tw
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import rasterio
 from rasterio.errors import RasterioError
 
+from mapper.access.rules import AccessRule
+from mapper.access.sign import sign
+from mapper.access.tally import Tally
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
 _REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift)/|^(?!file:)[a-z0-9+]+://")
@@ -28,8 +31,6 @@ _NOT_FOUND = re.compile(r"code ?: ?(404|410)|not ?found|does not exist|NoSuchKey
 _HTTP_RETRIES = 4
 
 T = TypeVar("T")
-Sign = Callable[[str], str]
-"""Turns an unsigned location into one that can be opened, just before it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,25 @@ class AssetName:
     """Unsigned location."""
 
 
-def keep_unsigned(href: str) -> str:
-    """For files that need no signature."""
-    return href
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How files are reached, and who counts; one object for one tile, shared by its threads."""
+
+    tally: Tally = field(default_factory=Tally)
+
+    def read(self, name: AssetName, rule: AccessRule, read: Callable[[rasterio.DatasetReader], T]) -> T:
+        """Open a file, read from it, close it.
+
+        Args:
+            name: What the file is, and where.
+            rule: How the files of its collection are reached.
+            read: What to do with the open file.
+
+        Raises:
+            TransientAssetError: Throttling, network or credentials: worth another attempt.
+            CorruptAssetError: The file is missing, truncated or no raster.
+        """
+        return open_and_read(name, sign(name.href, rule.signing), read)
 
 
 def gdal_environment() -> rasterio.Env:

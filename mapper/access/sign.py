@@ -9,17 +9,14 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import urllib3
 
-from mapper.catalog.intake import unsign
-from mapper.catalog.provider import Provider
+from mapper.access.rules import SigningRule
 from mapper.errors import AssetError, TransientAssetError
 
-_TOKENS_AT = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
-_BLOB_HOST = ".blob.core.windows.net"
-_PUBLIC_ACCOUNTS = frozenset({"ai4edatasetspublicassets"})
+_SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature"})
 _MARGIN = timedelta(minutes=5)
 """A token is renewed this long before it expires, so that a read that has begun can end."""
 
@@ -32,10 +29,9 @@ class _Token:
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """Signs locations in Azure blob storage; safe to share between threads."""
+    """Signs locations as a rule says; safe to share between threads."""
 
-    endpoint: str = _TOKENS_AT
-    """Gives a token for ``{endpoint}/{account}/{container}``."""
+    rule: SigningRule
     backoff_s: float = 0.5
     """Pause before the second retry of a busy service, doubled each time."""
     _tokens: dict[str, _Token] = field(default_factory=dict, repr=False)
@@ -43,7 +39,7 @@ class Signer:
     _pool: urllib3.PoolManager = field(default_factory=urllib3.PoolManager, repr=False)
 
     def sign(self, href: str) -> str:
-        """A location with a valid token; anything outside blob storage, or public, comes back unsigned.
+        """A location with a valid token; anything on other hosts, or public, comes back unsigned.
 
         Raises:
             TransientAssetError: If the token service does not answer or is busy.
@@ -52,8 +48,10 @@ class Signer:
         href = unsign(href)
         parts = urlsplit(href)
         host = parts.hostname or ""
-        account, container = host.removesuffix(_BLOB_HOST), parts.path.lstrip("/").split("/")[0]
-        if not host.endswith(_BLOB_HOST) or account in _PUBLIC_ACCOUNTS or not container:
+        suffix = next((end for end in self.rule.hosts if host.endswith(end)), None)
+        container = parts.path.lstrip("/").split("/")[0]
+        account = host.removesuffix(suffix or "")
+        if suffix is None or account in self.rule.public or not container:
             return href
         return f"{href}?{self._token(f'{account}/{container}', href)}"
 
@@ -73,27 +71,35 @@ class Signer:
             raise_on_status=False,
         )
         try:
-            answer = self._pool.request("GET", f"{self.endpoint}/{place}", retries=retries, timeout=30.0)
+            answer = self._pool.request("GET", f"{self.rule.tokens}/{place}", retries=retries, timeout=30.0)
         except urllib3.exceptions.HTTPError as error:
             raise TransientAssetError(f"no token for {place}: {error}", href=href) from error
         if answer.status != 200:
             kind = TransientAssetError if answer.status == 429 or answer.status >= 500 else AssetError
-            raise kind(f"no token for {place}: {self.endpoint} answered {answer.status}", href=href)
+            raise kind(f"no token for {place}: {self.rule.tokens} answered {answer.status}", href=href)
         content = json.loads(answer.data)
         return _Token(value=str(content["token"]), expires=datetime.fromisoformat(content["msft:expiry"]))
 
 
-def sign(href: str, provider: Provider) -> str:
+def unsign(href: str) -> str:
+    """A location without the signature that was put on it, if there is one."""
+    parts = urlsplit(href)
+    if any(key.lower() in _SIGNATURES for key, _ in parse_qsl(parts.query)):
+        return urlunsplit(parts._replace(query=""))
+    return href
+
+
+def sign(href: str, rule: SigningRule) -> str:
     """A location that can be read now, from the unsigned one that is kept.
 
     Raises:
         TransientAssetError: If the provider's token service does not answer.
         AssetError: If it refuses.
     """
-    return _shared_signer().sign(href) if provider.signing == "planetary-computer" else href
+    return _shared_signer(rule).sign(href) if rule.kind == "token-service" else href
 
 
-@lru_cache(maxsize=1)
-def _shared_signer() -> Signer:
-    """One signer per process: the token service limits how often it is asked."""
-    return Signer()
+@lru_cache(maxsize=8)
+def _shared_signer(rule: SigningRule) -> Signer:
+    """One signer per service and process: a token service limits how often it is asked."""
+    return Signer(rule=rule)

@@ -1,0 +1,1 @@
+"""How files are reached: signed, paced, retried, counted, and opened."""

@@ -1,0 +1,44 @@
+"""What reading cost: requests, bytes and retries, counted where they happen."""
+
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRetry:
+    """One request that was put again."""
+
+    host: str
+    item: str
+    asset: str
+    reason: str
+    """For example ``HTTP 503`` or ``timed out``."""
+    attempt: int
+    """Attempts so far: 1 for the first failure."""
+    wait_s: float
+    """Pause before the next attempt."""
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Counts for one tile, from all of its threads; a copy in another process starts at zero."""
+
+    requests: int = 0
+    bytes_read: int = 0
+    """As they travelled."""
+    retries: list[ReadRetry] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def count(self, *, requests: int = 1, bytes_read: int = 0) -> None:
+        """Add requests and the bytes they brought."""
+        with self._lock:
+            self.requests += requests
+            self.bytes_read += bytes_read
+
+    def note(self, retry: ReadRetry) -> None:
+        """Add one retry."""
+        with self._lock:
+            self.retries.append(retry)
+
+    def __reduce__(self) -> tuple[type["Tally"], tuple[()]]:
+        return Tally, ()
