@@ -42,6 +42,28 @@ class TileRetried:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadRetry:
+    """One request for part of a file that was put again."""
+
+    host: str
+    item: str
+    asset: str
+    reason: str
+    """For example ``HTTP 429`` or ``timed out``."""
+    attempt: int
+    """Attempts so far: 1 for the first failure."""
+    wait_s: float
+    """Pause before the next attempt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRetried(ReadRetry):
+    """The same, of one tile; told when the tile is back."""
+
+    tile: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchCommitted:
     """Tiles and their records became visible to readers, together."""
 
@@ -60,7 +82,7 @@ class RunFinished:
     seconds: float
 
 
-Event = RunStarted | TileFinished | TileRetried | BatchCommitted | RunFinished
+Event = RunStarted | TileFinished | TileRetried | ReadRetried | BatchCommitted | RunFinished
 
 
 class Callback(Protocol):

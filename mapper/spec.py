@@ -7,7 +7,6 @@ fractions (``1/11250``), because decimal degrees are not exact.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from datetime import date
 from fractions import Fraction
 from functools import cached_property
@@ -18,9 +17,7 @@ import shapely
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationError,
@@ -28,6 +25,7 @@ from pydantic import (
 )
 from shapely.geometry.base import BaseGeometry
 
+from mapper.description import Part, describe_faults
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
 
@@ -44,18 +42,7 @@ def _check_months(months: tuple[int, ...]) -> tuple[int, ...]:
 
 Resolution = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0)]
 Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
-
-
-class Part(BaseModel):
-    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy with changes, validated; cached properties are not copied, since they may depend on what changes."""
-        del deep  # parts are frozen all the way down
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).model_validate(fields | dict(update or {}))
+_YEAR = tuple(range(1, 13))
 
 
 class AreaSpec(Part):
@@ -148,6 +135,8 @@ class LayerSpec(Part):
     """Items with more scene cloud cover (percent) are not searched."""
     catalog: CatalogSpec | None = None
     """Where the items of this layer come from; None takes the map's catalogue."""
+    static: bool = False
+    """What does not change with time (elevation): items of any date, one channel for each band instead of seasons."""
     reducer: Literal["median", "mean"] | None = None
     """How dates become one image; None takes the collection's own (median for reflectance, mean power for radar)."""
 
@@ -156,7 +145,7 @@ class Channel(Part):
     """One band of the guide: what it is, and when."""
 
     name: str
-    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``."""
+    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``; of a static layer the band alone."""
     collection: str
     band: str
     season: str
@@ -172,8 +161,19 @@ class GuideSpec(Part):
     """Season name to months; a channel exists for every season and band."""
 
     @cached_property
+    def composites(self) -> tuple[tuple[str, Months, LayerSpec], ...]:
+        """Season, months and layer of each composite: by season, then layer; what is static once, at the end."""
+        seasonal = [
+            (season, months, layer)
+            for season, months in self.seasons.items()
+            for layer in self.layers
+            if not layer.static
+        ]
+        return (*seasonal, *(("", _YEAR, layer) for layer in self.layers if layer.static))
+
+    @cached_property
     def channels(self) -> tuple[Channel, ...]:
-        """Guide channels in the order of the array: by season, then layer, then band."""
+        """Guide channels in the order of the array: by composite, then band."""
         return tuple(
             Channel(
                 name="_".join(filter(None, (season, band, layer.orbit))),
@@ -183,8 +183,7 @@ class GuideSpec(Part):
                 months=months,
                 orbit=layer.orbit,
             )
-            for season, months in self.seasons.items()
-            for layer in self.layers
+            for season, months, layer in self.composites
             for band in layer.bands
         )
 
@@ -194,6 +193,10 @@ class GuideSpec(Part):
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"guide channels appear twice: {', '.join(double)}")
+        both = {layer.collection for layer in self.layers if layer.static}
+        both &= {layer.collection for layer in self.layers if not layer.static}
+        if both:
+            raise ValueError(f"collection {', '.join(sorted(both))} is both static and not")
         return self
 
 
@@ -336,7 +339,7 @@ def parse_spec(content: object, *, base: Path) -> MapSpec:
     try:
         return MapSpec.model_validate(_absolute_paths(content, base.absolute()))
     except ValidationError as error:
-        raise SpecError(_explain(error)) from error
+        raise SpecError(describe_faults(error, "map")) from error
 
 
 def read_spec(path: Path | str) -> MapSpec:
@@ -387,13 +390,3 @@ def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
     if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
         return value
     return str(base / value)
-
-
-def _explain(error: ValidationError) -> str:
-    faults = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "map"
-        plain = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
-        said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
-        faults.append(f"{where}: {said}")
-    return "; ".join(faults)

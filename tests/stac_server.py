@@ -1,11 +1,12 @@
 """A small STAC API for tests: items in memory, served over HTTP by a process of its own, with faults on request.
 
 Implements and advertises: core, collections, features, item search (GET and POST; bbox, datetime, ids, collections,
-limit), token paging and the query extension (lt, lte, gt, gte, eq, neq, in).
+limit), token paging and the query extension (lt, lte, gt, gte, eq, neq, in); on request the filter extension, of which
+it understands one comparison in CQL2-JSON.
 
-    python tests/stac_server.py items.json [--drift N] [--fail N --status 429] [--no-count] [--no-query]
+    python tests/stac_server.py items.json [--drift N] [--fail N --status 429] [--no-count] [--no-query] [--filter]
 
-It prints its address, and answers ``/log`` with the requests it has served.
+It prints its address, and answers ``/log`` with the requests it has served, ``/searches`` with the bodies of searches.
 """
 
 import argparse
@@ -26,11 +27,13 @@ CLASSES = [
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
 ]  # fmt: skip
 QUERY_CLASS = f"{CORE}/item-search#query"
+FILTER_CLASSES = [f"{CORE}/item-search#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json"]
 OPERATORS = {
     "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge, "eq": operator.eq,
     "neq": operator.ne, "in": lambda value, options: value in options,
 }  # fmt: skip
-PARAMETERS = {"bbox", "datetime", "ids", "collections", "limit", "query", "token"}
+COMPARISONS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=": "eq", "<>": "neq"}
+PARAMETERS = {"bbox", "datetime", "ids", "collections", "limit", "query", "token", "filter", "filter-lang"}
 
 
 class BadRequestError(Exception):
@@ -50,13 +53,22 @@ class Archive:
         self.searches = 0
 
     def matches(self, request):
-        unknown = set(request) - PARAMETERS
-        if unknown or ("query" in request and self.options.no_query):
-            raise BadRequestError(f"not implemented: {sorted(unknown) or 'query'}")
+        known = PARAMETERS - {"query" if self.options.no_query else "", "" if self.options.filter else "filter"}
+        unknown = set(request) - known
+        if unknown:
+            raise BadRequestError(f"not implemented: {sorted(unknown)}")
+        if int(request.get("limit", 10)) > self.options.most:
+            raise BadRequestError(f"limit is more than {self.options.most}")
+        if self.options.filter == "deaf" and "filter" in request:
+            return []
         found = range(len(self.items))
         if "bbox" in request:
             found = sorted(self.tree.query(shapely.box(*request["bbox"]), predicate="intersects").tolist())
         tests = [*self.plain_tests(request), *self.query_tests(request.get("query", {}))]
+        if "filter" in request:
+            subject, operand = request["filter"]["args"]
+            word = COMPARISONS[request["filter"]["op"]]
+            tests += self.query_tests({subject["property"]: {word: operand}})
         return [self.items[k] for k in found if all(test(self.items[k]) for test in tests)]
 
     def plain_tests(self, request):
@@ -141,10 +153,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, path, request, *, post):
         server = self.server
-        if path == "/log":
-            self.send(200, server.served)
+        if path in ("/log", "/searches"):
+            self.send(200, server.served if path == "/log" else server.searches)
             return
         server.served.append(f"{self.command} {path}")
+        server.searches += [request] if post else []
         if server.failures > 0 and path == "/search":
             server.failures -= 1
             self.send(server.options.status, {"description": "busy"}, {"Retry-After": str(server.options.retry_after)})
@@ -197,7 +210,8 @@ class Handler(BaseHTTPRequestHandler):
         return answer
 
     def classes(self):
-        return CLASSES if self.server.options.no_query else [*CLASSES, QUERY_CLASS]
+        options = self.server.options
+        return [*CLASSES, *([] if options.no_query else [QUERY_CLASS]), *(FILTER_CLASSES if options.filter else [])]
 
     def landing(self):
         links = [
@@ -231,17 +245,19 @@ def main():
     parser.add_argument("items", type=Path, help="JSON list of items")
     parser.add_argument("--collection", action="append", default=[], help="a collection without items")
     parser.add_argument("--page", type=int, default=1000, help="largest page")
+    parser.add_argument("--most", type=int, default=10_000, help="refuse a larger limit")
     parser.add_argument("--drift", type=int, default=0, help="lose one item a page in the first N searches")
     parser.add_argument("--fail", type=int, default=0, help="answer the first N searches with --status")
     parser.add_argument("--status", type=int, default=503)
     parser.add_argument("--retry-after", type=int, default=0)
     parser.add_argument("--no-count", action="store_true", help="do not state numberMatched")
     parser.add_argument("--no-query", action="store_true", help="do not implement the query extension")
+    parser.add_argument("--filter", nargs="?", const="on", choices=("on", "deaf"), help="implement, or only advertise")
     options = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.options = options
     server.archive = Archive(json.loads(options.items.read_text()), options)
-    server.failures, server.served = options.fail, []
+    server.failures, server.served, server.searches = options.fail, [], []
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -27,7 +28,8 @@ class TokenService(BaseHTTPRequestHandler):
         status = self.server.statuses.pop(0) if self.server.statuses else 200
         expires = datetime.now(UTC) + timedelta(minutes=self.server.minutes)
         token = f"se=later&sig=token-{len(self.server.asked)}"
-        body = json.dumps({"token": token, "msft:expiry": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
+        expiry = self.server.expiry or expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = json.dumps({"token": token, "msft:expiry": expiry}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -42,7 +44,7 @@ def rule_of(tokens):
 @pytest.fixture
 def service():
     server = ThreadingHTTPServer(("127.0.0.1", 0), TokenService)
-    server.asked, server.statuses, server.minutes = [], [], 45
+    server.asked, server.statuses, server.minutes, server.expiry = [], [], 45, ""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -53,9 +55,7 @@ def service():
 
 @pytest.fixture
 def signer(service):
-    signer = Signer(rule=rule_of(f"http://127.0.0.1:{service.server_port}/token"), backoff_s=0.01)
-    yield signer
-    signer._pool.clear()
+    return Signer(rule=rule_of(f"http://127.0.0.1:{service.server_port}/token"), backoff_s=0.01)
 
 
 def test_a_token_is_asked_for_once_per_container(service, signer):
@@ -71,9 +71,32 @@ def test_many_threads_share_one_token(service, signer):
     assert len(service.asked) == 1
 
 
-def test_a_token_that_is_about_to_expire_is_renewed(service, signer):
-    service.minutes = 4
-    assert signer.sign(BLOB) != signer.sign(BLOB)
+@pytest.mark.parametrize(("life_s", "used_s"), [(45 * 60, 40 * 60), (10 * 60, 8 * 60), (60, 48)])
+def test_a_token_is_renewed_some_time_before_it_expires(service, signer, life_s, used_s):
+    start = datetime.now(UTC)
+    service.minutes, elapsed = life_s / 60, [0]
+    signer = replace(signer, clock=lambda: start + timedelta(seconds=elapsed[0]))
+    first = signer.sign(BLOB)
+    elapsed[0] = used_s - 2
+    assert signer.sign(BLOB) == first
+    elapsed[0] = used_s + 2
+    assert signer.sign(BLOB) != first
+
+
+def test_a_token_that_was_refused_is_used_no_more_but_a_newer_one_is(service, signer):
+    first = signer.sign(BLOB)
+    signer.forget(first)
+    second = signer.sign(BLOB)
+    assert second != first
+    signer.forget(first)  # another thread hears of it late
+    assert signer.sign(BLOB) == second
+    assert len(service.asked) == 2
+
+
+def test_an_answer_without_a_token_is_no_token(service, signer):
+    service.expiry = "later"
+    with pytest.raises(AssetError, match="answered no token"):
+        signer.sign(BLOB)
 
 
 def test_signing_what_is_signed_replaces_the_signature(signer):

@@ -1,6 +1,7 @@
 """Provider descriptions: those that ship fit the items they describe, wrong ones are refused in a line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,19 +10,72 @@ from shared import SHARED, needs_shared
 from mapper.catalog.provider import Provider, load_provider, provider_names
 from mapper.errors import SpecError
 
-NAMES = ("biomassters", "demo", "planetary-computer")
+NAMES = ("biomassters", "copernicus-dataspace", "demo", "earth-search", "maap", "planetary-computer", "stac-api")
+S2_BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
 
 
 def test_the_providers_that_ship_are_named():
     assert set(NAMES) <= set(provider_names())
 
 
+@pytest.mark.parametrize(
+    ("name", "collection"),
+    [
+        ("planetary-computer", "sentinel-2-l2a"),
+        ("earth-search", "sentinel-2-c1-l2a"),
+        ("earth-search", "sentinel-2-pre-c1-l2a"),
+        ("copernicus-dataspace", "sentinel-2-l2a"),
+        ("stac-api", "sentinel-2"),
+    ],
+)
+def test_sentinel_2_has_the_same_bands_and_the_same_mask_everywhere(name, collection):
+    rule, reference = load_provider(name).rule(collection), load_provider("planetary-computer").rule("sentinel-2-l2a")
+    assert list(rule.bands) == S2_BANDS
+    same = ("units", "calibration", "dtype", "nodata", "resampling", "reducer", "trust")
+    assert [getattr(rule, key) for key in same] == [getattr(reference, key) for key in same]
+    assert (rule.mask.rule, rule.mask.classes, rule.mask.nodata) == ("classes", (0, 1, 3, 8, 9, 10, 11), 0)
+
+
+@pytest.mark.parametrize("name", ["planetary-computer", "earth-search"])
+def test_the_elevation_model_is_called_the_same(name):
+    rule = load_provider(name).rule("cop-dem-glo-30")
+    assert (list(rule.bands), rule.units, rule.nodata, rule.group_by) == (["elevation"], "m", None, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "collection", "reason"),
+    [
+        ("earth-search", "sentinel-2-l2a", r"use sentinel-2-c1-l2a.*refused: null, trust: flag"),
+        ("earth-search", "sentinel-1-grd", "geometry of the radar"),
+        ("planetary-computer", "sentinel-1-grd", "use sentinel-1-rtc"),
+        ("copernicus-dataspace", "sentinel-1-grd", "geometry of the radar"),
+    ],
+)
+def test_what_cannot_be_read_right_is_refused_with_the_reason_and_a_way_out(name, collection, reason):
+    with pytest.raises(SpecError, match=f"collection {collection} of {name} is refused: .*{reason}"):
+        load_provider(name).rule(collection)
+
+
+def test_files_are_reached_as_the_archive_wants_it():
+    storage = load_provider("copernicus-dataspace").rule("sentinel-2-l2a").access.storage
+    assert (storage.endpoint, storage.path_style, storage.anonymous) == (
+        "https://eodata.dataspace.copernicus.eu", True, False,
+    )  # fmt: skip
+    heights = load_provider("earth-search").rule("cop-dem-glo-30").access.storage
+    assert (heights.region, heights.anonymous, heights.endpoint) == ("eu-central-1", True, None)
+    assert load_provider("earth-search").rule("sentinel-2-c1-l2a").access.storage.region == "us-west-2"
+    for name in NAMES:
+        assert load_provider(name).kind == "static" or load_provider(name).access.limits.requests_per_second
+
+
 @pytest.mark.parametrize("name", provider_names())
 def test_every_provider_that_ships_is_valid(name):
     provider = load_provider(name)
     assert provider.name == name
+    assert provider.licence
+    assert provider.attribution
     for collection, rule in provider.collections.items():
-        assert provider.rule(collection) is rule
+        assert rule.refused or provider.rule(collection) is rule
         assert provider.assets[collection] >= {band.asset for band in rule.bands.values()}
         assert rule.mask is None or rule.mask.asset in provider.assets[collection]
 
@@ -46,8 +100,33 @@ def test_a_wrong_description_is_refused_in_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"colour": "red"}, "colour: unknown key"),
+        ({"collections": {"truth": {"units": None}}}, "collections.truth.units: Input should be a valid string"),
+        ({"collections": {"new": {"bands": {"agb": "agb"}}}}, "collections.new.units: missing; "),
+        ({"collections": {"truth": {"bands": {"agb": {"key": "agb"}}}}}, "collections.truth.bands.agb.key: unknown"),
+        ({"collections": {"truth": {"calibration": "magic"}}}, "collections.truth.calibration: .*'identity'"),
+        ({"collections": {"sentinel-2-l2a": {"scale": 2}}}, "decided for every item: leave them out"),
+        ({"collections": {"sentinel-2-l2a": {"mask": {"rule": "bits"}}}}, "a mask by bits has to list bits"),
+        ({"access": {"limits": {"burst": 0}}}, "access.limits.burst: "),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(change, line):
+    with pytest.raises(SpecError, match=f"provider 'demo' is not valid: .*{line}"):
+        load_provider("demo", override=change)
+
+
+def test_null_removes_an_inherited_band():
+    override = {"collections": {"sentinel-2": {"bands": {"B01": None, "B02": "blue"}}}}
+    bands = load_provider("stac-api", override=override).rule("sentinel-2").bands
+    assert list(bands) == S2_BANDS[1:]
+    assert bands["B02"].asset == "blue"
+
+
 def test_an_unknown_provider_is_refused_with_those_that_ship():
-    with pytest.raises(SpecError, match="unknown provider 'nasa': mapper ships biomassters, demo, planetary-computer"):
+    with pytest.raises(SpecError, match="unknown provider 'nasa': mapper ships biomassters, copernicus-dataspace,"):
         load_provider("nasa")
 
 
@@ -57,23 +136,24 @@ def test_an_unknown_collection_is_refused_with_those_that_are_described():
 
 
 @needs_shared
-@pytest.mark.parametrize("collection", ["sentinel-2-l2a", "sentinel-1-rtc"])
-def test_planetary_computer_serves_the_assets_that_are_named(collection):
-    folder = SHARED / "stac_items" / "planetary-computer" / collection
-    items = [json.loads(path.read_text()) for path in folder.glob("*-pc.json")]
-    rule = load_provider("planetary-computer").rule(collection)
-    for item in (item for group in items for item in group):
-        assert {band.asset for band in rule.bands.values()} | ({rule.mask.asset} if rule.mask else set()) <= set(
-            item["assets"]
-        )
-        for asset in (band.asset for band in rule.bands.values()):
-            stated = item["assets"][asset].get("raster:bands", [{}])[0]
-            assert stated.get("nodata", rule.nodata) == rule.nodata
-            assert stated.get("data_type", rule.dtype) == rule.dtype
-
-
-@needs_shared
 def test_hgb_has_the_assets_that_are_named():
     path = SHARED / "stac_items" / "planetary-computer" / "hgb" / "collection_template.json"
     rule = load_provider("planetary-computer").rule("hgb")
     assert {band.asset for band in rule.bands.values()} <= set(json.loads(path.read_text())["item_assets"])
+
+
+def test_the_examples_in_the_template_are_true(tmp_path):
+    text = (Path(__file__).parents[1] / "catalogs" / "stac-api.yaml").read_text()
+    blocks = [block for block in text.split("\n#\n") if block.startswith("#   ")]
+    inside, alone = (yaml.safe_load("\n".join(line[4:] for line in block.splitlines())) for block in blocks)
+    provider = load_provider(inside["catalog"]["provider"], override=inside["catalog"]["override"])
+    assert provider.rule("sentinel-2-c1").bands["B08"].asset == "nir"
+    assert provider.rule("sentinel-2-c1").mask.asset == "scl"
+    assert provider.rule("s1-rtc-db").calibration == "decibel"
+    assert (provider.rule("HLSL30_2.0").scale, provider.rule("HLSL30_2.0").mask.bits) == (0.0001, (1, 2, 3, 4))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(alone))
+    mine = load_provider(str(path))
+    assert mine.endpoint == "https://archive.example/stac/v1"
+    assert mine.rule("s2_l2a").access.storage.anonymous
+    assert mine.rule("s2_l2a").access.limits.requests_per_second == 10

@@ -23,6 +23,11 @@ def served(address):
     return urllib3.request("GET", f"{address}/log").json()
 
 
+def conditions(address):
+    searches = urllib3.request("GET", f"{address}/searches").json()
+    return [{name: search[name] for name in ("filter", "query") if name in search} for search in searches]
+
+
 def ids(items):
     return {item["id"] for item in items}
 
@@ -69,7 +74,11 @@ def test_what_was_found_does_not_depend_on_where_it_lies(stac_api, tmp_path):
     assert list(frozen.query["origins"].values()) == [static.query]
 
 
-@pytest.mark.parametrize("options", [(), ("--no-query",), ("--no-count",)], ids=["all", "no query", "no count"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--no-query",), ("--no-count",), ("--filter",), ("--filter", "deaf")],
+    ids=["query", "no query", "no count", "filter", "deaf to filters"],
+)
 def test_filters_hold_whatever_the_server_implements(stac_api, options):
     unwanted = [
         make_item("cloudy", **{"eo:cloud_cover": 80.1}),
@@ -84,6 +93,28 @@ def test_filters_hold_whatever_the_server_implements(stac_api, options):
     wanted = [make_item("near", bounds=(WEST + 0.21, SOUTH, WEST + 1, SOUTH + 1), **{"eo:cloud_cover": 80.0})]
     address = stac_api([*make_items(), *unwanted, *wanted], *options)
     assert ids(search(make_spec(address), patience=QUICK)) == ids([*make_items(), *wanted])
+
+
+@pytest.mark.parametrize(
+    ("options", "condition"),
+    [
+        (("--filter",), {"filter": {"op": "<=", "args": [{"property": "eo:cloud_cover"}, 80]}}),
+        ((), {"query": {"eo:cloud_cover": {"lte": 80}}}),
+        (("--no-query",), {}),
+    ],
+    ids=["filter", "query", "neither"],
+)
+def test_a_server_filters_clouds_in_the_words_that_it_says_it_understands(stac_api, options, condition):
+    address = stac_api(make_items(), *options)
+    search(make_spec(address), patience=QUICK)
+    assert conditions(address) == [condition] * 2 + [{}] * 4, "clouds are asked of the layer that limits them only"
+
+
+def test_a_provider_states_how_large_a_page_may_be(stac_api):
+    address = stac_api(make_items(), "--most", "7")
+    assert "limit is more than 7" in search_error(address)
+    limits = {"access": {"limits": {"page": 7}}}
+    assert ids(search(make_spec(address, catalog__override=limits), patience=QUICK)) == ids(make_items())
 
 
 def test_the_last_moment_of_the_period_is_in_it(stac_api):
@@ -254,6 +285,19 @@ def test_relative_files_of_a_catalogue_on_disk_become_absolute(tmp_path):
     first = next(iter(found.of("sentinel-2-l2a")))
     assert first["assets"]["B04"]["href"] == str(tmp_path / "sentinel-2-l2a" / first["id"] / "B04.tif")
     assert set(first["assets"]) == {"B04", "B08", "SCL"}
+
+
+def test_an_item_is_the_same_whoever_spelt_it():
+    item = make_item(
+        "agb", "esa-cci-biomass", when=None, bounds=(10, 40, 20, 50), start_datetime="2020-01-01T00:00:00Z"
+    )
+    other = {
+        **item,
+        "geometry": {"type": "Polygon", "coordinates": [[[20, 40], [20, 50], [10, 50], [10, 40], [20, 40]]]},
+    }
+    other["properties"] = {key: value for key, value in item["properties"].items() if value is not None}
+    first, second = (freeze_items([admit_item(each, assets=frozenset({"agb"}))]) for each in (item, other))
+    assert first.digest == second.digest
 
 
 def test_a_catalogue_that_pystac_wrote_is_read(tmp_path):

@@ -4,6 +4,7 @@ import psutil
 import pytest
 
 from mapper.cluster.choice import memory_of_task, open_executor
+from mapper.cluster.throttle import worker_throttle
 from mapper.errors import SpecError
 from mapper.run.executors import DaskExecutor, SerialExecutor, ThreadExecutor
 
@@ -14,7 +15,9 @@ def test_words_name_executors():
     with open_executor("threads", 3) as executor:
         assert executor == ThreadExecutor(3)
     with open_executor("tcp://127.0.0.1:9") as executor:
-        assert executor == DaskExecutor(cluster="tcp://127.0.0.1:9")
+        assert isinstance(executor, DaskExecutor)
+        assert executor.cluster == "tcp://127.0.0.1:9"
+        assert executor.throttle is worker_throttle
 
 
 def test_an_unknown_word_is_refused():

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 from scenes import HERE, NEW, OLD, S1, S2, clear, flat, reflectance, s2, write_item
 
 from mapper.catalog.items import Items, freeze_items
 from mapper.catalog.provider import Provider
+from mapper.catalog.query import make_queries
 from mapper.cube.composite import check_guide, compose, read_guide
 from mapper.cube.read import read_block
 from mapper.errors import SpecError
@@ -226,3 +228,41 @@ def test_a_map_of_which_no_item_has_a_band_or_says_its_calibration_is_refused(tm
     silent = freeze_items([s2(tmp_path, "silent", **{"s2:processing_baseline": None})])
     with pytest.raises(SpecError, match="item silent declares neither"):
         check_guide(silent, spec=spec_of(optical()), provider=PROVIDER)
+
+
+def test_what_does_not_change_is_one_channel_whatever_its_date(tmp_path):
+    heights = Provider(
+        name="test",
+        title="",
+        kind="static",
+        licence="",
+        attribution="",
+        collections={
+            "sentinel-2-l2a": S2,
+            "dem": {
+                "bands": {"elevation": "data"},
+                "units": "m",
+                "calibration": "identity",
+                "dtype": "float32",
+                "nodata": None,
+            },
+        },
+    )
+    dem = write_item(tmp_path, "dem", "2011-02-03T00:00:00Z", {"data": flat(812.5, dtype=np.float32)}, collection="dem")
+    layers = {"collection": "dem", "bands": ["elevation"], "static": True}, optical()
+    spec = spec_of(*layers, seasons={"spring": [4, 5], "summer": [6, 7]})
+    assert [channel.name for channel in spec.guide.channels] == ["spring_B02", "summer_B02", "elevation"]
+    items = freeze_items(
+        [dem, s2(tmp_path, "may", "2020-05-03T10:00:00Z"), s2(tmp_path, "june", "2020-06-03T10:00:00Z")]
+    )
+    found = read_guide(items, HERE, spec=spec, provider=heights)
+    assert (found.values[2] == 812.5).all()
+    assert (found.n_valid == 2).all()
+    queries = {query.collection: query for query in make_queries(spec)}
+    assert queries["dem"].accepts(dem | {"geometry": shapely.geometry.mapping(spec.area.geometry)})
+    assert queries["sentinel-2-l2a"].months == {4, 5, 6, 7}
+
+
+def test_a_collection_is_static_or_not():
+    with pytest.raises(SpecError, match="sentinel-2-l2a is both static and not"):
+        spec_of(optical("B02"), optical("B03", static=True))

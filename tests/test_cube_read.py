@@ -194,17 +194,6 @@ def test_a_broken_file_is_named(tmp_path, kind):
     assert (caught.value.item, caught.value.asset, caught.value.href) == ("bad", "B02", str(path))
 
 
-def test_locations_are_signed_when_read_and_kept_unsigned_elsewhere(tmp_path, monkeypatch):
-    item = s2(tmp_path, "a")
-    for asset in item["assets"].values():
-        asset["href"] += ".moved"
-    monkeypatch.setattr("mapper.access.files.sign", lambda href, _rule: href.removesuffix(".moved"))
-    assert not np.isnan(block([item])["B02"]).any()
-    monkeypatch.undo()
-    with pytest.raises(CorruptAssetError, match="moved"):
-        block([item])
-
-
 @pytest.fixture(scope="module")
 def passes(tmp_path_factory):
     return write_passes(tmp_path_factory.mktemp("passes"))

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cci_maps import CELL_PX, write_cell, write_tile
+from file_server import FileServer
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio import Affine
 from scenes import MAP, box_at, write_item
 
+from mapper.access.files import Access
+from mapper.catalog.cci import COLLECTION, make_cci_catalog
 from mapper.catalog.items import freeze_items
-from mapper.catalog.provider import Provider
+from mapper.catalog.provider import Provider, load_provider
+from mapper.catalog.static import read_catalog
 from mapper.cube.source import average_blocks, read_source
 from mapper.errors import GridError
 from mapper.spec import parse_spec
@@ -188,3 +193,114 @@ def test_a_broken_file_is_left_out_and_noted(tmp_path):
     assert np.isnan(found.mean[:, 60:]).all()
     assert not np.isnan(found.mean[:, :60]).all()
     assert "asset agb of item east" in {use.id: use.dropped for use in found.uses}["east"]
+
+
+def cci_items(folder, *, root=None, **cells):
+    """Items of tiles that are written at their lower left corners: ``N60E010=pixels``."""
+    for cell, (pixels, options) in cells.items():
+        write_cell(folder, cell, pixels=pixels, at=(CELL_PX - len(pixels), 0), **options)
+    path = make_cci_catalog(
+        folder / "catalog", version="7.0", year=2020, root=root or str(folder), bbox=(5, 45, 15, 55)
+    )
+    return read_catalog(path, collections={COLLECTION}).items
+
+
+def test_across_the_edge_of_cells_stored_pixels_join_and_the_sea_is_missing(tmp_path):
+    """Around 50 north, 10 east: land in the north, east of it and west; the two cells in the south have no file."""
+    rng = np.random.default_rng(6)
+    west, east = rng.integers(0, 400, (2, 50, CELL_PX)).astype(np.uint16)
+    west[:, -20:-10] = 0
+    items = cci_items(tmp_path, N60E000=(west, {}), N60E010=(east, {}))
+    around = GeoBox((60, 80), Affine(STEP, 0, 10 - 30 * STEP, 0, -STEP, 50 + 40 * STEP), "EPSG:4326")
+    found = read_source(freeze_items(items), around, spec=NATIVE, provider=load_provider(COLLECTION))
+    np.testing.assert_array_equal(found.mean[:40, :30], west[10:, -30:])
+    np.testing.assert_array_equal(found.mean[:40, 30:], east[10:, :50])
+    np.testing.assert_array_equal(found.sd[:40, 30:], east[10:, :50] // 3 + 5)
+    assert (found.mean[:40, 10:20] == 0).all()
+    assert np.isnan(found.mean[40:]).all()
+    assert np.isnan(found.sd[40:]).all()
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.uint16, None), (np.int16, -32768), (np.float32, float("nan"))])
+def test_what_a_file_declares_as_nodata_is_missing_and_zero_is_not(tmp_path, dtype, nodata):
+    pixels = np.arange(100).reshape(10, 10).astype(dtype)
+    if nodata is not None:
+        pixels[2:4] = nodata
+    items = cci_items(tmp_path, N60E010=(pixels, {"nodata": nodata}))
+    window = GeoBox((10, 10), Affine(STEP, 0, 10, 0, -STEP, 50 + 10 * STEP), "EPSG:4326")
+    found = read_source(freeze_items(items), window, spec=NATIVE, provider=load_provider(COLLECTION))
+    expected = pixels.astype(np.float32)
+    if nodata is not None:
+        expected[2:4] = np.nan
+    np.testing.assert_array_equal(found.mean, expected)
+    assert found.mean[0, 0] == 0
+
+
+def test_a_cell_without_a_deviation_has_its_mean_only(tmp_path):
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 400, (40, 40)).astype(np.uint16)
+    write_tile(tmp_path, "N60E010", pixels=pixels, at=(CELL_PX - 40, 0))
+    items = cci_items(tmp_path)
+    for spec, window in (
+        (NATIVE, GeoBox((10, 10), Affine(STEP, 0, 10, 0, -STEP, 50 + 20 * STEP), "EPSG:4326")),
+        (spec_correlated(100.0), coarse_grid(size=4)),
+    ):
+        found = read_source(freeze_items(items), window, spec=spec, provider=load_provider(COLLECTION))
+        assert np.isfinite(found.mean).all()
+        assert np.isnan(found.sd).all()
+
+
+def test_tiles_on_a_server_are_read_where_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    pixels = np.random.default_rng(4).integers(0, 400, (40, 40)).astype(np.uint16)
+    write_cell(tmp_path, "N60E010", pixels=pixels, at=(CELL_PX - 40, 0))
+    window = GeoBox((30, 30), Affine(STEP, 0, 10, 0, -STEP, 50 + 30 * STEP), "EPSG:4326")
+    access = Access()
+    with FileServer(tmp_path) as server:
+        items = cci_items(tmp_path, root=server.address)
+        assert items[0]["assets"]["agb"]["href"].startswith("http://127.0.0.1")
+        provider = load_provider(COLLECTION)
+        found = read_source(freeze_items(items), window, spec=NATIVE, provider=provider, access=access)
+    np.testing.assert_array_equal(found.mean, pixels[10:, :30])
+    assert access.tally.requests >= 2
+    assert access.tally.bytes_read < 500_000
+
+
+def spec_correlated(length):
+    return spec_of({"crs": "EPSG:3035", "resolution": 10}, year=2020, sd_correlation=length)
+
+
+def test_errors_that_correlate_over_a_distance_average_away_in_part(tmp_path):
+    item, _ = write_map(tmp_path)
+    grid = coarse_grid()
+    as_such, near, none = (read([item], grid, spec_correlated(length)) for length in (None, 100.0, 0.0))
+    known = np.isfinite(as_such.sd)
+    assert known.mean() > 0.7
+    for found in (near, none):
+        np.testing.assert_array_equal(np.isfinite(found.sd), known)
+        np.testing.assert_array_equal(found.mean, as_such.mean)
+    assert (none.sd[known] <= near.sd[known]).all()
+    assert (near.sd[known] <= as_such.sd[known] * (1 + 1e-6)).all()
+    assert 0.5 < np.median(none.sd[known] / as_such.sd[known]) < 0.9
+    notes = [found.uses[0].calibration.split("; ")[-1] for found in (as_such, near, none)]
+    assert notes == [f"agb_sd of area averages: errors {how}" for how in (
+        "fully correlated", "correlated over 100 m", "independent",
+    )]  # fmt: skip
+
+
+def test_a_correlated_deviation_does_not_depend_on_the_window(tmp_path):
+    item, _ = write_map(tmp_path)
+    grid, spec = coarse_grid(), spec_correlated(250.0)
+    whole, part = read([item], grid, spec), read([item], grid[5:9, 11:24], spec)
+    np.testing.assert_allclose(part.sd, whole.sd[5:9, 11:24], rtol=1e-6)
+
+
+def test_on_a_native_grid_there_is_nothing_to_average(tmp_path):
+    item, _ = write_map(tmp_path)
+    native = {"kind": "native", "crs": "EPSG:4326", "resolution": "1/11250"}
+    found, plain = (
+        read([item], place_of(), spec_of(native, resolution="1/1125", year=2020, sd_correlation=length))
+        for length in (0.0, None)
+    )
+    np.testing.assert_array_equal(found.sd, plain.sd)
+    assert "area averages" not in found.uses[0].calibration

@@ -1,8 +1,5 @@
 """Resampling is exact, does not depend on the window, never mixes missing pixels in, and says which file is broken."""
 
-import http.server
-import threading
-
 import numpy as np
 import pytest
 import rasterio
@@ -13,7 +10,8 @@ from pyproj import Transformer
 from rasterio.vrt import WarpedVRT
 from scenes import box_at, reflectance, write_cog
 
-from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.files import Access, gdal_environment
+from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule
 from mapper.cube.warp import Sampler
 from mapper.errors import CorruptAssetError, TransientAssetError
@@ -221,103 +219,3 @@ def test_a_file_without_georeference_is_broken(tmp_path):
         file.write(np.zeros((1, 4, 4), np.uint8))
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), pytest.raises(CorruptAssetError, match="georeference"):
         read(tmp_path / "n.tif", target_on(UTM))
-
-
-class Archive(http.server.ThreadingHTTPServer):
-    """Serves one file with ranges; ``answer(number of the request)`` is an HTTP status, 200 for the file."""
-
-    def __init__(self, content):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = content
-        self.answer = lambda _count: 200
-        self.count = 0
-
-    @property
-    def href(self):
-        return f"http://127.0.0.1:{self.server_port}/b.tif"
-
-    def handle_error(self, *_):
-        """GDAL hangs up early; that is no news."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.count += 1
-        status = self.server.answer(self.server.count)
-        content = self.server.content if status == 200 else b"busy"
-        part = content
-        if status == 200 and "Range" in self.headers:
-            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
-            part = content[int(first) : int(last or len(content)) + 1]
-            status = 206
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(part)))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
-        self.end_headers()
-        self.wfile.write(part)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def archive(scene):
-    with Archive(scene.read_bytes()) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-def read_remote(href):
-    return read(f"{href}?sig=secret", target_on(UTM), "nearest")
-
-
-def test_remote_files_are_read(archive, wholes):
-    np.testing.assert_array_equal(read_remote(archive.href), wholes["nearest"])
-
-
-@pytest.mark.parametrize("status", [403, 429, 503])
-def test_throttling_and_refusals_are_transient_and_not_remembered(archive, wholes, status, monkeypatch):
-    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
-    archive.answer = lambda _count: status
-    with pytest.raises(TransientAssetError, match=str(status)):
-        read_remote(archive.href)
-    archive.answer = lambda _count: 200
-    np.testing.assert_array_equal(read_remote(archive.href), wholes["nearest"])
-
-
-def test_throttling_in_the_middle_of_a_file_is_transient(archive, monkeypatch):
-    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
-    archive.answer = lambda count: 200 if count <= 2 else 503
-    with pytest.raises(TransientAssetError):
-        read_remote(archive.href)
-
-
-@pytest.mark.parametrize("kind", ["truncated", "junk"])
-def test_a_remote_file_that_is_broken_is_corrupt(archive, scene, kind):
-    archive.content = damage(scene, kind).read_bytes()
-    with pytest.raises(CorruptAssetError):
-        read_remote(archive.href)
-
-
-def test_a_remote_file_that_is_gone_is_corrupt(archive):
-    archive.answer = lambda _count: 404
-    with pytest.raises(CorruptAssetError, match="404"):
-        read_remote(archive.href)
-
-
-def test_no_server_is_transient(monkeypatch):
-    monkeypatch.setattr("mapper.access.files._HTTP_RETRIES", 0)
-    with pytest.raises(TransientAssetError):
-        read_remote("http://127.0.0.1:9/b.tif")
-
-
-def test_a_signature_is_not_told(archive, monkeypatch):
-    archive.answer = lambda _count: 404
-    monkeypatch.setattr("mapper.access.files.sign", lambda href, _rule: f"{href}?sig=secret")
-    with pytest.raises(CorruptAssetError) as caught:
-        read(archive.href, target_on(UTM), "nearest")
-    assert "secret" not in str(caught.value)

@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "events", "grid", "spec", "access", "catalog", "cube", "models", "predict", "store", "run", "cluster",
-    "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
+    "errors", "events", "grid", "description", "spec", "access", "catalog", "cube", "models", "predict", "store", "run",
+    "cluster", "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
 ]  # fmt: skip
 
 HOMES = {
@@ -23,7 +23,7 @@ HOMES = {
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
     "odc.loader": {"cube"},
-    "matplotlib": {"evaluation.report", "evaluation.plots", "training.curves", "synthetic"},
+    "matplotlib": {"evaluation.report", "evaluation.plots", "evaluation.searched", "training.curves", "synthetic"},
     "rich": {"run.progress", "training.progress", "cli", "demo"},
     "typer": {"cli"},
 }

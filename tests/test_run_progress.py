@@ -5,12 +5,13 @@ import json
 
 from rich.console import Console
 
-from mapper.events import BatchCommitted, RunFinished, RunStarted, TileFinished
+from mapper.events import BatchCommitted, ReadRetried, RunFinished, RunStarted, TileFinished
 from mapper.run.progress import EventLog, ProgressBar
 from mapper.run.report import RunReport, TileFailure
 
 EVENTS = [
     RunStarted(run_id="r", tiles=3, skipped=1),
+    ReadRetried(tile=(0, 0), host="h", item="i", asset="B04", reason="HTTP 429", attempt=1, wait_s=0.5),
     TileFinished(tile=(0, 0), status="ok", seconds={"read": 3.0, "predict": 1.0}, pixels=2_000_000),
     TileFinished(tile=(0, 1), status="failed", reason="OSError: gone"),
     BatchCommitted(snapshot="S", tiles=2, seconds=0.1),
@@ -44,8 +45,9 @@ def test_the_log_has_one_json_line_for_each_event_and_is_appended_to(tmp_path):
             log(event)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["event"] for line in lines] == 2 * [type(event).__name__ for event in EVENTS]
-    assert lines[1]["tile"] == [0, 0]
-    assert lines[1]["seconds"] == {"read": 3.0, "predict": 1.0}
+    assert (lines[1]["tile"], lines[1]["reason"], lines[1]["wait_s"]) == ([0, 0], "HTTP 429", 0.5)
+    assert lines[2]["tile"] == [0, 0]
+    assert lines[2]["seconds"] == {"read": 3.0, "predict": 1.0}
     assert all(line["time"].endswith("+00:00") for line in lines)
 
 
@@ -64,4 +66,8 @@ def test_a_report_knows_its_exit_code_rate_and_bottleneck():
     assert bad.exit_code == 1
     assert "failed: tile 0,0: OSError: gone" in bad.summary()
     assert "failed: 2 more" in bad.summary()
+    busy = report(requests=17, bytes_read=12_345_678, retries={"timed out": 1, "HTTP 429": 2})
+    assert "read: 17 requests, 12.3 MB; put again: 2 HTTP 429, 1 timed out" in busy.summary()
+    assert "put again" not in report(requests=17).summary()
+    assert "read:" not in good.summary()
     assert report(tiles=0, skipped=9).summary() == "nothing to do: 9 tiles are up to date"

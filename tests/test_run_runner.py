@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from run_maps import SlowExecutor, assert_same_map, contents_of, make_items, make_spec, save_network
 
+from mapper.access.throttle import process_throttle
 from mapper.cluster.local import local_cluster
 from mapper.errors import ClusterError, FailureBudgetError, PlanError, StoreFullError, StoreLockedError, WeightsError
 from mapper.events import BatchCommitted, RunFinished, RunStarted, TileFinished, TileRetried
@@ -54,6 +55,8 @@ def reference(planned, tmp_path_factory):
 
 class Breaking:
     """Serial, but what some tiles return is an error."""
+
+    throttle = staticmethod(process_throttle)
 
     def __init__(self, errors, *, after=None):
         self.errors, self.after = errors, after
@@ -187,6 +190,8 @@ def test_errors_that_concern_every_tile_end_the_run_and_keep_what_was_done(plann
 
 
 class _Raising:
+    throttle = staticmethod(process_throttle)
+
     def __init__(self, error):
         self.error = error
 

@@ -1,6 +1,7 @@
 """Why: values, flags, record and version of one pixel."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from pyproj import Transformer
 from store_maps import NATIVE, PROJECTED, make_arrays, make_record, make_spec, write_tiles
 
 from mapper.errors import GridError, StoreError
+from mapper.events import ReadRetry
 from mapper.predict.quality import Quality
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import create_store
@@ -83,6 +85,21 @@ def test_answers_read_well_and_as_json(spec):
     assert content["record"]["items"][0]["hrefs"] == ["https://example.org/S2_0/B04.tif"]
     assert content["record"]["tile"] == {"row": tile.row, "col": tile.col}
     assert content["written_at"].startswith("20")
+
+
+def test_what_reading_cost_is_told(spec):
+    retries = [ReadRetry(host="h", item="i", asset="B04", reason=r, attempt=1, wait_s=0.5) for r in ("HTTP 429",) * 2]
+    retries.append(replace(retries[0], reason="timed out"))
+    first, second = list(spec.map_grid.tiles())[:2]
+    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+        cost = {"requests": 17, "bytes_read": 12_345_678, "retries": tuple(retries)}
+        writer.add(None, make_record(first, status="failed", **cost))
+        writer.add(None, make_record(second, status="failed", requests=2))
+        writer.commit()
+    answers = [why(spec.store, *centre_of(spec, tile, 0, 0), crs=spec.grid.crs) for tile in (first, second)]
+    assert "17 requests, 12.3 MB; put again: 2 HTTP 429, 1 timed out" in answers[0].to_text()
+    assert "2 requests, 0.0 MB; put again: none" in answers[1].to_text()
+    assert answers[0].to_dict()["record"]["retries"][2]["reason"] == "timed out"
 
 
 def test_missing_pixels_have_no_value(spec):

@@ -1,8 +1,7 @@
-"""Opening files: GDAL's settings in one place, and its errors told apart.
+"""Opening files: all of the project's rasters are read through :meth:`Access.read`.
 
-GDAL shows a throttled read and a truncated file alike ("got 0 bytes"), and remembers that a remote file could not be
-opened. So remote files are not cached across opens, and a remote file that looks broken is opened and read once more:
-where the network was to blame, the second opening says so; a file that opens twice and breaks twice is broken.
+Local files are GDAL's own business. Remote ones come through :mod:`mapper.access.remote`, which tells network trouble
+from a broken file before GDAL sees a byte; what GDAL then cannot read is broken.
 """
 
 import re
@@ -13,40 +12,30 @@ from typing import TypeVar
 import rasterio
 from rasterio.errors import RasterioError
 
+from mapper.access.name import AssetName
+from mapper.access.opener import read_remote
+from mapper.access.patience import Patience
+from mapper.access.remote import RemoteFile, asset_error
 from mapper.access.rules import AccessRule
-from mapper.access.sign import sign
+from mapper.access.storage import is_remote
 from mapper.access.tally import Tally
+from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
-_REMOTE = re.compile(r"^/vsi(curl|s3|gs|az|adls|oss|swift)/|^(?!file:)[a-z0-9+]+://")
-_NETWORK = re.compile(
-    r"HTTP (response|error) code|CURL error|timed out|credential|access ?denied|signature|token", re.IGNORECASE
-)
 _EXHAUSTED = re.compile(
     r"too many open files|out of memory|cannot allocate|input/output error|stale|denied", re.IGNORECASE
 )
 """Trouble of this machine or its disks, whatever the file is."""
-_NOT_FOUND = re.compile(r"code ?: ?(404|410)|not ?found|does not exist|NoSuchKey", re.IGNORECASE)
-
-_HTTP_RETRIES = 4
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssetName:
-    """Which file is read, for messages and provenance."""
-
-    item: str
-    asset: str
-    href: str
-    """Unsigned location."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
     """How files are reached, and who counts; one object for one tile, shared by its threads."""
 
+    patience: Patience = field(default_factory=Patience)
+    throttle: Throttle = field(default_factory=process_throttle)
     tally: Tally = field(default_factory=Tally)
 
     def read(self, name: AssetName, rule: AccessRule, read: Callable[[rasterio.DatasetReader], T]) -> T:
@@ -58,68 +47,44 @@ class Access:
             read: What to do with the open file.
 
         Raises:
-            TransientAssetError: Throttling, network or credentials: worth another attempt.
+            TransientAssetError: Throttling or network, after all attempts; or trouble of this machine.
             CorruptAssetError: The file is missing, truncated or no raster.
+            AssetError: Access is denied, or the location cannot be understood.
         """
-        return open_and_read(name, sign(name.href, rule.signing), read)
+        if not is_remote(name.href):
+            return _read_local(name, read)
+        remote = RemoteFile(name, rule, patience=self.patience, throttle=self.throttle, tally=self.tally)
+        remote.open()
+        try:
+            return read_remote(remote, read)
+        except (RasterioError, OSError) as error:
+            raise _translate(error, name) from error
 
 
 def gdal_environment() -> rasterio.Env:
-    """The settings under which every file is read; a context manager."""
+    """The settings under which every file is read; a context manager.
+
+    There are none for HTTP: GDAL does not see the network, see :mod:`mapper.access.opener`, and so has no failure of
+    it to remember. How patient requests are is said in :class:`mapper.access.patience.Patience`.
+    """
     return rasterio.Env(
         GDAL_CACHEMAX=64,  # MB; a block is decoded once for a tile, so a larger cache only costs memory
-        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
-        GDAL_HTTP_MAX_RETRY=str(_HTTP_RETRIES),
-        GDAL_HTTP_RETRY_DELAY="0.5",
-        GDAL_HTTP_CONNECTTIMEOUT="10",
-        GDAL_HTTP_TIMEOUT="60",
-        CPL_VSIL_CURL_USE_HEAD="NO",
-        CPL_VSIL_CURL_NON_CACHED="/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",  # nobody looks for files beside a file
     )
 
 
-def open_and_read(name: AssetName, href: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    """Open a file, read from it, close it.
-
-    Args:
-        name: What the file is, for errors.
-        href: Its location, signed where that is needed.
-        read: What to do with the open file.
-
-    Raises:
-        TransientAssetError: Throttling, network or credentials: worth another attempt.
-        CorruptAssetError: The file is missing, truncated or no raster.
-    """
-    remote = _REMOTE.match(href) is not None
+def _read_local(name: AssetName, read: Callable[[rasterio.DatasetReader], T]) -> T:
     try:
-        return _read_once(name, href, read)
-    except CorruptAssetError:
-        if not remote:
-            raise
-    return _read_once(name, href, read)
-
-
-def _read_once(name: AssetName, href: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    try:
-        with rasterio.open(href, sharing=False) as dataset:
+        with rasterio.open(name.href, sharing=False) as dataset:
             return read(dataset)
     except (RasterioError, OSError) as error:
-        raise _translate(error, name, href) from error
+        raise _translate(error, name) from error
 
 
-def _translate(error: BaseException, name: AssetName, href: str) -> AssetError:
+def _translate(error: BaseException, name: AssetName) -> AssetError:
     causes = list(_causes(error))
-    text = " ".join(causes).replace(href, "")
-    network = _REMOTE.match(href) is not None and _NETWORK.search(text) and not _NOT_FOUND.search(text)
-    transient = network or _EXHAUSTED.search(text)
-    # a signed location holds a token, and GDAL repeats the location
-    reason = causes[-1].replace(href, name.href)
-    return (TransientAssetError if transient else CorruptAssetError)(
-        f"asset {name.asset} of item {name.item} cannot be read ({name.href}): {reason}",
-        item=name.item,
-        asset=name.asset,
-        href=name.href,
-    )
+    kind = TransientAssetError if _EXHAUSTED.search(" ".join(causes)) else CorruptAssetError
+    return asset_error(kind, name, causes[-1])
 
 
 def _causes(error: BaseException | None) -> Iterator[str]:

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mapper.spec import Part
+from mapper.description import Part
 
 
 class SigningRule(Part):
@@ -40,6 +40,8 @@ class StorageRule(Part):
     """Environment variable that holds the access key."""
     secret_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
     """Environment variable that holds the secret key."""
+    token_env: str | None = None
+    """Environment variable that holds the token of temporary keys; None: ``AWS_SESSION_TOKEN`` goes with its keys."""
 
 
 class Limits(Part):

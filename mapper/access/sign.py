@@ -6,6 +6,7 @@ until shortly before they expire.
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,18 +14,25 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import urllib3
 
+from mapper.access.connections import pool_for
 from mapper.access.rules import SigningRule
 from mapper.errors import AssetError, TransientAssetError
 
 _SIGNATURES = frozenset({"sig", "x-amz-signature", "x-goog-signature", "signature"})
 _MARGIN = timedelta(minutes=5)
-"""A token is renewed this long before it expires, so that a read that has begun can end."""
+_MARGIN_SHARE = 0.2
+"""A token is renewed so long before it expires, or this share of its life if that is less: a read that has begun can
+end, and a token that lives for seconds is used at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Token:
     value: str
-    expires: datetime
+    renewed_from: datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +42,9 @@ class Signer:
     rule: SigningRule
     backoff_s: float = 0.5
     """Pause before the second retry of a busy service, doubled each time."""
+    clock: Callable[[], datetime] = field(default=_now, repr=False)
     _tokens: dict[str, _Token] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _pool: urllib3.PoolManager = field(default_factory=urllib3.PoolManager, repr=False)
 
     def sign(self, href: str) -> str:
         """A location with a valid token; anything on other hosts, or public, comes back unsigned.
@@ -55,14 +63,22 @@ class Signer:
             return href
         return f"{href}?{self._token(f'{account}/{container}', href)}"
 
+    def forget(self, href: str) -> None:
+        """Use the token of a signed location no more, since it was refused; a newer one is kept."""
+        value = urlsplit(href).query
+        with self._lock:
+            for place in [place for place, token in self._tokens.items() if token.value == value]:
+                del self._tokens[place]
+
     def _token(self, place: str, href: str) -> str:
         with self._lock:
             token = self._tokens.get(place)
-            if token is None or token.expires - _MARGIN <= datetime.now(UTC):
+            if token is None or token.renewed_from <= self.clock():
                 token = self._tokens[place] = self._fetch(place, href)
             return token.value
 
     def _fetch(self, place: str, href: str) -> _Token:
+        address = f"{self.rule.tokens}/{place}"
         retries = urllib3.Retry(
             total=4,
             connect=2,
@@ -71,14 +87,19 @@ class Signer:
             raise_on_status=False,
         )
         try:
-            answer = self._pool.request("GET", f"{self.rule.tokens}/{place}", retries=retries, timeout=30.0)
+            answer = pool_for(address).request("GET", address, retries=retries, timeout=30.0)
         except urllib3.exceptions.HTTPError as error:
             raise TransientAssetError(f"no token for {place}: {error}", href=href) from error
         if answer.status != 200:
             kind = TransientAssetError if answer.status == 429 or answer.status >= 500 else AssetError
             raise kind(f"no token for {place}: {self.rule.tokens} answered {answer.status}", href=href)
-        content = json.loads(answer.data)
-        return _Token(value=str(content["token"]), expires=datetime.fromisoformat(content["msft:expiry"]))
+        try:
+            content = json.loads(answer.data)
+            value, expires = str(content["token"]), datetime.fromisoformat(content["msft:expiry"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise AssetError(f"no token for {place}: {self.rule.tokens} answered no token", href=href) from error
+        margin = min(_MARGIN, _MARGIN_SHARE * (expires - self.clock()))
+        return _Token(value=value, renewed_from=expires - margin)
 
 
 def unsign(href: str) -> str:
@@ -96,10 +117,10 @@ def sign(href: str, rule: SigningRule) -> str:
         TransientAssetError: If the provider's token service does not answer.
         AssetError: If it refuses.
     """
-    return _shared_signer(rule).sign(href) if rule.kind == "token-service" else href
+    return shared_signer(rule).sign(href) if rule.kind == "token-service" else href
 
 
 @lru_cache(maxsize=8)
-def _shared_signer(rule: SigningRule) -> Signer:
+def shared_signer(rule: SigningRule) -> Signer:
     """One signer per service and process: a token service limits how often it is asked."""
     return Signer(rule=rule)

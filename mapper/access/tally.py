@@ -3,20 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReadRetry:
-    """One request that was put again."""
-
-    host: str
-    item: str
-    asset: str
-    reason: str
-    """For example ``HTTP 503`` or ``timed out``."""
-    attempt: int
-    """Attempts so far: 1 for the first failure."""
-    wait_s: float
-    """Pause before the next attempt."""
+from mapper.events import ReadRetry
 
 
 @dataclass(kw_only=True)

@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import shapely
-
 from mapper.access.sign import unsign
+from mapper.catalog.footprint import mend_geometry
 from mapper.catalog.items import ItemDict, item_datetime
-from mapper.errors import SearchError
+from mapper.errors import SearchError, SpecError
 
 _KEPT = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
@@ -33,11 +32,14 @@ def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
     Raises:
         SearchError: If the item has no id, time, footprint or a file without a location.
     """
-    here = next((str(link["href"]) for link in item.get("links", ()) if link.get("rel") == "self"), "")
+    here = ""
     try:
+        here = next((str(link["href"]) for link in item.get("links") or () if link.get("rel") == "self"), "")
         kept = {key: item[key] for key in _KEPT if key in item}
-        if kept.get("geometry") is None:
-            kept["geometry"] = json.loads(shapely.to_geojson(shapely.box(*item["bbox"])))
+        # STAC asks for the key, some servers leave out what is null: the item is the same
+        kept["properties"] = {"datetime": None, **item["properties"]}
+        # databases write 49.0 as 49: the place is the same
+        kept["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         item_datetime(item)
         kept["links"] = [{"rel": "self", "href": here}] if here else []
         kept["assets"] = {
@@ -45,7 +47,7 @@ def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
             for key, asset in item["assets"].items()
             if key in assets
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise SearchError(f"item {item.get('id', here)!r} is not a usable STAC item: {error!r}") from error
     return kept
 

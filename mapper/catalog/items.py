@@ -15,6 +15,7 @@ from typing import Any
 import shapely
 from odc.geo.geobox import GeoBox
 
+from mapper.catalog.footprint import footprint
 from mapper.spec import LayerSpec
 
 ItemDict = dict[str, Any]
@@ -46,7 +47,7 @@ class Items:
 
     @cached_property
     def _index(self) -> shapely.STRtree:
-        return shapely.STRtree([shapely.geometry.shape(item["geometry"]) for item in self.items])
+        return shapely.STRtree([footprint(item) for item in self.items])
 
     def touching(self, geobox: GeoBox) -> "Items":
         """Items whose footprint intersects a geobox."""
@@ -65,7 +66,7 @@ class Items:
         """Items of one orbit direction; None keeps all."""
         if orbit is None:
             return self
-        return self._pick(k for k, item in enumerate(self.items) if item["properties"].get("sat:orbit_state") == orbit)
+        return self._pick(k for k, item in enumerate(self.items) if flies(item, orbit))
 
     def for_layer(self, layer: LayerSpec, months: tuple[int, ...]) -> "Items":
         """Items that enter one layer of the guide in one season."""
@@ -77,6 +78,11 @@ class Items:
 
     def _pick(self, indices: Iterable[int]) -> "Items":
         return Items(items=tuple(self.items[k] for k in indices), query=self.query)
+
+
+def flies(item: ItemDict, orbit: str) -> bool:
+    """Whether an item says that it was recorded in an orbit direction; archives write it in either case."""
+    return str(item["properties"].get("sat:orbit_state")).lower() == orbit
 
 
 def is_clear(item: ItemDict, limit: float) -> bool:

@@ -10,25 +10,31 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.access.rules import AccessRule
 from mapper.catalog.items import ItemDict
+from mapper.description import Part, describe_faults
 from mapper.errors import SpecError
-from mapper.spec import Part
 
 
 class MaskRule(Part):
     """Which pixels of an item are not to be used."""
 
     asset: str
-    rule: Literal["classes", "above"]
-    """``classes``: a pixel whose value is listed is bad; ``above``: a pixel greater than ``limit`` is bad."""
+    """Key of the asset that says it for every pixel."""
+    rule: Literal["classes", "above", "bits"]
+    """``classes``: a pixel whose value is listed is bad; ``above``: a pixel greater than ``limit`` is bad;
+    ``bits``: a pixel with any of these bits set (0 is the lowest) is bad."""
     classes: tuple[int, ...] = ()
+    """Values that are bad, for ``classes``."""
     limit: float = 0
+    """Greatest value that is good, for ``above``."""
+    bits: tuple[int, ...] = ()
+    """Positions of the bits that are bad, for ``bits``."""
     nodata: int | None = None
     """Value of the mask itself that means no data; such pixels are bad too."""
 
@@ -46,24 +52,34 @@ class CollectionRule(Part):
     """How one collection is read."""
 
     bands: dict[str, BandRule] = Field(min_length=1)
-    """Our band name (B02, vv, agb) to where it is."""
+    """Our band name (B02, vv, agb) to where it is: an asset key, or a mapping; null removes an inherited band."""
     units: str
     """CF units after calibration: ``1`` for reflectance, ``dB``, ``Mg ha-1``."""
     calibration: Literal["sentinel-2", "linear-power", "decibel", "identity"]
     """``sentinel-2``: reflectance from digital numbers, the offset decided per item; ``linear-power``: gamma0 to dB;
-    ``decibel``: already dB; ``identity``: already physical."""
+    ``decibel``: already dB; ``identity``: physical after the scale and offset that an item declares."""
+    scale: float = Field(default=1.0, gt=0)
+    """Of items that declare none: stored * scale + offset is physical (not for ``sentinel-2``, which knows its own)."""
+    offset: float = 0.0
+    """Of items that declare none."""
     dtype: str
+    """Type of the stored numbers, for estimates; files know their own."""
     nodata: float | None
-    """Stored value that means no data; None where every value is real."""
+    """Stored value that means no data, besides what an item declares; null: every value is real unless an item says
+    otherwise."""
     mask: MaskRule | None = None
+    """Which pixels are not to be used; null: all are."""
     zero_is_border: bool = False
     """Stored zeros are borders, not measurements (Sentinel-1)."""
     reducer: Literal["median", "mean"] = "median"
+    """How many dates become one image; the mean of decibels is that of their power."""
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
+    """How pixels are brought onto the grid of a map."""
     group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
     """Properties that separate passes, besides the solar day."""
     trust: Literal["none", "flag", "declaration", "baseline"] = "none"
-    """Which word counts where an item contradicts itself about its offset; ``none`` refuses such an item."""
+    """Which word counts where an item contradicts itself: the flag that its offset was applied, what it declares, or
+    its processing baseline; ``none`` refuses such an item."""
     refused: str | None = None
     """Why the collection is not to be used; a map that knows better overrides it with null."""
     access: AccessRule = AccessRule()
@@ -74,7 +90,17 @@ class CollectionRule(Part):
     def _expand(cls, bands: object) -> object:
         if not isinstance(bands, Mapping):
             return bands
-        return {name: {"asset": band} if isinstance(band, str) else band for name, band in bands.items()}
+        return {
+            name: {"asset": band} if isinstance(band, str) else band for name, band in bands.items() if band is not None
+        }
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        if self.calibration == "sentinel-2" and (self.scale, self.offset) != (1, 0):
+            raise ValueError("scale and offset of sentinel-2 are decided for every item: leave them out")
+        if self.mask is not None and self.mask.rule != "above" and not getattr(self.mask, self.mask.rule):
+            raise ValueError(f"a mask by {self.mask.rule} has to list {self.mask.rule}")
+        return self
 
     def asset(self, item: ItemDict, band: str) -> str | None:
         """Key of the asset of an item that holds one of our bands; None if the item does not hold it."""
@@ -86,15 +112,21 @@ class Provider(Part):
     """One archive."""
 
     name: str
+    """What maps call it: the name of its file, without ``.yaml``."""
     title: str
+    """In words."""
     kind: Literal["api", "static"]
+    """A STAC API that is searched, or a static ``catalog.json``."""
     endpoint: str | None = None
     """STAC API root, or static ``catalog.json``; a map's ``catalog.href`` goes first."""
     access: AccessRule = AccessRule()
     """How files are reached, where a collection does not say otherwise."""
     licence: str
+    """Of the data; where it differs by collection, of which."""
     attribution: str
+    """What has to be said with a map that is made from them."""
     collections: dict[str, CollectionRule]
+    """By the name that the archive gives them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -150,7 +182,9 @@ def load_provider(name: str, *, override: Mapping[str, Any] | None = None) -> Pr
     try:
         return Provider.model_validate(merge(_read_description(name, ()), override or {}))
     except ValidationError as error:
-        raise SpecError(f"provider {name!r} is not valid: {' '.join(str(error).split())}") from error
+        raise SpecError(
+            f"provider {name!r} is not valid: {' '.join(describe_faults(error, 'provider').split())}"
+        ) from error
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ disk has none. Periods are half open, in UTC; areas are longitude and latitude, 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -14,7 +14,8 @@ import shapely
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
-from mapper.catalog.items import ItemDict, is_clear, item_datetime
+from mapper.catalog.footprint import footprint
+from mapper.catalog.items import ItemDict, flies, is_clear, item_datetime
 from mapper.spec import LayerSpec, MapSpec
 
 MARGIN_PX = 160
@@ -25,6 +26,7 @@ _METRES_PER_DEGREE = 110_000.0
 
 _WORLD = shapely.box(-180, -90, 180, 90)
 _ALL_MONTHS = frozenset(range(1, 13))
+_EVER = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,9 @@ class CollectionQuery:
             item["collection"] == self.collection
             and self.start <= moment < self.end
             and moment.month in self.months
-            and (self.orbits is None or item["properties"].get("sat:orbit_state") in self.orbits)
+            and (self.orbits is None or any(flies(item, orbit) for orbit in self.orbits))
             and is_clear(item, self.cloud_limit)
-            and bool(shapely.intersects(_footprint(item), self.area))
+            and bool(shapely.intersects(sound_footprint(item), self.area))
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,14 +112,16 @@ def _guide_queries(spec: MapSpec, area: BaseGeometry) -> Iterator[CollectionQuer
     layers: dict[str, list[LayerSpec]] = {}
     for layer in spec.guide.layers:
         layers.setdefault(layer.collection, []).append(layer)
-    start, end = _period(spec)
+    seasons = frozenset(month for months in spec.guide.seasons.values() for month in months)
     for collection, group in layers.items():
+        static = any(layer.static for layer in group)
+        start, end = _EVER if static else _period(spec)
         yield CollectionQuery(
             collection=collection,
             area=area,
             start=start,
             end=end,
-            months=frozenset(month for months in spec.guide.seasons.values() for month in months),
+            months=_ALL_MONTHS if static else seasons,
             orbits=_orbits(group),
             cloud_limit=max(layer.cloud_limit for layer in group),
         )
@@ -149,6 +153,7 @@ def _widen(spec: MapSpec) -> BaseGeometry:
     return shapely.intersection(shapely.buffer(area, margin, join_style="mitre"), _WORLD)
 
 
-def _footprint(item: Mapping[str, Any]) -> BaseGeometry:
-    footprint = shapely.geometry.shape(item["geometry"])
-    return footprint if footprint.is_valid else shapely.make_valid(footprint)
+def sound_footprint(item: ItemDict) -> BaseGeometry:
+    """Footprint of an item in longitude and latitude, mended where its rings cross themselves."""
+    outline = footprint(item)
+    return outline if outline.is_valid else shapely.make_valid(outline)

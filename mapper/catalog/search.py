@@ -1,8 +1,8 @@
 """A map's query, put to a STAC API, a static catalogue on disk or a frozen file; the answer is always frozen items.
 
 Archives are read while they are written to: a page can be lost or come twice. A STAC API is therefore asked until two
-consecutive answers name the same items and no fewer than it says it has; otherwise the search fails. Whatever the
-archive filters, every item is tested here again.
+consecutive answers name the same items and no fewer than it says it has; otherwise the search fails. Cloud cover is
+left to an API that says it can filter; whatever the archive filters, every item is tested here again.
 """
 
 import logging
@@ -31,7 +31,6 @@ from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
 from mapper.spec import MapSpec
 
-_PAGE_ITEMS = 200
 _TIMEOUT_S = (10.0, 60.0)
 """To connect, and to wait for an answer."""
 _NAMED = 12
@@ -100,7 +99,7 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patienc
     for asked in homes.values():
         home = spec.catalog_of(asked[0].collection)
         provider, location = provider_at(home), location_of(home)
-        answers, origins[location] = _ask(location, asked, patience)
+        answers, origins[location] = _ask(provider, location, asked, patience)
         found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
     kept, superseded = drop_superseded(freeze_items(found))
     _log.info("found %d items at %s, %d superseded", len(kept), ", ".join(origins), len(superseded))
@@ -132,7 +131,9 @@ def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provide
     return accepted
 
 
-def _ask(location: str, queries: Sequence[CollectionQuery], patience: Patience) -> tuple[Answers, Mapping[str, Any]]:
+def _ask(
+    provider: Provider, location: str, queries: Sequence[CollectionQuery], patience: Patience
+) -> tuple[Answers, Mapping[str, Any]]:
     """Answers to queries as the archive gives them; and for frozen items, the query that found them."""
     if location.endswith(".parquet"):
         items = load_items(location)
@@ -140,7 +141,7 @@ def _ask(location: str, queries: Sequence[CollectionQuery], patience: Patience) 
     if "://" not in location:
         shelf = read_catalog(location, collections={query.collection for query in queries})
         return _look_up(location, shelf.collections, shelf.items, queries), {}
-    return _ask_api(location, queries, patience), {}
+    return _ask_api(provider, location, queries, patience), {}
 
 
 def _look_up(
@@ -156,7 +157,7 @@ def _look_up(
     return [(query, held[query.collection]) for query in queries]
 
 
-def _ask_api(endpoint: str, queries: Sequence[CollectionQuery], patience: Patience) -> Answers:
+def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], patience: Patience) -> Answers:
     retries = Retry(
         total=patience.retries,
         connect=min(2, patience.retries),
@@ -175,9 +176,34 @@ def _ask_api(endpoint: str, queries: Sequence[CollectionQuery], patience: Patien
                 if client.get_collection(query.collection) is None:
                     names = [collection.id for collection in client.get_collections()]
                     raise _unknown(query.collection, names, endpoint)
-            return [(query, _settle(partial(_ask_once, client, query), query, endpoint, patience)) for query in queries]
+            return [(query, _ask_collection(client, query, provider, endpoint, patience)) for query in queries]
     finally:
         channel.session.close()
+
+
+def _ask_collection(
+    client: Client, query: CollectionQuery, provider: Provider, endpoint: str, patience: Patience
+) -> list[ItemDict]:
+    page = provider.rule(query.collection).access.limits.page
+    conditions = _filter_clouds(client, query)
+    found = _settle(partial(_ask_once, client, query, page, conditions), query, endpoint, patience)
+    if conditions and not found:
+        # there are servers that answer a filter which they do not understand with nothing: our own test decides
+        found = _settle(partial(_ask_once, client, query, page, {}), query, endpoint, patience)
+    return found
+
+
+def _filter_clouds(client: Client, query: CollectionQuery) -> dict[str, Any]:
+    """Parameters of a search that let the server filter by cloud cover, in words that it says it understands."""
+    if query.cloud_limit >= 100:
+        return {}
+    speaks_cql2 = any(name.endswith("/conf/cql2-json") for name in client.get_conforms_to())
+    if client.conforms_to(ConformanceClasses.FILTER) and speaks_cql2:
+        condition = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, query.cloud_limit]}
+        return {"filter": condition, "filter_lang": "cql2-json"}
+    if client.conforms_to(ConformanceClasses.QUERY):
+        return {"query": {"eo:cloud_cover": {"lte": query.cloud_limit}}}
+    return {}
 
 
 def _settle(
@@ -204,24 +230,25 @@ def _settle(
     )
 
 
-def _ask_once(client: Client, query: CollectionQuery) -> tuple[dict[str, ItemDict], int | None]:
+def _ask_once(
+    client: Client, query: CollectionQuery, page: int, conditions: Mapping[str, Any]
+) -> tuple[dict[str, ItemDict], int | None]:
     """One answer: items by id, and how many the server says there are (None if it does not say)."""
-    parameters: dict[str, Any] = {}
-    if query.cloud_limit < 100 and client.conforms_to(ConformanceClasses.QUERY):
-        parameters["query"] = {"eo:cloud_cover": {"lte": query.cloud_limit}}
     pages = client.search(
         collections=[query.collection],
         bbox=query.area.bounds,
         datetime=f"{query.start:%Y-%m-%dT%H:%M:%SZ}/{query.end:%Y-%m-%dT%H:%M:%SZ}",
-        limit=_PAGE_ITEMS,
-        **parameters,
+        limit=page,
+        **conditions,
     ).pages_as_dicts()
     items: dict[str, ItemDict] = {}
     matched: int | None = None
-    for page in pages:
-        stated = page.get("numberMatched", page.get("context", {}).get("matched"))
+    for answer in pages:
+        stated = answer.get("numberMatched")
+        if stated is None:
+            stated = (answer.get("context") or {}).get("matched")
         matched = matched if stated is None else int(stated)
-        items |= {item["id"]: item for item in page["features"]}
+        items |= {item["id"]: item for item in answer["features"]}
     return items, matched
 
 

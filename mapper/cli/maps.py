@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from mapper.cli.options import EveryOption, JsonOption, MapArgument, OnlyOption, RefreshOption, StoreArgument
-from mapper.cli.printing import notify, print_comparison, print_facts, print_json, print_table
-from mapper.spec import read_spec
+from mapper.cli.printing import notify, print_comparison, print_facts, print_json, print_months
+from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
+    from mapper.catalog.coverage import Coverage
     from mapper.events import Callback
 
 _REASONS_SHOWN = 10
@@ -51,20 +53,34 @@ def demo(
 
 
 @maps_app.command("search")
-def search_command(map_path: MapArgument, *, as_json: JsonOption = False) -> None:
-    """Query STAC for the items of a map and freeze them beside it, as MAP.items.parquet."""
-    from mapper.catalog.inventory import inventory_path, take_inventory
-    from mapper.catalog.items import item_datetime
+def search_command(
+    map_path: MapArgument,
+    *,
+    plot: Annotated[bool, typer.Option(help="Draw MAP.items.png.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Query STAC for the items of a map and freeze them beside it, as MAP.items.parquet.
 
-    spec = read_spec(map_path)
-    items = take_inventory(spec, inventory_path(map_path), refresh=True)
-    counts = Counter((item["collection"], f"{item_datetime(item):%Y-%m}") for item in items)
+    Prints for each month how many items there are, how cloudy they are and how much of the area they cover, draws them
+    as MAP.items.png, and warns of tiles that are likely to see too little, or have no source.
+    """
+    from mapper.catalog.coverage import survey
+    from mapper.catalog.inventory import inventory_path, take_inventory
+    from mapper.catalog.shortages import find_shortages
+
+    spec, path = read_spec(map_path), inventory_path(map_path)
+    items = take_inventory(spec, path, refresh=True)
+    coverage = survey(spec, items)
+    shortages = find_shortages(spec, coverage)
+    picture = _draw_search(spec, coverage, path.with_suffix(".png")) if plot else None
+    for shortage in shortages:
+        notify(f"[yellow]warning:[/yellow] {escape(shortage.text)}")
     if as_json:
-        months = [{"collection": name, "month": month, "items": n} for (name, month), n in sorted(counts.items())]
-        print_json({"file": str(inventory_path(map_path)), "digest": items.digest, "n": len(items), "months": months})
+        facts = {"file": str(path), "picture": picture and str(picture), "digest": items.digest, "n": len(items)}
+        rows = {"months": [row.to_dict() for row in coverage.months], "warnings": [s.to_dict() for s in shortages]}
+        print_json({**facts, "tiles": len(coverage.tiles), **rows})
         return
-    rows = ((name, month, n) for (name, month), n in sorted(counts.items()))
-    print_table(f"{len(items)} items, frozen in {inventory_path(map_path)}", ("collection", "month", "items"), rows)
+    print_months(f"{len(items)} items, frozen in {path}", coverage)
 
 
 @maps_app.command()
@@ -74,23 +90,48 @@ def plan(
     only: OnlyOption = None,
     every: EveryOption = None,
     refresh: RefreshOption = False,
+    prices: Annotated[
+        Path | None, typer.Option(metavar="PRICES.yaml", help="Add the cost; an example is **deploy/prices.yaml**.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="**cpu** or **cuda**: where networks are to run; default: as the pilot did.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do: tiles, bytes, memory, and why each tile is due; writes MAP.plan.json.gz only."""
+    """Show what a run would do and cost: tiles, scenes, requests, bytes, memory, hours; writes MAP.plan.json.gz only.
+
+    Before any tile has run, all figures come from the metadata of the items, and hours are rough. A pilot makes them
+    good: **mapper run MAP.yaml --every 50** computes every 50th tile into the store, where it stays; **mapper plan
+    MAP.yaml** then calibrates each figure by what these tiles took, with a range for 90 % of the outcomes. Once the map
+    is complete, it holds the estimates against what the map took.
+
+    Hours are those that workers are busy, one tile each: divide by the number of workers for the shortest wall time.
+    """
+    from mapper.run.estimate import estimate_tasks
+    from mapper.run.forecast import device_kind, make_forecast
     from mapper.run.job import prepare_job
     from mapper.run.plan import explain_plan
+    from mapper.run.prices import read_prices
 
+    if device not in (None, "cpu", "cuda"):
+        raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
+    price_list = read_prices(prices) if prices else None
     job = prepare_job(map_path, only=_selection(only, every), refresh=refresh)
     job.freeze()
-    summary, pending = explain_plan(job.plan, job.context), job.pending()
+    estimate = estimate_tasks(job.context, job.plan.tasks)
+    summary, pending = explain_plan(job.plan, job.context, estimate=estimate), job.pending()
+    kind = device_kind(device) if device else None
+    forecast = make_forecast(job.plan, job.context, estimate, ledger=job.ledger, prices=price_list, device=kind)
     if as_json:
         reasons = [{"tile": str(due.task.tile), "cause": due.cause, "reason": due.reason} for due in pending.todo]
-        print_json({"file": str(job.path), **summary.to_dict(), "done": len(pending.done), "due": reasons})
+        facts = {"file": str(job.path), **summary.to_dict(), "forecast": forecast.to_dict()}
+        print_json({**facts, "done": len(pending.done), "due": reasons})
         return
     typer.echo(summary.summary())
     typer.echo(f"done          {len(pending.done)}, due {len(pending.todo)} {dict(pending.causes) or ''}")
     for due in pending.todo[:_REASONS_SHOWN]:
         typer.echo(f"  tile {due.task.tile}: {due.reason}")
+    typer.echo(f"\n{forecast.summary()}")
     notify(f"plan written to {job.path}")
 
 
@@ -192,6 +233,13 @@ def why_command(
 
     answer = why(_location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
+    from mapper.evaluation.searched import plot_search
+
+    period = f"{spec.period.start} to {spec.period.end}"
+    return plot_search(coverage, path, title=f"{spec.name}: what was found, {period}")
 
 
 def _selection(only: str | None, every: int | None) -> str | None:

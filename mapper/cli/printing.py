@@ -12,6 +12,7 @@ from rich.table import Table
 from mapper.models.card import Card
 
 if TYPE_CHECKING:
+    from mapper.catalog.coverage import Coverage
     from mapper.evaluation.compare import Comparison
 
 
@@ -38,6 +39,22 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
 def print_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Print names and values."""
     print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in facts.items()))
+
+
+def print_months(title: str, coverage: "Coverage") -> None:
+    """Print what there is of each collection and month."""
+    rows = [
+        (
+            str(row.view),
+            row.month,
+            row.items,
+            row.passes,
+            "-" if row.cloud is None else f"{row.cloud:.0f} %",
+            f"{100 * row.share:.0f} %",
+        )
+        for row in coverage.months
+    ]
+    print_table(title, ("collection", "month", "items", "passes", "cloud", "area covered"), rows)
 
 
 def describe_card(card: Card) -> dict[str, object]:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import psutil
 
 from mapper.cluster.local import local_cluster
+from mapper.cluster.throttle import paced_executor
 from mapper.errors import SpecError
-from mapper.run.executors import DaskExecutor, Executor, SerialExecutor, ThreadExecutor, default_threads
+from mapper.run.executors import Executor, SerialExecutor, ThreadExecutor, default_threads
 
 _WORKERS = 2
 _LOCAL_THREADS = 2
@@ -42,8 +43,8 @@ def open_executor(name: str, workers: int = 0) -> Iterator[Executor]:
         yield ThreadExecutor(workers)
     elif name == "local":
         with local_cluster(workers or _WORKERS, threads_per_worker=_LOCAL_THREADS) as client:
-            yield DaskExecutor(cluster=client)
+            yield paced_executor(client)
     elif "://" in name:
-        yield DaskExecutor(cluster=name)
+        yield paced_executor(name)
     else:
         raise SpecError(f"unknown cluster {name!r}: use threads, serial, local, or an address such as tcp://host:8786")

@@ -1,8 +1,8 @@
 """From stored numbers to physical units: decided for every item, never by date.
 
-Sentinel-2 changed its zero in January 2022, and archives reprocess: a scene of 2018 may carry the new offset and a copy
-of it elsewhere may have had it removed. So what the item declares goes first, then its processing baseline, and an item
-that says neither, or contradicts itself, is refused. The decision is kept as text in the provenance.
+What an item declares goes first, then what is said of its collection; Sentinel-2 has a module of its own
+(:mod:`mapper.cube.reflectance`). An item that contradicts itself or its collection is refused, unless the collection
+says whom to ``trust``. The decision and what it rests on are kept as text in the provenance.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,21 @@ import numpy.typing as npt
 
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule, MaskRule
+from mapper.cube.declaration import read_declaration
+from mapper.cube.reflectance import decide_reflectance
 from mapper.errors import SpecError
 
-_OFFSET_BASELINE = (4, 0)
-"""Sentinel-2 L2A products from this processing baseline on are shifted by +1000."""
-_APPLIED_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
+_DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
 
 FloatArray = npt.NDArray[np.float32]
+Kind = Literal["sentinel-2", "linear-power", "decibel", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """How the stored numbers of one item become physical units: stored * scale + offset, then perhaps to decibels."""
 
-    rule: Literal["sentinel-2", "linear-power", "decibel", "identity"]
+    rule: Kind
     scale: float = 1.0
     offset: float = 0.0
     reason: str = ""
@@ -38,13 +39,14 @@ class Calibration:
         return round(self.offset / self.scale, 6)
 
     def __str__(self) -> str:
+        sign = "-" if self.offset < 0 else "+"
         if self.rule == "sentinel-2":
-            sign = "-" if self.shift < 0 else "+"
-            number = f"(DN {sign} {abs(self.shift):g})" if self.shift else "DN"
+            number = f"(DN {sign} {abs(self.shift):g})" if self.offset else "DN"
             text = f"{number} / {1 / self.scale:.10g}"
         else:
-            linear = "stored" if (self.scale, self.offset) == (1, 0) else f"stored * {self.scale:g} + {self.offset:g}"
-            text = f"10 log10({linear})" if self.rule == "linear-power" else linear
+            text = "stored" if self.scale == 1 else f"stored * {self.scale:g}"
+            text += f" {sign} {abs(self.offset):g}" if self.offset else ""
+            text = f"10 log10({text})" if self.rule == "linear-power" else text
         return f"{text}: {self.reason}"
 
 
@@ -57,18 +59,24 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
         band: Our band name.
 
     Raises:
-        SpecError: If the item does not say, or contradicts itself.
+        SpecError: If the item does not say, or contradicts itself and the rule trusts no one.
     """
-    asset = item["assets"].get(rule.bands[band].asset, {})
-    scale, offset = _declared(asset, "scale"), _declared(asset, "offset")
+    asset = rule.bands[band].asset
+    declared = read_declaration(item, asset, trust=rule.trust)
+    if declared.scale == 0:
+        raise SpecError(f"item {item['id']} declares a scale of 0 for asset {asset}")
     if rule.calibration == "sentinel-2":
-        return _decide_reflectance(item, rule.bands[band].asset, scale=scale, offset=offset)
-    declared = scale is not None or offset is not None
+        scale, offset, reason = decide_reflectance(item, rule, asset, declared)
+        return Calibration(rule="sentinel-2", scale=scale, offset=offset, reason=reason)
+    kind, note = _decide_kind(item, rule, asset, declared.unit)
+    scale = rule.scale if declared.scale is None else declared.scale
+    offset = rule.offset if declared.offset is None else declared.offset
+    by_item = declared.scale is not None or declared.offset is not None
     return Calibration(
-        rule=rule.calibration,
-        scale=1.0 if scale is None else scale,
-        offset=offset or 0.0,
-        reason="declared by the item" if declared else f"{rule.calibration} by the collection",
+        rule=kind,
+        scale=scale,
+        offset=offset,
+        reason=("declared by the item" if by_item else f"{kind} by the collection") + note,
     )
 
 
@@ -82,20 +90,27 @@ def apply(raw: FloatArray, calibration: Calibration) -> FloatArray:
     Returns:
         Reflectance (clipped at 0), decibels or the stored quantity, float32, NaN where missing.
     """
-    physical: FloatArray = (raw + np.float32(calibration.shift)) * np.float32(calibration.scale)
     if calibration.rule == "sentinel-2":
+        physical: FloatArray = (raw + np.float32(calibration.shift)) * np.float32(calibration.scale)
         np.maximum(physical, np.float32(0), out=physical)
-    if calibration.rule == "linear-power":
-        return to_decibel(physical)
-    return physical
+        return physical
+    physical = raw * np.float32(calibration.scale) + np.float32(calibration.offset)
+    return to_decibel(physical) if calibration.rule == "linear-power" else physical
 
 
-def missing_values(rule: CollectionRule) -> tuple[float, ...]:
-    """Stored values that are no measurements, in every band of a collection.
+def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[float, ...]:
+    """Stored values that are no measurements, in one band of one item.
 
-    Digital number 0 of Sentinel-2 and zero power of radar mean no data whatever else is declared.
+    Those that the collection names and those that the item declares are missing: a gap too many can be seen, a fill
+    value taken for a measurement cannot. Digital number 0 of Sentinel-2 and zero power of radar mean no data whatever
+    else is declared.
+
+    Raises:
+        SpecError: If what the item declares is no number.
     """
-    values = set() if rule.nodata is None else {float(rule.nodata)}
+    values = set(read_declaration(item, rule.bands[band].asset, trust="declaration").nodata)
+    if rule.nodata is not None:
+        values.add(float(rule.nodata))
     if rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power"):
         values.add(0.0)
     return tuple(sorted(values))
@@ -110,7 +125,12 @@ def find_clear(mask: FloatArray, rule: MaskRule) -> npt.NDArray[np.bool_]:
     """
     if rule.rule == "above":
         return mask <= np.float32(rule.limit)
-    return ~(np.isin(mask, np.asarray(rule.classes, np.float32)) | np.isnan(mask))
+    seen = ~np.isnan(mask)
+    if rule.rule == "bits":
+        flags = np.where(seen, mask, 0).astype(np.int64)
+        good: npt.NDArray[np.bool_] = (flags & sum(1 << bit for bit in set(rule.bits))) == 0
+        return seen & good
+    return seen & ~np.isin(mask, np.asarray(rule.classes, np.float32))
 
 
 def to_decibel(power: FloatArray) -> FloatArray:
@@ -127,47 +147,19 @@ def to_power(decibel: FloatArray) -> FloatArray:
     return power
 
 
-def _decide_reflectance(item: ItemDict, asset: str, *, scale: float | None, offset: float | None) -> Calibration:
-    properties = item["properties"]
-    applied = next((properties[flag] for flag in _APPLIED_FLAGS if flag in properties), None)
-    if applied and offset:
-        raise SpecError(
-            f"item {item['id']} says that its offset was applied and declares an offset of {offset:g} for {asset}: "
-            "which is true cannot be told; use a collection that is not ambiguous (Earth Search: sentinel-2-c1-l2a)"
-        )
-    if offset is not None:
-        return _reflectance(scale, offset, "offset declared by the item")
-    if applied:
-        return _reflectance(scale, 0.0, "offset already applied, says the item")
-    baseline = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    if baseline is None:
-        raise SpecError(
-            f"item {item['id']} declares neither raster:offset for {asset} nor a processing baseline "
-            "(s2:processing_baseline, processing:version): its reflectance cannot be told"
-        )
-    shifted = _parse_baseline(item["id"], str(baseline)) >= _OFFSET_BASELINE
-    return _reflectance(scale, -0.1 if shifted else 0.0, f"processing baseline {baseline}")
-
-
-def _reflectance(scale: float | None, offset: float, reason: str) -> Calibration:
-    return Calibration(rule="sentinel-2", scale=scale or 1e-4, offset=offset, reason=reason)
-
-
-def _parse_baseline(item: str, text: str) -> tuple[int, int]:
-    """``05.10``, ``N0510`` or ``5.10`` to (5, 10)."""
-    digits = text.removeprefix("N")
-    major, _, minor = digits.partition(".") if "." in digits else (digits[:2], "", digits[2:])
-    if not (major.isdigit() and (minor or "0").isdigit()):
-        raise SpecError(f"item {item}: processing baseline {text!r} is not a number")
-    return int(major), int(minor or "0")
-
-
-def _declared(asset: dict[str, Any], name: str) -> float | None:
-    """``raster:scale`` or ``raster:offset`` of an asset: STAC 1.1 flat, in ``bands``, or ``raster:bands``."""
-    places = (
-        (asset, f"raster:{name}"),
-        ((asset.get("bands") or [{}])[0], f"raster:{name}"),
-        ((asset.get("raster:bands") or [{}])[0], name),
+def _decide_kind(item: ItemDict, rule: CollectionRule, asset: str, unit: Any) -> tuple[Kind, str]:
+    """Whether radar is linear or in decibels, as the collection has it, unless the item's unit says otherwise."""
+    said = str(unit).strip().lower() if unit is not None else ""
+    other: Kind | None = None
+    if rule.calibration == "linear-power" and said in _DECIBEL:
+        other = "decibel"
+    if rule.calibration == "decibel" and said in _LINEAR:
+        other = "linear-power"
+    if other is None:
+        return rule.calibration, ""
+    if rule.trust == "declaration":
+        return other, f", trusted: its unit is {unit}, the collection has {rule.calibration}"
+    raise SpecError(
+        f"item {item['id']} declares the unit {unit} for {asset}, its collection the calibration {rule.calibration}: "
+        f"trust: declaration takes the item's word, calibration: {other} makes it that of the collection"
     )
-    values = [float(place[key]) for place, key in places if place.get(key) is not None]
-    return values[0] if values else None

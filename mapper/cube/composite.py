@@ -6,7 +6,6 @@ without it, and the item is noted.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -153,16 +152,15 @@ def read_guide(
     values = np.empty((len(spec.guide.channels), *geobox.shape), np.float32)
     n_valid = np.zeros(geobox.shape, np.uint16)
     channel, asked = 0, dict[tuple[str, str], tuple[ItemDict, set[str]]]()
-    for months in spec.guide.seasons.values():
-        for k, layer in enumerate(spec.guide.layers):
-            chosen = near.for_layer(layer, months)
-            images, count = composer.compose_layer(chosen, layer)
-            for image in images:
-                values[channel] = image
-                channel += 1
-            n_valid += count if k == counted else np.uint16(0)
-            for item in chosen:
-                asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
+    for _, months, layer in spec.guide.composites:
+        chosen = near.for_layer(layer, months)
+        images, count = composer.compose_layer(chosen, layer)
+        for image in images:
+            values[channel] = image
+            channel += 1
+        n_valid += count if layer is counted else np.uint16(0)
+        for item in chosen:
+            asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
     uses = tuple(
         describe_use(
             item, provider.rule(item["collection"]), sorted(bands), role="guide", dropped=composer.dropped.get(key, "")
@@ -186,9 +184,11 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
         group_items(chosen, rule, layer.bands)
 
 
-def _counted_layer(spec: MapSpec, provider: Provider) -> int:
-    units: Sequence[str] = [provider.rule(layer.collection).units for layer in spec.guide.layers]
-    return units.index("1") if "1" in units else 0
+def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
+    """The first layer of reflectance, else the first that has dates, else the first."""
+    optical = [layer for layer in spec.guide.layers if provider.rule(layer.collection).units == "1"]
+    dated = [layer for layer in spec.guide.layers if not layer.static]
+    return (*optical, *dated, *spec.guide.layers)[0]
 
 
 def _count(stack: FloatArray) -> CountArray:

@@ -1,4 +1,4 @@
-"""What odc-stac needs to read files through a :class:`Sampler`: a reader driver, which is its own metadata parser."""
+"""What the loader of odc-stac needs to read files through a :class:`Sampler`: a reader driver."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,54 +6,39 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pystac
 from odc.geo.geobox import GeoBox
-from odc.loader.types import RasterBandMetadata, RasterGroupMetadata, RasterSource
+from odc.loader.types import RasterSource
 
-from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.files import Access, gdal_environment
+from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule
-from mapper.cube.warp import FloatArray, Sampler
+from mapper.cube.warp import BoolArray, FloatArray, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRequest:
+    """One file to read, as the driver data of a source."""
+
+    name: AssetName
+    missing: tuple[float, ...]
+    """Stored values that are no measurements."""
+    pending: BoolArray | None
+    """(y, x) True for the pixels that its image still lacks, shared by the files of an image; None for all pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerDriver:
-    """Reads one asset of many items, as float32 with NaN where missing.
+    """Reads files as float32 with NaN where missing."""
 
-    odc-stac takes the band table from the first item of a collection and guesses types that items do not declare: here
-    it is told the same for every item, so that any of them may lack the asset.
-    """
-
-    asset: str
-    missing: tuple[float, ...]
-    """Stored values that are no measurements."""
     access: Access
     rule: AccessRule
     sampler: Sampler
-    aux_reader: None = None
-    dask_reader: None = None
-
-    @property
-    def md_parser(self) -> "SamplerDriver":
-        """The driver itself."""
-        return self
-
-    def extract(self, _item: pystac.Item) -> RasterGroupMetadata:
-        """Describe the asset."""
-        return RasterGroupMetadata({(self.asset, 1): RasterBandMetadata("float32", float("nan"))})
-
-    def driver_data(self, item: pystac.Item, _band: tuple[str, int]) -> AssetName:
-        """What the file is, for :meth:`open`."""
-        return AssetName(item=item.id, asset=self.asset, href=item.assets[self.asset].href)
 
     def new_load(self, _geobox: GeoBox, **_options: object) -> None:
         """Nothing is shared by the files of a load but the sampler."""
 
     def finalise_load(self, _state: None) -> None:
         """Nothing to close."""
-
-    def capture_env(self) -> dict[str, Any]:
-        """The environment is always our own."""
-        return {}
 
     @contextmanager
     def restore_env(self, _captured: dict[str, Any], _state: None) -> Iterator[None]:
@@ -63,25 +48,35 @@ class SamplerDriver:
 
     def open(self, source: RasterSource, _context: None) -> "_FileReader":
         """A reader of one file; opens nothing yet."""
-        return _FileReader(name=source.driver_data, driver=self)
+        return _FileReader(request=source.driver_data, driver=self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _FileReader:
-    name: AssetName
+    request: FileRequest
     driver: SamplerDriver
 
     def read(self, config: Any, geobox: GeoBox, **_options: object) -> tuple[tuple[slice, slice], FloatArray]:
         """The pixels of a file on a geobox, and which of them they are: all or none."""
-        driver = self.driver
-        pixels = driver.sampler.read(
-            self.name,
-            geobox,
-            access=driver.access,
-            rule=driver.rule,
-            resampling=config.resampling,
-            missing=driver.missing,
-        )
+        pixels = self._read(config, geobox)
         if pixels is None:
             return (slice(0, 0), slice(0, 0)), np.empty((0, 0), np.float32)
         return (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])), pixels
+
+    def _read(self, config: Any, geobox: GeoBox) -> FloatArray | None:
+        pending = self.request.pending
+        if pending is not None and not pending.any():
+            return None
+        pixels = self.driver.sampler.read(
+            self.request.name,
+            geobox,
+            access=self.driver.access,
+            rule=self.driver.rule,
+            resampling=config.resampling,
+            missing=self.request.missing,
+            wanted=pending,
+        )
+        if pending is not None and pixels is not None:
+            # the files of an image are read one after the other: the next is asked for what this one lacks
+            pending &= np.isnan(pixels)
+        return pixels

@@ -1,20 +1,27 @@
 """Which items make one image: the same pass of the same satellite, calibrated alike.
 
-Items of one pass are cut out of one recording; where they overlap, the first valid pixel in item order (time, id) wins.
+Items of one pass are cut out of one recording; where they overlap, the first valid pixel wins, in the order of tile,
+time and id: archives give the tiles of a pass the time of the pass or one of their own, and would differ otherwise.
 Items of another day, satellite, orbit or calibration are observations of their own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-
-from shapely.geometry import shape
+from datetime import UTC, datetime
 
 from mapper.catalog.items import ItemDict, Items, item_datetime
+from mapper.catalog.passes import name_pass
 from mapper.catalog.provider import CollectionRule
 from mapper.catalog.uses import ItemUse, Role
 from mapper.cube.calibrate import Calibration, decide
+from mapper.cube.place import declared_crs
 from mapper.errors import SpecError
+
+_TILES = ("grid:code", "s2:mgrs_tile")
+_SLANT = ("GRD", "SLC", "OCN", "RAW")
+"""Types of Sentinel-1 products in the geometry of the radar."""
+
+Numbers = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +33,7 @@ class Group:
     time: datetime
     """Of the first item; UTC without time zone, as numpy wants it."""
     items: tuple[ItemDict, ...]
-    """Ordered by time and id."""
+    """Ordered by tile, time and id."""
     calibrations: Mapping[str, Calibration]
     """By our band name, for the bands that any of the items has."""
 
@@ -34,26 +41,32 @@ class Group:
 def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> tuple[Group, ...]:
     """Sort items into images, ordered by time.
 
+    Which image an item belongs to depends on that item alone, so that it is the same in every tile.
+
     Args:
         items: Items of one collection.
         rule: How the collection is read.
         bands: Our names of the bands that are asked for.
 
     Raises:
-        SpecError: If the calibration of an item cannot be decided.
+        SpecError: If the calibration of an item cannot be decided, or its pixels lie in the geometry of the radar.
     """
-    groups: dict[tuple[str, frozenset[tuple[float, float]]], list[ItemDict]] = {}
-    decided: dict[tuple[str, frozenset[tuple[float, float]]], dict[str, Calibration]] = {}
-    for item in sorted(items, key=lambda item: (_utc(item), item["id"])):
+    groups: dict[tuple[str, Numbers], list[ItemDict]] = {}
+    decided: dict[tuple[str, Numbers], dict[str, Calibration]] = {}
+    for item in sorted(items, key=lambda item: (_utc(item), str(item["id"]))):
         calibrations = {band: decide(item, rule, band) for band in bands if rule.asset(item, band)}
-        # reasons may differ where the numbers do not: such items are one observation
-        numbers = frozenset((each.scale, each.offset) for each in calibrations.values())
-        flown = [str(item["properties"].get(name, "")).lower() for name in rule.group_by]
-        key = " ".join(filter(None, [_solar_day(item), *flown])), numbers
+        for band in calibrations:
+            _require_grid(item, rule.bands[band].asset)
+        key = name_pass(item, rule), _numbers_of(calibrations)
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
     return tuple(
-        Group(id=name, time=_utc(members[0]), items=tuple(members), calibrations=decided[name, numbers])
+        Group(
+            id=name,
+            time=_utc(members[0]),
+            items=tuple(sorted(members, key=_name_tile)),
+            calibrations=decided[name, numbers],
+        )
         for (name, numbers), members in groups.items()
     )
 
@@ -107,7 +120,29 @@ def _utc(item: ItemDict) -> datetime:
     return item_datetime(item).astimezone(UTC).replace(tzinfo=None)
 
 
-def _solar_day(item: ItemDict) -> str:
-    """Day by the sun over the item: one pass must not fall on two days where it crosses midnight UTC."""
-    west, _, east, _ = shape(item["geometry"]).bounds
-    return (_utc(item) + timedelta(hours=(west + east) / 2 / 15)).date().isoformat()
+def _name_tile(item: ItemDict) -> str:
+    """Tile of an item, for example ``33UUT``; empty if it names none."""
+    tile = next((item["properties"][name] for name in _TILES if item["properties"].get(name)), "")
+    return str(tile).removeprefix("MGRS-")
+
+
+def _numbers_of(calibrations: Mapping[str, Calibration]) -> Numbers:
+    """What makes two calibrations the same; reasons may differ where the numbers do not.
+
+    Where all bands of an item are calibrated alike, which of them it has is no difference.
+    """
+    numbers = {band: (each.rule, each.scale, each.offset) for band, each in calibrations.items()}
+    distinct = sorted(set(numbers.values()))
+    if len(distinct) > 1:
+        return tuple((f"{band} {rule}", scale, offset) for band, (rule, scale, offset) in sorted(numbers.items()))
+    return tuple(distinct)
+
+
+def _require_grid(item: ItemDict, asset: str) -> None:
+    """Refuse radar images that are not on a grid: resampling them needs the terrain and the orbit."""
+    kind = str(item["properties"].get("sar:product_type", "")).upper()
+    if kind in _SLANT and declared_crs(item, asset) is None:
+        raise SpecError(
+            f"item {item['id']} is a {kind} product without a projection: its pixels lie in the geometry of the radar, "
+            "with ground control points; use a terrain-corrected collection (Planetary Computer: sentinel-1-rtc)"
+        )

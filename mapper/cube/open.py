@@ -8,7 +8,7 @@ it is told nothing but where each file lies on the target grid.
 # mypy: disable-error-code="no-untyped-call"
 # dask ships types for a part of its functions only
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +22,8 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from shapely.geometry import shape
 
-from mapper.access.files import Access, AssetName, gdal_environment
+from mapper.access.files import Access, gdal_environment
+from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
@@ -72,13 +73,16 @@ def open_cube(
     clear = None
     if rule.mask is not None:
         missing = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
-        mask = stacker.stack(groups, rule.mask.asset, missing=missing, resampling="nearest")
+        mask = stacker.stack(groups, rule.mask.asset, missing=lambda _: missing, resampling="nearest")
         clear = da.map_blocks(find_clear, mask, rule.mask, dtype=bool)
     stacks = {}
     for band in bands:
         holding = [hold_band(group, rule, band) for group in groups]
         stored = stacker.stack(
-            holding, rule.bands[band].asset, missing=missing_values(rule), resampling=rule.resampling
+            holding,
+            rule.bands[band].asset,
+            missing=partial(missing_values, rule=rule, band=band),
+            resampling=rule.resampling,
         )
         images = [_calibrate(stored[k], group, band) for k, group in enumerate(groups)]
         stacks[band] = da.stack(images) if images else stored
@@ -98,7 +102,14 @@ class _Stacker:
     chunks: int
     sampler: Sampler = field(default_factory=Sampler)
 
-    def stack(self, groups: Sequence[Group], asset: str, *, missing: tuple[float, ...], resampling: Resampling) -> Any:
+    def stack(
+        self,
+        groups: Sequence[Group],
+        asset: str,
+        *,
+        missing: Callable[[ItemDict], tuple[float, ...]],
+        resampling: Resampling,
+    ) -> Any:
         """Stored numbers of one asset as a dask array, float32, NaN where missing; dims (group, y, x)."""
         members = [
             (k, item, bounds)
@@ -115,7 +126,7 @@ class _Stacker:
             items={item["assets"][asset]["href"]: item["id"] for _, item, _ in members},
             asset=asset,
             resampling=resampling,
-            missing=missing,
+            missing={item["id"]: missing(item) for _, item, _ in members},
             access=self.access,
             rule=self.rule.access,
             sampler=self.sampler,
@@ -154,7 +165,8 @@ class _Source:
     """Item id by location."""
     asset: str
     resampling: Resampling
-    missing: tuple[float, ...]
+    missing: Mapping[str, tuple[float, ...]]
+    """Stored values that are no measurements, by item id."""
     access: Access
     rule: AccessRule
     sampler: Sampler
@@ -179,7 +191,7 @@ class _FileReader:
                 access=source.access,
                 rule=source.rule,
                 resampling=source.resampling,
-                missing=source.missing,
+                missing=source.missing[name.item],
             )
         return np.full(part.shape, np.nan, np.float32) if pixels is None else pixels
 

@@ -1,12 +1,21 @@
 """What an item says about where its pixels lie: the projection extension, in its old spelling and its new one."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from affine import Affine
 from pyproj import CRS
+from pyproj.exceptions import CRSError
 from rasterio.transform import array_bounds
 
 from mapper.catalog.items import ItemDict
+from mapper.errors import SpecError
+
+_CRS_FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
+"""By preference: STAC 1.1 replaced ``proj:epsg`` by ``proj:code``; null means another field says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +34,60 @@ class Place:
 
 
 def declared_place(item: ItemDict, asset: str) -> Place | None:
-    """Where the pixels of an asset lie; None if neither the asset nor its item declares that completely."""
-    declared = item["properties"] | item["assets"].get(asset, {})
-    transform, shape = declared.get("proj:transform"), declared.get("proj:shape")
-    # STAC 1.1 replaced proj:epsg by proj:code; an asset's own goes first in either spelling
-    own = item["assets"].get(asset, {})
-    code = own.get("proj:code") or own.get("proj:epsg") or declared.get("proj:code") or declared.get("proj:epsg")
-    if transform is None or shape is None or code is None:
+    """Where the pixels of an asset lie; None if neither the asset nor its item declares that completely.
+
+    What an asset says goes before what its item says. Without a transform, the bounds make one.
+
+    Raises:
+        SpecError: If what is declared is no CRS, or no transform.
+    """
+    own, properties = item["assets"].get(asset, {}), item["properties"]
+    crs = declared_crs(item, asset)
+    shape = own.get("proj:shape") or properties.get("proj:shape")
+    if crs is None or not shape:
         return None
-    return Place(crs=CRS.from_user_input(code), transform=Affine(*transform[:6]), shape=(shape[0], shape[1]))
+    numbers = own.get("proj:transform") or properties.get("proj:transform")
+    bounds = own.get("proj:bbox") or properties.get("proj:bbox")
+    try:
+        rows, columns = (int(number) for number in shape)
+        if numbers:
+            transform = Affine(*(float(number) for number in numbers[:6]))
+        elif bounds and len(bounds) == 4:
+            left, bottom, right, top = (float(edge) for edge in bounds)
+            transform = Affine((right - left) / columns, 0, left, 0, (bottom - top) / rows, top)
+        else:
+            return None
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"item {item['id']} declares a place for asset {asset} that is none: shape {shape}, transform {numbers}"
+        ) from error
+    return Place(crs=crs, transform=transform, shape=(rows, columns))
+
+
+def declared_crs(item: ItemDict, asset: str) -> CRS | None:
+    """The coordinate reference system of an asset; None if neither it nor its item declares one.
+
+    Raises:
+        SpecError: If what is declared is none.
+    """
+    for content in (item["assets"].get(asset, {}), item["properties"]):
+        stated = _state_crs(content)
+        if stated is not None:
+            try:
+                return _parse_crs(stated)
+            except (CRSError, TypeError) as error:
+                raise SpecError(
+                    f"item {item['id']} declares a CRS for asset {asset} that is none: {stated!r:.80}"
+                ) from error
+    return None
+
+
+def _state_crs(content: Mapping[str, Any]) -> str | int | None:
+    value = next((content[name] for name in _CRS_FIELDS if content.get(name) is not None), None)
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+@lru_cache(maxsize=256)
+def _parse_crs(stated: str | int) -> CRS:
+    """A CRS takes milliseconds to make, and thousands of items name the same few."""
+    return CRS.from_user_input(stated)

@@ -1,36 +1,36 @@
-"""Eager reading of one block: what a task does, through odc-stac.
+"""Eager reading of one block: what a task does, through the loader of odc-stac.
 
-odc-stac groups, mosaics and schedules; every file is read by :mod:`mapper.cube.warp`, calibrated and masked here. Bands
+The loader mosaics and schedules; odc-stac itself would cut a block larger than its chunk into pieces and open every
+file once for each. Every file is read by :mod:`mapper.cube.warp`, for the clear pixels only, and calibrated here. Bands
 are read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
 costs the memory of one band.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
-import odc.stac
-import pystac
 import xarray as xr
-from odc.geo.geobox import GeoBox
+from odc.geo.geobox import GeoBox, GeoboxTiles
 from odc.geo.xr import xr_coords
+from odc.loader import chunked_load
+from odc.loader.types import RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 
 from mapper.access.files import Access
+from mapper.access.name import AssetName
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.calibrate import apply, find_clear, missing_values
-from mapper.cube.driver import SamplerDriver
+from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
+from mapper.cube.driver import FileRequest, SamplerDriver
 from mapper.cube.groups import Group, group_items, hold_band, require_bands
-from mapper.cube.warp import FloatArray, Resampling, Sampler
+from mapper.cube.warp import BoolArray, FloatArray, Resampling, Sampler
 
 _LOG = logging.getLogger(__name__)
 
-_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
-
-BoolArray = npt.NDArray[np.bool_]
+_BLOCK_ROWS = 32
+"""Rows that are calibrated at a time, so that temporary arrays stay in the cache of a core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class BlockReader:
         if mask is None or not groups:
             return np.ones((len(groups), *self.geobox.shape), bool)
         missing = () if mask.nodata is None else (float(mask.nodata),)
-        return find_clear(self._load(groups, mask.asset, missing=missing, resampling="nearest"), mask)
+        return find_clear(self._load(groups, mask.asset, missing=lambda _: missing, resampling="nearest"), mask)
 
     def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> FloatArray:
         """One band in physical units, float32, NaN where missing or masked; dims (group, y, x).
@@ -65,34 +65,53 @@ class BlockReader:
             CorruptAssetError: A file is missing, truncated or no georeferenced raster.
         """
         wanted = [k for k, group in enumerate(groups) if band in group.calibrations and clear[k].any()]
-        stack = np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
-        if wanted:
-            stored = self._load(
-                [hold_band(groups[k], self.rule, band) for k in wanted],
-                self.rule.bands[band].asset,
-                missing=missing_values(self.rule),
-                resampling=self.rule.resampling,
-            )
-            for k, image in zip(wanted, stored, strict=True):
-                np.copyto(stack[k], apply(image, groups[k].calibrations[band]), where=clear[k])
-        return stack
+        if not wanted:
+            return np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
+        stack = self._load(
+            [hold_band(groups[k], self.rule, band) for k in wanted],
+            self.rule.bands[band].asset,
+            missing=lambda item: missing_values(item, self.rule, band),
+            resampling=self.rule.resampling,
+            clear=[clear[k] for k in wanted],
+        )
+        for k, image in zip(wanted, stack, strict=True):
+            _calibrate(image, groups[k].calibrations[band])
+        if len(wanted) == len(groups):
+            return stack
+        spread = np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
+        spread[wanted] = stack
+        return spread
 
     def _load(
-        self, groups: Sequence[Group], asset: str, *, missing: tuple[float, ...], resampling: Resampling
+        self,
+        groups: Sequence[Group],
+        asset: str,
+        *,
+        missing: Callable[[ItemDict], tuple[float, ...]],
+        resampling: Resampling,
+        clear: Sequence[BoolArray] | None = None,
     ) -> FloatArray:
-        """Stored numbers of one asset, float32, NaN where missing; dims (group, y, x)."""
-        driver: Any = SamplerDriver(
-            asset=asset, missing=missing, access=self.access, rule=self.rule.access, sampler=self.sampler
-        )
-        members = [(k, item) for k, group in enumerate(groups) for item in group.items if asset in item["assets"]]
-        dataset = odc.stac.load(
-            [_as_pystac(item, asset, groups[k], self.geobox) for k, item in members],
-            bands=[asset],
-            geobox=self.geobox,
-            groupby=lambda _item, _parsed, index: members[index][0],
-            preserve_original_order=True,
-            resampling=resampling,
-            driver=driver,
+        """Stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
+        sources: list[dict[str, RasterSource]] = []
+        images: dict[tuple[int, int, int], list[int]] = {}
+        for k, group in enumerate(groups):
+            pending = None if clear is None else clear[k].copy()
+            members = [item for item in group.items if asset in item["assets"]]
+            images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
+            for item in members:
+                name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+                request = FileRequest(name=name, missing=missing(item), pending=pending)
+                sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
+        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
+        dataset = chunked_load(
+            {asset: RasterLoadParams(dtype="float32", fill_value=np.nan, resampling=resampling)},
+            RasterGroupMetadata({(asset, 1): RasterBandMetadata("float32", np.nan)}),
+            sources,
+            images,
+            GeoboxTiles(self.geobox, self.geobox.shape),
+            [group.time for group in groups],
+            {},
+            driver,
             pool=self.threads if self.threads > 1 else None,
         )
         return cast("FloatArray", dataset[asset].data)
@@ -156,22 +175,8 @@ def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBo
     return xr.Dataset({band: (("time", "y", "x"), stack, attrs) for band, stack in stacks.items()}, coords=coords)
 
 
-def _as_pystac(item: ItemDict, asset: str, group: Group, geobox: GeoBox) -> pystac.Item:
-    """The least odc-stac needs to ask the driver for an asset.
-
-    What an item says of its own projection is left out: the file knows best where its pixels lie.
-    """
-    crs: Any = geobox.crs
-    place = {"proj:code": f"EPSG:{crs.epsg}"} if crs.epsg else {"proj:wkt2": crs.to_wkt()}
-    place |= {"proj:shape": list(geobox.shape), "proj:transform": list(geobox.transform)[:6]}
-    slim = pystac.Item(
-        id=item["id"],
-        geometry=None,
-        bbox=None,
-        datetime=group.time,
-        properties={},
-        collection=item["collection"],
-        stac_extensions=[_PROJECTION],
-    )
-    slim.add_asset(asset, pystac.Asset(href=item["assets"][asset]["href"], extra_fields=place))
-    return slim
+def _calibrate(image: FloatArray, calibration: Calibration) -> None:
+    """Turn stored numbers into physical units in their place."""
+    for first in range(0, len(image), _BLOCK_ROWS):
+        rows = slice(first, first + _BLOCK_ROWS)
+        image[rows] = apply(image[rows], calibration)

@@ -1,12 +1,13 @@
 """The coarse map on its own grid: stored pixels on a native grid, area averages on a projected one.
 
 The area average of a coarse target pixel is the mean of nearest reads at the centres of its ``scale`` x ``scale`` fine
-pixels: exact up to the fine sampling, and the same in every window. The standard deviation is averaged as such, which
-takes the errors of neighbouring pixels as fully correlated: the cautious choice.
+pixels: exact up to the fine sampling, and the same in every window. The standard deviation of such an average follows
+from the distance over which errors correlate (``source.sd_correlation``, see :mod:`mapper.cube.deviation`); without
+one it is averaged as such, which takes the errors of neighbouring pixels as fully correlated: the cautious choice.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import bottleneck as bn
 import numpy as np
@@ -19,6 +20,7 @@ from mapper.access.files import Access
 from mapper.catalog.items import ItemDict, Items, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
+from mapper.cube.deviation import average_deviation, find_stored_grid
 from mapper.cube.groups import describe_use, group_items
 from mapper.cube.place import declared_place
 from mapper.cube.read import BlockReader
@@ -65,7 +67,8 @@ def read_source(
         The map; several dates (without ``source.year``) are averaged.
 
     Raises:
-        GridError: On a native grid, if the pixels of an item are not those of the grid.
+        GridError: On a native grid, if the pixels of an item are not those of the grid; with ``sd_correlation``, if
+            items lie on different grids.
         SpecError: If a band is unknown.
         TransientAssetError: Throttling or network.
     """
@@ -80,13 +83,15 @@ def read_source(
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
-    reader = BlockReader(
-        geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access()
-    )
+    reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access())
     images, dropped = _read_without_corrupt(reader, chosen, bands)
-    mean, *sd = (average_blocks(image, scale) for image in images)
-    uses = tuple(describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
-    return Source(mean=mean, sd=sd[0] if sd else np.full(mean.shape, np.nan, np.float32), uses=uses)
+    mean = average_blocks(images[0], scale)
+    sd = np.full(mean.shape, np.nan, np.float32)
+    if spec.source.sd:
+        read = [item for item in chosen if item["id"] not in dropped]
+        sd = _average_sd(images[1], geobox, read, reader, spec)
+    uses = (describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
+    return Source(mean=mean, sd=sd, uses=tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses))
 
 
 def select_source(items: Items, spec: MapSpec) -> Items:
@@ -117,6 +122,28 @@ def average_blocks(fine: FloatArray, scale: int) -> FloatArray:
     mean: npt.NDArray[np.float64] = np.full((height, width), np.nan)
     np.divide(total, valid, out=mean, where=valid * 2 >= scale * scale)
     return mean.astype(np.float32)
+
+
+def _average_sd(
+    fine: FloatArray, geobox: GeoBox, items: list[ItemDict], reader: BlockReader, spec: MapSpec
+) -> FloatArray:
+    """Standard deviation of the area averages of a window; of the stored pixels on a native grid."""
+    band, correlation, scale = spec.source.sd, spec.source.sd_correlation, fine.shape[0] // geobox.shape[0]
+    if band is None or correlation is None or scale == 1:
+        return average_blocks(fine, scale)
+    stored = find_stored_grid(items, rule=reader.rule, band=band, access=reader.access)
+    if stored is None:
+        return average_blocks(fine, scale)
+    return average_deviation(fine, geobox, stored=stored, correlation_m=correlation)
+
+
+def _note(spec: MapSpec) -> str:
+    """What a record says of the standard deviation of area averages."""
+    if spec.source.sd is None or spec.grid.kind == "native" or spec.source.resolution == spec.grid.resolution:
+        return ""
+    length = spec.source.sd_correlation
+    errors = "fully correlated" if length is None else f"correlated over {length:g} m" if length else "independent"
+    return f"; {spec.source.sd} of area averages: errors {errors}"
 
 
 def _read_without_corrupt(

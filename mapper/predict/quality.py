@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.models.consistency import spread
-
-FEW_OBSERVATIONS = 3
-"""Fewer valid observations than this are flagged."""
 
 _BoolArray = npt.NDArray[np.bool_]
 

@@ -7,6 +7,7 @@ is the planned one.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mapper.access.patience import Patience
 from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider
@@ -31,6 +32,9 @@ class RunOptions:
     read_threads: int = 4
     """Files of one tile read at a time; worth more than the cores where files are remote."""
     backoff: Backoff = field(default_factory=Backoff)
+    """Attempts at reading a tile."""
+    patience: Patience = field(default_factory=Patience)
+    """Attempts at one request."""
 
 
 @dataclass(frozen=True, kw_only=True)

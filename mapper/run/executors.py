@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker, SchedulerPlugin, as_completed
 
+from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import ClusterError
 
 T = TypeVar("T")
@@ -50,6 +51,10 @@ class Outcome(Generic[T, R]):
 class Executor(Protocol):
     """Calls one function on many inputs."""
 
+    @property
+    def throttle(self) -> Callable[[], Throttle]:
+        """Gives what paces the requests of a task, when it is called by the task; picklable."""
+
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
     ) -> Iterator[Outcome[T, R]]:
@@ -66,6 +71,8 @@ class Executor(Protocol):
 class SerialExecutor:
     """One after the other, in the calling thread."""
 
+    throttle: Callable[[], Throttle] = process_throttle
+
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
     ) -> Iterator[Outcome[T, R]]:
@@ -81,6 +88,7 @@ class ThreadExecutor:
 
     threads: int = 0
     """0: :func:`default_threads`; a tile's memory is paid once per thread."""
+    throttle: Callable[[], Throttle] = process_throttle
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
@@ -135,6 +143,10 @@ class DaskExecutor:
     """What one task asks of a worker, for example ``{"GPU": 1}``."""
     patience: float = 300.0
     """Seconds to wait for the scheduler and the first worker."""
+    plugins: tuple[SchedulerPlugin, ...] = ()
+    """What the scheduler is to hold while it serves; see :func:`mapper.cluster.throttle.paced_executor`."""
+    throttle: Callable[[], Throttle] = process_throttle
+    """By default each worker process paces itself, as if it were alone."""
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
@@ -145,6 +157,8 @@ class DaskExecutor:
             ClusterError: If no scheduler or worker answers, or the scheduler is gone for good.
         """
         with self._connect() as client:
+            for plugin in self.plugins:
+                client.register_plugin(plugin)
             # two tiles a thread: a worker finds its next one at hand while the driver commits
             width = window or 2 * max(1, sum(client.nthreads().values()))
             yield from _Window(client, self, function, iter(inputs), width).drain()

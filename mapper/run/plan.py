@@ -6,6 +6,7 @@ A plan is made from frozen items only, so making it twice gives the same one. No
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,10 @@ from mapper.cube.composite import check_guide
 from mapper.errors import PlanError
 from mapper.grid import Tile
 from mapper.run.context import MapContext, Task, make_context
-from mapper.run.estimate import memory_bytes, read_bytes, tile_bytes
+from mapper.run.estimate import Estimate, estimate_tasks, memory_bytes, tile_bytes
+from mapper.run.lines import describe_bytes
 from mapper.run.selection import select_tiles
+from mapper.run.touching import find_touching
 from mapper.spec import MapSpec
 from mapper.store.ledger import Ledger
 
@@ -45,18 +48,26 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSummary:
-    """What a plan will cost."""
+    """What a plan will cost, before anything of it is calibrated."""
 
     tiles: int
     tile_px: int
     window_px: tuple[int, int]
     """Rows and columns that are read for one tile."""
+    area_km2: float
+    """Of the parts of the tiles that lie in the area."""
     items: int
     """Items that any task touches."""
     items_per_tile: tuple[int, float, int]
     """Fewest, mean, most."""
+    files: int
+    """To be opened; one that several tiles need counts for each of them."""
+    requests: int
+    """For remote files."""
+    bytes_read: int
+    """Of remote files, compressed, as they travel."""
     read_bytes: int
-    """Decoded; what travels is compressed and less."""
+    """Decoded, of the pixels under the windows."""
     memory_bytes: int
     """Of the largest task."""
     store_bytes: int
@@ -72,8 +83,10 @@ class PlanSummary:
         rows, cols = self.window_px
         return "\n".join(
             (
-                f"tiles         {self.tiles} of {self.tile_px} px, read with context as {rows} x {cols} px",
-                f"items         {self.items}, per tile {fewest} to {most}, mean {mean:.1f}",
+                f"tiles         {self.tiles:,} of {self.tile_px} px, read with context as {rows} x {cols} px",
+                f"area          {self.area_km2:,.1f} km2",
+                f"scenes        {self.items:,} items, per tile {fewest} to {most}, mean {mean:.1f}",
+                f"files         {self.files:,} to open, {self.files / self.tiles:.1f} a tile",
                 f"to read       {describe_bytes(self.read_bytes)} decoded",
                 f"memory        {describe_bytes(self.memory_bytes)} for the largest task",
                 f"store         {describe_bytes(self.store_bytes)} before compression",
@@ -113,7 +126,8 @@ def make_plan(
     tiles = list(context.grid.tiles())
     if only:
         tiles = select_tiles(tiles, only, status=status)
-    tasks = tuple(_make_task(context, tile, guide, source, digests) for tile in tiles)
+    near = find_touching(context, tiles, (guide, source))
+    tasks = tuple(_make_task(context, tile, items, digests) for tile, items in zip(tiles, near, strict=True))
     if worker_memory is not None:
         _check_memory(context, tasks, worker_memory)
     return Plan(
@@ -125,24 +139,33 @@ def make_plan(
     )
 
 
-def explain_plan(plan: Plan, context: MapContext) -> PlanSummary:
+def explain_plan(plan: Plan, context: MapContext, *, estimate: Estimate | None = None) -> PlanSummary:
     """What a plan will cost.
+
+    Args:
+        plan: All tasks.
+        context: What they share.
+        estimate: Of the tasks; made here if absent.
 
     Raises:
         PlanError: If the plan has no task.
     """
     if not plan.tasks:
         raise PlanError("the plan has no task: no tile touches the area")
-    counts = [len(task.guide) + len(task.source) for task in plan.tasks]
-    touched = {(i["collection"], i["id"]) for task in plan.tasks for items in (task.guide, task.source) for i in items}
+    found = estimate or estimate_tasks(context, plan.tasks)
+    scenes, reads = found.scenes, found.reads
     return PlanSummary(
         tiles=len(plan.tasks),
         tile_px=context.grid.tile_px,
         window_px=context.window(plan.tasks[0].tile).shape,
-        items=len(touched),
-        items_per_tile=(min(counts), sum(counts) / len(counts), max(counts)),
-        read_bytes=sum(read_bytes(context, task) for task in plan.tasks),
-        memory_bytes=max(memory_bytes(context, task) for task in plan.tasks),
+        area_km2=float(found.area_km2.sum()),
+        items=found.distinct_scenes,
+        items_per_tile=(int(scenes.min()), float(scenes.mean()), int(scenes.max())),
+        files=round(reads.files.sum()),
+        requests=round(reads.requests.sum()),
+        bytes_read=round(reads.bytes_read.sum()),
+        read_bytes=round(reads.window_bytes.sum()),
+        memory_bytes=round(found.memory_bytes.max()),
         store_bytes=len(plan.tasks) * tile_bytes(context),
     )
 
@@ -163,31 +186,18 @@ def check_plan(plan: Plan, context: MapContext) -> None:
         raise PlanError(f"the plan was made for another {' and '.join(changed)}; plan again")
 
 
-def describe_bytes(count: float) -> str:
-    """A number of bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
 def _relevant(items: Items, spec: MapSpec) -> Items:
     """Items that enter some channel: the others can change without any tile becoming stale."""
     kept = {
         (item["collection"], item["id"]): item
-        for months in spec.guide.seasons.values()
-        for layer in spec.guide.layers
+        for _, months, layer in spec.guide.composites
         for item in items.for_layer(layer, months)
     }
     return freeze_items(kept.values(), query=items.query)
 
 
-def _make_task(
-    context: MapContext, tile: Tile, guide: Items, source: Items, digests: dict[tuple[str, str], str]
-) -> Task:
-    geobox = context.grid.geobox_of(context.window(tile))
-    near_guide, near_source = guide.touching(geobox), source.touching(geobox)
+def _make_task(context: MapContext, tile: Tile, near: Sequence[Items], digests: Mapping[tuple[str, str], str]) -> Task:
+    near_guide, near_source = near
     keys = [(item["collection"], item["id"]) for items in (near_guide, near_source) for item in items]
     items_digest = hashlib.sha256("".join(digests[key] for key in keys).encode()).hexdigest()
     identity = [context.spec_digest, context.model_digest, items_digest, str(tile)]
@@ -201,11 +211,15 @@ def _make_task(
 
 
 def _check_memory(context: MapContext, tasks: tuple[Task, ...], limit: int) -> None:
-    needs = {task.tile: memory_bytes(context, task) for task in tasks}
-    tile = max(needs, key=lambda tile: needs[tile], default=None)
-    if tile is not None and needs[tile] > limit:
+    if not tasks:
+        return
+    needs = memory_bytes(context, tasks)
+    largest = int(needs.argmax())
+    if needs[largest] > limit:
+        tile = tasks[largest].tile
         rows, cols = context.window(tile).shape
+        need = describe_bytes(needs[largest])
         raise PlanError(
-            f"tile {tile} needs about {describe_bytes(needs[tile])} for its window of {rows} x {cols} px, a task may "
+            f"tile {tile} needs about {need} for its window of {rows} x {cols} px, a task may "
             f"use {describe_bytes(limit)}: take smaller tiles, fewer bands or shorter seasons, or larger workers"
         )

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper import __version__
+from mapper.access.tally import Tally
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.uses import ItemUse
 from mapper.run.context import MapContext, Task
 from mapper.store.record import Record
 
-_LIBRARIES = ("numpy", "torch", "rasterio", "odc-stac", "bottleneck", "xarray", "zarr", "icechunk")
+_LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
 
 
 def describe_task(context: MapContext, task: Task, **facts: Any) -> Record:
@@ -50,6 +51,11 @@ def complete_uses(uses: tuple[ItemUse, ...], task: Task, reason: str) -> tuple[I
 
     guide = tuple(ItemUse.of(item, role="guide", dropped=reason) for item in silent(task.guide))
     return (*uses, *guide, *(ItemUse.of(item, role="source", dropped=reason) for item in silent(task.source)))
+
+
+def reading(tally: Tally) -> dict[str, Any]:
+    """Fields of a record that say what reading a tile cost, all attempts together."""
+    return {"requests": tally.requests, "bytes_read": tally.bytes_read, "retries": tuple(tally.retries)}
 
 
 def statistics(value: npt.NDArray[np.float32]) -> dict[str, Any]:

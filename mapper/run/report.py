@@ -38,6 +38,11 @@ class RunReport:
     """Sums over all tiles, by stage: read, predict, write."""
     pixels: int = 0
     """Valid target pixels."""
+    requests: int = 0
+    """To archives, over the network."""
+    bytes_read: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
+    """Requests that were put again, by reason."""
     failures: tuple[TileFailure, ...] = ()
     stopped: str = ""
     """Why the run ended early; empty if it did not."""
@@ -72,9 +77,17 @@ class RunReport:
         if self.stage_seconds:
             stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stage_seconds.items())
             lines.append(f"seconds of work: {stages}; bottleneck: {self.bottleneck}")
+        if self.requests:
+            lines.append(f"read: {self.requests} requests, {self.bytes_read / 1e6:.1f} MB{self._say_retries()}")
         if self.stopped:
             lines.append(f"stopped: {self.stopped}; what was done is committed, run again to go on")
         lines += [f"failed: tile {failure}" for failure in self.failures[:_FAILURES_SHOWN]]
         if len(self.failures) > _FAILURES_SHOWN:
             lines.append(f"failed: {len(self.failures) - _FAILURES_SHOWN} more, see `mapper status`")
         return "\n".join(lines)
+
+    def _say_retries(self) -> str:
+        if not self.retries:
+            return ""
+        reasons = sorted(self.retries.items(), key=lambda pair: -pair[1])
+        return f"; put again: {', '.join(f'{count} {reason}' for reason, count in reasons)}"

@@ -10,12 +10,22 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from mapper.access.throttle import Throttle
 from mapper.errors import FailureBudgetError, InputError, StoreError, StoreFullError
-from mapper.events import BatchCommitted, Callback, Event, RunFinished, RunStarted, TileFinished, TileRetried
+from mapper.events import (
+    BatchCommitted,
+    Callback,
+    Event,
+    ReadRetried,
+    RunFinished,
+    RunStarted,
+    TileFinished,
+    TileRetried,
+)
 from mapper.grid import Tile
 from mapper.run.context import MapContext, Task
 from mapper.run.executors import Executor, Outcome
@@ -64,6 +74,9 @@ class _Tally:
     counts: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
     failures: list[TileFailure] = field(default_factory=list)
+    retries: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    bytes_read: int = 0
     pixels: int = 0
     commits: int = 0
     committed: int = 0
@@ -145,7 +158,7 @@ class _Run:
         return ""
 
     def _drain(self, executor: Executor, tasks: Sequence[Task], interrupts: Interrupts) -> None:
-        function = partial(compute_input, self.context)
+        function = partial(compute_input, self.context, executor.throttle)
         outcomes = executor.run(function, self._inputs(tasks), window=self.policy.window)
         try:
             while (outcome := interrupts.wait(partial(next, outcomes, None))) is not None:
@@ -183,6 +196,11 @@ class _Run:
         tally.counts[record.status] += 1
         tally.pixels += record.valid_px
         tally.stages.update(record.seconds)
+        tally.requests += record.requests
+        tally.bytes_read += record.bytes_read
+        tally.retries.update(retry.reason for retry in record.retries)
+        for retry in record.retries:
+            self.tell(ReadRetried(tile=_pair(record.tile), **asdict(retry)))
         self.tell(
             TileFinished(
                 tile=_pair(record.tile),
@@ -254,14 +272,17 @@ class _Run:
             seconds=time.monotonic() - self.started,
             stage_seconds=dict(tally.stages),
             pixels=tally.pixels,
+            requests=tally.requests,
+            bytes_read=tally.bytes_read,
+            retries=dict(tally.retries),
             failures=tuple(tally.failures),
             stopped=stopped,
         )
 
 
-def compute_input(context: MapContext, tile: TileInput) -> tuple[Any, Record]:
+def compute_input(context: MapContext, throttle: Callable[[], Throttle], tile: TileInput) -> tuple[Any, Record]:
     """What a worker calls."""
-    return run_task(tile.fork, context, tile.task)
+    return run_task(tile.fork, context, tile.task, throttle=throttle())
 
 
 def _close(outcomes: Iterator[Any]) -> None:

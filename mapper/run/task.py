@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapper.access.files import Access
+from mapper.access.throttle import Throttle, process_throttle
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
@@ -28,7 +30,15 @@ from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.predict.quality import Quality, flag_pixels
 from mapper.run.context import MapContext, RunOptions, Task
-from mapper.run.records import complete_uses, describe_error, describe_task, failed_record, statistics, worker_name
+from mapper.run.records import (
+    complete_uses,
+    describe_error,
+    describe_task,
+    failed_record,
+    reading,
+    statistics,
+    worker_name,
+)
 from mapper.run.retries import Attempts
 from mapper.spec import ModelSpec
 from mapper.store.record import Record, TileArrays
@@ -67,32 +77,36 @@ class _Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
 
 
-def compute_tile(context: MapContext, task: Task, *, attempts: Attempts | None = None) -> Computed:
+def compute_tile(
+    context: MapContext, task: Task, *, attempts: Attempts | None = None, access: Access | None = None
+) -> Computed:
     """Compute the pixels of one tile; touches no store.
 
     Args:
         context: What all tasks share.
         task: Which tile, from which items.
         attempts: Counts attempts at reading; by default a new one, as the context's options say.
+        access: How files are reached, and who counts; by default as the context's options say.
 
     Raises:
         AssetError: If something cannot be read, after all attempts.
         WeightsError: If the model on this machine is not the planned one.
     """
     attempts = attempts or Attempts(context.options.backoff)
+    access = access or Access(patience=context.options.patience)
     clock = _Clock()
     core = context.grid.window(task.tile)
     inside = context.grid.inside_area(core)
     if not inside.any():
         return Computed(arrays=_blank(inside, Quality.OUTSIDE_AREA), empty="no pixel lies in the area")
     with clock.stage("read"):
-        source = attempts.call(partial(_read_source, context, task))
+        source = attempts.call(partial(_read_source, context, task, access))
     known = _crop(spread(np.isfinite(source.mean), context.grid.scale), core, context.window(task.tile))
     if not (known & inside).any():
         arrays = _blank(inside, Quality.SOURCE_MISSING)
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
     with clock.stage("read"):
-        guide = attempts.call(partial(_read_guide, context, task))
+        guide = attempts.call(partial(_read_guide, context, task, access))
     with clock.stage("predict"):
         predictor = _load_predictor(context)
         prediction = predictor.predict(guide.values[list(context.channels)], source.mean, source.sd)
@@ -106,13 +120,14 @@ def compute_tile(context: MapContext, task: Task, *, attempts: Attempts | None =
     )
 
 
-def run_task(fork: Any, context: MapContext, task: Task) -> tuple[Any, Record]:
+def run_task(fork: Any, context: MapContext, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
     """Compute one tile and write it; whatever goes wrong with the tile becomes its record.
 
     Args:
         fork: Of the store's session; what is written becomes visible when it is merged and committed.
         context: What all tasks share.
         task: Which tile, from which items.
+        throttle: Paces requests; by default that of this process.
 
     Returns:
         The fork, None unless the tile is ok, and the record of the tile.
@@ -122,8 +137,9 @@ def run_task(fork: Any, context: MapContext, task: Task) -> tuple[Any, Record]:
         StoreFullError: If no space is left.
     """
     attempts, clock, started = Attempts(context.options.backoff), _Clock(), datetime.now(UTC)
+    access = Access(patience=context.options.patience, throttle=throttle or process_throttle())
     try:
-        computed = compute_tile(context, task, attempts=attempts)
+        computed = compute_tile(context, task, attempts=attempts, access=access)
         with clock.stage("write"):
             checksum = "" if computed.empty else _write(fork, context, task, computed.arrays)
     except (InputError, StoreFullError):
@@ -132,7 +148,7 @@ def run_task(fork: Any, context: MapContext, task: Task) -> tuple[Any, Record]:
         _logger.warning("tile %s failed: %s", task.tile, describe_error(error))
         _logger.debug("tile %s failed", task.tile, exc_info=error)
         facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
-        return None, failed_record(context, task, describe_error(error), **facts)
+        return None, failed_record(context, task, describe_error(error), **facts, **reading(access.tally))
     record = describe_task(
         context,
         task,
@@ -146,6 +162,7 @@ def run_task(fork: Any, context: MapContext, task: Task) -> tuple[Any, Record]:
         attempts=attempts.count,
         consistency_residual=computed.residual,
         content_sha256=checksum,
+        **reading(access.tally),
         **statistics(computed.arrays.value),
     )
     return (None if computed.empty else fork), record
@@ -155,12 +172,12 @@ def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> st
     return write_tile(fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
 
 
-def _read_source(context: MapContext, task: Task) -> Source:
+def _read_source(context: MapContext, task: Task, access: Access) -> Source:
     geobox = context.grid.source_geobox_of(context.window(task.tile))
-    return read_source(task.source, geobox, spec=context.spec, provider=context.provider)
+    return read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
 
 
-def _read_guide(context: MapContext, task: Task) -> Guide:
+def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
     window = context.window(task.tile)
     if not context.reads_guide:
         return Guide(
@@ -174,6 +191,7 @@ def _read_guide(context: MapContext, task: Task) -> Guide:
         context.grid.geobox_of(window),
         spec=context.spec,
         provider=context.provider,
+        access=access,
         threads=context.options.read_threads,
     )
 

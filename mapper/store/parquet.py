@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mapper.catalog.uses import ItemUse
+from mapper.events import ReadRetry
 from mapper.grid import Tile
 from mapper.store.record import Record
 
@@ -23,6 +24,17 @@ _ITEM = pa.struct(
         ("hrefs", pa.list_(pa.string())),
         ("calibration", pa.string()),
         ("dropped", pa.string()),
+    ]
+)
+
+_RETRY = pa.struct(
+    [
+        ("host", pa.string()),
+        ("item", pa.string()),
+        ("asset", pa.string()),
+        ("reason", pa.string()),
+        ("attempt", pa.uint32()),
+        ("wait_s", pa.float64()),
     ]
 )
 
@@ -47,6 +59,9 @@ SCHEMA = pa.schema(
         ("started_at", _UTC),
         ("seconds", pa.map_(pa.string(), pa.float64())),
         ("attempts", pa.uint32()),
+        ("requests", pa.uint64()),
+        ("bytes_read", pa.uint64()),
+        ("retries", pa.list_(_RETRY)),
         ("valid_px", pa.uint64()),
         ("value_min", pa.float64()),
         ("value_mean", pa.float64()),
@@ -91,9 +106,11 @@ def _to_row(record: Record) -> dict[str, Any]:
 
 
 def _from_row(row: dict[str, Any]) -> Record:
+    """A record; a column that an older version did not write leaves the field at its default."""
     known = {field.name for field in fields(Record)}
     content = {name: value for name, value in row.items() if name in known}
     content["tile"] = Tile(row["tile_row"], row["tile_col"])
     content["items"] = tuple(ItemUse(**(item | {"hrefs": tuple(item["hrefs"])})) for item in row["items"])
+    content["retries"] = tuple(ReadRetry(**retry) for retry in row.get("retries", ()))
     content["seconds"] = dict(row["seconds"])
     return Record(**content)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.catalog.uses import ItemUse
+from mapper.events import ReadRetry
 from mapper.grid import Tile
 
 Status = Literal["ok", "empty", "failed"]
@@ -56,6 +57,13 @@ class Record:
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds by stage: read, predict, write."""
     attempts: int = 1
+    """Of the tile as a whole."""
+    requests: int = 0
+    """To archives, over the network."""
+    bytes_read: int = 0
+    """As they travelled."""
+    retries: tuple[ReadRetry, ...] = ()
+    """Requests that were put again, and why."""
     valid_px: int = 0
     value_min: float | None = None
     value_mean: float | None = None

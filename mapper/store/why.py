@@ -1,5 +1,6 @@
 """What made a pixel: its values, and the record of the tile it lies in."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -134,11 +135,20 @@ def _describe_record(record: Record, snapshot: str, written_at: datetime | None)
         "model": f"{record.model} ({record.model_digest[:12]})",
         "code": f"mapper {record.code_version}; {record.environment}",
         "worker": f"{record.worker} on {record.device}; {seconds or 'no timings'}; attempt {record.attempts}",
+        "reading": _describe_reading(record),
         "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
     }
     lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
     used = sorted(record.items, key=lambda item: (item.role, bool(item.dropped), item.datetime))
     return [*lines, f"  items     {len(used)}", *(_describe_item(item) for item in used)]
+
+
+def _describe_reading(record: Record) -> str:
+    if not record.requests:
+        return "no request over the network"
+    reasons = Counter(retry.reason for retry in record.retries)
+    again = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return f"{record.requests} requests, {record.bytes_read / 1e6:.1f} MB; put again: {again or 'none'}"
 
 
 def _describe_item(item: ItemUse) -> str:

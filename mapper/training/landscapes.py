@@ -120,10 +120,9 @@ def _describe(path: Path, data: SyntheticData) -> MapSpec:
 
 def _check_seasons(spec: MapSpec, items: Items) -> None:
     """A season without a scene is a mistake here: it would be learnt as a gap."""
-    for season, months in spec.guide.seasons.items():
-        for layer in spec.guide.layers:
-            if not len(items.for_layer(layer, months)):
-                raise InputError(f"landscapes have no scene of {layer.collection} in {season}, months {list(months)}")
+    for season, months, layer in spec.guide.composites:
+        if not len(items.for_layer(layer, months)):
+            raise InputError(f"landscapes have no scene of {layer.collection} in {season}, months {list(months)}")
 
 
 def _save(sample: Sample, path: Path) -> None:

@@ -1,0 +1,28 @@
+"""Connections of this process: kept, shared between threads, through the proxy that the environment names."""
+
+import urllib.request
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import urllib3
+
+_KEPT = 32
+"""Connections kept for each host."""
+
+
+def pool_for(url: str) -> urllib3.PoolManager:
+    """Where to put a request for an address."""
+    parts = urlsplit(url)
+    return _pool(_proxy_of(parts.scheme, parts.hostname or ""))
+
+
+@lru_cache(maxsize=256)
+def _proxy_of(scheme: str, host: str) -> str | None:
+    return None if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get(scheme)
+
+
+@lru_cache(maxsize=8)
+def _pool(proxy: str | None) -> urllib3.PoolManager:
+    if proxy is None:
+        return urllib3.PoolManager(maxsize=_KEPT)
+    return urllib3.ProxyManager(proxy, maxsize=_KEPT)

@@ -1,0 +1,233 @@
+"""What the items of a map are worth, told before anything is read: passes, clouds, gaps.
+
+All of it is estimated from metadata: footprints, and the cloud cover that items state; where none is stated a scene
+counts as clear. Items of one pass are one observation where they overlap.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.catalog.archives import provider_of
+from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
+from mapper.catalog.lattice import Cover, Lattice
+from mapper.catalog.passes import name_pass
+from mapper.catalog.query import sound_footprint
+from mapper.grid import Tile
+from mapper.spec import LayerSpec, MapSpec
+
+FEW_OBSERVATIONS = 3
+"""Fewer valid observations than this are too few."""
+_WHOLE = 0.99
+"""Of a tile: what does not change with time is needed once, everywhere; shares are sampled."""
+
+_FloatArray = npt.NDArray[np.float64]
+_BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class View:
+    """What a layer looks at: a collection, and one orbit direction where it asks for one."""
+
+    collection: str
+    orbit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.collection} {self.orbit}".strip()
+
+    def shows(self, item: ItemDict) -> bool:
+        """Whether an item is one of those looked at."""
+        return self.collection == item["collection"] and (not self.orbit or flies(item, self.orbit))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonthOfItems:
+    """What there is of one view in one month."""
+
+    view: View
+    month: str
+    """For example ``2020-06``."""
+    items: int
+    passes: int
+    """Items of one overpass are one."""
+    cloud: float | None
+    """Mean of the cloud cover that items state, percent; None where none states it."""
+    share: float
+    """Part of the mapped area that lies in a footprint, 0 to 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "collection": self.view.collection,
+            "orbit": self.view.orbit or None,
+            "month": self.month,
+            "items": self.items,
+            "passes": self.passes,
+            "cloud_cover": None if self.cloud is None else round(self.cloud, 2),
+            "area_share": round(self.share, 4),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Clear observations that one layer can expect in one season."""
+
+    layer: LayerSpec
+    season: str
+    clear: _FloatArray
+    """(tile,): the sum over passes of the share of the tile that is covered times the clear part of the scene."""
+
+    @property
+    def view(self) -> View:
+        """What the layer looks at."""
+        return view_of(self.layer)
+
+    enough: float
+    """Clear observations that a season should have: its part of those that a pixel should have, and at least one."""
+
+    @property
+    def short(self) -> _BoolArray:
+        """(tile,): fewer than are enough."""
+        return self.clear < self.enough
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What the items of one map are worth."""
+
+    tiles: tuple[Tile, ...]
+    months: tuple[MonthOfItems, ...]
+    """By view and month; months that a season asks for and that have no item are there too."""
+    expectations: tuple[Expectation, ...]
+    """By layer and season."""
+    sourced: _BoolArray
+    """(tile,): an item of the source covers some of it."""
+
+    @property
+    def worst(self) -> Expectation:
+        """The layer and season that fall short on most tiles; of equals the one that expects least."""
+        return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))
+
+
+def view_of(layer: LayerSpec) -> View:
+    """What a layer looks at."""
+    return View(collection=layer.collection, orbit=layer.orbit or "")
+
+
+def survey(spec: MapSpec, items: Items) -> Coverage:
+    """Tell what items are worth to a map.
+
+    Args:
+        spec: The map.
+        items: Its frozen items.
+
+    Raises:
+        SpecError: If a provider does not describe a collection of the map.
+        GridError: If the area cannot be mapped.
+    """
+    lattice = Lattice.of(spec.map_grid)
+    layers = spec.guide.layers
+    views = sorted({*map(view_of, layers), View(collection=spec.source.collection)})
+    clear = [np.zeros(len(lattice.tiles)) for _ in spec.guide.composites]
+    sourced = np.zeros(len(lattice.tiles), bool)
+    asked, months = _asked(spec), []
+    for month, scenes in _monthly(spec, items, lattice, asked):
+        awaited = {view_of(layer) for layer in layers if not layer.static} if month in asked else set()
+        shown = [view for view in views if view in awaited or any(view.shows(scene.item) for scene in scenes)]
+        months += [_count(view, month, scenes, lattice) for view in shown]
+        for k, (_, season_months, layer) in enumerate(spec.guide.composites):
+            if int(month[-2:]) in season_months:
+                clear[k] += _expect(layer, scenes, lattice)
+        for scene in scenes:
+            if scene.item["collection"] == spec.source.collection:
+                sourced[scene.cover.tiles[scene.cover.held.any(axis=1)]] = True
+    enough = max(1.0, FEW_OBSERVATIONS / len(spec.guide.seasons))
+    return Coverage(
+        tiles=lattice.tiles,
+        months=tuple(sorted(months, key=lambda row: (row.view, row.month))),
+        expectations=tuple(
+            Expectation(layer=layer, season=season, clear=expected, enough=_WHOLE if layer.static else enough)
+            for expected, (season, _, layer) in zip(clear, spec.guide.composites, strict=True)
+        ),
+        sourced=sourced,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    item: ItemDict
+    passed: str
+    """Name of its pass."""
+    cover: Cover
+
+    @property
+    def cloud(self) -> float | None:
+        stated = self.item["properties"].get("eo:cloud_cover")
+        return None if stated is None else float(stated)
+
+
+def _monthly(
+    spec: MapSpec, items: Items, lattice: Lattice, asked: Collection[str]
+) -> Iterator[tuple[str, Sequence[_Scene]]]:
+    """The scenes of each month that has some or should have, so that no more than a month is held at once."""
+    provider = provider_of(spec)
+    found: dict[str, list[ItemDict]] = {month: [] for month in asked}
+    for item in items:
+        found.setdefault(f"{item_datetime(item):%Y-%m}", []).append(item)
+    for month in sorted(found):
+        members = found[month]
+        footprints = np.array([sound_footprint(item) for item in members], dtype=object)
+        yield (
+            month,
+            [
+                _Scene(item=item, passed=name_pass(item, provider.rule(item["collection"])), cover=cover)
+                for item, cover in zip(members, lattice.cover(footprints), strict=True)
+            ],
+        )
+
+
+def _asked(spec: MapSpec) -> frozenset[str]:
+    """Months of the period that a season asks for."""
+    start, end = spec.period.start, spec.period.end
+    wanted = {month for months in spec.guide.seasons.values() for month in months}
+    counted = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
+    return frozenset(f"{count // 12:04d}-{count % 12 + 1:02d}" for count in counted if count % 12 + 1 in wanted)
+
+
+def _count(view: View, month: str, scenes: Sequence[_Scene], lattice: Lattice) -> MonthOfItems:
+    shown = [scene for scene in scenes if view.shows(scene.item)]
+    clouds = [scene.cloud for scene in shown if scene.cloud is not None]
+    seen = np.zeros(lattice.weight.shape, bool)
+    for scene in shown:
+        seen[scene.cover.tiles] |= scene.cover.held
+    return MonthOfItems(
+        view=view,
+        month=month,
+        items=len(shown),
+        passes=len({scene.passed for scene in shown}),
+        cloud=float(np.mean(clouds)) if clouds else None,
+        share=float(lattice.weight[seen].sum() / lattice.weight.sum()),
+    )
+
+
+def _expect(layer: LayerSpec, scenes: Sequence[_Scene], lattice: Lattice) -> _FloatArray:
+    """(tile,): clear observations of one layer; where items of a pass overlap the first one counts, as in a read."""
+    passes: dict[str, list[_Scene]] = {}
+    for scene in scenes:
+        if view_of(layer).shows(scene.item) and is_clear(scene.item, layer.cloud_limit):
+            passes.setdefault(scene.passed, []).append(scene)
+    expected = np.zeros(lattice.weight.shape[0])
+    seen = np.zeros(lattice.weight.shape, bool)
+    for members in passes.values():
+        for scene in members:
+            tiles = scene.cover.tiles
+            fresh = scene.cover.held & ~seen[tiles] if len(members) > 1 else scene.cover.held
+            share = (fresh * lattice.weight[tiles]).sum(axis=1)
+            expected[tiles] += share * (1 - (scene.cloud or 0.0) / 100)
+            seen[tiles] |= scene.cover.held
+        for scene in members:
+            seen[scene.cover.tiles] = False
+    return np.asarray(expected / lattice.weight.sum(axis=1))

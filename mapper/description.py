@@ -1,0 +1,29 @@
+"""What all descriptions in YAML share: how they are validated, and how their faults are told."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Part(BaseModel):
+    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with changes, validated; cached properties are not copied, since they may depend on what changes."""
+        del deep  # parts are frozen all the way down
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate(fields | dict(update or {}))
+
+
+def describe_faults(error: ValidationError, whole: str) -> str:
+    """What is wrong with a description, and where, in one line."""
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or whole
+        plain = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
+        said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
+        faults.append(f"{where}: {said}")
+    return "; ".join(faults)

@@ -1,0 +1,67 @@
+"""What an hour, a request and a byte cost: one YAML file, in one currency, with its date and source.
+
+Prices change and differ by contract, so none ship as defaults: ``deploy/prices.yaml`` is an example to copy.
+"""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mapper.description import describe_faults
+from mapper.errors import InputError
+
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""In the currency of the file; 0 for what costs nothing."""
+
+
+class Prices(BaseModel):
+    """Prices of everything that a map uses up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    """ISO 4217 code, for example ``EUR``."""
+    date: date
+    """Day on which the prices were looked up."""
+    source: str = Field(min_length=1)
+    """Whose prices, of which region and contract."""
+    vcpu_hour: Price
+    """One vCPU for one hour."""
+    gpu_hour: Price
+    """One GPU for one hour."""
+    memory_gib_hour: Price = 0.0
+    """One GiB of a worker's memory for one hour; 0 where it comes with the vCPU."""
+    read_gib: Price
+    """One GiB from the archives to the workers (egress)."""
+    requests_1000: Price
+    """A thousand GET requests."""
+    stored_gib_month: Price
+    """One GiB of the store for one month."""
+    vcpus_per_worker: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """vCPUs that are paid for while one worker is busy with one tile."""
+    months_stored: Price = 1.0
+    """How long the map is kept."""
+
+
+def read_prices(path: Path | str) -> Prices:
+    """Read a price file.
+
+    Raises:
+        InputError: If it cannot be read, or with one clause for each fault: where, what was got, what is wrong.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"price file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"price file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"price file {path} is a YAML mapping of names to prices, got {type(content).__name__}")
+    try:
+        return Prices.model_validate(content)
+    except ValidationError as error:
+        known = ", ".join(sorted(Prices.model_fields))
+        raise InputError(f"price file {path}: {describe_faults(error, 'prices')}; it holds {known}") from error
