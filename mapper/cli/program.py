@@ -25,7 +25,9 @@ app.add_typer(catalog_app, name="catalog")
 
 def main() -> None:
     """Run the command line; errors of mapper become one line and an exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)  # libraries set levels of their own loggers
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[screen])
     try:
         app()
     except MapperError as error:
