@@ -4,6 +4,7 @@ import copy
 import json
 import random
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.catalog.intake import admit_item, drop_superseded, locate
-from mapper.catalog.items import Items, freeze_items, item_datetime, item_digest
+from mapper.catalog.items import Items, _file_name, freeze_items, item_datetime, item_digest
 from mapper.catalog.query import make_queries
 from mapper.errors import GridError, SearchError
 
@@ -242,3 +243,8 @@ def test_layers_of_one_collection_are_asked_for_once():
     assert query.orbits == {"ascending", "descending"}
     assert query.cloud_limit == 60
     assert source.collection == "esa-cci-biomass"
+
+
+@pytest.mark.parametrize("path", ["a/b.tif", "b.tif", "a/b/", "a/.", "a/..", "/", "//b", "", "a//b", "."])
+def test_files_are_named_as_paths_name_them(path):
+    assert _file_name(path) == PurePosixPath(path).name

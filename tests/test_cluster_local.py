@@ -61,3 +61,13 @@ def test_workers_die_with_a_killed_driver(tmp_path):
 
 def _alive(process):
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_scheduler_remembers_few_messages():
+    """Each may carry the items of a tile."""
+    with local_cluster(1, threads_per_worker=1) as client:
+        assert client.run_on_scheduler(_message_logs) == {10}
+
+
+def _message_logs(dask_scheduler):
+    return {comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()}

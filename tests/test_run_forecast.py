@@ -68,7 +68,7 @@ def ledger_of(planned, tiles, *, noise=0.0, device="cpu", run="pilot", times=2.0
 
 def forecast(planned, records=(), **options):
     plan, context, estimate = planned
-    return make_forecast(plan, context, estimate, ledger=SimpleNamespace(records=lambda: iter(records)), **options)
+    return make_forecast(plan, context, estimate, ledger=SimpleNamespace(records=lambda **_: iter(records)), **options)
 
 
 def line(found, name, part="quantities"):

@@ -60,6 +60,7 @@ def test_planning_twice_gives_the_same_plan(guided):
     context, plan, items = guided
     again = make_plan(context.spec, items)
     assert again == plan
+    assert plan.items_digest == items.digest
     assert len(plan) == 16
     assert len({task.id for task in plan.tasks}) == 16
 
@@ -194,6 +195,9 @@ def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
 
     other = replace(context, model_digest="e" * 64)
     stale = find_pending(make_plan(spec, items, context=other), ledger)
+    unread = find_pending(make_plan(spec, items, context=other), ledger, explain=False)
+    assert [(due.task, due.cause) for due in unread.todo] == [(due.task, due.cause) for due in stale.todo]
+    assert {due.reason for due in unread.todo} == {"never computed", "stale"}
     assert stale.causes == {"stale": 8, "new": 8}
     assert all(due.reason.startswith("model changed") for due in stale.todo if due.cause == "stale")
 

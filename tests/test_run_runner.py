@@ -17,6 +17,7 @@ from mapper.grid import Tile
 from mapper.run import runner as runner_module
 from mapper.run.context import make_context
 from mapper.run.executors import DaskExecutor, Outcome, SerialExecutor, ThreadExecutor
+from mapper.run.order import order_tasks
 from mapper.run.plan import make_plan
 from mapper.run.resume import find_pending
 from mapper.run.runner import RunPolicy, run_plan
@@ -114,6 +115,18 @@ def test_tiles_can_be_computed_again_on_request(planned, store, reference):
     assert_same_map(contents_of(store, context.spec), reference)
 
 
+@pytest.mark.parametrize("order", ["blocks", "spread"])
+def test_the_map_is_the_same_in_any_order(planned, store, reference, order):
+    context, plan = planned
+    events = []
+    policy = RunPolicy(order=order)
+    run_plan(plan, context, store, SerialExecutor(), callbacks=[events.append], policy=policy)
+    tiles = [Tile(*event.tile) for event in events if isinstance(event, TileFinished)]
+    assert tiles == [task.tile for task in order_tasks(plan.tasks, order)]
+    assert tiles != sorted(tiles)
+    assert_same_map(contents_of(store, context.spec), reference)
+
+
 def test_commits_happen_by_time_too(planned, store):
     context, plan = planned
     report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(every=1000, seconds=0))
@@ -155,7 +168,8 @@ def test_a_failed_tile_is_recorded_and_done_again_next_time(planned, store, refe
     context, plan = planned
     events = []
     broken = Breaking({3: RuntimeError("worker\nlost")})
-    report = run_plan(plan, context, store, broken, callbacks=[events.append])
+    policy = RunPolicy(order="rows")
+    report = run_plan(plan, context, store, broken, callbacks=[events.append], policy=policy)
     assert (report.failed, report.exit_code) == (1, 1)
     assert str(report.failures[0]) == "0,3: RuntimeError: worker lost"
     assert any(isinstance(event, TileRetried) and event.attempt == 2 for event in events)
@@ -170,7 +184,7 @@ def test_too_many_failures_end_the_run_and_keep_what_was_done(planned, store, re
     context, plan = planned
     broken = Breaking({number: RuntimeError("no") for number in range(2, 16)})
     events = []
-    policy = RunPolicy(failure_budget=3, every=1000)
+    policy = RunPolicy(failure_budget=3, every=1000, order="rows")
     with pytest.raises(FailureBudgetError, match=r"4 of 6 tiles failed, 3 are borne.*tile 1,1: RuntimeError: no"):
         run_plan(plan, context, store, broken, callbacks=[events.append], policy=policy)
     assert statuses(store)["failed"] == 4

@@ -43,6 +43,8 @@ def test_records_come_back_whole(originals):
     assert load_records(blob) == originals
     assert [load_record(blob, record.tile) for record in originals] == originals
     assert load_record(blob, Tile(10_000, 0)) is None
+    bare = [replace(record, items=(), retries=()) for record in originals]
+    assert load_records(blob, items=False) == bare
 
 
 def test_every_field_of_a_record_has_a_column():

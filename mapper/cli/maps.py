@@ -2,18 +2,31 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 from rich.markup import escape
 
-from mapper.cli.options import EveryOption, JsonOption, MapArgument, OnlyOption, RefreshOption, StoreArgument
+from mapper.cli.options import (
+    EveryOption,
+    JsonOption,
+    MapArgument,
+    OnlyOption,
+    RefreshOption,
+    StoreArgument,
+    is_map,
+    location_of,
+)
 from mapper.cli.printing import notify, print_comparison, print_facts, print_json, print_months
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
     from mapper.events import Callback
+    from mapper.run.job import Job
+    from mapper.run.order import Order
+    from mapper.run.report import RunReport
+    from mapper.store.verify import VerifyReport
 
 _REASONS_SHOWN = 10
 
@@ -150,6 +163,10 @@ def run(  # noqa: PLR0913 - options of a command
     commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 32,
     commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
     failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
+    order: Annotated[
+        str,
+        typer.Option(help="**blocks** shares scenes between neighbours, **spread** spares the archive, or **rows**."),
+    ] = "blocks",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Patches through the network at once; default: by device.")
@@ -165,6 +182,8 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.run.progress import EventLog, ProgressBar
     from mapper.run.runner import RunPolicy, run_plan
 
+    if order not in ("blocks", "rows", "spread"):
+        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
     options = RunOptions(device=device, batch=batch, patch_px=patch)
     memory = memory_of_task(cluster, workers)
     job = prepare_job(map_path, only=_selection(only, every), refresh=refresh, options=options, worker_memory=memory)
@@ -174,7 +193,9 @@ def run(  # noqa: PLR0913 - options of a command
         return
     job.freeze()
     callbacks: list[Callback] = [ProgressBar(), *([EventLog(log)] if log else [])]
-    policy = RunPolicy(every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget)
+    policy = RunPolicy(
+        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+    )
     with open_executor(cluster, workers) as executor:
         report = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks, policy=policy)
     print_json(report.to_dict()) if as_json else typer.echo(report.summary())
@@ -187,7 +208,7 @@ def status(store: StoreArgument, *, as_json: JsonOption = False) -> None:
     from mapper.store.ledger import read_ledger
     from mapper.store.repository import read_store
 
-    location = _location_of(store)
+    location = location_of(store)
     ledger, grid = read_ledger(location), read_store(location).grid
     tiles = set(grid.tiles())
     counts = Counter(entry.status for tile, entry in ledger.entries.items() if tile in tiles)
@@ -203,19 +224,42 @@ def status(store: StoreArgument, *, as_json: JsonOption = False) -> None:
 
 
 @maps_app.command()
-def verify(store: StoreArgument, *, as_json: JsonOption = False) -> None:
-    """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now."""
+def verify(
+    store: StoreArgument,
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Compute missing, stale and corrupt tiles, then verify again.")
+    ] = False,
+    cluster: Annotated[str, typer.Option(help="Where to repair: as for **mapper run**.")] = "threads",
+    workers: Annotated[int, typer.Option(help="Threads or processes that repair; 0 suits the machine.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now.
+
+    **--repair** needs the MAP.yaml. It computes exactly the tiles that are missing, stale or corrupt, corrupt ones
+    although the ledger calls them done, and leaves all others alone; failed tiles are for **mapper run --only failed**.
+    With **--json** it prints the second verification, with the first as `before` and the run between as `repair`.
+    """
     from mapper.run.job import prepare_job
     from mapper.run.resume import expect_tiles
     from mapper.store.verify import verify_store
 
-    if store.endswith((".yaml", ".yml")):
-        job = prepare_job(Path(store))
-        report = verify_store(job.spec.store, expected=expect_tiles(job.plan))
-    else:
-        report = verify_store(store)
-    print_json(report.to_dict()) if as_json else typer.echo(report.to_text())
-    raise typer.Exit(0 if report.is_complete else 1)
+    if not is_map(store):
+        if repair:
+            raise typer.BadParameter("--repair needs the MAP.yaml: a store does not say where its scenes are")
+        _end_verify(verify_store(store), as_json=as_json)
+    job = prepare_job(Path(store))
+    expected = expect_tiles(job.plan)
+    before = verify_store(job.spec.store, expected=expected)
+    if not repair:
+        _end_verify(before, as_json=as_json)
+    if not as_json:
+        typer.echo(before.to_text())
+    done = _repair(job, before, cluster, workers)
+    if not as_json:
+        typer.echo(done.summary() if done else "nothing to repair")
+    after = verify_store(job.spec.store, expected=expected) if done else before
+    _end_verify(after, as_json=as_json, before=before.to_dict(), repair=done and done.to_dict())
 
 
 @maps_app.command("why", context_settings={"ignore_unknown_options": True})
@@ -231,7 +275,7 @@ def why_command(
     """Tell what made a pixel: its values, the items behind it with their calibration, model, code and commit."""
     from mapper.store.why import why
 
-    answer = why(_location_of(store), x, y, crs=crs, ref=ref)
+    answer = why(location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
 
 
@@ -242,11 +286,27 @@ def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
     return plot_search(coverage, path, title=f"{spec.name}: what was found, {period}")
 
 
+def _repair(job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
+    """Compute the damaged tiles of a map; None if there are none."""
+    from mapper.cluster.choice import open_executor
+    from mapper.run.progress import ProgressBar
+    from mapper.run.resume import plan_repair
+    from mapper.run.runner import RunPolicy, run_plan
+
+    plan = plan_repair(job.plan, report)
+    if not plan.tasks:
+        return None
+    policy = RunPolicy(redo=tuple(report.corrupt))
+    with open_executor(cluster, workers) as executor:
+        return run_plan(plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), policy=policy)
+
+
+def _end_verify(report: "VerifyReport", *, as_json: bool, **more: object) -> NoReturn:
+    print_json({**report.to_dict(), **more}) if as_json else typer.echo(report.to_text())
+    raise typer.Exit(0 if report.is_complete else 1)
+
+
 def _selection(only: str | None, every: int | None) -> str | None:
     if only and every:
         raise typer.BadParameter("give --only or --every, not both")
     return f"::{every}" if every else only
-
-
-def _location_of(store: str) -> str:
-    return read_spec(store).store if store.endswith((".yaml", ".yml")) else store

@@ -7,9 +7,11 @@ import typer
 from rich.markup import escape
 
 from mapper.cli.catalog import catalog_app
+from mapper.cli.cluster import cluster_app
 from mapper.cli.learning import learning_app
 from mapper.cli.maps import maps_app
 from mapper.cli.printing import notify
+from mapper.cli.storage import storage_app
 from mapper.errors import MapperError
 
 app = typer.Typer(
@@ -21,6 +23,8 @@ app = typer.Typer(
 app.add_typer(maps_app)
 app.add_typer(learning_app)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(storage_app, name="store")
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import dask
 from distributed import Client, LocalCluster
 
+from mapper.run.executors import SHORT_LOGS
+
 _DEATH_SECONDS = 60
 """A worker that cannot reach a scheduler for so long ends itself."""
 
@@ -31,6 +33,7 @@ def local_cluster(
         raise ValueError(f"workers and threads must be positive, got {workers} and {threads_per_worker}")
     # tiles are small results and big temporaries: spilling or pausing would only stall a worker that is working
     settings = {
+        **SHORT_LOGS,
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,

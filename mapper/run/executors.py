@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
+import dask
 from distributed import Client, Future, KilledWorker, SchedulerPlugin, as_completed
 
 from mapper.access.throttle import Throttle, process_throttle
@@ -34,6 +36,12 @@ R = TypeVar("R")
 _LOST = (futures.CancelledError, TimeoutError, OSError)
 """The cluster's fault, not the function's; a broken connection is an OSError."""
 _GATHER_SECONDS = 60.0
+SHORT_LOGS: Mapping[str, int] = MappingProxyType({"distributed.admin.low-level-log-length": 10})
+"""Settings of Dask for a driver and what it starts.
+
+By default the last 1000 messages of every connection are kept, and with them the items of the tiles that they carried:
+a scheduler of two workers grew by a gigabyte.
+"""
 _logger = logging.getLogger(__name__)
 
 
@@ -170,7 +178,8 @@ class DaskExecutor:
             yield self.cluster
             return
         try:
-            client = Client(self.cluster, timeout=self.patience, set_as_default=False)
+            with dask.config.set(SHORT_LOGS):
+                client = Client(self.cluster, timeout=self.patience, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ClusterError(f"no Dask scheduler answers at {self.cluster}: {error}") from error
         with client:

@@ -159,7 +159,7 @@ def _find_records(plan: Plan, ledger: Ledger | None) -> list[Record | None]:
     """For each task, the record of its tile if that was made by the same task and did not fail."""
     found: dict[Tile, Record] = {}
     if ledger is not None:
-        found = {record.tile: record for record in ledger.records() if record.status != "failed"}
+        found = {record.tile: record for record in ledger.records(items=False) if record.status != "failed"}
     records = [found.get(task.tile) for task in plan.tasks]
     return [
         record if record is not None and record.task_id == task.id else None

@@ -134,7 +134,7 @@ def make_plan(
         spec_digest=context.spec_digest,
         grid_digest=context.grid.digest,
         model_digest=context.model_digest,
-        items_digest=items.digest,
+        items_digest=hashlib.sha256("".join(digests.values()).encode()).hexdigest(),  # as Items.digest has it
         tasks=tasks,
     )
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mapper.catalog.items import item_digest
@@ -12,6 +12,7 @@ from mapper.run.plan import Plan
 from mapper.store.ledger import Ledger
 from mapper.store.record import Record
 from mapper.store.staleness import Expected, explain_stale
+from mapper.store.verify import VerifyReport
 
 Cause = Literal["new", "failed", "stale", "redo"]
 
@@ -39,13 +40,14 @@ class Pending:
         return Counter(due.cause for due in self.todo)
 
 
-def find_pending(plan: Plan, ledger: Ledger | None, *, redo: Collection[Tile] = ()) -> Pending:
+def find_pending(plan: Plan, ledger: Ledger | None, *, redo: Collection[Tile] = (), explain: bool = True) -> Pending:
     """Split a plan into what is done and what is due.
 
     Args:
         plan: All tasks.
         ledger: Of the store; None for a store that does not exist yet.
-        redo: Tiles to compute again although they are up to date.
+        redo: Tiles to compute again whatever the ledger says of them.
+        explain: False does not read the records of failed and stale tiles, and tells no more than the cause.
     """
     entries = ledger.entries if ledger else {}
     again = frozenset(redo)
@@ -55,17 +57,28 @@ def find_pending(plan: Plan, ledger: Ledger | None, *, redo: Collection[Tile] = 
         entry = entries.get(task.tile)
         if entry is None:
             causes.append((task, "new"))
+        elif task.tile in again:  # before anything that would read its record, which may be what is damaged
+            causes.append((task, "redo"))
         elif entry.status == "failed":
             causes.append((task, "failed"))
         elif entry.task_id != task.id:
             causes.append((task, "stale"))
-        elif task.tile in again:
-            causes.append((task, "redo"))
         else:
             done.append(task)
-    records = _read_records(ledger, [task.tile for task, cause in causes if cause in ("failed", "stale")])
+    explained = [task.tile for task, cause in causes if explain and cause in ("failed", "stale")]
+    records = _read_records(ledger, explained)
     todo = (Due(task=task, cause=cause, reason=_explain(task, cause, plan, records)) for task, cause in causes)
     return Pending(done=tuple(done), todo=tuple(todo))
+
+
+def plan_repair(plan: Plan, report: VerifyReport) -> Plan:
+    """The part of a plan that makes a store whole: its missing, stale and corrupt tiles.
+
+    Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``RunPolicy.redo``). Failed
+    tiles are left to a run: what made them fail is no damage of the store.
+    """
+    damaged = {*report.missing, *report.stale, *report.corrupt}
+    return replace(plan, tasks=tuple(task for task in plan.tasks if task.tile in damaged))
 
 
 def expect_task(plan: Plan, task: Task) -> Expected:

@@ -30,6 +30,7 @@ from mapper.grid import Tile
 from mapper.run.context import MapContext, Task
 from mapper.run.executors import Executor, Outcome
 from mapper.run.interrupts import Interrupted, Interrupts
+from mapper.run.order import Order, order_tasks
 from mapper.run.plan import Plan, check_plan
 from mapper.run.records import describe_error, failed_record
 from mapper.run.report import RunReport, TileFailure
@@ -59,6 +60,8 @@ class RunPolicy:
     """Tiles in flight; None takes what suits the executor."""
     redo: tuple[Tile, ...] = ()
     """Tiles to compute again although they are up to date."""
+    order: Order = "blocks"
+    """In which order tiles are handed out; see :mod:`mapper.run.order`."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def run_plan(
     policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
     with open_writer(location, spec=context.spec, run_id=run_id) as writer:
-        pending = find_pending(plan, read_ledger(location), redo=policy.redo)
-        tasks = [due.task for due in pending.todo]
+        pending = find_pending(plan, read_ledger(location), redo=policy.redo, explain=False)
+        tasks = order_tasks([due.task for due in pending.todo], policy.order)
         run = _Run(writer=writer, context=context, policy=policy, callbacks=callbacks, run_id=run_id, tiles=len(tasks))
         run.tell(RunStarted(run_id=run_id, tiles=len(tasks), skipped=len(pending.done)))
         stopped = run.work(executor, tasks)

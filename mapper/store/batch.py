@@ -78,16 +78,21 @@ def append_batch(store: Store, records: Sequence[Record], *, previous_snapshot: 
     number = _append_blob(store, blob)
     if number > 1:
         _note_snapshot(store, number - 1, previous_snapshot)
-    standing = read_status(store)
-    effective = [record for record in records if record.status != "failed" or not stands(record.tile, standing)]
+    standing = find_standing(store, [record.tile for record in records if record.status == "failed"])
+    effective = [record for record in records if record.tile not in standing]
     if effective:
         _mark_tiles(store, effective, number)
     return Batch(number=number, parquet_sha256=hashlib.sha256(blob).hexdigest())
 
 
-def stands(tile: Tile, status: npt.NDArray[np.uint8]) -> bool:
-    """Whether a tile was made, with or without data, given the status codes of all tiles."""
-    return bool(status[tile.row, tile.col] in (STATUS_CODES["ok"], STATUS_CODES["empty"]))
+def find_standing(store: Store, tiles: Sequence[Tile]) -> frozenset[Tile]:
+    """Those of some tiles that were made, with or without data; only the chunks they lie in are read."""
+    if not tiles:
+        return frozenset()
+    array = zarr.open_array(store, path="ledger/status", mode="r")
+    status = np.asarray(array.vindex[[tile.row for tile in tiles], [tile.col for tile in tiles]])
+    made = np.isin(status, (STATUS_CODES["ok"], STATUS_CODES["empty"]))
+    return frozenset(tile for tile, stands in zip(tiles, made.tolist(), strict=True) if stands)
 
 
 def read_blob(store: Store, number: int) -> bytes:

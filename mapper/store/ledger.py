@@ -82,17 +82,22 @@ class Ledger:
         array = zarr.open_array(self.session.store, path="ledger/batch", mode="r")
         return int(np.asarray(array[tile.row, tile.col]))
 
-    def records(self) -> Iterator[Record]:
-        """The record of every tile as it stands, commit by commit."""
+    def records(self, *, items: bool = True) -> Iterator[Record]:
+        """The record of every tile as it stands, commit by commit; without its items where they are not asked for."""
         standing = self._array("batch")
         for batch in np.unique(standing[standing > 0]).tolist():
-            for record in self.records_of(batch):
+            for record in self.records_of(batch, items=items):
                 if standing[record.tile.row, record.tile.col] == batch:
                     yield record
 
-    def records_of(self, batch: int) -> list[Record]:
-        """All records of one commit, failed attempts at standing tiles and overwritten tiles included."""
-        return load_records(read_blob(self.session.store, batch))
+    def records_of(self, batch: int, *, items: bool = True) -> list[Record]:
+        """All records of one commit, failed attempts at standing tiles and overwritten tiles included.
+
+        Args:
+            batch: Number of the commit.
+            items: False leaves out items and retries, which take nearly all of the time.
+        """
+        return load_records(read_blob(self.session.store, batch), items=items)
 
     def snapshot_of(self, batch: int) -> Snapshot | None:
         """The version that a batch made; None if it has expired."""

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
+from zarr.core.sync import sync
 
 from mapper.grid import MapGrid, Tile
 from mapper.spec import TargetSpec
@@ -82,7 +83,10 @@ def write_bands(store: Store, *, grid: MapGrid, tile: Tile, bands: _Bands) -> No
             raise ValueError(f"{name} of tile {tile} is {array.shape}, expected the whole tile of {grid.tile_px} px")
     window = grid.window(tile).slices
     for name, array in bands.items():
-        zarr.open_array(store, path=name, mode="r+")[window] = array
+        stored = zarr.open_array(store, path=name, mode="r+")
+        # Zarr before 3.3 reads the shard that it replaces: for nothing, and in vain if that is damaged
+        sync(store.delete(f"{name}/{stored.metadata.encode_chunk_key((tile.row, tile.col))}"))
+        stored[window] = array
 
 
 def digest_bands(bands: _Bands) -> str:

@@ -17,7 +17,7 @@ from icechunk.session import ForkSession, Session
 from mapper import __version__
 from mapper.grid import MapGrid, Tile
 from mapper.spec import MapSpec, TargetSpec
-from mapper.store.batch import append_batch, read_status, stands
+from mapper.store.batch import append_batch, find_standing
 from mapper.store.faults import explain_faults
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
@@ -110,12 +110,10 @@ class Writer:
 
     def _clear_unwritten(self, session: Session, records: list[Record]) -> None:
         """Take away the pixels of tiles that stood and are now empty without being written."""
-        standing = read_status(session.store)
         grid, target = self._spec.map_grid, self._spec.target
-        for record in records:
-            unwritten = record.status == "empty" and not record.content_sha256
-            if unwritten and stands(record.tile, standing):
-                write_bands(session.store, grid=grid, tile=record.tile, bands=fill_tile(grid, target))
+        unwritten = [record.tile for record in records if record.status == "empty" and not record.content_sha256]
+        for tile in find_standing(session.store, unwritten):
+            write_bands(session.store, grid=grid, tile=tile, bands=fill_tile(grid, target))
 
     def _find_last_batch(self, session: Session) -> str:
         """Snapshot id of the last batch; commits of other things may lie above it."""

@@ -1,0 +1,222 @@
+"""What an operator says of a cluster on Kubernetes: one small section of YAML, with a default for everything.
+
+Names of objects are ``<name>-<pool>``, so that several maps can be made in one namespace. Sizes are fixed: the Dask
+operator scales down without looking which pool it takes a worker from.
+"""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from mapper import __version__
+from mapper.description import Part, describe_faults
+from mapper.errors import SpecError
+
+_LONGEST_CLUSTER_NAME = 53
+"""Characters that the Dask operator allows."""
+_UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def parse_memory(quantity: str) -> int:
+    """Bytes of a Kubernetes quantity, for example ``16Gi``.
+
+    Raises:
+        ValueError: If it is no positive number of Mi, Gi or Ti.
+    """
+    found = re.fullmatch(r"(\d+)(Mi|Gi|Ti)", quantity)
+    if not found or int(found[1]) == 0:
+        raise ValueError("expected a whole number of Mi, Gi or Ti, such as 16Gi")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def parse_cpu(quantity: str) -> Decimal:
+    """Cores of a Kubernetes quantity, for example ``4`` or ``500m``.
+
+    Raises:
+        ValueError: If it is no positive number of cores.
+    """
+    found = re.fullmatch(r"(\d+)(m?)", quantity)
+    if not found or int(found[1]) == 0:
+        raise ValueError("expected cores, such as 4, or thousandths, such as 500m")
+    return Decimal(found[1]) / (1000 if found[2] else 1)
+
+
+def _check_memory(quantity: str) -> str:
+    parse_memory(quantity)
+    return quantity
+
+
+def _check_cpu(quantity: str) -> str:
+    parse_cpu(quantity)
+    return quantity
+
+
+def _to_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Memory = Annotated[str, AfterValidator(_check_memory)]
+Cpu = Annotated[str, BeforeValidator(_to_text), AfterValidator(_check_cpu)]
+ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+"""Of a Secret, ConfigMap or storage class."""
+Label = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""Lower-case letters, digits and hyphens, as in names of hosts."""
+Image = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
+
+
+class PoolSettings(Part):
+    """Workers of one kind, under a scheduler of their own."""
+
+    size: int = Field(default=4, ge=1)
+    """Workers, one in each pod."""
+    cpu: Cpu = "4"
+    """Cores of a worker; what it asks for and its limit."""
+    memory: Memory = "16Gi"
+    """Of a worker; what it asks for and its limit."""
+    threads: int = Field(default=3, ge=1)
+    """Tiles that a worker has at once: they overlap in reading, predicting and writing, and each needs its memory."""
+    gpu: bool = False
+    """One GPU for each worker."""
+    spot: bool = False
+    """Only on spot nodes, which may be taken away at any time; else never on them."""
+    image: Image | None = None
+    """None: the cluster's, with ``-cuda`` behind its tag for GPUs."""
+    node_selector: Mapping[str, str] = Field(default_factory=dict)
+    """Labels of the nodes to run on, for example ``cloud.google.com/gke-accelerator: nvidia-l4``."""
+    grace_seconds: int = Field(default=20, ge=1)
+    """Between the order to stop and the kill: less than the notice that spot nodes get (25 s at best for some)."""
+    lifetime_hours: float | None = Field(default=None, gt=0)
+    """After so long a worker stops and starts anew, within a tenth of it at random; None: it stays."""
+
+
+class SchedulerSettings(Part):
+    """The scheduler of each pool: never on spot nodes."""
+
+    cpu: Cpu = "1"
+    memory: Memory = "2Gi"
+
+
+class DriverSettings(Part):
+    """The one that plans, hands out tiles and commits them: a Job, never on spot nodes."""
+
+    pool: str | None = None
+    """Whose workers make the map; None: of the pools, the first with GPUs, else the first."""
+    map: ObjectName = "mapper-map"
+    """ConfigMap that holds ``map.yaml`` and the files it names."""
+    cpu: Cpu = "2"
+    memory: Memory = "8Gi"
+    storage: Memory = "10Gi"
+    """Volume for the frozen items and the plan, kept from one attempt to the next."""
+    storage_class: ObjectName | None = None
+    """None: the cluster's default."""
+    attempts: int = Field(default=10, ge=1)
+    """Failures of the driver that are borne, evictions not counted; one more ends the Job."""
+    options: tuple[str, ...] = ()
+    """For ``mapper run``, for example ``--failure-budget`` and ``100``."""
+
+
+class SecretNames(Part):
+    """Secrets that the operator of the cluster makes; their contents never enter a manifest."""
+
+    store: ObjectName | None = "mapper-store"
+    """Environment variables with the keys of the target store; None: pods have no need of them."""
+    archive: ObjectName | None = None
+    """Environment variables with the keys of the archives."""
+    tls: ObjectName | None = "mapper-tls"
+    """``ca.crt``, ``tls.crt`` and ``tls.key`` for what Dask processes say to each other; None: in the clear."""
+    pull: ObjectName | None = None
+    """Of the registry that the images come from."""
+
+
+class Neighbours(Part):
+    """Namespaces whose pods may ask a scheduler or worker for its state."""
+
+    operator: Label = "dask-operator"
+    """Where the Dask operator runs."""
+    monitoring: Label = "monitoring"
+    """Where Prometheus runs."""
+
+
+def _default_pools() -> dict[str, PoolSettings]:
+    return {
+        "readers": PoolSettings(size=8, spot=True),
+        "gpu": PoolSettings(size=2, memory="24Gi", gpu=True, spot=True),
+    }
+
+
+class ClusterSettings(Part):
+    """A cluster on Kubernetes: pools of workers, and the driver that uses one of them."""
+
+    name: Label = "mapper"
+    """First part of the names of all objects."""
+    namespace: Label = "mapper"
+    image: Image = f"mapper:{__version__}"
+    pools: Mapping[Label, PoolSettings] = Field(default_factory=_default_pools, min_length=1)
+    scheduler: SchedulerSettings = SchedulerSettings()
+    driver: DriverSettings = DriverSettings()
+    secrets: SecretNames = SecretNames()
+    neighbours: Neighbours = Neighbours()
+    egress_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+    """TCP ports of archives and stores; pods reach nothing else outside the namespace but DNS."""
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for pool in self.pools:
+            if len(self.cluster_name(pool)) > _LONGEST_CLUSTER_NAME:
+                raise ValueError(f"{self.cluster_name(pool)} is longer than {_LONGEST_CLUSTER_NAME} characters")
+        if self.driver.pool is not None and self.driver.pool not in self.pools:
+            raise ValueError(f"driver.pool is {self.driver.pool}, the pools are {', '.join(self.pools)}")
+        return self
+
+    def cluster_name(self, pool: str) -> str:
+        """Of the DaskCluster of a pool."""
+        return f"{self.name}-{pool}"
+
+    def image_of(self, pool: PoolSettings) -> str:
+        """What the workers of a pool run."""
+        return pool.image or (f"{self.image}-cuda" if pool.gpu else self.image)
+
+    @property
+    def driver_pool(self) -> str:
+        """Whose workers make the map."""
+        gpus = (name for name, pool in self.pools.items() if pool.gpu)
+        return self.driver.pool or next(gpus, next(iter(self.pools)))
+
+    def scheduler_address(self, pool: str) -> str:
+        """Where the workers and the driver find the scheduler of a pool, from inside Kubernetes."""
+        protocol = "tls" if self.secrets.tls else "tcp"
+        return f"{protocol}://{self.cluster_name(pool)}-scheduler.{self.namespace}:8786"
+
+
+def parse_settings(content: Mapping[str, Any]) -> ClusterSettings:
+    """Validate the settings of a cluster.
+
+    Raises:
+        SpecError: With one clause for each fault: where, what was got, what is wrong.
+    """
+    try:
+        return ClusterSettings.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"cluster settings: {describe_faults(error, 'cluster')}") from error
+
+
+def read_settings(path: Path | str) -> ClusterSettings:
+    """Read the settings of a cluster from a YAML file.
+
+    Raises:
+        SpecError: If it cannot be read, or is wrong.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cluster settings {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"cluster settings {path} are not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"cluster settings {path} are a YAML mapping, got {type(content).__name__}")
+    return parse_settings(content)
