@@ -1,9 +1,13 @@
 """What all descriptions in YAML share: how they are validated, and how their faults are told."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mapper.errors import SpecError
 
 
 class Part(BaseModel):
@@ -16,6 +20,25 @@ class Part(BaseModel):
         del deep  # parts are frozen all the way down
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self).model_validate(fields | dict(update or {}))
+
+
+def read_yaml(path: Path | str, *, what: str = "") -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: Of the file.
+        what: What it holds, to begin a message with.
+
+    Raises:
+        SpecError: If it cannot be read, or is not YAML.
+    """
+    named = f"{what} {path}".lstrip()
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{named} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"{named} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def describe_faults(error: ValidationError, whole: str) -> str:

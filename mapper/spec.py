@@ -25,7 +25,7 @@ from pydantic import (
 )
 from shapely.geometry.base import BaseGeometry
 
-from mapper.description import Part, describe_faults
+from mapper.description import Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
 
@@ -349,12 +349,7 @@ def read_spec(path: Path | str) -> MapSpec:
         SpecError: If the file cannot be read, is not YAML, or describes no valid map.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not YAML: {str(error).replace(chr(10), ' ')}") from error
+    content = read_yaml(path)
     try:
         return parse_spec(content, base=path.parent)
     except SpecError as error:

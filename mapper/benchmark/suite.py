@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from mapper.description import read_yaml
 from mapper.errors import SpecError
 from mapper.evaluation.bins import BIOMASS_EDGES
 from mapper.evaluation.metrics import DATA_RANGE
@@ -134,8 +134,8 @@ def is_suite(name: str) -> bool:
     if name in suite_names():
         return True
     try:
-        content = yaml.safe_load(Path(name).read_text()) if name.endswith(_YAML) else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_yaml(name) if name.endswith(_YAML) else None
+    except SpecError:
         return False  # whoever reads it as something else will say what is wrong
     return isinstance(content, dict) and "methods" in content
 
@@ -152,15 +152,11 @@ def read_suite(name: str | Path, *, work: Path, folder: Path | None = None) -> S
         SpecError: If there is no such suite, or it is wrong, or the folder of its data is left to be given.
     """
     path = _find(str(name))
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text())
         if isinstance(content, dict):
             content = _place_folders(content, work=work, folder=folder)
         return Suite.model_validate(content, context=path.absolute().parent)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc'])) or 'suite'}: {_say(f['msg'])}" for f in error.errors())
         raise SpecError(f"suite {path}: {'; '.join(faults)}") from error

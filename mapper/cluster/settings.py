@@ -10,11 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from mapper import __version__
-from mapper.description import Part, describe_faults
+from mapper.description import Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 
 _LONGEST_CLUSTER_NAME = 53
@@ -211,12 +210,7 @@ def read_settings(path: Path | str) -> ClusterSettings:
     Raises:
         SpecError: If it cannot be read, or is wrong.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cluster settings {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"cluster settings {path} are not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, what="cluster settings")
     if not isinstance(content, dict):
         raise SpecError(f"cluster settings {path} are a YAML mapping, got {type(content).__name__}")
     return parse_settings(content)

@@ -7,10 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mapper.description import describe_faults
+from mapper.description import describe_faults, read_yaml
 from mapper.errors import InputError
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -52,12 +51,7 @@ def read_prices(path: Path | str) -> Prices:
     Raises:
         InputError: If it cannot be read, or with one clause for each fault: where, what was got, what is wrong.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"price file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"price file {path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, what="price file")
     if not isinstance(content, dict):
         raise InputError(f"price file {path} is a YAML mapping of names to prices, got {type(content).__name__}")
     try:

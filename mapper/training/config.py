@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from mapper.description import read_yaml
 from mapper.errors import SpecError
 
 
@@ -262,15 +262,11 @@ def read_config(
         SpecError: If the file cannot be read, is not YAML, or describes no valid training.
     """
     path = Path(path)
+    content = read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text())
         if isinstance(content, dict):
             content = (changes or Changes()).apply(content | ({"data": list(data)} if data else {}))
         return TrainConfig.model_validate(content, context=path.absolute().parent)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, f['loc'])) or 'training'}: {f['msg']}" for f in error.errors())
         raise SpecError(f"{path}: {'; '.join(faults)}") from error
