@@ -268,5 +268,11 @@ def project_area(area: BaseGeometry, crs: str) -> Geometry:
     return projected
 
 
+def coarsen(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    """Rows and columns of target pixels, edges on source pixels, as rows and columns of source pixels."""
+    rows, cols = fine
+    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
+
+
 def _whole_tiles(pixels: int, tile_px: int) -> int:
     return max(1, -(-pixels // tile_px)) * tile_px

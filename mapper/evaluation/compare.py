@@ -18,7 +18,7 @@ from mapper.cube.source import read_source
 from mapper.evaluation.metrics import DATA_RANGE, Score
 from mapper.evaluation.tally import Tally, Uncertainty
 from mapper.evaluation.uncertainty import LEVELS
-from mapper.grid import MapGrid, Window
+from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.consistency import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec
@@ -122,7 +122,7 @@ def compare_methods(
         expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
         wide = window.grown(halo, grid.scale)
         context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
-        source = context[_coarse(window.inside(wide), grid.scale)]
+        source = context[coarsen(window.inside(wide), grid.scale)]
         values = {name: _interpolate(method, context, wide, window) for name, method in interpolations.items()}
         if written is not None:
             values[own] = read_written(written[spec.target.name], window)
@@ -183,8 +183,3 @@ def _blocks(grid: MapGrid) -> Iterator[Window]:
 def _interpolate(method: Predictor, source: FloatArray, wide: Window, window: Window) -> FloatArray:
     predicted: FloatArray = method.predict(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
     return predicted
-
-
-def _coarse(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    rows, cols = fine
-    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)

@@ -12,7 +12,7 @@ from mapper.models.displace import RADIUS, KernelHead, Kernels, correct
 from mapper.models.interpolation import upsample
 from mapper.models.layers import check_guided
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _BEFORE, _AFTER = 25, 24  # pixels that the features of one look at beside it: the sum of all layers' kernels
 
@@ -32,11 +32,6 @@ class DKN(Network):
         self.scale = scale
         self.guide_branch = _Branch(guide_channels, width)
         self.source_branch = _Branch(1, width)
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in range(self.scale)])
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
         """Sharpen.

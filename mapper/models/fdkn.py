@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mapper.models.displace import RADIUS, KernelHead, Kernels, correct
 from mapper.models.interpolation import upsample
-from mapper.models.layers import QUARTER, check_guided, positions, quarter
+from mapper.models.layers import QUARTER, check_guided, quarter
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _LAYERS = 6
 
@@ -30,11 +30,6 @@ class FDKN(Network):
         self.scale = scale
         self.guide_branch = _Branch(guide_channels, width)
         self.source_branch = _Branch(1, width)
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in positions(self.scale, self.align_px)], self.scale)
 
     @property
     def align_px(self) -> int:

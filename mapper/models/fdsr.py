@@ -14,9 +14,9 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
-from mapper.models.layers import QUARTER, check_guided, positions, quarter, start_small
+from mapper.models.layers import QUARTER, check_guided, quarter, start_small
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _SLOPE = 0.2
 _DILATION = 2
@@ -58,11 +58,6 @@ class FDSR(Network):
             nn.PixelShuffle(2),
         )
         self.last = start_small(nn.Conv2d(width, 1, 3, padding=1))
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in positions(self.scale, self.align_px)], self.scale)
 
     @property
     def align_px(self) -> int:

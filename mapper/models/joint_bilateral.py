@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mapper.models.layers import check_guided
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 
 class JointBilateral(Network):
@@ -38,11 +38,6 @@ class JointBilateral(Network):
         self.scale, self.radius = scale, radius
         self.log_spatial = nn.Parameter(torch.tensor(math.log(spatial)))
         self.log_alike = nn.Parameter(torch.tensor(math.log(alike)))
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in range(self.scale)])
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
         """Sharpen.

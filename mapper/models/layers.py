@@ -1,7 +1,5 @@
 """What several networks share: their demands, their start, and how pixels are counted on coarser grids."""
 
-import math
-
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
@@ -24,11 +22,6 @@ def start_small(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.normal_(layer.weight, std=1e-3)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def positions(scale: int, align_px: int) -> range:
-    """Target pixels that between them take every place on source pixels and on the network's coarsest pixels."""
-    return range(math.lcm(scale, align_px))
 
 
 def quarter(values: Tensor) -> Tensor:

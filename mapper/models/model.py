@@ -3,6 +3,7 @@
 Networks themselves work on normalised values without NaN, and know nothing of bands or units.
 """
 
+import math
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mapper.models.contract import Contract
 from mapper.models.interpolation import fill_missing
+from mapper.models.reach import Reach, halo_of
 
 _FARTHEST = 5.0
 """Standard deviations from the mean of training at which a guide value is cut off."""
@@ -52,16 +54,26 @@ class Network(nn.Module):
     sees_dates: ClassVar[bool] = False
     """Whether it takes the option ``dates``: the guide's channels are so many dates with the same bands each."""
     gives_sd: ClassVar[bool] = False
+    scale: int
+    """Source pixel / target pixel."""
 
     @property
     def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        raise NotImplementedError
+        """Radius of the receptive field in target pixels, filled source values included.
+
+        The farthest over all places that a target pixel can take on source pixels and on the coarsest pixels inside.
+        """
+        places = range(math.lcm(self.scale, self.align_px))
+        return halo_of([self._reach(pixel) for pixel in places], self.scale)
 
     @property
     def align_px(self) -> int:
         """What the edges of its input must be multiples of, beside the scale, counted from the corner of the map."""
         return 1
+
+    def _reach(self, pixel: int) -> Reach:
+        """What one target pixel depends on."""
+        raise NotImplementedError
 
 
 def keep_above_zero(mean: Tensor, spread: float) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _BICUBIC_RADIUS = 2
 
@@ -66,11 +66,6 @@ class MSG(Network):
         self.last = nn.Conv2d(width, 1, 5, padding=2)
         nn.init.normal_(self.last.weight, std=1e-3)  # training starts from bicubic
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in range(self.scale)])
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
         """Sharpen.

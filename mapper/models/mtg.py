@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
 from mapper.models.msg import prime_factors
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _BILINEAR_RADIUS = 1
 _FIRST_SHARE = 2.0
@@ -101,11 +101,6 @@ class MTG(Network):
         for layer, start in ((self.last, 0.0), (self.share, _FIRST_SHARE)):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.constant_(layer.bias, start)  # type: ignore[arg-type]
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in range(self.scale)])
 
     def forward(self, guide: Tensor, source: Tensor, *, known: Tensor, source_sd: Tensor) -> Tensor:
         """Sharpen.

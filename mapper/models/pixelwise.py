@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _LEAST_SD = 0.01
 """Of the standard deviation, in units of the source's training spread."""
@@ -55,11 +55,6 @@ class Pixelwise(Network):
             hidden += [nn.Conv2d(inputs, width, 1), nn.GELU(), nn.Dropout(dropout)]
         self.hidden = nn.Sequential(*hidden)
         self.last = nn.Conv2d(width, 2, 1)
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels, filled source values included."""
-        return halo_of([self._reach(pixel) for pixel in range(self.scale)])
 
     def forward(self, guide: Tensor, source: Tensor, **_: Any) -> Tensor:
         """Sharpen.

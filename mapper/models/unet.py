@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.layers import check_guided, positions, start_small
+from mapper.models.layers import check_guided, start_small
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span, halo_of
+from mapper.models.reach import Reach, Span
 
 _WIDTHS = (1, 2, 4, 4)  # of each level, from full resolution down, in units of the option
 _BOTTOM_BLOCKS = 2
@@ -42,11 +42,6 @@ class UNet(Network):
         )
         self.up = nn.ModuleList(_Block(here) for here in widths[-2::-1])
         self.last = start_small(nn.Conv2d(width, 1, 1))
-
-    @property
-    def halo_px(self) -> int:
-        """Radius of the receptive field in target pixels."""
-        return halo_of([self._reach(pixel) for pixel in positions(self.scale, self.align_px)], self.scale)
 
     @property
     def align_px(self) -> int:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from mapper.grid import coarsen
 from mapper.models.model import Model
 from mapper.predict.patches import Patch, cut
 
@@ -134,7 +135,9 @@ class Predictor:
     def _run(self, guide: FloatArray, sources: FloatArray, patches: list[Patch], scale: int) -> FloatArray:
         """Outputs (patch, 1 or 2, y, x) of whole patches; ``sources`` are the source and its standard deviation."""
         guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
-        mean, sd = (np.stack([layer[_coarse(patch, scale)] for patch in patches])[:, None] for layer in sources)
+        mean, sd = (
+            np.stack([layer[coarsen(patch.read.slices, scale)] for patch in patches])[:, None] for layer in sources
+        )
         with _turn(str(self.device)), torch.inference_mode(), _arithmetic(self.device, self.precision):
             output = self.model(self._send(guides), self._send(mean), self._send(sd))
             values: FloatArray = output.float().cpu().numpy()
@@ -154,11 +157,6 @@ def _choose_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _coarse(patch: Patch, scale: int) -> tuple[slice, slice]:
-    rows, cols = patch.read.slices
-    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

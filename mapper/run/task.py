@@ -24,7 +24,7 @@ from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
 from mapper.errors import InputError, StoreFullError, WeightsError
-from mapper.grid import Window
+from mapper.grid import Window, coarsen
 from mapper.models.consistency import block_mean, enforce, spread
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
@@ -267,8 +267,7 @@ def _deviation(prediction: Prediction, source: Source, context: MapContext) -> n
 
 def _residual(value: npt.NDArray[np.float32], source: Source, core: Window, window: Window, scale: int) -> float | None:
     """Largest |block mean - source| among the source pixels that the tile touches."""
-    rows, cols = core.grown(0, scale).inside(window)
-    coarse = slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
+    coarse = coarsen(core.grown(0, scale).inside(window), scale)
     left = np.abs(block_mean(value, scale) - source.mean)[coarse]
     return float(np.nanmax(left)) if np.isfinite(left).any() else None
 

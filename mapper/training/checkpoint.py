@@ -46,11 +46,6 @@ class RunFolder:
         self.description: Mapping[str, Any] = {}
 
     @property
-    def is_begun(self) -> bool:
-        """Whether there is something to go on from."""
-        return bool(self._read())
-
-    @property
     def weights(self) -> str:
         """Sha256 of the weights that the training ended with; empty while it has not."""
         return str(self._read().get("weights", ""))

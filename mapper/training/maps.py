@@ -18,7 +18,7 @@ from mapper.catalog.search import search, search_collection
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
 from mapper.errors import InputError, SearchError
-from mapper.grid import MapGrid, Window
+from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.consistency import block_mean
 from mapper.spec import MapSpec, read_spec
 from mapper.training.config import TruthConfig
@@ -78,7 +78,7 @@ def read_inputs(path: Path) -> Sample:
     if frame is None:
         raise InputError(f"the area of map {spec.name} holds no source pixel")
     sample = _read_inputs(spec, search(spec), provider, frame, name=name_of(path))
-    coarse = covered[_coarse(frame.slices, grid.scale)]
+    coarse = covered[coarsen(frame.slices, grid.scale)]
     return replace(sample, source=np.where(coarse, sample.source, np.float32(np.nan)))
 
 
@@ -135,7 +135,7 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
     source, source_sd = np.empty(coarse_shape, np.float32), np.empty(coarse_shape, np.float32)
     for window in _blocks(frame, scale):
         fine = window.inside(frame)
-        coarse = _coarse(fine, scale)
+        coarse = coarsen(fine, scale)
         guide[:, *fine] = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider).values
         block = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider)
         source[coarse], source_sd[coarse] = block.mean, block.sd
@@ -186,8 +186,3 @@ def _frame(known: npt.NDArray[np.bool_], scale: int) -> Window | None:
         return None
     window = Window(top=int(rows[0]), left=int(cols[0]), bottom=int(rows[-1]) + 1, right=int(cols[-1]) + 1)
     return window.grown(0, scale)
-
-
-def _coarse(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    rows, cols = fine
-    return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
