@@ -155,3 +155,18 @@ def test_a_scheduler_that_is_gone_for_good_is_an_error_and_no_hang(tmp_path):
         for process in (scheduler, worker):
             process.kill()
             process.wait()
+
+
+def test_a_scheduler_that_says_more_than_its_greeting_is_asked_again(client, monkeypatch):
+    asked, connect = [], DaskExecutor._ask_for_client
+
+    def greet(executor, address):
+        asked.append(address)
+        if len(asked) < 3:
+            raise AssertionError
+        return connect(executor, address)
+
+    monkeypatch.setattr(DaskExecutor, "_ask_for_client", greet)
+    outcomes = DaskExecutor(cluster=client.scheduler.address).run(double_odd, [1, 3])
+    assert sorted(outcome.result for outcome in outcomes) == [2, 6]
+    assert len(asked) == 3

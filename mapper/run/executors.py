@@ -19,7 +19,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,6 +33,8 @@ from mapper.errors import ClusterError
 T = TypeVar("T")
 R = TypeVar("R")
 
+_GREETINGS = 3
+"""Times that a scheduler is asked for a connection."""
 _LOST = (futures.CancelledError, TimeoutError, OSError)
 """The cluster's fault, not the function's; a broken connection is an OSError."""
 _GATHER_SECONDS = 60.0
@@ -178,13 +180,23 @@ class DaskExecutor:
             yield self.cluster
             return
         try:
-            with dask.config.set(SHORT_LOGS):
-                client = Client(self.cluster, timeout=self.patience, set_as_default=False)
-        except (OSError, ValueError) as error:
+            client = self._make_client(self.cluster)
+        except (OSError, ValueError, AssertionError) as error:
             raise ClusterError(f"no Dask scheduler answers at {self.cluster}: {error}") from error
         with client:
             self._await_worker(client)
             yield client
+
+    def _make_client(self, address: str) -> Client:
+        for _ in range(_GREETINGS - 1):
+            # distributed asserts that a scheduler's greeting comes alone; a busy one may send more with it
+            with suppress(AssertionError):
+                return self._ask_for_client(address)
+        return self._ask_for_client(address)
+
+    def _ask_for_client(self, address: str) -> Client:
+        with dask.config.set(SHORT_LOGS):
+            return Client(address, timeout=self.patience, set_as_default=False)
 
     def _await_worker(self, client: Client) -> None:
         try:
