@@ -50,3 +50,17 @@ def describe_faults(error: ValidationError, whole: str) -> str:
         said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
         faults.append(f"{where}: {said}")
     return "; ".join(faults)
+
+
+def absolute_in(section: Any, base: Path, *keys: str) -> Any:
+    """A section with some of its values made absolute paths; anything that is no section is left for validation."""
+    if not isinstance(section, dict):
+        return section
+    texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
+    return section | {key: _absolute(text, base, only_files=key == "provider") for key, text in texts.items()}
+
+
+def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
+    if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
+        return value
+    return str(base / value)

@@ -17,7 +17,8 @@ wrong raises a subclass of :class:`MapperError`, which the command line prints a
     |- StoreError               the target store
     |  |- StoreLockedError      another run is writing
     |  |- StoreMismatchError    the store belongs to another map
-    |  `- StoreFullError        no space left
+    |  |- StoreFullError        no space left
+    |  `- TransientStoreError   the object store is throttling or out of reach: worth another attempt
     |- ClusterError             no scheduler or no worker answers
     `- FailureBudgetError       too many tiles failed, the run was stopped
 """
@@ -104,6 +105,10 @@ class StoreMismatchError(StoreError):
 
 class StoreFullError(StoreError):
     """No space is left for the store."""
+
+
+class TransientStoreError(StoreError):
+    """The object store is throttling or out of reach: worth another attempt."""
 
 
 class ClusterError(MapperError):

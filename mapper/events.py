@@ -16,6 +16,10 @@ class RunStarted:
     """Tiles to compute in this run."""
     skipped: int
     """Tiles that are already up to date."""
+    name: str = ""
+    """Of the map."""
+    dashboard: str = ""
+    """Where the cluster shows what it does; empty if it has no such page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +31,18 @@ class TileFinished:
     """ok, empty or failed."""
     reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: read, predict, write."""
+    """Seconds by stage: read, predict, write; wait is for a device that was taken."""
     pixels: int = 0
     """Valid target pixels."""
+    worker: str = ""
+    """Host and process."""
+    device: str = ""
+    device_s: float = 0.0
+    """Seconds that the tile held its device."""
+    device_slots: int = 0
+    """Tiles that the device takes at once."""
+    requests: int = 0
+    bytes_read: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -181,12 +181,18 @@ class MapGrid:
 
     def tiles(self) -> Iterator[Tile]:
         """Tiles that the area touches, row by row."""
+        return (Tile(row, col) for row, col in self.places().tolist())
+
+    def places(self) -> npt.NDArray[np.int64]:
+        """Rows and columns of the tiles that the area touches, row by row: (tile, 2)."""
         shapely.prepare(self.area.geom)
+        at, edge, cols = self.geobox.transform, self.tile_px, np.arange(self.tile_shape[1])
+        left, touched = at.c + at.a * edge * cols, []
         for row in range(self.tile_shape[0]):
-            for col in range(self.tile_shape[1]):
-                tile = Tile(row, col)
-                if self.area.geom.intersects(shapely.box(*self.geobox_of(self.window(tile)).boundingbox.bbox)):
-                    yield tile
+            top = np.full_like(left, at.f + at.e * edge * row)
+            boxes = shapely.box(left, top + at.e * edge, left + at.a * edge, top)
+            touched.append(shapely.intersects(self.area.geom, boxes))
+        return np.argwhere(touched)
 
     def window(self, tile: Tile, *, halo_px: int = 0, step: int | None = None) -> Window:
         """The pixels of a tile; with a halo, widened outwards to whole source pixels.
@@ -239,12 +245,18 @@ class MapGrid:
         Raises:
             GridError: If the point is outside the map.
         """
-        east, north = Transformer.from_crs(crs, self.crs, always_xy=True).transform(x, y)
+        east, north = _find_transformer(crs, self.crs).transform(x, y)
         col_f, row_f = ~self.geobox.transform @ (east, north)
-        row, col = math.floor(row_f), math.floor(col_f)
-        if not (0 <= row < self.shape[0] and 0 <= col < self.shape[1]):
+        if not (0 <= row_f < self.shape[0] and 0 <= col_f < self.shape[1]):  # so is a point without an image there
             raise GridError(f"point ({x}, {y}) in {crs} is outside the map, which covers {self.geobox.boundingbox}")
+        row, col = math.floor(row_f), math.floor(col_f)
         return row, col, Tile(row // self.tile_px, col // self.tile_px)
+
+
+@lru_cache(maxsize=64)
+def _find_transformer(source: str, target: str) -> Transformer:
+    """Kept, since PROJ takes tens of milliseconds to choose an operation; threads may share one."""
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def project_area(area: BaseGeometry, crs: str) -> Geometry:

@@ -15,19 +15,13 @@ from typing import Annotated, Any, Literal, Self
 
 import shapely
 import yaml
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from shapely.geometry.base import BaseGeometry
 
-from mapper.description import Part, describe_faults, read_yaml
+from mapper.description import Part, absolute_in, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
+from mapper.markup.cards import show_area
 
 
 def _to_fraction(value: object) -> Fraction:
@@ -319,9 +313,39 @@ class MapSpec(Part):
         content["area"] = self.area.geometry.wkb_hex
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @cached_property
+    def guide_digest(self) -> str:
+        """Sha256 of everything that can change a pixel of the guide, whatever is made of it.
+
+        Source, model, target and consistency are left out, and so is the area: a stored guide has a grid of its own.
+        """
+        content = self.model_dump(mode="json", include={"period", "grid", "guide"})
+        for layer in content["guide"]["layers"]:
+            layer.pop("catalog")
+        homes = {layer.collection: self.catalogs[layer.collection] for layer in self.guide.layers}
+        content["catalogs"] = {name: [Path(home.provider).stem, home.override] for name, home in homes.items()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def to_yaml(self) -> str:
         """The description as YAML, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        west, south, east, north = self.area.geometry.bounds
+        facts = {
+            "area": f"{west:.4g} to {east:.4g} degrees east, {south:.4g} to {north:.4g} north",
+            "period": f"{self.period.start} to {self.period.end}",
+            "grid": f"{self.grid.crs}, pixels of {self.grid.resolution}, tiles of {self.grid.tile} px",
+            "source": f"{self.source.collection} ({self.source.variable}), pixels of {self.source.resolution}",
+            "guide": "; ".join(f"{layer.collection}: {' '.join(layer.bands)}" for layer in self.guide.layers),
+            "seasons": ", ".join(self.guide.seasons),
+            "model": f"{self.model.name}, consistency {self.consistency}",
+            "target": f"{self.target.long_name} ({self.target.units})",
+            "store": self.store,
+            "digest": self.digest[:12],
+        }
+        return show_area(f"Map {self.name}", facts, self.area.geometry, find_grid=lambda: self.map_grid)
 
 
 def parse_spec(content: object, *, base: Path) -> MapSpec:
@@ -358,9 +382,9 @@ def read_spec(path: Path | str) -> MapSpec:
 
 def _absolute_paths(content: dict[str, Any], base: Path) -> dict[str, Any]:
     """Make the paths of a description absolute; everything else is left for validation."""
-    result = _absolute_in(content, base, "store")
+    result = absolute_in(content, base, "store")
     for part, *keys in (("area", "geojson"), ("catalog", "href", "provider"), ("model", "weights")):
-        result[part] = _absolute_in(result.get(part), base, *keys)
+        result[part] = absolute_in(result.get(part), base, *keys)
     result["source"] = _absolute_catalog(result.get("source"), base)
     if isinstance(result.get("guide"), dict) and isinstance(result["guide"].get("layers"), list):
         layers = [_absolute_catalog(layer, base) for layer in result["guide"]["layers"]]
@@ -370,18 +394,4 @@ def _absolute_paths(content: dict[str, Any], base: Path) -> dict[str, Any]:
 
 def _absolute_catalog(part: Any, base: Path) -> Any:
     has_home = isinstance(part, dict) and "catalog" in part
-    return {**part, "catalog": _absolute_in(part["catalog"], base, "href", "provider")} if has_home else part
-
-
-def _absolute_in(section: Any, base: Path, *keys: str) -> Any:
-    """A section with some of its values made absolute paths; anything that is no section is left for validation."""
-    if not isinstance(section, dict):
-        return section
-    texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
-    return section | {key: _absolute(text, base, only_files=key == "provider") for key, text in texts.items()}
-
-
-def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
-    if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
-        return value
-    return str(base / value)
+    return {**part, "catalog": absolute_in(part["catalog"], base, "href", "provider")} if has_home else part

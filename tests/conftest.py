@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from region import Region
+from s3_server import make_location, serve_objects
 
 from mapper.synthetic.scenes import write_scenes
 
@@ -30,6 +31,32 @@ def made_region(tmp_path_factory):
 def region(made_region, tmp_path):
     """A copy of the region that a test may change."""
     return made_region.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    """An object store on loopback, one for a test process."""
+    with serve_objects() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server, monkeypatch):
+    """The object store, without faults, and an environment that leads to it; leases are short."""
+    for name, value in object_server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mapper.store.lease.TERM_S", 6.0)
+    object_server.fail()
+    return object_server
+
+
+@pytest.fixture(params=["local", "s3"])
+def location(request, tmp_path):
+    """Where a store may be made: in a directory, and in an object store."""
+    if request.param == "local":
+        return str(tmp_path / "map.icechunk")
+    request.getfixturevalue("bucket")
+    return make_location()
 
 
 @pytest.fixture

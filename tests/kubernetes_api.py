@@ -2,12 +2,15 @@
 
 Real: REST discovery, create/read/update/delete, list and watch with resourceVersion, label and field
 selectors, merge and JSON patch, conflict detection, finalizers, ownerReference garbage collection,
-validation of custom resources against the openAPIV3Schema of their CRD.
-Absent: authentication, RBAC, scheduling (nodeSelector, taints, resource limits), admission, defaulting,
-pruning of unknown fields, probes, exec, port-forward, a separate status subresource.
+validation of custom resources against the openAPIV3Schema of their CRD, port-forward by WebSocket, a role
+for whoever comes with the second kubeconfig.
+Absent: other authentication, scheduling (nodeSelector, taints, resource limits), admission, defaulting,
+pruning of unknown fields, exec, a separate status subresource.
 
 The kubelet runs the first container of each Deployment (one replica) as a local process with its own
-address in 127.0.0.0/8 and starts it again when it exits. Jobs and bare Pods are stored, not run.
+address in 127.0.0.0/8 and starts it again when it exits; secrets become its files and variables. A deleted
+pod is gone when its process is; one with a readiness probe is ready when its first port is open. Jobs and
+bare Pods are stored, not run.
 A Service has the address of the Deployment of the same name; its names go to a hosts file that stands
 in for cluster DNS. Listens on 127.0.0.1 only. Linux only (one process group per pod).
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import copy
 import datetime as dt
@@ -34,7 +38,7 @@ from dataclasses import dataclass
 import jsonpatch
 import jsonschema
 import yaml
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 Type = tuple[str, str, str]  # group, version, plural
 Key = tuple[Type, str | None, str]  # type, namespace, name
@@ -48,6 +52,9 @@ class Resource:
     short_names: tuple[str, ...] = ()
 
 
+KUBELET = "kubernetes-api/kubelet"  # finalizer: keeps a pod for as long as its process
+LAUNCHER = "launcher"  # token that a role holds for
+VERBS = {"POST": "create", "GET": "get", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what a container listens on
 PODS, SERVICES, DEPLOYMENTS = ("", "v1", "pods"), ("", "v1", "services"), ("apps", "v1", "deployments")
 CRDS = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -265,6 +272,7 @@ class Kubelet:
     def __init__(self, store: Store, logs: pathlib.Path, programs: pathlib.Path, grace: float):
         self.store, self.logs, self.programs, self.grace = store, logs, programs, grace
         self.running: dict[str, tuple[asyncio.Event, asyncio.Task]] = {}
+        self.pods: dict[str, asyncio.Event] = {}
         store.listeners.append(self.on_event)
 
     def on_event(self, type_: Type, event: str, obj: dict) -> None:
@@ -274,6 +282,8 @@ class Kubelet:
             self.running[uid] = stop, asyncio.create_task(self.run(copy.deepcopy(obj), stop))
         elif type_ == DEPLOYMENTS and event == "DELETED" and uid in self.running:
             self.running[uid][0].set()
+        elif type_ == PODS and obj["metadata"].get("deletionTimestamp") and uid in self.pods:
+            self.pods[uid].set()
 
     async def close(self) -> None:
         for stop, _ in self.running.values():
@@ -288,10 +298,13 @@ class Kubelet:
         for generation in itertools.count(1):
             pod = await self.create_pod(deployment, f"{meta['name']}-{generation}")
             key = (PODS, meta["namespace"], pod["metadata"]["name"])
+            uid = pod["metadata"]["uid"]
+            self.pods[uid] = asyncio.Event()
             try:
-                await self.run_pod(key, stop)
+                await self.run_pod(key, stop, self.pods[uid])
             except OSError as error:
                 self.log(key[2]).write_text(f"cannot start: {error}\n")
+            del self.pods[uid]
             if key in self.store.objects:
                 await self.store.remove(key)
             with contextlib.suppress(asyncio.TimeoutError):
@@ -305,14 +318,40 @@ class Kubelet:
         labels = dict(template["metadata"].get("labels", {}))
         address = self.store.names.address(meta["namespace"], meta["name"])
         pod = {
-            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner], "finalizers": [KUBELET]},
             "spec": template["spec"],
             "status": {"phase": "Pending", "podIP": address},
         }
         return await self.store.create(PODS, meta["namespace"], pod)
 
-    def command(self, container: dict, address: str) -> tuple[list[str], dict[str, str]]:
-        given = {e["name"]: str(e["value"]) for e in container.get("env") or [] if "value" in e}
+    def secret(self, namespace: str, name: str) -> dict[str, bytes]:
+        obj = self.store.objects.get((("", "v1", "secrets"), namespace, name))
+        if obj is None:
+            raise OSError(f"no secret {name}")
+        return {key: base64.b64decode(value) for key, value in obj.get("data", {}).items()}
+
+    def folders(self, pod: dict) -> dict[str, str]:
+        """Where each mounted secret is on this machine, by where the container expects it."""
+        namespace, found = pod["metadata"]["namespace"], {}
+        mounts = {m["name"]: m["mountPath"] for m in pod["spec"]["containers"][0].get("volumeMounts") or []}
+        for volume in pod["spec"].get("volumes") or []:
+            if "secret" in volume and volume["name"] in mounts:
+                folder = self.logs / "secrets" / pod["metadata"]["name"] / volume["name"]
+                folder.mkdir(parents=True, exist_ok=True)
+                for name, data in self.secret(namespace, volume["secret"]["secretName"]).items():
+                    (folder / name).write_bytes(data)
+                found[mounts[volume["name"]]] = str(folder)
+        return found
+
+    def command(self, pod: dict, address: str) -> tuple[list[str], dict[str, str]]:
+        container = pod["spec"]["containers"][0]
+        given = {}
+        for source in container.get("envFrom") or []:
+            held = self.secret(pod["metadata"]["namespace"], source["secretRef"]["name"])
+            given |= {name: data.decode() for name, data in held.items()}
+        given |= {e["name"]: str(e["value"]) for e in container.get("env") or [] if "value" in e}
+        for mounted, folder in self.folders(pod).items():
+            given = {name: value.replace(mounted, folder) for name, value in given.items()}
         env = os.environ | given | {"POD_IP": address}
         words = [*(container.get("command") or []), *(container.get("args") or [])]
         words = [re.sub(r"\$\((\w+)\)", lambda m: env.get(m[1], m[0]), str(w)) for w in words]
@@ -322,17 +361,17 @@ class Kubelet:
         program = self.programs / words[0]
         return [str(program) if program.exists() else words[0], *words[1:]], env
 
-    async def run_pod(self, key: Key, stop: asyncio.Event) -> None:
+    async def run_pod(self, key: Key, stop: asyncio.Event, ended: asyncio.Event) -> None:
         pod = self.store.objects[key]
         container, address = pod["spec"]["containers"][0], pod["status"]["podIP"]
-        words, env = self.command(container, address)
+        words, env = self.command(pod, address)
         with self.log(key[2]).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *words, env=env, stdout=log, stderr=asyncio.subprocess.STDOUT, start_new_session=True
             )
-        waits = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())]
+        waits = [asyncio.ensure_future(each) for each in (process.wait(), stop.wait(), ended.wait())]
+        probing = asyncio.create_task(self.probe(key, container, address, process.pid))
         try:
-            await self.set_running(key, container, process.pid)
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -342,23 +381,34 @@ class Kubelet:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # a nanny's children too
             await process.wait()
-            waits[1].cancel()
+            for each in (*waits[1:], probing):
+                each.cancel()
 
-    async def set_running(self, key: Key, container: dict, pid: int) -> None:
+    async def probe(self, key: Key, container: dict, address: str, pid: int) -> None:
+        await self.set_running(key, container, pid, ready="readinessProbe" not in container)
+        while "readinessProbe" in container:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(address, container["ports"][0]["containerPort"])
+                writer.close()
+                break
+            await asyncio.sleep(0.2)
+        await self.set_running(key, container, pid, ready=True)
+
+    async def set_running(self, key: Key, container: dict, pid: int, *, ready: bool) -> None:
         if key not in self.store.objects:
             return
         pod = copy.deepcopy(self.store.objects[key])
         pod["metadata"]["annotations"] = {"kubernetes-api/pid": str(pid)}
-        conditions = ("Initialized", "Ready", "ContainersReady", "PodScheduled")
+        conditions = {"Initialized": True, "Ready": ready, "ContainersReady": ready, "PodScheduled": True}
         pod["status"] |= {
             "phase": "Running",
             "startTime": now(),
-            "conditions": [{"type": c, "status": "True"} for c in conditions],
+            "conditions": [{"type": name, "status": str(holds)} for name, holds in conditions.items()],
             "containerStatuses": [
                 {
                     "name": container["name"],
                     "image": container.get("image", ""),
-                    "ready": True,
+                    "ready": ready,
                     "restartCount": 0,
                     "state": {"running": {}},
                 }
@@ -367,9 +417,26 @@ class Kubelet:
         await self.store.update(key, pod)
 
 
+class Role:
+    """What whoever comes as the launcher may do; without rules everything."""
+
+    def __init__(self, manifests: list[dict]):
+        self.rules = [rule for each in manifests if each["kind"].endswith("Role") for rule in each["rules"]]
+
+    def check(self, request: web.Request, type_: Type, name: str | None) -> None:
+        if not self.rules or request.headers.get("Authorization") != f"Bearer {LAUNCHER}":
+            return
+        verb = VERBS[request.method] if name or request.method != "GET" else "list"
+        for rule in self.rules:
+            if type_[0] in rule["apiGroups"] and type_[2] in rule["resources"] and verb in rule["verbs"]:
+                return
+        what = f'{type_[2]}.{type_[0]} is forbidden: User "{LAUNCHER}" cannot {verb} resource "{type_[2]}"'
+        raise ApiError(403, "Forbidden", what)
+
+
 class Api:
-    def __init__(self, store: Store, kubelet: Kubelet):
-        self.store, self.kubelet = store, kubelet
+    def __init__(self, store: Store, kubelet: Kubelet, role: Role):
+        self.store, self.kubelet, self.role = store, kubelet, role
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -395,8 +462,12 @@ class Api:
         type_ = (group, version, rest[0])
         if type_ not in self.store.resources:
             raise ApiError(404, "NotFound", f"no resource {type_}")
+        verb_on = (*type_[:2], "/".join([type_[2], *rest[2:3]]))
+        self.role.check(request, verb_on, rest[1] if len(rest) > 1 else None)
         if len(rest) == 1:
             return await self.collection(request, type_, namespace)
+        if rest[2:] == ["portforward"] and (type_, namespace, rest[1]) in self.store.objects:
+            return await self.forward(request, self.store.objects[type_, namespace, rest[1]])
         return await self.item(request, (type_, namespace, rest[1]), rest[2] if len(rest) > 2 else None)
 
     def discover(self, parts: list[str]) -> web.Response | None:
@@ -475,6 +546,36 @@ class Api:
                 ]
         return response
 
+    async def forward(self, request: web.Request, pod: dict) -> web.WebSocketResponse:
+        """Bytes of channel 0 to and from a port of a pod; the first message of each channel is the port."""
+        port = int(request.query["ports"])
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for channel in (0, 1):
+            await socket.send_bytes(bytes([channel]) + port.to_bytes(2, "little"))
+        try:
+            reader, writer = await asyncio.open_connection(pod["status"]["podIP"], port)
+        except OSError as error:
+            await socket.send_bytes(b"\x01" + str(error).encode())
+            await socket.close()
+            return socket
+
+        async def send() -> None:
+            while data := await reader.read(2**16):
+                await socket.send_bytes(b"\x00" + data)
+            await socket.close()
+
+        sending = asyncio.create_task(send())
+        try:
+            async for message in socket:
+                if message.type == WSMsgType.BINARY and message.data[:1] == b"\x00":
+                    writer.write(message.data[1:])
+                    await writer.drain()
+        finally:
+            sending.cancel()
+            writer.close()
+        return socket
+
     async def item(self, request: web.Request, key: Key, subresource: str | None) -> web.Response:
         type_, _, name = key
         if not self.store.resources[type_].namespaced:
@@ -505,13 +606,13 @@ class Api:
         return web.json_response(await self.store.update(key, new))
 
 
-def kubeconfig(port: int) -> dict:
+def kubeconfig(port: int, token: str) -> dict:
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "stand-in",
         "clusters": [{"name": "stand-in", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "stand-in", "user": {"token": "unused"}}],
+        "users": [{"name": "stand-in", "user": {"token": token}}],
         "contexts": [
             {"name": "stand-in", "context": {"cluster": "stand-in", "user": "stand-in", "namespace": "default"}}
         ],
@@ -524,12 +625,13 @@ async def serve(args: argparse.Namespace) -> None:
     kubelet = Kubelet(store, args.run, args.programs, args.grace)
     await store.create(("", "v1", "namespaces"), None, {"metadata": {"name": "default"}})
     app = web.Application(client_max_size=16 * 2**20)
-    app.router.add_route("*", "/{path:.*}", Api(store, kubelet).__call__)
+    app.router.add_route("*", "/{path:.*}", Api(store, kubelet, Role(args.role)).__call__)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", args.port).start()
     port = runner.addresses[0][1]
-    (args.run / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(port)))
+    (args.run / "launcher").write_text(yaml.safe_dump(kubeconfig(port, LAUNCHER)))
+    (args.run / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(port, "operator")))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -549,6 +651,12 @@ def main() -> None:
         help="where a container's first word is looked up before PATH (default: beside this Python)",
     )
     parser.add_argument("--hosts", type=pathlib.Path, help="hosts file that Service names are appended to")
+    parser.add_argument(
+        "--role",
+        type=lambda path: [each for each in yaml.safe_load_all(pathlib.Path(path).read_text()) if each],
+        default=[],
+        help="manifests whose roles hold for the kubeconfig RUN/launcher (default: it may do everything)",
+    )
     parser.add_argument("--grace", type=float, default=5, help="seconds between SIGTERM and SIGKILL")
     asyncio.run(serve(parser.parse_args()))
 

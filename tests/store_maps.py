@@ -10,6 +10,7 @@ import numpy as np
 
 from mapper.catalog.uses import ItemUse
 from mapper.spec import parse_spec
+from mapper.store import lease
 from mapper.store.ledger import read_ledger
 from mapper.store.record import Record, TileArrays
 from mapper.store.writer import open_writer, write_tile
@@ -131,4 +132,5 @@ def keep_writing(store):
 
 
 if __name__ == "__main__":
+    lease.TERM_S = float(sys.argv[2]) if sys.argv[2:] else lease.TERM_S
     keep_writing(sys.argv[1])

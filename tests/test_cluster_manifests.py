@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import dask
 import pytest
 import yaml
 from distributed import Client
@@ -15,8 +16,9 @@ from region import run_json, run_mapper
 
 from mapper.cluster.kubernetes import render_objects
 from mapper.cluster.manifests import render_files, render_stream
-from mapper.cluster.settings import ClusterSettings, parse_memory, parse_settings, read_settings
+from mapper.cluster.settings import ClusterSettings, find_settings, parse_memory, parse_settings, read_settings
 from mapper.errors import SpecError
+from mapper.run.executors import SHORT_LOGS
 from mapper.store.ledger import read_ledger
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what a pod listens on
@@ -156,6 +158,41 @@ def test_what_the_driver_is_told_is_a_command_of_mapper():
     assert "/var/lib/mapper/map.yaml" in text
 
 
+@pytest.mark.parametrize(
+    ("command", "pool", "job", "options"),
+    [
+        ("run", "gpu", "driver", ["--guide", "s3://maps/guide", "--order", "rows"]),
+        ("composite", "readers", "composite", ["--out", "s3://maps/guide", "--halo", "32"]),
+    ],
+)
+def test_each_command_of_the_driver_has_its_job_pool_and_options(command, pool, job, options):
+    given = {"options": ["--order", "rows"], "composite_options": ["--halo", "32"], "guide": "s3://maps/guide"}
+    pod = render(driver={"command": command, **given})["Job", f"mapper-{job}"]["spec"]["template"]["spec"]
+    args = pod["containers"][0]["args"]
+    assert args[:2] == ["mapper", command]
+    assert args[-len(options) :] == options
+    code, text = run_mapper(*args[1:], "--dry-run")
+    assert (code, "/var/lib/mapper/map.yaml" in text) == (2, True), text
+    assert variables_of(pod)["DASK_SCHEDULER_ADDRESS"] == f"tls://mapper-{pool}-scheduler.mapper:8786"
+
+
+def test_schedulers_and_workers_remember_few_messages():
+    for cluster in (each["spec"] for (kind, _), each in render().items() if kind == "DaskCluster"):
+        for part in ("scheduler", "worker"):
+            found = dask.config.collect_env(variables_of(cluster[part]["spec"]))
+            assert {key: dask.config.get(key, config=found) for key in SHORT_LOGS} == SHORT_LOGS
+
+
+def test_settings_are_looked_for_beside_the_map(tmp_path):
+    assert find_settings(None, tmp_path / "map.yaml") == ClusterSettings()
+    (tmp_path / "cluster.yaml").write_text("name: alps")
+    assert find_settings(None, tmp_path / "map.yaml").name == "alps"
+    (tmp_path / "other.yaml").write_text("name: jura")
+    assert find_settings(tmp_path / "other.yaml", tmp_path / "map.yaml").name == "jura"
+    with pytest.raises(SpecError, match=r"none\.yaml"):
+        find_settings(tmp_path / "none.yaml", tmp_path / "map.yaml")
+
+
 def test_secrets_are_named_and_never_held():
     objects = render(secrets={"store": "keys", "archive": "keys", "tls": "certificates", "pull": "registry"})
     assert "Secret" not in {kind for kind, _ in objects}
@@ -290,7 +327,7 @@ def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region)
     worker_pod["containers"][0]["args"] += ["--host", other]
     worker = start(worker_pod, other, **address, DASK_WORKER_NAME="readers-0")
     driver_pod = objects["Job", "mapper-driver"]["spec"]["template"]["spec"]
-    assert start(driver_pod, "driver", **address).wait(timeout=120) == 0
+    assert start(driver_pod, "driver", **address).wait(timeout=300) == 0
     made_by = {record.worker for record in read_ledger(region.store).records()}
     assert made_by == {f"{socket.gethostname()}:{worker.pid}"}
 
@@ -301,7 +338,7 @@ def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region)
         Client(f"tcp://{host}:8786", timeout=2, set_as_default=False)
 
     batches = run_json("status", region.store, "--json")["commits"]
-    assert start(driver_pod, "driver", **address).wait(timeout=60) == 0
+    assert start(driver_pod, "driver", **address).wait(timeout=200) == 0
     assert run_json("status", region.store, "--json")["commits"] == batches, "a driver that starts anew found work"
     worker.terminate()
     assert worker.wait(timeout=worker_pod["terminationGracePeriodSeconds"]) is not None

@@ -77,7 +77,9 @@ def test_libraries_are_those_that_the_tests_passed_with(path):
     assert "-c constraints.txt" in install
     code = re.search(r'python -c "(.*?)"', install)[1]
     listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert listed.splitlines() == PROJECT["dependencies"] + PROJECT["optional-dependencies"]["worker"]
+    extras = ("worker", "serve") if path.suffix == ".cpu" else ("worker",)
+    wanted = [each for extra in extras for each in PROJECT["optional-dependencies"][extra]]
+    assert listed.splitlines() == PROJECT["dependencies"] + wanted
     pinned = {line.split("==")[0].lower() for line in (ROOT / "deploy" / "constraints.txt").read_text().splitlines()}
     assert {re.split(r"[<>=\[]", name)[0].lower() for name in listed.splitlines()} <= {
         name.replace("_", "-") for name in pinned

@@ -6,13 +6,14 @@ import pytest
 from kustomized import OVERLAYS, kustomize, needs_kubectl, objects_of
 
 from mapper.cluster.manifests import render_stream
-from mapper.cluster.settings import ClusterSettings, parse_settings
+from mapper.cluster.settings import parse_settings
 
 pytest.importorskip("dask_kubernetes", reason="pip install mapper[kubernetes] brings Dask's own schemas")
 pytest.importorskip("kubernetes_validate", reason="kubernetes-validate brings the schemas of Kubernetes")
 from kubernetes_schemas import build, find_faults
 
-DEFAULTS = objects_of(render_stream(ClusterSettings()))
+SERVER = {"store": "s3://maps/agb", "host": "maps.example.org"}
+DEFAULTS = objects_of(render_stream(parse_settings({"server": SERVER})))
 
 
 @needs_kubectl
@@ -46,6 +47,13 @@ FIELDS = [
     ("PersistentVolumeClaim", "spec.accessModes"),
     ("PodDisruptionBudget", "spec.minAvailable"),
     ("ServiceAccount", "automountServiceAccountToken"),
+    ("Deployment", "spec.replicas"),
+    ("Deployment", "spec.strategy.rollingUpdate.maxSurge"),
+    ("Deployment", "spec.template.spec.containers.0.livenessProbe"),
+    ("Deployment", "spec.template.spec.topologySpreadConstraints.0.labelSelector"),
+    ("Service", "spec.sessionAffinity"),
+    ("Ingress", "spec.rules.0.host"),
+    ("Ingress", "spec.tls.0.secretName"),
 ]
 
 
@@ -69,7 +77,9 @@ def test_a_value_of_the_wrong_type_is_caught():
 def test_variations_of_the_settings_are_valid():
     pools = {"only": {"gpu": True, "lifetime_hours": 12, "node_selector": {"kind": "gpu"}}}
     secrets = {"tls": None, "store": None, "archive": "keys", "pull": "registry"}
-    settings = parse_settings({"pools": pools, "secrets": secrets, "driver": {"storage_class": "fast"}})
+    server = SERVER | {"token": "reader", "cors": ["*"], "certificate": None, "ingress_class": "nginx"}
+    content = {"pools": pools, "secrets": secrets, "driver": {"storage_class": "fast"}, "server": server}
+    settings = parse_settings(content)
     assert [fault for each in objects_of(render_stream(settings)) for fault in find_faults(each)] == []
 
 

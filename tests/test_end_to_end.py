@@ -22,7 +22,7 @@ TILE_SIZES = (256, 512, 1024)
 def compute_map(region, tile, **options):
     """Every pixel of the map before it is encoded, on the smallest common extent."""
     region.change(grid={"crs": "EPSG:3035", "resolution": 10, "tile": tile, "chunk": 64})
-    (region.folder / "map.plan.json.gz").unlink(missing_ok=True)
+    (region.folder / "map.plan.parquet").unlink(missing_ok=True)
     job = prepare_job(region.map, options=RunOptions(**options))
     grid = job.context.grid
     values = np.full(grid.shape, np.nan, np.float32)

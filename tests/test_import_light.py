@@ -27,3 +27,11 @@ def test_planning_loads_no_torch():
 
 def test_reading_a_store_loads_neither_torch_nor_dask():
     assert not loaded_by("import mapper.store.ledger, mapper.store.why") & {"torch", "distributed"}
+
+
+def test_serving_loads_neither_torch_nor_graphs_of_dask():
+    assert not loaded_by("import mapper.serve.app, mapper.serve.server") & {"torch", "distributed", "dask.array"}
+
+
+def test_only_serving_loads_a_web_framework():
+    assert not loaded_by("import mapper.cli, mapper.run.plan, mapper.store.why") & {"fastapi", "starlette", "uvicorn"}

@@ -8,14 +8,15 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "events", "grid", "description", "spec", "access", "catalog", "cube", "models", "predict", "store", "run",
-    "cluster", "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
+    "errors", "events", "grid", "markup", "description", "spec", "access", "catalog", "cube", "models", "predict",
+    "store", "run", "cluster", "export", "report", "serve", "synthetic", "evaluation", "training", "benchmark",
+    "demo", "cli",
 ]  # fmt: skip
 
 HOMES = {
     "torch": {"models", "predict", "training", "benchmark.speed"},
     "safetensors": {"models", "training.checkpoint"},
-    "distributed": {"run.executors", "cluster"},
+    "distributed": {"run.executors", "run.flight", "run.workshop", "cluster"},
     "dask": {"cube.open", "run.executors", "cluster"},
     "icechunk": {"store"},
     "zarr": {"store"},
@@ -26,6 +27,9 @@ HOMES = {
     "matplotlib": {"evaluation.report", "evaluation.plots", "evaluation.searched", "training.curves", "synthetic"},
     "rich": {"run.progress", "training.progress", "cli", "demo"},
     "typer": {"cli"},
+    "fastapi": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -1,6 +1,7 @@
 """The output depends on the input alone: not on patches, batches, threads or a device that ran out of memory."""
 
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -146,3 +147,23 @@ def test_the_number_of_torch_threads_does_not_change_a_bit(model):
         assert torch.get_num_threads() == threads
     torch.set_num_threads(1)
     np.testing.assert_array_equal(*results)
+
+
+class Taken:
+    """A device that others hold for a while, whenever it is asked for."""
+
+    def __enter__(self):
+        time.sleep(0.2)
+
+    def __exit__(self, *error):
+        pass
+
+
+def test_waiting_for_a_device_is_told_apart_from_holding_it(model, window, expected, monkeypatch):
+    monkeypatch.setattr("mapper.predict.predictor._semaphore", lambda _: Taken())
+    begin = time.monotonic()
+    late = Predictor(model, patch_px=250, batch=4).predict(*window)
+    took = time.monotonic() - begin
+    assert late.waited_s >= 0.2
+    assert 0 < late.device_s <= took - late.waited_s
+    np.testing.assert_allclose(late.mean, expected, atol=1e-4, rtol=0)

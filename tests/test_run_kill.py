@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from run_maps import assert_same_map, contents_of, make_items, make_spec
 
+from mapper.catalog.freeze import save_items
 from mapper.run.context import make_context
 from mapper.run.executors import SerialExecutor
 from mapper.run.plan import make_plan
@@ -30,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from run_maps import SlowExecutor, make_spec
 
+from mapper.catalog.freeze import load_items
 from mapper.cluster.local import local_cluster
 from mapper.events import BatchCommitted
 from mapper.run.context import make_context
@@ -55,7 +57,7 @@ if __name__ == "__main__":
             executor = DaskExecutor(cluster=client)
         print(json.dumps({"workers": workers}), flush=True)
         report = run_plan(
-            load_plan(folder / "plan"),
+            load_plan(folder / "plan", load_items(folder / "items.parquet")),
             make_context(make_spec(folder)),
             store,
             SlowExecutor(executor, 0.3),
@@ -75,6 +77,7 @@ def prepared(tmp_path_factory):
     spec = make_spec(folder)
     context = make_context(spec)
     plan = make_plan(spec, items, context=context)
+    save_items(items, folder / "items.parquet")
     save_plan(plan, folder / "plan")
     (folder / "driver.py").write_text(DRIVER)
     run_plan(plan, context, str(folder / "reference"), SerialExecutor())

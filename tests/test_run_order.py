@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from region import run_mapper
 
 from mapper.grid import Tile
-from mapper.run.order import order_tiles
+from mapper.run.order import order_places
+from mapper.run.tasks import to_places
 
 places = st.lists(st.builds(Tile, st.integers(0, 2000), st.integers(0, 2000)), unique=True, max_size=80)
 
@@ -19,9 +20,10 @@ def square(edge):
 
 
 def in_order(tiles, order):
-    return [tiles[number] for number in order_tiles(tiles, order)]
+    return [tiles[number] for number in order_places(to_places(tiles), order)]
 
 
+@settings(deadline=None)
 @given(places, st.sampled_from(["blocks", "rows", "spread"]), st.randoms(use_true_random=False))
 def test_every_tile_comes_once_and_its_place_in_the_list_does_not_matter(tiles, order, random):
     ordered = in_order(tiles, order)
@@ -30,11 +32,13 @@ def test_every_tile_comes_once_and_its_place_in_the_list_does_not_matter(tiles, 
     assert in_order(tiles, order) == ordered
 
 
+@settings(deadline=None)
 @given(places)
 def test_rows_are_the_order_of_the_plan(tiles):
     assert in_order(tiles, "rows") == sorted(tiles)
 
 
+@settings(deadline=None)
 @given(places, st.sampled_from([2, 8, 64]))
 def test_blocks_finish_a_square_before_they_begin_the_next(tiles, edge):
     squares = [(tile.row // edge, tile.col // edge) for tile in in_order(tiles, "blocks")]
@@ -56,7 +60,7 @@ def test_tiles_in_flight_together_are_spread_far_apart(together, apart):
 
 def test_an_unknown_order_is_refused():
     with pytest.raises(ValueError, match="blocks, rows or spread"):
-        order_tiles(square(2), "random")
+        order_places(to_places(square(2)), "random")
 
 
 def test_the_command_line_names_the_orders(tmp_path):

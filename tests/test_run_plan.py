@@ -1,10 +1,10 @@
 """Plans: the same inputs give the same plan; every change shows where it matters, and why."""
 
 import copy
-import gzip
 import json
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from run_maps import make_items, make_spec, save_network
 
@@ -66,28 +66,44 @@ def test_planning_twice_gives_the_same_plan(guided):
 
 
 def test_a_plan_survives_the_disk_and_the_same_plan_gives_the_same_file(guided, tmp_path):
-    _, plan, _ = guided
+    _, plan, items = guided
     for name in ("one", "two"):
         save_plan(plan, tmp_path / "new" / name)
-    loaded = load_plan(tmp_path / "new" / "one")
+    loaded = load_plan(tmp_path / "new" / "one", items)
     assert loaded == plan
     assert loaded.tasks[0].guide.digest == plan.tasks[0].guide.digest
     assert (tmp_path / "new" / "one").read_bytes() == (tmp_path / "new" / "two").read_bytes()
 
 
 def test_a_broken_or_foreign_plan_file_is_refused(guided, tmp_path):
-    _, plan, _ = guided
+    _, plan, items = guided
     whole = tmp_path / "whole"
     save_plan(plan, whole)
-    (tmp_path / "truncated").write_bytes(whole.read_bytes()[:-40])
+    content = whole.read_bytes()
+    (tmp_path / "truncated").write_bytes(content[:-40])
     (tmp_path / "text").write_text("no plan")
-    lines = gzip.decompress(whole.read_bytes()).splitlines(keepends=True)
-    (tmp_path / "short").write_bytes(gzip.compress(b"".join(lines[:-1])))
-    header = json.loads(lines[0]) | {"format": "mapper plan 0"}
-    (tmp_path / "old").write_bytes(gzip.compress(json.dumps(header).encode() + b"\n" + b"".join(lines[1:])))
-    for name in ("truncated", "text", "short", "old", "absent"):
+    middle = content.index(plan.tasks.ids.tobytes()[:8]) if plan.tasks.ids.tobytes()[:8] in content else 64
+    (tmp_path / "flipped").write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    table = pq.read_table(whole)
+    pq.write_table(table.slice(1), tmp_path / "short")
+    pq.write_table(table.drop_columns(["guide"]), tmp_path / "narrow")
+    old = {b"mapper:plan": table.schema.metadata[b"mapper:plan"].replace(b"plan 2", b"plan 1")}
+    pq.write_table(table.replace_schema_metadata(old), tmp_path / "old")
+    pq.write_table(table.replace_schema_metadata({}), tmp_path / "foreign")
+    for name in ("truncated", "text", "flipped", "short", "narrow", "old", "foreign", "absent"):
         with pytest.raises(PlanError, match=name):
-            load_plan(tmp_path / name)
+            load_plan(tmp_path / name, items)
+
+
+def test_a_plan_file_is_refused_for_other_items_or_another_key(guided, tmp_path):
+    _, plan, items = guided
+    save_plan(plan, tmp_path / "plan", key={"map": "a", "model": "b"})
+    assert load_plan(tmp_path / "plan", items, key={"map": "a", "model": "b"}) == plan
+    with pytest.raises(PlanError, match="another items"):
+        load_plan(tmp_path / "plan", changed(items, "cci-2020", version="6"))
+    for key in ({"map": "a", "model": "c"}, {"map": "a"}, {"map": "a", "model": "b", "provider": "c"}):
+        with pytest.raises(PlanError, match=r"another (model|provider)"):
+            load_plan(tmp_path / "plan", items, key=key)
 
 
 def test_ids_change_with_model_and_with_items_that_touch_only(guided):
@@ -188,7 +204,7 @@ def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
     assert {due.reason for due in find_pending(plan, None).todo} == {"never computed"}
     run_plan(plan, context, store, SerialExecutor())
     ledger = read_ledger(store)
-    assert find_pending(plan, ledger).todo == ()
+    assert not find_pending(plan, ledger).todo
     assert len(find_pending(plan, ledger).done) == 8
     redone = find_pending(plan, ledger, redo=[Tile(1, 1)]).todo
     assert [(due.task.tile, due.cause) for due in redone] == [(Tile(1, 1), "redo")]

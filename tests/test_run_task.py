@@ -154,7 +154,7 @@ def test_the_record_tells_what_a_tile_was_made_from(scenes, tmp_path):
     assert (record.status, record.task_id, record.attempts) == ("ok", tasks[0].id, 1)
     assert [use.role for use in record.items] == ["guide", "guide", "source"]
     assert all(use.hrefs and use.calibration and not use.dropped for use in record.items)
-    assert set(record.seconds) == {"read", "predict", "write"}
+    assert set(record.seconds) == {"read", "predict", "wait", "write"}
     assert (record.spec_digest, record.model_digest) == (spec.digest, context.model_digest)
     assert record.items_digest == tasks[0].items_digest
     assert record.value_min <= record.value_mean <= record.value_max

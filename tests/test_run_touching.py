@@ -8,9 +8,12 @@ import shapely
 from catalog_fakes import make_item
 from run_maps import make_spec
 
+from mapper.catalog.footprint import footprint
 from mapper.catalog.items import freeze_items
 from mapper.run.context import make_context
+from mapper.run.tasks import to_places
 from mapper.run.touching import find_touching
+from mapper.run.windows import bounds_at, windows_at
 
 GRIDS = {
     "EPSG:3035": {"crs": "EPSG:3035", "resolution": 10, "tile": 400, "chunk": 400},
@@ -32,6 +35,10 @@ def scatter(collection, number):
     return items
 
 
+def outlines_of(items):
+    return np.array([footprint(item) for item in items], object)
+
+
 @pytest.mark.parametrize("crs", GRIDS)
 def test_every_window_gets_the_items_it_touches(tmp_path, crs):
     source = {"collection": "esa-cci-biomass", "variable": "agb", "year": 2020}
@@ -39,16 +46,35 @@ def test_every_window_gets_the_items_it_touches(tmp_path, crs):
     spec = make_spec(tmp_path, area=(14.0, 52.0, 14.2, 52.1), grid=GRIDS[crs], source=source)
     context, tiles = make_context(spec), list(spec.map_grid.tiles())
     items = freeze_items(scatter("sentinel-2-l2a", 300) + scatter("esa-cci-biomass", 40), query={"provider": "demo"})
-    collections = items.of("sentinel-2-l2a"), items.of("esa-cci-biomass")
-    found = list(find_touching(context, tiles, collections))
+    names = ("sentinel-2-l2a", "esa-cci-biomass")
+    roles = [np.array([item["collection"] == name for item in items]) for name in names]
+    found = find_touching(context, to_places(tiles), outlines_of(items), roles)
     geoboxes = [context.grid.geobox_of(context.window(tile)) for tile in tiles]
-    assert found == [[each.touching(geobox) for each in collections] for geobox in geoboxes]
-    assert any(len(guide) for guide, _ in found)
+    for name, members in zip(names, found, strict=True):
+        assert [items.pick(members.of(k)) for k in range(len(tiles))] == [
+            items.of(name).touching(geobox) for geobox in geoboxes
+        ]
+        assert len(members.item)
 
 
 def test_a_window_without_items_gets_none(tmp_path):
     context = make_context(make_spec(tmp_path))
+    places = context.grid.places()
+    far = outlines_of([make_item("far", bounds=(-60, -10, -59, -9))])
+    for outlines, where in ((far, places), (far, places[:0]), (far[:0], places)):
+        (members,) = find_touching(context, where, outlines, [np.ones(len(outlines), bool)])
+        assert members.counts.tolist() == [0] * len(where)
+
+
+@pytest.mark.parametrize("crs", GRIDS)
+def test_windows_of_all_tiles_are_those_of_each(tmp_path, crs):
+    source = {"collection": "esa-cci-biomass", "variable": "agb", "year": 2020}
+    source["resolution"] = "1/1125" if crs == "EPSG:4326" else 100
+    context = make_context(make_spec(tmp_path, area=(14.0, 52.0, 14.2, 52.1), grid=GRIDS[crs], source=source))
     tiles = list(context.grid.tiles())
-    far = freeze_items([make_item("far", bounds=(-60, -10, -59, -9))])
-    assert list(find_touching(context, tiles, (far, freeze_items([])))) == [[freeze_items([])] * 2] * len(tiles)
-    assert list(find_touching(context, [], (far,))) == []
+    boxes = [context.grid.geobox_of(context.grid.window(tile)).boundingbox.bbox for tile in tiles]
+    windows = [context.window(tile) for tile in tiles]
+    assert windows_at(context, to_places(tiles)).tolist() == [[w.top, w.left, w.bottom, w.right] for w in windows]
+    np.testing.assert_allclose(bounds_at(context, to_places(tiles), halo=False), boxes, rtol=1e-12)
+    halos = [context.grid.geobox_of(window).boundingbox.bbox for window in windows]
+    np.testing.assert_allclose(bounds_at(context, to_places(tiles), halo=True), halos, rtol=1e-12)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 from store_maps import make_items, make_record, make_spec, task_id, write_tiles
+from stored_objects import StoredObjects
 
 from mapper.grid import Tile
 from mapper.store.ledger import read_ledger
@@ -17,8 +18,8 @@ from mapper.store.writer import open_writer
 
 
 @pytest.fixture
-def spec(tmp_path):
-    spec = make_spec(tmp_path / "map.icechunk")
+def spec(location):
+    spec = make_spec(location)
     create_store(spec.store, spec=spec)
     return spec
 
@@ -73,16 +74,18 @@ def test_pixels_without_a_tile_are_corrupt(spec):
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
-def test_damaged_files_are_corrupt(full, tmp_path, damage):
-    path = max((tmp_path / "map.icechunk" / "chunks").iterdir(), key=lambda path: path.stat().st_size)
-    content = bytearray(path.read_bytes())
+def test_damaged_files_are_corrupt(full, damage):
+    objects = StoredObjects(full.store)
+    sizes = objects.sizes("chunks")
+    name = max(sizes, key=sizes.get)
+    content = bytearray(objects.read(name))
     if damage == "gone":
-        path.unlink()
+        objects.delete(name)
     elif damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
+        objects.write(name, content[: len(content) // 2])
     else:
         content[len(content) // 3] ^= 0xFF
-        path.write_bytes(content)
+        objects.write(name, content)
     report = verify_store(full.store)
     assert len(report.corrupt) == 1
     assert len(report.ok) == len(list(full.map_grid.tiles())) - 1

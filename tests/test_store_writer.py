@@ -22,8 +22,8 @@ from mapper.store.writer import open_writer, write_tile
 
 
 @pytest.fixture
-def spec(tmp_path):
-    spec = make_spec(tmp_path / "map.icechunk")
+def spec(location):
+    spec = make_spec(location)
     create_store(spec.store, spec=spec)
     return spec
 

@@ -6,7 +6,8 @@
 #
 #   PYTHON  interpreter with aiohttp, dask-kubernetes, distributed, jsonpatch, jsonschema, kopf, PyYAML
 #           (default: python3)
-#   RUN     directory for logs and the kubeconfig (default: a new temporary one, removed at the end)
+#   RUN     directory for logs and kubeconfigs (default: a new temporary one, removed at the end)
+#   ROLE    manifest of a role that holds for RUN/launcher, a second kubeconfig (default: it may do everything)
 #
 # Everything lives in a private mount namespace, where /etc/hosts stands in for cluster DNS, and in a private
 # PID namespace: when this script ends, however it ends, the kernel ends every process in it. Needs unshare
@@ -40,7 +41,7 @@ stop() {
 }
 trap stop EXIT
 
-"$python" "$here/kubernetes_api.py" "$RUN" --hosts "$RUN/hosts" >"$RUN/api.log" 2>&1 &
+"$python" "$here/kubernetes_api.py" "$RUN" --hosts "$RUN/hosts" ${ROLE:+--role "$ROLE"} >"$RUN/api.log" 2>&1 &
 api=$!
 for _ in {1..100}; do
     kubectl get --raw /readyz >/dev/null 2>&1 && break

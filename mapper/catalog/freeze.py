@@ -5,10 +5,12 @@ microseconds, integers become floats, and nulls and absent keys are one. The col
 each item as JSON, and that is what :func:`load_items` reads, so that digests survive.
 """
 
+import hashlib
 import json
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import pyarrow.parquet as pq
 import rustac
 
 from mapper.catalog.items import ItemDict, Items, freeze_items
+from mapper.catalog.kept import KeptItems, seal_texts
 from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"
 _QUERY_KEY = b"mapper:query"
+_SEAL_KEY = b"mapper:seal"
+"""Of the items as :func:`save_items` ordered them."""
+_ROWS_READ = 4096
 _PLAIN_PROPERTIES = ("datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "sat:orbit_state")
 _PLAIN_ASSET = ("href", "type", "title")
 
@@ -41,9 +47,12 @@ def save_items(items: Items, path: Path | str) -> None:
         draft = Path(folder) / "draft.parquet"
         table, metadata = _tabulate(items.items, draft)
         texts = {(item["collection"], item["id"]): _to_json(item) for item in items}
-        keys = zip(table["collection"].to_pylist(), table["id"].to_pylist(), strict=True)
-        table = table.append_column(_ITEM_COLUMN, pa.array([texts[key] for key in keys], pa.string()))
-        table = table.replace_schema_metadata({**metadata, _QUERY_KEY: _to_json(dict(items.query))})
+        keys = list(zip(table["collection"].to_pylist(), table["id"].to_pylist(), strict=True))
+        column = pa.array([texts[key] for key in keys], pa.string())
+        table = table.append_column(_ITEM_COLUMN, column)
+        seal = seal_texts([column]) if keys == list(texts) else ""
+        facts = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
+        table = table.replace_schema_metadata({**metadata, **facts})
         pq.write_table(table, draft, compression="zstd")
         draft.replace(path)
 
@@ -62,6 +71,29 @@ def load_items(path: Path | str) -> Items:
             texts = file.read([_ITEM_COLUMN])[_ITEM_COLUMN].to_pylist()
         return freeze_items(map(json.loads, texts), query=json.loads(metadata.get(_QUERY_KEY, b"{}")))
     except (OSError, ValueError, KeyError, pa.ArrowException, rustac.RustacError) as error:
+        raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def open_items(path: Path | str) -> Items:
+    """Items of a file as :func:`load_items` reads them, in a fraction of the memory, with their seal.
+
+    A file that is not as :func:`save_items` wrote it takes the memory of all items: its order may be another one.
+
+    Raises:
+        SearchError: If the file is missing or no stac-geoparquet.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            if _ITEM_COLUMN not in file.schema_arrow.names:
+                return replace(load_items(path), seal=hashlib.sha256(Path(path).read_bytes()).hexdigest())
+            batches = file.iter_batches(batch_size=_ROWS_READ, columns=[_ITEM_COLUMN])
+            kept = KeptItems(batch.column(0) for batch in batches)
+        pa.default_memory_pool().release_unused()  # ten times what is kept
+        if kept.seal != metadata.get(_SEAL_KEY, b"").decode():
+            return replace(load_items(path), seal=kept.seal)
+        return Items(items=kept, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=kept.seal)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
 
 

@@ -4,9 +4,10 @@ Everything after the search works from that file, so that a map can be resumed, 
 archive has moved on. The file is used only for the question it answers.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from mapper.catalog.freeze import load_items, save_items
+from mapper.catalog.freeze import load_items, open_items, save_items
 from mapper.catalog.items import Items
 from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries, search
@@ -30,13 +31,21 @@ def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items
         SearchError: If the search fails; a kept file is left as it was.
         SpecError: If the kept file cannot be read.
     """
+    return _take(spec, path, load_items, refresh=refresh)
+
+
+def open_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items:
+    """As :func:`take_inventory`, in a fraction of the memory: for those who ask for few items at a time, or once."""
+    return _take(spec, path, open_items, refresh=refresh)
+
+
+def _take(spec: MapSpec, path: Path, read: Callable[[Path], Items], *, refresh: bool) -> Items:
     if path.exists() and not refresh:
-        items = load_items(path)
+        items = read(path)
         if _answers(items, spec):
             return items
-    items = search(spec)
-    save_items(items, path)
-    return items
+    save_items(search(spec), path)
+    return read(path)
 
 
 def _answers(items: Items, spec: MapSpec) -> bool:

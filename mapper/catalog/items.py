@@ -5,7 +5,7 @@ An item is its STAC JSON as a dict, with unsigned absolute hrefs. Workers receiv
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,20 +16,30 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from mapper.catalog.footprint import footprint
+from mapper.markup.cards import show_footprints
+from mapper.markup.html import Cell
 from mapper.spec import LayerSpec
 
 ItemDict = dict[str, Any]
+
+_SHOWN = 5000
+"""Items that a notebook looks at; of more, some that lie evenly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Items:
     """A frozen list of STAC items, ordered by collection, time and id."""
 
-    items: tuple[ItemDict, ...]
+    items: Sequence[ItemDict]
+    """A tuple, or the many of a file (:class:`mapper.catalog.kept.KeptItems`), which are parsed when they are used."""
     query: Mapping[str, Any] = field(default_factory=dict)
     """What was asked for, and when: provider, endpoint, collections, period, bbox, searched_at."""
+    seal: str = field(default="", compare=False)
+    """Sha256 of the text of all items as it lies in their file; empty where they are not all of a file."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.items, tuple):
+            return  # whoever keeps them in another way has seen to it
         keys = [(item["collection"], item["id"]) for item in self.items]
         if len(set(keys)) != len(keys):
             raise ValueError("items are not unique; build Items with freeze_items")
@@ -43,7 +53,7 @@ class Items:
     @cached_property
     def digest(self) -> str:
         """Sha256 over the digests of all items."""
-        return hashlib.sha256("".join(item_digest(item) for item in self.items).encode()).hexdigest()
+        return hashlib.sha256("".join(map(item_digest, self.items)).encode()).hexdigest()
 
     @cached_property
     def _index(self) -> shapely.STRtree:
@@ -52,32 +62,57 @@ class Items:
     def touching(self, geobox: GeoBox) -> "Items":
         """Items whose footprint intersects a geobox."""
         footprint = geobox.footprint("EPSG:4326", buffer=1).geom
-        return self._pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
+        return self.pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
 
     def of(self, collection: str) -> "Items":
         """Items of one collection."""
-        return self._pick(k for k, item in enumerate(self.items) if item["collection"] == collection)
+        return self.pick(k for k, item in enumerate(self.items) if item["collection"] == collection)
 
     def in_months(self, months: tuple[int, ...]) -> "Items":
         """Items whose (start) date falls in the given months (1 to 12)."""
-        return self._pick(k for k, item in enumerate(self.items) if item_datetime(item).month in months)
+        return self.pick(k for k, item in enumerate(self.items) if item_datetime(item).month in months)
 
     def on_orbit(self, orbit: str | None) -> "Items":
         """Items of one orbit direction; None keeps all."""
         if orbit is None:
             return self
-        return self._pick(k for k, item in enumerate(self.items) if flies(item, orbit))
+        return self.pick(k for k, item in enumerate(self.items) if flies(item, orbit))
 
     def for_layer(self, layer: LayerSpec, months: tuple[int, ...]) -> "Items":
         """Items that enter one layer of the guide in one season."""
-        return self.of(layer.collection).in_months(months).on_orbit(layer.orbit).clear_to(layer.cloud_limit)
+        return self.pick(k for k, item in enumerate(self.items) if enters(item, layer, months))
 
     def clear_to(self, limit: float) -> "Items":
         """Items whose stated scene cloud cover is at most a limit in percent; 100 keeps all."""
-        return self._pick(k for k, item in enumerate(self.items) if is_clear(item, limit))
+        return self.pick(k for k, item in enumerate(self.items) if is_clear(item, limit))
 
-    def _pick(self, indices: Iterable[int]) -> "Items":
+    def pick(self, indices: Iterable[int]) -> "Items":
+        """Some of the items, by number."""
         return Items(items=tuple(self.items[k] for k in indices), query=self.query)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        step = max(1, -(-len(self) // _SHOWN))
+        groups: dict[str, list[ItemDict]] = {}
+        for k in range(0, len(self), step):
+            groups.setdefault(self.items[k]["collection"], []).append(self.items[k])
+        which = f" (table and map show one in {step})" if step > 1 else ""
+        return show_footprints(
+            f"{len(self):,} items{which}",
+            ("collection", "items", "first", "last", "cloud cover, %"),
+            {name: _summarise(group) for name, group in groups.items()},
+            {name: [footprint(item) for item in group] for name, group in groups.items()},
+        )
+
+
+def enters(item: ItemDict, layer: LayerSpec, months: tuple[int, ...]) -> bool:
+    """Whether an item enters one layer of the guide in one season."""
+    return (
+        item["collection"] == layer.collection
+        and item_datetime(item).month in months
+        and (layer.orbit is None or flies(item, layer.orbit))
+        and is_clear(item, layer.cloud_limit)
+    )
 
 
 def flies(item: ItemDict, orbit: str) -> bool:
@@ -120,3 +155,12 @@ def _file_name(path: str) -> str:
     """``PurePosixPath(path).name``, ten times quicker where nothing has to be normalised."""
     name = path.rpartition("/")[2]
     return PurePosixPath(path).name if name in ("", ".") else name
+
+
+def _summarise(items: Sequence[ItemDict]) -> tuple[Cell, ...]:
+    """Of one collection: how many, first and last date, mean of the cloud cover where it is stated."""
+    dates = [item_datetime(item) for item in items]
+    clouds = [item["properties"].get("eo:cloud_cover") for item in items]
+    stated = [float(cloud) for cloud in clouds if cloud is not None]
+    cloud = sum(stated) / len(stated) if stated else None
+    return len(items), f"{min(dates):%Y-%m-%d}", f"{max(dates):%Y-%m-%d}", cloud

@@ -1,30 +1,40 @@
-"""Commands that make a map, and tell of it: demo, search, plan, run, status, verify, why."""
+"""Commands that make a map, and tell of it: demo, search, plan, run, verify, why."""
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 from rich.markup import escape
 
+from mapper.cli.listening import end_run, open_listeners
 from mapper.cli.options import (
+    ClusterOption,
     EveryOption,
+    GuideOption,
     JsonOption,
+    KeepOption,
+    LogOption,
     MapArgument,
+    MetricsOption,
     OnlyOption,
+    OrderOption,
+    PricesOption,
     RefreshOption,
+    SettingsOption,
     StoreArgument,
     is_map,
+    kubernetes_options,
     location_of,
+    selection_of,
 )
-from mapper.cli.printing import notify, print_comparison, print_facts, print_json, print_months
+from mapper.cli.printing import notify, print_comparison, print_json, print_months
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
-    from mapper.events import Callback
     from mapper.run.job import Job
     from mapper.run.order import Order
+    from mapper.run.pyramid import PyramidReport
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
 
@@ -97,21 +107,20 @@ def search_command(
 
 
 @maps_app.command()
-def plan(
+def plan(  # noqa: PLR0913 - options of a command
     map_path: MapArgument,
     *,
     only: OnlyOption = None,
     every: EveryOption = None,
     refresh: RefreshOption = False,
-    prices: Annotated[
-        Path | None, typer.Option(metavar="PRICES.yaml", help="Add the cost; an example is **deploy/prices.yaml**.")
-    ] = None,
+    prices: PricesOption = None,
     device: Annotated[
         str | None, typer.Option(help="**cpu** or **cuda**: where networks are to run; default: as the pilot did.")
     ] = None,
+    guide: GuideOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a run would do and cost: tiles, scenes, requests, bytes, memory, hours; writes MAP.plan.json.gz only.
+    """Show what a run would do and cost: tiles, scenes, requests, bytes, memory, hours; writes MAP.plan.parquet only.
 
     Before any tile has run, all figures come from the metadata of the items, and hours are rough. A pilot makes them
     good: **mapper run MAP.yaml --every 50** computes every 50th tile into the store, where it stays; **mapper plan
@@ -119,9 +128,13 @@ def plan(
     is complete, it holds the estimates against what the map took.
 
     Hours are those that workers are busy, one tile each: divide by the number of workers for the shortest wall time.
+
+    At the end, a map in one go is held against two phases: **mapper composite** once, then **mapper run --guide** as
+    often as models change. What a guide given by **--guide** holds already counts as paid.
     """
     from mapper.run.estimate import estimate_tasks
     from mapper.run.forecast import device_kind, make_forecast
+    from mapper.run.guide_job import compare_phases
     from mapper.run.job import prepare_job
     from mapper.run.plan import explain_plan
     from mapper.run.prices import read_prices
@@ -129,15 +142,17 @@ def plan(
     if device not in (None, "cpu", "cuda"):
         raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
     price_list = read_prices(prices) if prices else None
-    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh)
+    job = prepare_job(map_path, only=selection_of(only, every), refresh=refresh)
     job.freeze()
     estimate = estimate_tasks(job.context, job.plan.tasks)
     summary, pending = explain_plan(job.plan, job.context, estimate=estimate), job.pending()
     kind = device_kind(device) if device else None
     forecast = make_forecast(job.plan, job.context, estimate, ledger=job.ledger, prices=price_list, device=kind)
+    schemes = compare_phases(job, estimate, forecast, prices=price_list, location=guide)
     if as_json:
         reasons = [{"tile": str(due.task.tile), "cause": due.cause, "reason": due.reason} for due in pending.todo]
         facts = {"file": str(job.path), **summary.to_dict(), "forecast": forecast.to_dict()}
+        facts["two_phases"] = schemes and schemes.to_dict()
         print_json({**facts, "done": len(pending.done), "due": reasons})
         return
     typer.echo(summary.summary())
@@ -145,6 +160,8 @@ def plan(
     for due in pending.todo[:_REASONS_SHOWN]:
         typer.echo(f"  tile {due.task.tile}: {due.reason}")
     typer.echo(f"\n{forecast.summary()}")
+    if schemes:
+        typer.echo(f"\n{schemes.summary()}")
     notify(f"plan written to {job.path}")
 
 
@@ -152,10 +169,11 @@ def plan(
 def run(  # noqa: PLR0913 - options of a command
     map_path: MapArgument,
     *,
-    cluster: Annotated[
-        str, typer.Option(help="**threads** of this process, **serial**, **local** processes, or a Dask scheduler.")
-    ] = "threads",
+    cluster: ClusterOption = "threads",
+    settings: SettingsOption = None,
+    keep_cluster: KeepOption = False,
     workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    guide: GuideOption = None,
     only: OnlyOption = None,
     every: EveryOption = None,
     refresh: RefreshOption = False,
@@ -163,64 +181,50 @@ def run(  # noqa: PLR0913 - options of a command
     commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 32,
     commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
     failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
-    order: Annotated[
-        str,
-        typer.Option(help="**blocks** shares scenes between neighbours, **spread** spares the archive, or **rows**."),
-    ] = "blocks",
+    order: OrderOption = "blocks",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     batch: Annotated[
         int | None, typer.Option(min=1, help="Patches through the network at once; default: by device.")
     ] = None,
     patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
-    log: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    log: LogOption = None,
+    metrics_port: MetricsOption = None,
+    prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute the tiles of a map that are due, and commit them with their records; resumes where it stopped."""
+    """Compute the tiles of a map that are due, and commit them with their records; resumes where it stopped.
+
+    With **--guide** the archives are not read for the guide: it comes from a store that **mapper composite** wrote. The
+    map is the same to the bit, and may be begun in one way and finished in the other.
+    """
     from mapper.cluster.choice import memory_of_task, open_executor
     from mapper.run.context import RunOptions
+    from mapper.run.guide_job import read_from_guide
     from mapper.run.job import prepare_job
-    from mapper.run.progress import EventLog, ProgressBar
+    from mapper.run.prices import read_prices
     from mapper.run.runner import RunPolicy, run_plan
 
+    if prices:
+        read_prices(prices)  # what is wrong with it is wrong before the run
     if order not in ("blocks", "rows", "spread"):
         raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
     options = RunOptions(device=device, batch=batch, patch_px=patch)
-    memory = memory_of_task(cluster, workers)
-    job = prepare_job(map_path, only=_selection(only, every), refresh=refresh, options=options, worker_memory=memory)
+    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
+    job = prepare_job(map_path, only=selection_of(only, every), refresh=refresh, options=options, worker_memory=memory)
     if dry_run:
         for due in job.pending().todo:
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
         return
     job.freeze()
-    callbacks: list[Callback] = [ProgressBar(), *([EventLog(log)] if log else [])]
+    context = read_from_guide(job, guide) if guide else job.context
     policy = RunPolicy(
         every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
     )
-    with open_executor(cluster, workers) as executor:
-        report = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks, policy=policy)
-    print_json(report.to_dict()) if as_json else typer.echo(report.summary())
+    with open_listeners(log, metrics_port) as heard, open_executor(cluster, workers, kubernetes=kubernetes) as executor:
+        report = run_plan(job.plan, context, job.spec.store, executor, callbacks=heard, policy=policy)
+        end_run(report, job.plan, context, prices, as_json=as_json)
     raise typer.Exit(report.exit_code)
-
-
-@maps_app.command()
-def status(store: StoreArgument, *, as_json: JsonOption = False) -> None:
-    """Tell how many tiles of a store are done, empty, failed and missing, without reading pixels."""
-    from mapper.store.ledger import read_ledger
-    from mapper.store.repository import read_store
-
-    location = location_of(store)
-    ledger, grid = read_ledger(location), read_store(location).grid
-    tiles = set(grid.tiles())
-    counts = Counter(entry.status for tile, entry in ledger.entries.items() if tile in tiles)
-    facts = {
-        "store": location,
-        "tiles": len(tiles),
-        **{name: counts[name] for name in ("ok", "empty", "failed")},
-        "missing": len(tiles - ledger.entries.keys()),
-        "commits": ledger.batches,
-        "snapshot": ledger.session.snapshot_id,
-    }
-    print_json(facts) if as_json else print_facts("store", facts)
 
 
 @maps_app.command()
@@ -236,9 +240,12 @@ def verify(
 ) -> None:
     """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now.
 
+    If there is a pyramid, its tiles are checked as well: against what was written, and against what the map is now.
+
     **--repair** needs the MAP.yaml. It computes exactly the tiles that are missing, stale or corrupt, corrupt ones
     although the ledger calls them done, and leaves all others alone; failed tiles are for **mapper run --only failed**.
-    With **--json** it prints the second verification, with the first as `before` and the run between as `repair`.
+    Then it mends the pyramid. With **--json** it prints the second verification, with the first as `before` and the
+    work between as `repair` and `pyramid_repair`. Of a store alone, **mapper pyramid --check** mends the pyramid.
     """
     from mapper.run.job import prepare_job
     from mapper.run.resume import expect_tiles
@@ -255,11 +262,15 @@ def verify(
         _end_verify(before, as_json=as_json)
     if not as_json:
         typer.echo(before.to_text())
-    done = _repair(job, before, cluster, workers)
-    if not as_json:
-        typer.echo(done.summary() if done else "nothing to repair")
+    done = _repair(Path(store), job, before, cluster, workers)
     after = verify_store(job.spec.store, expected=expected) if done else before
-    _end_verify(after, as_json=as_json, before=before.to_dict(), repair=done and done.to_dict())
+    levels = _repair_levels(Path(store), job.spec.store, after, cluster, workers)
+    if not as_json:
+        summaries = [report.summary() for report in (done, levels) if report]
+        typer.echo("\n".join(summaries) or "nothing to repair")
+    after = verify_store(job.spec.store, expected=expected) if levels else after
+    repairs = {"repair": done and done.to_dict(), "pyramid_repair": levels and levels.to_dict()}
+    _end_verify(after, as_json=as_json, before=before.to_dict(), **repairs)
 
 
 @maps_app.command("why", context_settings={"ignore_unknown_options": True})
@@ -286,7 +297,7 @@ def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
     return plot_search(coverage, path, title=f"{spec.name}: what was found, {period}")
 
 
-def _repair(job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
+def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
     """Compute the damaged tiles of a map; None if there are none."""
     from mapper.cluster.choice import open_executor
     from mapper.run.progress import ProgressBar
@@ -297,16 +308,26 @@ def _repair(job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "
     if not plan.tasks:
         return None
     policy = RunPolicy(redo=tuple(report.corrupt))
-    with open_executor(cluster, workers) as executor:
+    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
         return run_plan(plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), policy=policy)
+
+
+def _repair_levels(
+    map_path: Path, location: str, report: "VerifyReport", cluster: str, workers: int
+) -> "PyramidReport | None":
+    """Mend the pyramid of a map; None if there is none, or nothing to mend."""
+    from mapper.cluster.choice import open_executor
+    from mapper.run.progress import ProgressBar
+    from mapper.run.pyramid import build_pyramid
+
+    if report.pyramid is None or report.pyramid.is_complete:
+        return None
+    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
+        return build_pyramid(location, executor, callbacks=(ProgressBar(),), redo=tuple(report.pyramid.corrupt))
 
 
 def _end_verify(report: "VerifyReport", *, as_json: bool, **more: object) -> NoReturn:
     print_json({**report.to_dict(), **more}) if as_json else typer.echo(report.to_text())
     raise typer.Exit(0 if report.is_complete else 1)
-
-
-def _selection(only: str | None, every: int | None) -> str | None:
-    if only and every:
-        raise typer.BadParameter("give --only or --every, not both")
-    return f"::{every}" if every else only

@@ -8,9 +8,15 @@ from rich.markup import escape
 
 from mapper.cli.catalog import catalog_app
 from mapper.cli.cluster import cluster_app
+from mapper.cli.composite import composite_app
+from mapper.cli.export import export_app
 from mapper.cli.learning import learning_app
 from mapper.cli.maps import maps_app
 from mapper.cli.printing import notify
+from mapper.cli.pyramid import pyramid_app
+from mapper.cli.report import report_app
+from mapper.cli.serve import serve_app
+from mapper.cli.status import status_app
 from mapper.cli.storage import storage_app
 from mapper.errors import MapperError
 
@@ -21,7 +27,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(maps_app)
+app.add_typer(composite_app)
+app.add_typer(pyramid_app)
+app.add_typer(status_app)
 app.add_typer(learning_app)
+app.add_typer(serve_app)
+app.add_typer(export_app)
+app.add_typer(report_app)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(storage_app, name="store")

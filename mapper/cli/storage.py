@@ -59,10 +59,10 @@ def gc_command(
 ) -> None:
     """Remove what no version of a store refers to: shards of lost batches, expired versions, unfinished files.
 
-    Takes the lock of the writer and is refused while a run is on; so is a dry run, which would count the tiles of that
-    run. Object stores have no lock: a run may be on, anywhere, with tiles that are not committed yet, so only garbage
-    of a day or more is removed there. A lock on a network disk protects only where the disk honours it (NFS 4 does):
-    give an age there as well.
+    Takes the lock of the writer, or its lease in an object store, and is refused while a run is on; so is a dry run,
+    which would count the tiles of that run. A run that is paused can lose its lease and go on with a commit: in object
+    stores only garbage of a day or more is removed. A lock on a network disk protects only where the disk honours it
+    (NFS 4 does): give an age there as well.
     """
     from mapper.store.garbage import collect_garbage
 

@@ -7,6 +7,16 @@ API of Kubernetes, so none has any rights there.
 
 import json
 
+from mapper.cluster.objects import (
+    account_of,
+    cluster_labels,
+    make_account,
+    make_egress,
+    make_guard,
+    metadata_of,
+    named_port,
+    tcp_port,
+)
 from mapper.cluster.pods import (
     COMM_PORT,
     HTTP_PORT,
@@ -22,7 +32,8 @@ from mapper.cluster.pods import (
     secret_variables,
     to_env,
 )
-from mapper.cluster.settings import ClusterSettings, PoolSettings, parse_cpu, parse_memory
+from mapper.cluster.server import make_server
+from mapper.cluster.settings import ClusterSettings, DriverSettings, PoolSettings, parse_cpu, parse_memory
 
 _ROUTES = (
     "distributed.http.scheduler.prometheus",
@@ -47,6 +58,8 @@ _WORKER_VARIABLES = {
     "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
+_SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10"}
+"""As :data:`mapper.run.executors.SHORT_LOGS`, which says why."""
 _FOLDER = "/var/lib/mapper"
 _MAP_FOLDER = "/etc/mapper/map"
 _DRIVER_GRACE_SECONDS = 60
@@ -60,10 +73,15 @@ def render_objects(settings: ClusterSettings) -> dict[str, list[Manifest]]:
     pools = {f"pool-{name}": _make_pool(settings, name, pool) for name, pool in settings.pools.items()}
     return {
         "namespace": [_make_namespace(settings)],
-        "accounts": [_make_account(settings, role) for role in ("scheduler", "worker", "driver")],
+        "accounts": [make_account(settings, role) for role in ("scheduler", "worker", "driver")],
         "network": [_make_network_policy(settings)],
         **pools,
-        "driver": [_make_volume_claim(settings), _make_driver(settings), _guard(settings, "driver", _driver(settings))],
+        "driver": [
+            _make_volume_claim(settings),
+            _make_driver(settings),
+            make_guard(settings, "driver", _driver(settings)),
+        ],
+        **({"server": make_server(settings, settings.server)} if settings.server else {}),
     }
 
 
@@ -72,35 +90,23 @@ def _make_namespace(settings: ClusterSettings) -> Manifest:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": settings.namespace, "labels": labels}}
 
 
-def _make_account(settings: ClusterSettings, role: str) -> Manifest:
-    pull = settings.secrets.pull
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": _metadata(settings, _account(settings, role)),
-        "automountServiceAccountToken": False,
-        **({"imagePullSecrets": [{"name": pull}]} if pull else {}),
-    }
-
-
 def _make_network_policy(settings: ClusterSettings) -> Manifest:
     """Pods of one cluster speak Dask to each other, the world over a few ports, and tell their state to neighbours."""
-    ours = [{"podSelector": {"matchLabels": _labels(settings)}}]
+    ours = [{"podSelector": {"matchLabels": cluster_labels(settings)}}]
     names = dict.fromkeys((settings.neighbours.operator, settings.neighbours.monitoring))
     neighbours = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in names]
-    dask = [_tcp(COMM_PORT), _tcp(WORKER_PORT)]
+    dask = [tcp_port(COMM_PORT), tcp_port(WORKER_PORT)]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": _metadata(settings, settings.name),
+        "metadata": metadata_of(settings, settings.name),
         "spec": {
-            "podSelector": {"matchLabels": _labels(settings)},
+            "podSelector": {"matchLabels": cluster_labels(settings)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": ours, "ports": dask}, {"from": neighbours, "ports": [_tcp(HTTP_PORT)]}],
+            "ingress": [{"from": ours, "ports": dask}, {"from": neighbours, "ports": [tcp_port(HTTP_PORT)]}],
             "egress": [
                 {"to": ours, "ports": dask},
-                {"ports": [{"protocol": "UDP", "port": 53}, _tcp(53)]},
-                {"ports": [_tcp(port) for port in settings.egress_ports]},
+                *make_egress(settings),
             ],
         },
     }
@@ -113,13 +119,13 @@ def _make_pool(settings: ClusterSettings, name: str, pool: PoolSettings) -> list
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
         # the operator hands these labels and annotations on to the pods
-        "metadata": {**_metadata(settings, cluster), "annotations": dict(SCRAPED)},
+        "metadata": {**metadata_of(settings, cluster), "annotations": dict(SCRAPED)},
         "spec": {
             "scheduler": {"spec": _make_scheduler(settings), "service": _make_service(selected)},
             "worker": {"replicas": pool.size, "spec": _make_worker(settings, name, pool)},
         },
     }
-    return [dask_cluster, _guard(settings, f"{name}-scheduler", selected)]
+    return [dask_cluster, make_guard(settings, f"{name}-scheduler", selected)]
 
 
 def _make_scheduler(settings: ClusterSettings) -> Manifest:
@@ -127,16 +133,16 @@ def _make_scheduler(settings: ClusterSettings) -> Manifest:
     address = ["--protocol", protocol, "--host", f"{protocol}://0.0.0.0", "--port", str(COMM_PORT)]
     args = ["dask", "scheduler", *address, "--dashboard-address", f"0.0.0.0:{HTTP_PORT}"]
     container = make_container(settings, "scheduler", image=settings.image, args=args)
-    container["env"] += to_env(_SCHEDULER_VARIABLES)
+    container["env"] += to_env({**_SHORT_LOGS, **_SCHEDULER_VARIABLES})
     health = {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 10}
     container |= {
-        "ports": [_named_port("tcp-comm", COMM_PORT), _named_port("http-dashboard", HTTP_PORT)],
+        "ports": [named_port("tcp-comm", COMM_PORT), named_port("http-dashboard", HTTP_PORT)],
         "readinessProbe": health,
         # slow to lose patience: a scheduler that starts anew has forgotten everything
         "livenessProbe": health | {"initialDelaySeconds": 60, "timeoutSeconds": 10, "failureThreshold": 12},
         "resources": make_resources(settings.scheduler.cpu, settings.scheduler.memory),
     }
-    return make_pod(settings, container, account=_account(settings, "scheduler"), placing={"affinity": off_spot()})
+    return make_pod(settings, container, account=account_of(settings, "scheduler"), placing={"affinity": off_spot()})
 
 
 def _make_service(selected: dict[str, str]) -> Manifest:
@@ -160,14 +166,14 @@ def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Ma
     container = make_container(settings, "worker", image=settings.image_of(pool), args=args)
     cores = {"OMP_NUM_THREADS": str(max(1, int(parse_cpu(pool.cpu))))}  # libraries count the cores of the node
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(name)}
-    container["env"] += to_env({**address, **_WORKER_VARIABLES, **cores})
+    container["env"] += to_env({**address, **_SHORT_LOGS, **_WORKER_VARIABLES, **cores})
     container |= {
         "envFrom": secret_variables(settings),
-        "ports": [_named_port("tcp-worker", WORKER_PORT), _named_port("http-dashboard", HTTP_PORT)],
+        "ports": [named_port("tcp-worker", WORKER_PORT), named_port("http-dashboard", HTTP_PORT)],
         "readinessProbe": {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 30},
         "resources": make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
     }
-    return make_pod(settings, container, account=_account(settings, "worker"), placing=place_worker(pool))
+    return make_pod(settings, container, account=account_of(settings, "worker"), placing=place_worker(pool))
 
 
 def _make_volume_claim(settings: ClusterSettings) -> Manifest:
@@ -175,7 +181,7 @@ def _make_volume_claim(settings: ClusterSettings) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": _metadata(settings, f"{settings.name}-driver"),
+        "metadata": metadata_of(settings, f"{settings.name}-driver"),
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             **({"storageClassName": driver.storage_class} if driver.storage_class else {}),
@@ -199,22 +205,27 @@ def _make_driver(settings: ClusterSettings) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(settings, f"{settings.name}-driver"),
+        "metadata": metadata_of(settings, settings.driver_job),
         "spec": {
             "completions": 1,
             "parallelism": 1,
             "backoffLimit": settings.driver.attempts,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": rules},
-            "template": {"metadata": {"labels": _driver(settings)}, "spec": _make_driver_pod(settings)},
+            "template": {
+                "metadata": {"labels": _driver(settings), "annotations": dict(SCRAPED)},
+                "spec": _make_driver_pod(settings),
+            },
         },
     }
 
 
 def _make_driver_pod(settings: ClusterSettings) -> Manifest:
     driver = settings.driver
-    command = ["mapper", "run", f"{_FOLDER}/map.yaml", "--cluster", "$(DASK_SCHEDULER_ADDRESS)"]
-    args = [*command, "--log", f"{_FOLDER}/events.jsonl", *driver.options]
+    command = ["mapper", driver.command, f"{_FOLDER}/map.yaml", "--cluster", "$(DASK_SCHEDULER_ADDRESS)"]
+    args = [*command, "--log", f"{_FOLDER}/events.jsonl"]
+    args += ["--metrics-port", str(HTTP_PORT)] if driver.command == "run" else []
+    args += _driver_options(driver)
     container = make_container(settings, "driver", image=settings.image, args=args)
     folder = {"name": "folder", "mountPath": _FOLDER}
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(settings.driver_pool)}
@@ -222,6 +233,7 @@ def _make_driver_pod(settings: ClusterSettings) -> Manifest:
     container["volumeMounts"].append(folder)
     container |= {
         "envFrom": secret_variables(settings),
+        "ports": [named_port("http-metrics", HTTP_PORT)],
         "resources": make_resources(driver.cpu, driver.memory),
     }
     placing = {
@@ -230,12 +242,17 @@ def _make_driver_pod(settings: ClusterSettings) -> Manifest:
         "affinity": off_spot(),
         "initContainers": [_make_map_copy(settings, folder)],
     }
-    pod = make_pod(settings, container, account=_account(settings, "driver"), placing=placing)
+    pod = make_pod(settings, container, account=account_of(settings, "driver"), placing=placing)
     pod["volumes"] += [
         {"name": "folder", "persistentVolumeClaim": {"claimName": f"{settings.name}-driver"}},
         {"name": "map", "configMap": {"name": driver.map}},
     ]
     return pod
+
+
+def _driver_options(driver: DriverSettings) -> list[str]:
+    word, options = ("--guide", driver.options) if driver.command == "run" else ("--out", driver.composite_options)
+    return [*([word, driver.guide] if driver.guide else []), *options]
 
 
 def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
@@ -246,35 +263,5 @@ def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
     return {**copy, "resources": make_resources("100m", "64Mi")}
 
 
-def _guard(settings: ClusterSettings, name: str, selected: dict[str, str]) -> Manifest:
-    """Keeps the one pod that everything hangs on from being evicted; a lost node takes it all the same."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _metadata(settings, f"{settings.name}-{name}"),
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": dict(selected)}},
-    }
-
-
-def _metadata(settings: ClusterSettings, name: str) -> Manifest:
-    return {"name": name, "namespace": settings.namespace, "labels": _labels(settings)}
-
-
-def _labels(settings: ClusterSettings) -> dict[str, str]:
-    return {**PART_OF, "app.kubernetes.io/instance": settings.name}
-
-
 def _driver(settings: ClusterSettings) -> dict[str, str]:
-    return {**_labels(settings), "app.kubernetes.io/component": "driver"}
-
-
-def _account(settings: ClusterSettings, role: str) -> str:
-    return f"{settings.name}-{role}"
-
-
-def _tcp(port: int) -> Manifest:
-    return {"protocol": "TCP", "port": port}
-
-
-def _named_port(name: str, port: int) -> Manifest:
-    return {"name": name, "containerPort": port, "protocol": "TCP"}
+    return {**cluster_labels(settings), "app.kubernetes.io/component": "driver"}

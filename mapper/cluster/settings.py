@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
@@ -66,6 +66,12 @@ ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])
 Label = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """Lower-case letters, digits and hyphens, as in names of hosts."""
 Image = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
+HostName = Annotated[
+    str, Field(max_length=253, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")
+]
+
+
+Command = Literal["run", "composite"]
 
 
 class PoolSettings(Part):
@@ -103,8 +109,12 @@ class SchedulerSettings(Part):
 class DriverSettings(Part):
     """The one that plans, hands out tiles and commits them: a Job, never on spot nodes."""
 
+    command: Command = "run"
+    """Of mapper: ``run`` makes the map, ``composite`` its guide, for a run to read."""
+    guide: Annotated[str, Field(min_length=1)] | None = None
+    """Store that ``composite`` writes and ``run`` reads; None: beside the map's, and ``run`` reads the archives."""
     pool: str | None = None
-    """Whose workers make the map; None: of the pools, the first with GPUs, else the first."""
+    """Whose workers do it; None: for ``run`` the first with GPUs, for ``composite`` without, else the first."""
     map: ObjectName = "mapper-map"
     """ConfigMap that holds ``map.yaml`` and the files it names."""
     cpu: Cpu = "2"
@@ -117,6 +127,8 @@ class DriverSettings(Part):
     """Failures of the driver that are borne, evictions not counted; one more ends the Job."""
     options: tuple[str, ...] = ()
     """For ``mapper run``, for example ``--failure-budget`` and ``100``."""
+    composite_options: tuple[str, ...] = ()
+    """For ``mapper composite``."""
 
 
 class SecretNames(Part):
@@ -141,6 +153,28 @@ class Neighbours(Part):
     """Where Prometheus runs."""
 
 
+class ServerSettings(Part):
+    """What serves a finished or growing map to analysts."""
+
+    store: Annotated[str, Field(min_length=1)]
+    """Location of the map, for example ``s3://bucket/prefix``."""
+    host: HostName
+    """Name under which the Ingress answers."""
+    replicas: int = Field(default=2, ge=1)
+    cpu: Cpu = "1"
+    memory: Memory = "1Gi"
+    token: ObjectName | None = None
+    """Secret whose key ``token`` everybody must send; None: anybody may read."""
+    cors: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Origins whose pages may read, or ``*``."""
+    certificate: ObjectName | None = "mapper-server-tls"
+    """Secret with the certificate of the host; None: no TLS at the Ingress."""
+    ingress_class: ObjectName | None = None
+    """None: the cluster's default."""
+    ingress_namespace: Label = "ingress-nginx"
+    """Where the ingress controller runs: nobody else reaches the server."""
+
+
 def _default_pools() -> dict[str, PoolSettings]:
     return {
         "readers": PoolSettings(size=8, spot=True),
@@ -158,6 +192,8 @@ class ClusterSettings(Part):
     pools: Mapping[Label, PoolSettings] = Field(default_factory=_default_pools, min_length=1)
     scheduler: SchedulerSettings = SchedulerSettings()
     driver: DriverSettings = DriverSettings()
+    server: ServerSettings | None = None
+    """None: the map is not served from here."""
     secrets: SecretNames = SecretNames()
     neighbours: Neighbours = Neighbours()
     egress_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
@@ -182,9 +218,19 @@ class ClusterSettings(Part):
 
     @property
     def driver_pool(self) -> str:
-        """Whose workers make the map."""
-        gpus = (name for name, pool in self.pools.items() if pool.gpu)
-        return self.driver.pool or next(gpus, next(iter(self.pools)))
+        """Whose workers the driver uses."""
+        wants_gpu = self.driver.command == "run"
+        fitting = (name for name, pool in self.pools.items() if pool.gpu is wants_gpu)
+        return self.driver.pool or next(fitting, next(iter(self.pools)))
+
+    @property
+    def driver_job(self) -> str:
+        """Name of the Job: one for each command."""
+        return f"{self.name}-{'driver' if self.driver.command == 'run' else self.driver.command}"
+
+    def task_memory(self, pool: str) -> int:
+        """Bytes that a tile may use on a worker of a pool."""
+        return parse_memory(self.pools[pool].memory) // self.pools[pool].threads
 
     def scheduler_address(self, pool: str) -> str:
         """Where the workers and the driver find the scheduler of a pool, from inside Kubernetes."""
@@ -214,3 +260,19 @@ def read_settings(path: Path | str) -> ClusterSettings:
     if not isinstance(content, dict):
         raise SpecError(f"cluster settings {path} are a YAML mapping, got {type(content).__name__}")
     return parse_settings(content)
+
+
+def find_settings(path: Path | None, beside: Path) -> ClusterSettings:
+    """The settings in a file; by default in ``cluster.yaml`` beside another file, else those built in.
+
+    Args:
+        path: The file; None looks for it.
+        beside: For example a MAP.yaml.
+
+    Raises:
+        SpecError: If they cannot be read, or are wrong.
+    """
+    default = beside.parent / "cluster.yaml"
+    if path is None and not default.exists():
+        return ClusterSettings()
+    return read_settings(path or default)

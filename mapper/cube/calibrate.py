@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule, MaskRule
-from mapper.cube.declaration import read_declaration
-from mapper.cube.reflectance import decide_reflectance
+from mapper.cube.declaration import quote_declaration, read_declaration
+from mapper.cube.reflectance import decide_reflectance, quote_witnesses
 from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
@@ -78,6 +78,16 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
         offset=offset,
         reason=("declared by the item" if by_item else f"{kind} by the collection") + note,
     )
+
+
+def quote_calibration(item: ItemDict, rule: CollectionRule, band: str) -> str:
+    """All that :func:`decide` looks at, of one collection: two items that say the same are calibrated alike.
+
+    Raises:
+        SpecError: If the item states a processing baseline that is no number.
+    """
+    declared = quote_declaration(item, rule.bands[band].asset)
+    return declared + (quote_witnesses(item) if rule.calibration == "sentinel-2" else "")
 
 
 def apply(raw: FloatArray, calibration: Calibration) -> FloatArray:

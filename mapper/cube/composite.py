@@ -6,6 +6,7 @@ without it, and the item is noted.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,7 +21,8 @@ from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.calibrate import to_decibel, to_power
-from mapper.cube.groups import describe_use, group_items, require_bands
+from mapper.cube.check import GuideCheck
+from mapper.cube.groups import describe_use, group_items
 from mapper.cube.read import BlockReader, split_usable
 from mapper.cube.warp import FloatArray, Sampler
 from mapper.errors import CorruptAssetError
@@ -151,7 +153,7 @@ def read_guide(
     counted = _counted_layer(spec, provider)
     values = np.empty((len(spec.guide.channels), *geobox.shape), np.float32)
     n_valid = np.zeros(geobox.shape, np.uint16)
-    channel, asked = 0, dict[tuple[str, str], tuple[ItemDict, set[str]]]()
+    channel = 0
     for _, months, layer in spec.guide.composites:
         chosen = near.for_layer(layer, months)
         images, count = composer.compose_layer(chosen, layer)
@@ -159,15 +161,29 @@ def read_guide(
             values[channel] = image
             channel += 1
         n_valid += count if layer is counted else np.uint16(0)
-        for item in chosen:
+    uses = describe_guide(near, spec=spec, provider=provider, dropped=composer.dropped)
+    return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
+
+
+def describe_guide(
+    items: Items, *, spec: MapSpec, provider: Provider, dropped: Mapping[tuple[str, str], str]
+) -> tuple[ItemUse, ...]:
+    """The provenance of a guide.
+
+    Args:
+        items: Those that touch the window; what is not asked for is ignored.
+        spec: What is asked for.
+        provider: How the collections are read.
+        dropped: Why an item was left out, by collection and id; items that are not among ``items`` are ignored.
+    """
+    asked: dict[tuple[str, str], tuple[ItemDict, set[str]]] = {}
+    for _, months, layer in spec.guide.composites:
+        for item in items.for_layer(layer, months):
             asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
-    uses = tuple(
-        describe_use(
-            item, provider.rule(item["collection"]), sorted(bands), role="guide", dropped=composer.dropped.get(key, "")
-        )
+    return tuple(
+        describe_use(item, provider.rule(item["collection"]), sorted(bands), role="guide", dropped=dropped.get(key, ""))
         for key, (item, bands) in asked.items()
     )
-    return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
 
 
 def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
@@ -178,10 +194,10 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     Raises:
         SpecError: If no item has a band, or the calibration of an item cannot be decided.
     """
-    for layer in spec.guide.layers:
-        rule, chosen = provider.rule(layer.collection), items.of(layer.collection).on_orbit(layer.orbit)
-        require_bands(chosen, rule, layer.bands)
-        group_items(chosen, rule, layer.bands)
+    check = GuideCheck(spec, provider)
+    for item in items:
+        check.look(item)
+    check.finish()
 
 
 def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:

@@ -17,6 +17,10 @@ _COMMON = ("nodata", "data_type", "unit")
 """Fields that STAC 1.1 spells without a prefix outside ``raster:bands``."""
 
 
+_FIELDS = (*_COMMON, *(f"raster:{name}" for name in (*_COMMON, "scale", "offset")))
+_ASSET_FIELDS = (*_FIELDS, "bands", "raster:bands", "file:nodata")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
     """What is declared of one asset; None where nothing is."""
@@ -48,6 +52,12 @@ def read_declaration(item: ItemDict, asset: str, *, trust: str = "none") -> Decl
         dtype=_read_text(item, asset, "data_type"),
         nodata=tuple(sorted(set(_find_nodata(item, asset)))),
     )
+
+
+def quote_declaration(item: ItemDict, asset: str) -> str:
+    """All that an item says of one asset where declarations are looked for: two that say the same declare the same."""
+    content = item["assets"].get(asset, {})
+    return repr([[*map(content.get, _ASSET_FIELDS)], [*map(item["properties"].get, _FIELDS)]])
 
 
 def _read_number(item: ItemDict, asset: str, name: str, trust: str) -> float | None:

@@ -6,7 +6,7 @@ Items of another day, satellite, orbit or calibration are observations of their 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from mapper.catalog.items import ItemDict, Items, item_datetime
@@ -56,7 +56,7 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
     for item in sorted(items, key=lambda item: (_utc(item), str(item["id"]))):
         calibrations = {band: decide(item, rule, band) for band in bands if rule.asset(item, band)}
         for band in calibrations:
-            _require_grid(item, rule.bands[band].asset)
+            require_grid(item, rule.bands[band].asset)
         key = name_pass(item, rule), _numbers_of(calibrations)
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
@@ -76,27 +76,62 @@ def hold_band(group: Group, rule: CollectionRule, band: str) -> Group:
     return replace(group, items=tuple(item for item in group.items if rule.asset(item, band)))
 
 
+@dataclass(kw_only=True)
+class Presence:
+    """Which bands and assets the items of one collection hold, item by item."""
+
+    rule: CollectionRule
+    bands: Sequence[str]
+    """Our names of the bands that are asked for."""
+    count: int = 0
+    found: set[str] = field(default_factory=set)
+    """Bands that some item holds."""
+    assets: set[str] = field(default_factory=set)
+
+    def add(self, item: ItemDict) -> list[str]:
+        """Take note of one more item; returns the bands that it holds."""
+        held = [band for band in self.bands if self.rule.asset(item, band)]
+        self.count += 1
+        self.found.update(held)
+        self.assets.update(item["assets"])
+        return held
+
+    def require(self, collection: str) -> None:
+        """Check that every band exists in at least one item; without items there is nothing to check.
+
+        Raises:
+            SpecError: Naming the bands and the assets that were looked for.
+        """
+        absent = [f"{band} (asset {self.rule.bands[band].asset})" for band in self.bands if band not in self.found]
+        if self.count and absent:
+            raise SpecError(
+                f"none of the {self.count} items of {collection} has band {', '.join(absent)}; "
+                f"their assets are {', '.join(sorted(self.assets)) or 'none'}"
+            )
+
+
 def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> None:
-    """Check that every band exists in at least one item; without items there is nothing to check.
+    """Check that every band is known and exists in at least one item; without items there is nothing to check.
 
     Raises:
         SpecError: Naming the bands and the assets that were looked for.
     """
+    require_known(rule, bands)
+    presence = Presence(rule=rule, bands=bands)
+    for item in items:
+        presence.add(item)
+    presence.require(", ".join(sorted({item["collection"] for item in items})))
+
+
+def require_known(rule: CollectionRule, bands: Sequence[str]) -> None:
+    """Check that a collection has the bands that are asked for.
+
+    Raises:
+        SpecError: Naming those it has not.
+    """
     unknown = [band for band in bands if band not in rule.bands]
     if unknown:
         raise SpecError(f"unknown band {', '.join(unknown)}: the collection has {', '.join(rule.bands)}")
-    found = {asset for item in items for asset in item["assets"]}
-    absent = [
-        f"{band} (asset {rule.bands[band].asset})"
-        for band in bands
-        if not any(rule.asset(item, band) for item in items)
-    ]
-    if len(items) and absent:
-        collections = ", ".join(sorted({item["collection"] for item in items}))
-        raise SpecError(
-            f"none of the {len(items)} items of {collections} has band {', '.join(absent)}; "
-            f"their assets are {', '.join(sorted(found)) or 'none'}"
-        )
 
 
 def describe_use(
@@ -138,7 +173,7 @@ def _numbers_of(calibrations: Mapping[str, Calibration]) -> Numbers:
     return tuple(distinct)
 
 
-def _require_grid(item: ItemDict, asset: str) -> None:
+def require_grid(item: ItemDict, asset: str) -> None:
     """Refuse radar images that are not on a grid: resampling them needs the terrain and the orbit."""
     kind = str(item["properties"].get("sar:product_type", "")).upper()
     if kind in _SLANT and declared_crs(item, asset) is None:

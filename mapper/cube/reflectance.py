@@ -84,6 +84,11 @@ def decide_reflectance(
     return scale, trusted.offset, f"{trusted.reason}, trusted although {said}"
 
 
+def quote_witnesses(item: ItemDict) -> str:
+    """What flag and baseline of an item say: two items that say the same are read alike."""
+    return repr(([*map(item["properties"].get, _APPLIED_FLAGS)], stated_baseline(item)))
+
+
 def _hear(item: ItemDict, asset: str, offset: float | None, scale: float) -> dict[str, _Witness]:
     """What the declaration, the flag and the baseline say of an offset, those that say nothing left out."""
     applied, baseline = _read_flag(item), stated_baseline(item)

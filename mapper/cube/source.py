@@ -96,11 +96,13 @@ def read_source(
 
 def select_source(items: Items, spec: MapSpec) -> Items:
     """The items of the coarse map of the year that is asked for."""
+    return items.pick(number for number, item in enumerate(items) if is_source(item, spec))
+
+
+def is_source(item: ItemDict, spec: MapSpec) -> bool:
+    """Whether an item is of the coarse map, and of the year that is asked for."""
     year = spec.source.year
-    found = items.of(spec.source.collection)
-    if year is None:
-        return found
-    return Items(items=tuple(item for item in found if item_datetime(item).year == year), query=items.query)
+    return item["collection"] == spec.source.collection and (year is None or item_datetime(item).year == year)
 
 
 def average_blocks(fine: FloatArray, scale: int) -> FloatArray:

@@ -7,6 +7,7 @@ Threads of one process take turns on a GPU: what they overlap is reading and wri
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ class Prediction:
     mean: FloatArray
     sd: FloatArray | None
     """Standard deviation; None for a model that gives none."""
+    device_s: float = 0.0
+    """Seconds that the device was held."""
+    waited_s: float = 0.0
+    """Seconds of waiting for a device that others held."""
 
     def total_sd(self, source_sd: FloatArray, *, sees_source_sd: bool) -> FloatArray | None:
         """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature.
@@ -107,12 +112,13 @@ class Predictor:
         halo = -(-self.model.contract.halo(scale) // step) * step
         patches = cut(guide.shape[-2:], patch_px=self.patch_px, halo_px=halo, scale=step)
         sources = np.stack([source, np.full_like(source, np.nan) if source_sd is None else source_sd])
+        turn = _Turn(_semaphore(str(self.device)))
         output = np.empty((1 + self.model.contract.gives_sd, *guide.shape[-2:]), np.float32)
         done = 0
         while done < len(patches):
             some = patches[done : done + self.batch]
             try:
-                values = self._run(guide, sources, some, scale)
+                values = self._run(guide, sources, some, scale, turn)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if self.batch == 1 or not _is_out_of_memory(error):
                     raise
@@ -121,7 +127,13 @@ class Predictor:
             for patch, value in zip(some, values, strict=True):
                 output[:, *patch.core.slices] = value[:, *patch.core.inside(patch.read)]
             done += len(some)
-        return Prediction(mean=output[0], sd=output[1] if len(output) > 1 else None)
+        sd = output[1] if len(output) > 1 else None
+        return Prediction(mean=output[0], sd=sd, device_s=turn.held_s, waited_s=turn.waited_s)
+
+    @property
+    def slots(self) -> int:
+        """Windows that the device takes at once."""
+        return _slots(self.device.type)
 
     def _scale(self, guide: FloatArray, source: FloatArray) -> int:
         scale = int(guide.shape[-2] // max(source.shape[-2], 1))
@@ -132,13 +144,15 @@ class Predictor:
             raise ValueError(f"guide {guide.shape} / source {source.shape} is scale {scale}, expected {expected}")
         return scale
 
-    def _run(self, guide: FloatArray, sources: FloatArray, patches: list[Patch], scale: int) -> FloatArray:
+    def _run(
+        self, guide: FloatArray, sources: FloatArray, patches: list[Patch], scale: int, turn: "_Turn"
+    ) -> FloatArray:
         """Outputs (patch, 1 or 2, y, x) of whole patches; ``sources`` are the source and its standard deviation."""
         guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
         mean, sd = (
             np.stack([layer[coarsen(patch.read.slices, scale)] for patch in patches])[:, None] for layer in sources
         )
-        with _turn(str(self.device)), torch.inference_mode(), _arithmetic(self.device, self.precision):
+        with turn.hold(), torch.inference_mode(), _arithmetic(self.device, self.precision):
             output = self.model(self._send(guides), self._send(mean), self._send(sd))
             values: FloatArray = output.float().cpu().numpy()
         return values
@@ -164,9 +178,33 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 @cache
-def _turn(device: str) -> threading.Semaphore:
+def _semaphore(device: str) -> threading.Semaphore:
+    return threading.Semaphore(_slots(device))
+
+
+def _slots(device: str) -> int:
     """One at a time per process and device; on a CPU one for each core, since each keeps to one thread."""
-    return threading.Semaphore((os.cpu_count() or 1) if device == "cpu" else 1)
+    return (os.cpu_count() or 1) if device == "cpu" else 1
+
+
+class _Turn:
+    """The turns of one window at a device, and the seconds that went by."""
+
+    def __init__(self, semaphore: threading.Semaphore) -> None:
+        self._semaphore = semaphore
+        self.held_s = 0.0
+        self.waited_s = 0.0
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        asked = time.monotonic()
+        with self._semaphore:
+            got = time.monotonic()
+            self.waited_s += got - asked
+            try:
+                yield
+            finally:
+                self.held_s += time.monotonic() - got
 
 
 @contextmanager

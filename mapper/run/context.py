@@ -5,7 +5,7 @@ is the planned one.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from mapper.access.patience import Patience
 from mapper.catalog.archives import provider_of
@@ -18,6 +18,7 @@ from mapper.models.card import Card, read_card
 from mapper.models.contract import Contract
 from mapper.run.retries import Backoff
 from mapper.spec import MapSpec
+from mapper.store.product import Product, map_product
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,70 @@ class RunOptions:
     """Attempts at one request."""
 
 
+class Context(Protocol):
+    """What every task of a run shares, whether it makes a map or its guide."""
+
+    @property
+    def spec(self) -> MapSpec:
+        """The map."""
+
+    @property
+    def grid(self) -> MapGrid:
+        """Of the store that is written."""
+
+    @property
+    def provider(self) -> Provider:
+        """How items are read."""
+
+    @property
+    def options(self) -> RunOptions:
+        """How tiles are computed."""
+
+    @property
+    def product(self) -> Product:
+        """What the store holds."""
+
+    @property
+    def spec_digest(self) -> str:
+        """Of the product."""
+
+    @property
+    def model_name(self) -> str:
+        """Empty where none is used."""
+
+    @property
+    def model_digest(self) -> str:
+        """Empty where none is used."""
+
+    @property
+    def guide_name(self) -> str:
+        """Where the guide is read from instead of the archives; empty if it is not."""
+
+    @property
+    def reads_guide(self) -> bool:
+        """Whether items of the guide are planned with."""
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether items of the source are planned with."""
+
+    def window(self, tile: Tile) -> Window:
+        """What is read for a tile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredGuide:
+    """A guide that was written before, at one version of its store."""
+
+    location: str
+    snapshot: str
+    pad: int
+    """Whole tiles that its grid has on each side of the map's."""
+
+    def __str__(self) -> str:
+        return f"{self.location} at {self.snapshot}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class MapContext:
     """What every task of one map shares."""
@@ -50,6 +115,28 @@ class MapContext:
     spec_digest: str
     model_digest: str
     options: RunOptions = field(default_factory=RunOptions)
+    stored_guide: StoredGuide | None = None
+    """Where the guide is read from; None reads it from the archives. The pixels are the same."""
+
+    @property
+    def product(self) -> Product:
+        """What the store holds."""
+        return map_product(self.spec)
+
+    @property
+    def model_name(self) -> str:
+        """As the map names it."""
+        return self.spec.model.name
+
+    @property
+    def guide_name(self) -> str:
+        """Where the guide is read from instead of the archives; empty if it is not."""
+        return str(self.stored_guide or "")
+
+    @property
+    def reads_source(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def halo_px(self) -> int:

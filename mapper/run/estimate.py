@@ -15,18 +15,19 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-import shapely
-from pyproj import Transformer
 
-from mapper.catalog.items import Items, item_datetime
-from mapper.run.context import MapContext, Task
-from mapper.run.reads import FloatArray, IntArray, Pairs, ReadCounts, bounds_of, count_reads
-from mapper.store.encoding import Encoding
+from mapper.catalog.items import Items, enters, item_datetime
+from mapper.run.context import Context, Task
+from mapper.run.extent import areas_km2
+from mapper.run.reads import BoolArray, FloatArray, IntArray, Pairs, ReadCounts, count_reads
+from mapper.run.tasks import TaskTable, places_of
+from mapper.run.windows import bounds_at, shapes_at
+from mapper.spec import LayerSpec
 
 Device = Literal["cpu", "cuda"]
 
 _FLOAT = 4
+_CHUNK_TASKS = 8192
 _BATCH = 4
 """Patches at once where the device decides, at most."""
 _COPIES_READ = 3
@@ -59,9 +60,6 @@ quicker with a network and no quicker with the rest.
 """
 WRITE_SECONDS = 4e-7
 """For each pixel of a tile: encoding, compressing, writing to a local disk. Measured in the same run: 0.42 s."""
-
-_EQUAL_AREA = "EPSG:6933"
-_KM2 = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +94,15 @@ class Estimate:
         return self.window_px * PREDICT_SECONDS[device, self.reads_guide]
 
 
-def estimate_tasks(context: MapContext, tasks: Sequence[Task]) -> Estimate:
+def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
     """What each task will cost: a hundred thousand tasks take seconds, not minutes."""
     pairs = _pair(tasks)
-    areas = _areas(context, tasks)
-    rows, cols = np.array([context.window(task.tile).shape for task in tasks], np.float64).reshape(-1, 2).T
+    places = places_of(tasks)
+    areas = areas_km2(context.grid, bounds_at(context, places, halo=False))
+    rows, cols = shapes_at(context, places).T
     return Estimate(
-        scenes=np.array([len(task.guide) + len(task.source) for task in tasks], np.int64),
-        distinct_scenes=len(pairs["guide"].items) + len(pairs["source"].items),
+        scenes=np.bincount(np.concatenate([found.task for found in pairs.values()]), minlength=len(tasks)),
+        distinct_scenes=sum(found.distinct for found in pairs.values()),
         reads=count_reads(context, tasks, pairs),
         window_px=rows * cols,
         tile_px=np.full(len(tasks), float(context.grid.tile_px**2)),
@@ -113,69 +112,66 @@ def estimate_tasks(context: MapContext, tasks: Sequence[Task]) -> Estimate:
     )
 
 
-def memory_bytes(context: MapContext, tasks: Sequence[Task]) -> FloatArray:
+def memory_bytes(context: Context, tasks: Sequence[Task]) -> FloatArray:
     """Peak memory of each task, in bytes, without the libraries themselves."""
-    rows, cols = np.array([context.window(task.tile).shape for task in tasks], np.float64).reshape(-1, 2).T
-    return _memory(context, rows, cols, _most_dates(context, Pairs.of([task.guide for task in tasks]), len(tasks)))
+    rows, cols = shapes_at(context, places_of(tasks)).T
+    return _memory(context, rows, cols, _most_dates(context, _pair(tasks)["guide"], len(tasks)))
 
 
-def tile_bytes(context: MapContext) -> int:
-    """Bytes of one stored tile before compression: value, standard deviation, flags, observations."""
-    target = context.spec.target.encoding
-    sizes = [np.dtype(encoding.dtype).itemsize for encoding in (Encoding.of_value(target), Encoding.of_sd(target))]
-    return int(context.grid.tile_px**2 * (sum(sizes) + 4))
+def tile_bytes(context: Context) -> int:
+    """Bytes of one stored tile before compression, all arrays of pixels."""
+    return context.grid.tile_px**2 * sum(np.dtype(band.dtype).itemsize for band in context.product.bands)
 
 
 def _pair(tasks: Sequence[Task]) -> dict[str, Pairs]:
+    if isinstance(tasks, TaskTable):
+        return {role: Pairs.of_members(tasks.items, getattr(tasks, role)) for role in ("guide", "source")}
     return {"guide": Pairs.of([task.guide for task in tasks]), "source": Pairs.of([task.source for task in tasks])}
 
 
-def _memory(context: MapContext, rows: FloatArray, cols: FloatArray, dates: IntArray) -> FloatArray:
+def _memory(context: Context, rows: FloatArray, cols: FloatArray, dates: IntArray) -> FloatArray:
     plane = rows * cols * _FLOAT
     channels = len(context.spec.guide.channels) if context.reads_guide else 0
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
     network = _ACTIVATIONS[context.reads_guide] * patch * (context.options.batch or _BATCH) * _FLOAT
+    network *= bool(context.model_digest)
     reading = _COPIES_READ * dates * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
     needed: FloatArray = channels * plane + np.maximum(reading, finishing)
     return needed
 
 
-def _most_dates(context: MapContext, pairs: Pairs, tasks: int) -> IntArray:
+def _most_dates(context: Context, pairs: Pairs, tasks: int) -> IntArray:
     """Images of the season and layer that has most, for each task; at least 1."""
     most = np.ones(tasks, np.int64)
     if not context.reads_guide:
         return most
-    images = _image_numbers(pairs.items)
-    numbers = {id(item): number for number, item in enumerate(pairs.items)}
-    for _, months, layer in context.spec.guide.composites:
-        enters = np.zeros(len(images), bool)
-        enters[[numbers[id(item)] for item in pairs.items.for_layer(layer, months)]] = True
-        chosen = enters[pairs.item]
-        seen = np.unique(pairs.task[chosen] * np.int64(len(images)) + images[pairs.item[chosen]])
-        np.maximum(most, np.bincount(seen // max(len(images), 1), minlength=tasks), out=most)
+    composites = context.spec.guide.composites
+    images, entered = _find_images(pairs.items, composites)
+    for first in range(0, tasks, _CHUNK_TASKS):  # a map of a continent has millions of pairs
+        start, stop = np.searchsorted(pairs.task, (first, first + _CHUNK_TASKS))
+        task, item = pairs.task[start:stop], pairs.item[start:stop]
+        for enters_this in entered:
+            chosen = enters_this[item]
+            seen = np.sort(task[chosen] * np.int64(len(images)) + images[item[chosen]])
+            distinct = seen[np.diff(seen, prepend=-1) > 0]
+            dates = np.bincount(distinct // max(len(images), 1) - first, minlength=1)
+            most[first : first + len(dates)] = np.maximum(most[first : first + len(dates)], dates)
     return most
 
 
-def _image_numbers(items: Items) -> IntArray:
-    """A number for each item, the same for items that are mosaicked: one image a day and platform."""
+def _find_images(
+    items: Items, composites: Sequence[tuple[str, tuple[int, ...], LayerSpec]]
+) -> tuple[IntArray, BoolArray]:
+    """A number for each item, the same for items that are mosaicked (one image a day and platform); what each enters.
+
+    Returns:
+        (item,); and whether an item enters a composite, (composite, item).
+    """
     numbers: dict[tuple[object, object], int] = {}
-    keys = [(item_datetime(item).date(), item["properties"].get("platform")) for item in items]
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
-
-
-def _areas(context: MapContext, tasks: Sequence[Task]) -> FloatArray:
-    """Square kilometres of each tile that lie in the area, on any grid."""
-    area = context.grid.area.geom
-    shapely.prepare(area)
-    parts: npt.NDArray[np.object_] = np.asarray(
-        shapely.box(*bounds_of(context, [task.tile for task in tasks], halo=False).T), object
-    )
-    cut = ~shapely.contains_properly(area, parts)
-    parts[cut] = shapely.intersection(parts[cut], area)
-    project = Transformer.from_crs(context.grid.crs, _EQUAL_AREA, always_xy=True)
-
-    def flatten(points: FloatArray) -> FloatArray:
-        return np.stack(project.transform(*points.T), axis=1)
-
-    return np.asarray(shapely.area(shapely.transform(parts, flatten)) * _KM2)
+    images, entered = np.zeros(len(items), np.int64), np.zeros((len(composites), len(items)), bool)
+    for number, item in enumerate(items):
+        key = item_datetime(item).date(), item["properties"].get("platform")
+        images[number] = numbers.setdefault(key, len(numbers))
+        entered[:, number] = [enters(item, layer, months) for _, months, layer in composites]
+    return images, entered

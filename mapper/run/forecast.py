@@ -22,6 +22,7 @@ from mapper.run.estimate import Device, Estimate, tile_bytes
 from mapper.run.lines import Line, State, tabulate
 from mapper.run.plan import Plan
 from mapper.run.prices import Prices
+from mapper.run.tasks import names_of, tiles_of
 from mapper.store.ledger import Ledger
 from mapper.store.record import Record
 
@@ -160,10 +161,10 @@ def _find_records(plan: Plan, ledger: Ledger | None) -> list[Record | None]:
     found: dict[Tile, Record] = {}
     if ledger is not None:
         found = {record.tile: record for record in ledger.records(items=False) if record.status != "failed"}
-    records = [found.get(task.tile) for task in plan.tasks]
+    records = [found.get(tile) for tile in tiles_of(plan.tasks)]
     return [
-        record if record is not None and record.task_id == task.id else None
-        for task, record in zip(plan.tasks, records, strict=True)
+        record if record is not None and record.task_id == name else None
+        for name, record in zip(names_of(plan.tasks), records, strict=True)
     ]
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from pyproj import CRS
 
 from mapper.catalog.footprint import footprint
-from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.items import ItemDict, Items, enters
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.place import declared_place
-from mapper.cube.source import select_source
+from mapper.cube.source import is_source
 from mapper.errors import SpecError
-from mapper.run.context import MapContext
+from mapper.run.context import Context
 
 _COMPRESSION = MappingProxyType({1: 0.10, 2: 0.60, 4: 0.55, 8: 0.55})
 """Compressed / decoded, by bytes a pixel, where an item does not state the size of its files.
@@ -58,24 +58,29 @@ class Load:
     """For one pixel of the remote ones, compressed."""
 
 
-def find_guide_reads(context: MapContext, items: Items) -> dict[int, Reads]:
+def find_guide_reads(context: Context, items: Items) -> dict[int, Reads]:
     """How often each asset is read, by the number of its item: once for each season and layer that the item enters."""
-    numbers = {id(item): number for number, item in enumerate(items)}
+    layers = [
+        (layer, months, context.provider.rule(layer.collection)) for _, months, layer in context.spec.guide.composites
+    ]
     reads: dict[int, Counter[str]] = {}
-    for _, months, layer in context.spec.guide.composites:
-        rule = context.provider.rule(layer.collection)
-        for item in items.for_layer(layer, months):
-            reads.setdefault(numbers[id(item)], Counter()).update(_assets_of(item, rule, layer.bands))
+    for number, item in enumerate(items):
+        for layer, months, rule in layers:
+            if enters(item, layer, months):
+                reads.setdefault(number, Counter()).update(_assets_of(item, rule, layer.bands))
     return dict(reads)
 
 
-def find_source_reads(context: MapContext, items: Items) -> dict[int, Reads]:
+def find_source_reads(context: Context, items: Items) -> dict[int, Reads]:
     """How often each asset of the coarse map is read, by the number of its item: once, if it is of the year."""
     source = context.spec.source
     rule = context.provider.rule(source.collection)
     bands = [band for band in (source.variable, source.sd) if band]
-    numbers = {id(item): number for number, item in enumerate(items)}
-    return {numbers[id(item)]: Counter(_assets_of(item, rule, bands)) for item in select_source(items, context.spec)}
+    return {
+        number: Counter(_assets_of(item, rule, bands))
+        for number, item in enumerate(items)
+        if is_source(item, context.spec)
+    }
 
 
 def _assets_of(item: ItemDict, rule: CollectionRule, bands: Sequence[str]) -> Iterator[str]:
@@ -87,7 +92,7 @@ def _assets_of(item: ItemDict, rule: CollectionRule, bands: Sequence[str]) -> It
     yield from (asset for band in bands if (asset := rule.asset(item, band)))
 
 
-def frames_of(item: ItemDict, reads: Reads, context: MapContext) -> dict[Frame, Load]:
+def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Load]:
     """The frames of an item's assets, and what each costs."""
     frames: dict[Frame, Load] = {}
     placed: dict[str, Frame] = {}
@@ -108,7 +113,7 @@ def frames_of(item: ItemDict, reads: Reads, context: MapContext) -> dict[Frame, 
     return frames
 
 
-def _frame_of(item: ItemDict, key: str, context: MapContext) -> Frame:
+def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
     """Where the pixels of an asset lie: as declared, else its footprint's box in degrees cut into pixels."""
     try:
         place = declared_place(item, key)
@@ -124,7 +129,7 @@ def _frame_of(item: ItemDict, key: str, context: MapContext) -> Frame:
     return Frame(crs="EPSG:4326", origin=(west, north), step=step, shape=(int(rows), int(cols)))
 
 
-def _guess_shape(item: ItemDict, box: tuple[float, ...], context: MapContext) -> tuple[int, int]:
+def _guess_shape(item: ItemDict, box: tuple[float, ...], context: Context) -> tuple[int, int]:
     """Rows and columns of a file that does not say: pixels as large as those it is to become."""
     west, south, east, north = box
     grid = context.grid

@@ -1,17 +1,25 @@
 """One map, ready to be run: its description, items, plan and context, kept in files beside its MAP.yaml."""
 
-from dataclasses import dataclass
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mapper.catalog.inventory import inventory_path, take_inventory
+from mapper import __version__
+from mapper.catalog.inventory import inventory_path, open_inventory
 from mapper.catalog.items import Items
+from mapper.errors import PlanError
 from mapper.run.context import MapContext, RunOptions, make_context
-from mapper.run.plan import Plan, make_plan
-from mapper.run.plan_file import save_plan
+from mapper.run.plan import Plan, check_memory, make_plan, select_places
+from mapper.run.plan_file import load_plan, save_plan
 from mapper.run.resume import Pending, find_pending
+from mapper.run.tasks import places_of, take_tasks
 from mapper.spec import MapSpec, read_spec
 from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.repository import check_store, store_exists
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +30,13 @@ class Job:
     items: Items
     context: MapContext
     plan: Plan
+    """Of the tiles that were asked for."""
+    whole: Plan
+    """Of all tiles; what is kept."""
     path: Path
     """Where the plan is kept."""
+    kept: bool
+    """Whether that is what lies there already."""
     ledger: Ledger | None
     """Of the store as it is; None if there is no store yet."""
 
@@ -32,8 +45,26 @@ class Job:
         return find_pending(self.plan, self.ledger)
 
     def freeze(self) -> None:
-        """Keep the plan beside the map description."""
-        save_plan(self.plan, self.path)
+        """Keep the plan beside the map description, so that the next run need not plan."""
+        if not self.kept:
+            save_plan(self.whole, self.path, key=key_of(self.context, self.items))
+
+
+def plan_path(map_path: Path) -> Path:
+    """Where the plan of a map description is kept: ``map.yaml`` -> ``map.plan.parquet``."""
+    return map_path.with_suffix(".plan.parquet")
+
+
+def key_of(context: MapContext, items: Items) -> Mapping[str, str]:
+    """All that a plan depends on, by what people call it; a plan that is kept is good while none of it changes."""
+    return {
+        "map": context.spec_digest,
+        "grid": context.grid.digest,
+        "model": context.model_digest,
+        "provider": hashlib.sha256(context.provider.model_dump_json().encode()).hexdigest(),
+        "set of items": items.seal or items.digest,
+        "version of mapper": __version__,
+    }
 
 
 def prepare_job(
@@ -44,10 +75,10 @@ def prepare_job(
     options: RunOptions | None = None,
     worker_memory: int | None = None,
 ) -> Job:
-    """Read a map description, find its items, check that everything fits, and plan.
+    """Read a map description, find its items, check that everything fits, and plan, unless a good plan is kept.
 
     Args:
-        map_path: The MAP.yaml; its items are kept beside it.
+        map_path: The MAP.yaml; its items and its plan are kept beside it.
         only: Tiles to take, see :mod:`mapper.run.selection`.
         refresh: Search even if items are kept.
         options: How tiles are computed.
@@ -63,8 +94,31 @@ def prepare_job(
     if store_exists(spec.store):
         check_store(spec.store, spec=spec)
         ledger = read_ledger(spec.store)
-    items = take_inventory(spec, inventory_path(map_path), refresh=refresh)
-    plan = make_plan(spec, items, context=context, only=only, ledger=ledger, worker_memory=worker_memory)
+    items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
+    kept = _find_plan(plan_path(map_path), context, items)
+    whole = kept or make_plan(spec, items, context=context)
+    chosen = select_places(places_of(whole.tasks), only, ledger) if only else None
+    plan = whole if chosen is None else replace(whole, tasks=take_tasks(whole.tasks, chosen))
+    if worker_memory is not None:
+        check_memory(context, plan.tasks, worker_memory)
     return Job(
-        spec=spec, items=items, context=context, plan=plan, path=map_path.with_suffix(".plan.json.gz"), ledger=ledger
+        spec=spec,
+        items=items,
+        context=context,
+        plan=plan,
+        whole=whole,
+        path=plan_path(map_path),
+        kept=kept is not None,
+        ledger=ledger,
     )
+
+
+def _find_plan(path: Path, context: MapContext, items: Items) -> Plan | None:
+    """The plan that is kept, if it is sound and nothing that it depends on has changed."""
+    if not path.exists():
+        return None
+    try:
+        return load_plan(path, items, key=key_of(context, items))
+    except PlanError as error:
+        _logger.info("planning again: %s", error)
+        return None

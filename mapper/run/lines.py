@@ -62,15 +62,18 @@ def tabulate(title: str, lines: Sequence[Line], *, state: State, done: str) -> s
         state: How far the map is, which decides what can be told.
         done: Over the column of what has run, for example ``6 of 16 tiles``.
     """
-    columns: list[tuple[str, Callable[[Line], str]]] = [("estimated", lambda line: _show(line.estimated, line.unit))]
+    columns: list[tuple[str, Callable[[Line], str]]] = [
+        ("estimated", lambda line: describe_amount(line.estimated, line.unit))
+    ]
     if state == "complete":
         columns.append(("off by", lambda line: _percent(line.error)))
     if any(line.calibrated is not None for line in lines):
-        columns += [("calibrated", lambda line: _show(line.calibrated, line.unit)), ("90 % range", _show_range)]
+        columns.append(("calibrated", lambda line: describe_amount(line.calibrated, line.unit)))
+        columns.append(("90 % range", _show_range))
         if state == "complete":
             columns.append(("off by", lambda line: _percent(_off(line.calibrated, line.actual))))
     if state != "new":
-        columns.append((f"actual, {done}", lambda line: _show(line.actual, line.unit)))
+        columns.append((f"actual, {done}", lambda line: describe_amount(line.actual, line.unit)))
     if state == "pilot":
         columns.append(("off by", lambda line: _percent(line.error)))
     rows = [[title, *(head for head, _ in columns)]]
@@ -90,11 +93,23 @@ def describe_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def describe_seconds(seconds: float) -> str:
+    """A duration for people: its two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 def _off(expected: float | None, actual: float | None) -> float | None:
     return expected / actual - 1 if expected is not None and actual else None
 
 
-def _show(value: float | None, unit: str) -> str:
+def describe_amount(value: float | None, unit: str) -> str:
+    """A quantity for people; ``B`` and ``h`` are units, anything else is a currency, nothing a count."""
     if value is None:
         return "-"
     if unit == "B":
@@ -107,7 +122,7 @@ def _show(value: float | None, unit: str) -> str:
 def _show_range(line: Line) -> str:
     if line.low is None or line.high is None:
         return "-"
-    return f"{_show(line.low, line.unit).removesuffix(' h')} - {_show(line.high, line.unit)}"
+    return f"{describe_amount(line.low, line.unit).removesuffix(' h')} - {describe_amount(line.high, line.unit)}"
 
 
 def _round(value: float) -> str:

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from mapper.grid import Tile
 from mapper.run.context import Task
+from mapper.run.tasks import places_of, take_tasks
 
 Order = Literal["blocks", "rows", "spread"]
 IntArray = npt.NDArray[np.int64]
@@ -26,29 +26,28 @@ _BITS = 31
 """Of a row or column number."""
 
 
-def order_tasks(tasks: Sequence[Task], order: Order) -> list[Task]:
+def order_tasks(tasks: Sequence[Task], order: Order) -> Sequence[Task]:
     """Tasks in the order in which they are to be handed out."""
-    return [tasks[number] for number in order_tiles([task.tile for task in tasks], order).tolist()]
+    return take_tasks(tasks, order_places(places_of(tasks), order))
 
 
-def order_tiles(tiles: Sequence[Tile], order: Order) -> IntArray:
+def order_places(places: IntArray, order: Order) -> IntArray:
     """For each turn, the index of its tile.
 
     Args:
-        tiles: Distinct, in any order.
+        places: (tile, 2): rows and columns of distinct tiles, in any order.
         order: One of ``blocks``, ``rows``, ``spread``.
 
     Raises:
         ValueError: If there is no such order.
     """
-    places = np.array([(tile.row, tile.col) for tile in tiles], np.int64).reshape(-1, 2)
     if order == "rows":
         return np.lexsort((places[:, 1], places[:, 0]))
     along = np.argsort(_interleave(places), kind="stable")
     if order == "blocks":
         return along
     if order == "spread":
-        return along[_reverse_bits(len(tiles))]
+        return along[_reverse_bits(len(places))]
     raise ValueError(f"unknown order {order!r}: expected blocks, rows or spread")
 
 

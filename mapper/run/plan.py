@@ -6,19 +6,24 @@ A plan is made from frozen items only, so making it twice gives the same one. No
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from mapper.catalog.items import Items, freeze_items, item_digest
-from mapper.cube.composite import check_guide
+import numpy as np
+import numpy.typing as npt
+
+from mapper.catalog.items import Items
 from mapper.errors import PlanError
 from mapper.grid import Tile
-from mapper.run.context import MapContext, Task, make_context
+from mapper.markup.cards import show_places
+from mapper.run.context import Context, Task, make_context
 from mapper.run.estimate import Estimate, estimate_tasks, memory_bytes, tile_bytes
+from mapper.run.facts import collect_facts
 from mapper.run.lines import describe_bytes
 from mapper.run.selection import select_tiles
+from mapper.run.tasks import ByteArray, IntArray, Members, TaskTable, names_of, places_of, to_places
 from mapper.run.touching import find_touching
 from mapper.spec import MapSpec
 from mapper.store.ledger import Ledger
@@ -35,15 +40,22 @@ class Plan:
     model_digest: str
     items_digest: str
     """Of all items the map was planned with, also those that no task touches."""
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
+    """As :func:`make_plan` makes them, a table that puts each together when it is asked for."""
 
     @cached_property
     def digest(self) -> str:
         """Sha256 over the ids of all tasks."""
-        return hashlib.sha256("".join(task.id for task in self.tasks).encode()).hexdigest()
+        return hashlib.sha256("".join(names_of(self.tasks)).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        digests = {"map": self.spec_digest, "model": self.model_digest, "items": self.items_digest, "plan": self.digest}
+        facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
+        return show_places(f"Plan of {len(self):,} tiles", facts, places_of(self.tasks))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +110,9 @@ def make_plan(
     spec: MapSpec,
     items: Items,
     *,
-    context: MapContext | None = None,
+    context: Context | None = None,
     only: str | None = None,
+    tiles: Sequence[Tile] | None = None,
     ledger: Ledger | None = None,
     worker_memory: int | None = None,
 ) -> Plan:
@@ -110,6 +123,7 @@ def make_plan(
         items: Frozen items.
         context: What :func:`make_context` made of the map; made here if absent.
         only: Tiles to take, see :mod:`mapper.run.selection`; None takes all.
+        tiles: Instead of all that the area touches.
         ledger: For selections that ask how a tile went.
         worker_memory: Bytes that one task may use; None does not check.
 
@@ -117,29 +131,25 @@ def make_plan(
         InputError: If map, provider and model do not fit each other, a selection is empty, or a task is too big.
     """
     context = context or make_context(spec)
-    digests = {(item["collection"], item["id"]): item_digest(item) for item in items}
-    if context.reads_guide:
-        check_guide(items, spec=spec, provider=context.provider)
-    guide = _relevant(items, spec) if context.reads_guide else Items(items=(), query=items.query)
-    source = items.of(spec.source.collection)
-    status = {tile: entry.status for tile, entry in ledger.entries.items()} if ledger else {}
-    tiles = list(context.grid.tiles())
+    facts = collect_facts(context, items)
+    places = context.grid.places() if tiles is None else to_places(tiles)
     if only:
-        tiles = select_tiles(tiles, only, status=status)
-    near = find_touching(context, tiles, (guide, source))
-    tasks = tuple(_make_task(context, tile, items, digests) for tile, items in zip(tiles, near, strict=True))
+        places = places[select_places(places, only, ledger)]
+    guide, source = find_touching(context, places, facts.outlines, (facts.guide, facts.source))
+    ids, digests = _identify(context, places, (guide, source), facts.digests)
+    tasks = TaskTable(places=places, ids=ids, digests=digests, guide=guide, source=source, items=items)
     if worker_memory is not None:
-        _check_memory(context, tasks, worker_memory)
+        check_memory(context, tasks, worker_memory)
     return Plan(
         spec_digest=context.spec_digest,
         grid_digest=context.grid.digest,
         model_digest=context.model_digest,
-        items_digest=hashlib.sha256("".join(digests.values()).encode()).hexdigest(),  # as Items.digest has it
+        items_digest=facts.digest,
         tasks=tasks,
     )
 
 
-def explain_plan(plan: Plan, context: MapContext, *, estimate: Estimate | None = None) -> PlanSummary:
+def explain_plan(plan: Plan, context: Context, *, estimate: Estimate | None = None) -> PlanSummary:
     """What a plan will cost.
 
     Args:
@@ -170,7 +180,7 @@ def explain_plan(plan: Plan, context: MapContext, *, estimate: Estimate | None =
     )
 
 
-def check_plan(plan: Plan, context: MapContext) -> None:
+def check_plan(plan: Plan, context: Context) -> None:
     """Check that a plan was made for this map and model.
 
     Raises:
@@ -186,31 +196,43 @@ def check_plan(plan: Plan, context: MapContext) -> None:
         raise PlanError(f"the plan was made for another {' and '.join(changed)}; plan again")
 
 
-def _relevant(items: Items, spec: MapSpec) -> Items:
-    """Items that enter some channel: the others can change without any tile becoming stale."""
-    kept = {
-        (item["collection"], item["id"]): item
-        for _, months, layer in spec.guide.composites
-        for item in items.for_layer(layer, months)
-    }
-    return freeze_items(kept.values(), query=items.query)
+def select_places(places: IntArray, only: str, ledger: Ledger | None) -> IntArray:
+    """Numbers of the tiles that a selection names.
+
+    Raises:
+        PlanError: If a term cannot be read, or nothing is selected.
+    """
+    tiles = [Tile(row, col) for row, col in places.tolist()]
+    status = {tile: entry.status for tile, entry in ledger.entries.items()} if ledger else {}
+    chosen = frozenset(select_tiles(tiles, only, status=status))
+    return np.flatnonzero([tile in chosen for tile in tiles])
 
 
-def _make_task(context: MapContext, tile: Tile, near: Sequence[Items], digests: Mapping[tuple[str, str], str]) -> Task:
-    near_guide, near_source = near
-    keys = [(item["collection"], item["id"]) for items in (near_guide, near_source) for item in items]
-    items_digest = hashlib.sha256("".join(digests[key] for key in keys).encode()).hexdigest()
-    identity = [context.spec_digest, context.model_digest, items_digest, str(tile)]
-    return Task(
-        tile=tile,
-        id=str(uuid.uuid5(_NAMESPACE, json.dumps(identity))),
-        items_digest=items_digest,
-        guide=near_guide,
-        source=near_source,
-    )
+def _identify(
+    context: Context, places: IntArray, roles: Sequence[Members], digests: npt.NDArray[np.bytes_]
+) -> tuple[ByteArray, ByteArray]:
+    """Ids of tasks, (task, 16) bytes, and digests of their items, (task, 32) bytes."""
+    ids, digested = [], []
+    for number, (row, col) in enumerate(places.tolist()):
+        content = b"".join(digests[members.of(number)].tobytes() for members in roles)
+        items_digest = hashlib.sha256(content)
+        identity = [context.spec_digest, context.model_digest, items_digest.hexdigest(), f"{row},{col}"]
+        ids.append(uuid.uuid5(_NAMESPACE, json.dumps(identity)).bytes)
+        digested.append(items_digest.digest())
+    return np.array(ids, "V16").view(np.uint8).reshape(-1, 16), np.array(digested, "V32").view(np.uint8).reshape(-1, 32)
 
 
-def _check_memory(context: MapContext, tasks: tuple[Task, ...], limit: int) -> None:
+def check_memory(context: Context, tasks: Sequence[Task], limit: int) -> None:
+    """Check that every task fits its worker.
+
+    Args:
+        context: What all tasks share.
+        tasks: Any number.
+        limit: Bytes that one task may use.
+
+    Raises:
+        PlanError: Naming the largest task and what it needs.
+    """
     if not tasks:
         return
     needs = memory_bytes(context, tasks)

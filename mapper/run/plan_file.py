@@ -1,84 +1,140 @@
-"""A plan on disk: one gzipped file of JSON lines, the header first, then items, then tasks.
+"""A plan on disk: one Parquet file of its tasks, which names items by their number in the file of items beside it.
 
-Items are written once and tasks refer to them by number, so a file grows with items and tasks and not with their
-product. The same plan gives the same bytes.
+It is written whole or not at all, the same plan gives the same bytes, and it is read in a fraction of the time that
+planning takes.
 """
 
-import gzip
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from mapper.catalog.items import ItemDict, Items
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mapper.catalog.items import Items
 from mapper.errors import PlanError
-from mapper.grid import Tile
-from mapper.run.context import Task
 from mapper.run.plan import Plan
+from mapper.run.tasks import Members, TaskTable
 
-_FORMAT = "mapper plan 1"
+_FORMAT = "mapper plan 2"
+_HEADER = b"mapper:plan"
 _DIGESTS = ("spec_digest", "grid_digest", "model_digest", "items_digest")
+_SCHEMA = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("col", pa.int32()),
+        ("id", pa.binary(16)),
+        ("items_digest", pa.binary(32)),
+        ("guide", pa.list_(pa.int32())),
+        ("source", pa.list_(pa.int32())),
+    ]
+)
 
-_Key = tuple[str, str]
 
+def save_plan(plan: Plan, path: Path, *, key: Mapping[str, str] | None = None) -> None:
+    """Write a plan; a file that exists is replaced in one step.
 
-def save_plan(plan: Plan, path: Path) -> None:
-    """Write a plan; a file that exists is replaced in one step."""
-    items = {_key(item): item for task in plan.tasks for item in (*task.guide, *task.source)}
-    numbers = {key: number for number, key in enumerate(items)}
-    query = dict(plan.tasks[0].guide.query) if plan.tasks else {}
-    header = {"format": _FORMAT, "items": len(items), "tasks": len(plan.tasks), "query": query}
-    header |= {name: getattr(plan, name) for name in _DIGESTS}
-    content = io.BytesIO()
-    with gzip.GzipFile(fileobj=content, mode="wb", mtime=0) as stream:
-        for line in (header, *items.values(), *(_dump_task(task, numbers) for task in plan.tasks)):
-            stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    Args:
+        plan: As :func:`mapper.run.plan.make_plan` makes it.
+        path: Where to.
+        key: All that the plan depends on, see :func:`load_plan`.
+
+    Raises:
+        TypeError: If tasks are objects of their own, no table.
+    """
+    if not isinstance(plan.tasks, TaskTable):
+        raise TypeError(f"the tasks of a plan are saved as a table, got {type(plan.tasks).__name__}")
+    header = {name: getattr(plan, name) for name in _DIGESTS}
+    header |= {"format": _FORMAT, "tasks": len(plan.tasks), "key": dict(key or {})}
+    schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True)})
     aside = path.with_name(f"{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside.write_bytes(content.getvalue())
+    table = pa.table(_to_columns(plan.tasks), schema=schema)
+    pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
     aside.replace(path)
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, items: Items, *, key: Mapping[str, str] | None = None) -> Plan:
     """Read a plan.
 
+    Args:
+        path: Where from.
+        items: All items that it was made from.
+        key: What it depends on now; what differs from the key that it was saved with makes it another plan. None
+            compares the digest of the items alone, which means that each of them is looked at.
+
     Raises:
-        PlanError: If the file cannot be read, is no plan, or is not complete.
+        PlanError: If the file cannot be read, is no plan, is not complete, or was made from other inputs.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as stream:
-            header, *lines = map(json.loads, stream)
-        if header["format"] != _FORMAT:
-            raise PlanError(f"{path} is {header['format']!r}, expected {_FORMAT!r}; plan again")
-        items, tasks = lines[: header["items"]], lines[header["items"] :]
-        if len(tasks) != header["tasks"]:
-            raise PlanError(f"{path} holds {len(tasks)} of {header['tasks']} tasks; plan again")
-        return Plan(
-            **{name: header[name] for name in _DIGESTS},
-            tasks=tuple(_load_task(task, items, header["query"]) for task in tasks),
-        )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise PlanError(f"{path} is no plan: {type(error).__name__} {error}") from error
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            header = json.loads((file.schema_arrow.metadata or {})[_HEADER])
+            if header["format"] != _FORMAT:
+                raise PlanError(f"{path} is {header['format']!r}, expected {_FORMAT!r}; plan again")
+            _check_inputs(path, header, items, key)
+            table = file.read()
+        pa.default_memory_pool().release_unused()
+        if len(table) != header["tasks"]:
+            raise PlanError(f"{path} holds {len(table)} of {header['tasks']} tasks; plan again")
+        return Plan(**{name: header[name] for name in _DIGESTS}, tasks=_to_tasks(table, items))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise PlanError(f"{path} is no plan: {type(error).__name__} {' '.join(str(error).split())}") from error
 
 
-def _key(item: ItemDict) -> _Key:
-    return item["collection"], item["id"]
+def _check_inputs(path: Path, header: Mapping[str, object], items: Items, key: Mapping[str, str] | None) -> None:
+    if key is None:
+        key, saved = {"items": items.digest}, {"items": header["items_digest"]}
+    else:
+        saved = dict(header["key"])  # type: ignore[call-overload]
+    changed = sorted(name for name in {*key, *saved} if key.get(name) != saved.get(name))
+    if changed:
+        raise PlanError(f"{path} was made from another {', another '.join(changed)}; plan again")
 
 
-def _dump_task(task: Task, numbers: Mapping[_Key, int]) -> list[Any]:
-    def refer(items: Iterable[ItemDict]) -> list[int]:
-        return [numbers[_key(item)] for item in items]
+def _to_columns(tasks: TaskTable) -> list[pa.Array]:
+    return [
+        pa.array(tasks.places[:, 0], pa.int32()),
+        pa.array(tasks.places[:, 1], pa.int32()),
+        _to_binary(tasks.ids),
+        _to_binary(tasks.digests),
+        pa.ListArray.from_arrays(pa.array(tasks.guide.ends, pa.int32()), pa.array(tasks.guide.item)),
+        pa.ListArray.from_arrays(pa.array(tasks.source.ends, pa.int32()), pa.array(tasks.source.item)),
+    ]
 
-    return [task.tile.row, task.tile.col, task.id, task.items_digest, refer(task.guide), refer(task.source)]
 
-
-def _load_task(content: list[Any], items: list[ItemDict], query: Mapping[str, Any]) -> Task:
-    row, col, name, digest, guide, source = content
-    return Task(
-        tile=Tile(row, col),
-        id=name,
-        items_digest=digest,
-        guide=Items(items=tuple(items[number] for number in guide), query=query),
-        source=Items(items=tuple(items[number] for number in source), query=query),
+def _to_binary(rows: npt.NDArray[np.uint8]) -> pa.Array:
+    """(task, byte) as one column of fixed width."""
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(rows.shape[1]), len(rows), [None, pa.py_buffer(rows.tobytes())]
     )
+
+
+def _to_tasks(table: pa.Table, items: Items) -> TaskTable:
+    if table.schema.remove_metadata() != _SCHEMA or any(column.null_count for column in table.columns):
+        raise ValueError("its columns are not those of a plan")
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    tasks = TaskTable(
+        places=np.stack([columns[name].to_numpy().astype(np.int64) for name in ("row", "col")], axis=1),
+        ids=_from_binary(columns["id"]),
+        digests=_from_binary(columns["items_digest"]),
+        guide=_to_members(columns["guide"]),
+        source=_to_members(columns["source"]),
+        items=items,
+    )
+    for members in (tasks.guide, tasks.source):
+        if len(members.item) and not 0 <= members.item.min() <= members.item.max() < len(items):
+            raise ValueError(f"it names items beyond the {len(items)} that there are")
+    return tasks
+
+
+def _from_binary(column: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:
+    width = column.type.byte_width
+    content = np.frombuffer(column.buffers()[1], np.uint8)
+    return content.reshape(-1, width)[column.offset : column.offset + len(column)]
+
+
+def _to_members(column: pa.ListArray) -> Members:
+    ends = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
+    return Members(ends=ends.astype(np.int64), item=column.flatten().to_numpy())

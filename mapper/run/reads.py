@@ -5,7 +5,7 @@ millions of them. Files are taken to be tiled in blocks that are fetched and dec
 beside each other are one request.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from pyproj import CRS, Transformer
 
 from mapper.catalog.items import Items
-from mapper.grid import Tile
-from mapper.run.context import MapContext, Task
+from mapper.run.context import Context, Task
 from mapper.run.frames import Frame, Load, find_guide_reads, find_source_reads, frames_of
+from mapper.run.tasks import Members, places_of
+from mapper.run.windows import bounds_at
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -41,11 +42,22 @@ class Pairs:
     """Which items enter which tasks, in one role."""
 
     items: Items
-    """Distinct."""
+    """Distinct; any number of them enters no task."""
     task: IntArray
     """For each pair, the number of the task, ascending."""
     item: IntArray
     """For each pair, the number of the item."""
+
+    @property
+    def distinct(self) -> int:
+        """Items that enter some task."""
+        return int(np.count_nonzero(np.bincount(self.item)))
+
+    @classmethod
+    def of_members(cls, items: Items, members: Members) -> "Pairs":
+        """Pairs of a table of tasks."""
+        counts = members.counts
+        return cls(items=items, task=np.repeat(np.arange(len(counts)), counts), item=members.item.astype(np.int64))
 
     @classmethod
     def of(cls, members: Sequence[Items]) -> "Pairs":
@@ -80,7 +92,7 @@ class ReadCounts:
     """Decoded, of the whole blocks under the window."""
 
 
-def count_reads(context: MapContext, tasks: Sequence[Task], pairs: Mapping[str, Pairs]) -> ReadCounts:
+def count_reads(context: Context, tasks: Sequence[Task], pairs: Mapping[str, Pairs]) -> ReadCounts:
     """What each task reads.
 
     Args:
@@ -88,7 +100,7 @@ def count_reads(context: MapContext, tasks: Sequence[Task], pairs: Mapping[str, 
         tasks: Any number.
         pairs: Of tasks and items, by role: guide, source.
     """
-    windows = bounds_of(context, [task.tile for task in tasks], halo=True)
+    windows = bounds_at(context, places_of(tasks), halo=True)
     totals = np.zeros((5, len(tasks)))
     for role, found in pairs.items():
         reads = find_guide_reads(context, found.items) if role == "guide" else find_source_reads(context, found.items)
@@ -176,14 +188,6 @@ def _span(one: FloatArray, other: FloatArray, size: FloatArray) -> tuple[FloatAr
     last = np.clip(np.ceil(high) + _MARGIN_PX, 0, size)
     blocks = np.minimum(np.ceil(last / _BLOCK_PX) * _BLOCK_PX, size) - np.floor(first / _BLOCK_PX) * _BLOCK_PX
     return last - first, blocks
-
-
-def bounds_of(context: MapContext, tiles: Iterable[Tile], *, halo: bool) -> FloatArray:
-    """Left, bottom, right and top of each tile or of its window, in the CRS of the grid; (tile, 4)."""
-    at = context.grid.geobox.transform
-    windows = (context.window(tile) if halo else context.grid.window(tile) for tile in tiles)
-    edges = np.array([(w.left, w.bottom, w.right, w.top) for w in windows], np.float64).reshape(-1, 4)
-    return edges * (at.a, at.e, at.a, at.e) + (at.c, at.f, at.c, at.f)
 
 
 def _project_bounds(bounds: FloatArray, here: str, there: str) -> FloatArray:

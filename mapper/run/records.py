@@ -14,29 +14,30 @@ from mapper import __version__
 from mapper.access.tally import Tally
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.uses import ItemUse
-from mapper.run.context import MapContext, Task
+from mapper.run.context import Context, Task
 from mapper.store.record import Record
 
 _LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
 
 
-def describe_task(context: MapContext, task: Task, **facts: Any) -> Record:
+def describe_task(context: Context, task: Task, **facts: Any) -> Record:
     """A record of what is known before a task has run, and the given facts."""
     return Record(
         tile=task.tile,
         task_id=task.id,
-        model=context.spec.model.name,
+        model=context.model_name,
         model_digest=context.model_digest,
         spec_digest=context.spec_digest,
         grid_digest=context.grid.digest,
         items_digest=task.items_digest,
         code_version=__version__,
         environment=_environment(),
+        guide_store=context.guide_name,
         **facts,
     )
 
 
-def failed_record(context: MapContext, task: Task, reason: str, **facts: Any) -> Record:
+def failed_record(context: Context, task: Task, reason: str, **facts: Any) -> Record:
     """The record of a tile that could not be made."""
     items = complete_uses((), task, "the tile failed")
     return describe_task(context, task, status="failed", reason=reason, items=items, **facts)

@@ -3,7 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from mapper.markup.cards import show_shares
+from mapper.run.busy import WorkerUse, name_bottleneck, working
+from mapper.run.lines import describe_bytes, describe_seconds
+
 _FAILURES_SHOWN = 10
+_SHOWN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +40,15 @@ class RunReport:
     """The last commit of this run; empty if there was none."""
     seconds: float
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    """Sums over all tiles, by stage: read, predict, write."""
+    """Sums over all tiles, by stage: read, predict, wait (for a device that was taken), write."""
+    commit_s: float = 0.0
+    """Of the driver, committing."""
+    device_s: float = 0.0
+    """That devices were held by predictions, all together."""
+    device_slots: int = 0
+    """Windows that all devices take at once: 1 for each GPU, 1 for each core of a CPU."""
+    workers: tuple[WorkerUse, ...] = ()
+    """The least busy first."""
     pixels: int = 0
     """Valid target pixels."""
     requests: int = 0
@@ -58,13 +71,21 @@ class RunReport:
         return self.pixels / 1e6 / self.seconds if self.seconds else 0.0
 
     @property
+    def device_busy(self) -> float | None:
+        """Part of the wall time that devices were held, 0 to 1; None if nothing was predicted."""
+        possible = self.seconds * self.device_slots
+        return self.device_s / possible if possible else None
+
+    @property
     def bottleneck(self) -> str:
-        """The stage that took most; empty before the first tile."""
-        return max(self.stage_seconds, key=lambda stage: self.stage_seconds[stage], default="")
+        """The stage that held the run back, see :func:`mapper.run.busy.name_bottleneck`."""
+        commit_busy = self.commit_s / self.seconds if self.seconds else None
+        return name_bottleneck(self.stage_seconds, device_busy=self.device_busy, commit_busy=commit_busy)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        rates = {"megapixels_per_second": self.megapixels_per_second, "bottleneck": self.bottleneck}
+        names = ("megapixels_per_second", "device_busy", "bottleneck")
+        rates = {name: getattr(self, name) for name in names}
         return {**asdict(self), **rates, "exit_code": self.exit_code}
 
     def summary(self) -> str:
@@ -75,8 +96,7 @@ class RunReport:
         counts = f"{self.done} tiles done, {self.empty} empty, {self.failed} failed, {self.skipped} were up to date"
         lines = [f"{counts} ({rate})"]
         if self.stage_seconds:
-            stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stage_seconds.items())
-            lines.append(f"seconds of work: {stages}; bottleneck: {self.bottleneck}")
+            lines += self._say_work()
         if self.requests:
             lines.append(f"read: {self.requests} requests, {self.bytes_read / 1e6:.1f} MB{self._say_retries()}")
         if self.stopped:
@@ -86,8 +106,42 @@ class RunReport:
             lines.append(f"failed: {len(self.failures) - _FAILURES_SHOWN} more, see `mapper status`")
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        facts = {
+            "with pixels": self.done,
+            "empty": self.empty,
+            "failed": self.failed,
+            "up to date before": self.skipped,
+            "took": describe_seconds(self.seconds),
+            "valid pixels": f"{self.pixels:,} ({self.megapixels_per_second:.2f} M a second)",
+            "commits": self.commits,
+            "bottleneck": self.bottleneck,
+            "devices busy": None if self.device_busy is None else _percent(self.device_busy),
+            "read": f"{self.requests:,} requests, {describe_bytes(self.bytes_read)}" if self.requests else None,
+            "stopped": self.stopped,
+            "snapshot": self.snapshot,
+            **{f"tile {each.tile[0]},{each.tile[1]}": each.reason for each in self.failures[:_FAILURES_SHOWN]},
+        }
+        return show_shares(f"Run of {self.tiles:,} tiles", facts, self.stage_seconds)
+
+    def _say_work(self) -> list[str]:
+        stages = [f"{name} {self.stage_seconds[name]:.1f} s" for name in working(self.stage_seconds)]
+        if self.stage_seconds.get("wait", 0.0) >= _SHOWN_SECONDS:
+            stages.append(f"waiting for a device {self.stage_seconds['wait']:.1f} s")
+        busy = "" if self.device_busy is None else f"; devices busy {_percent(self.device_busy)} of the time"
+        lines = [f"seconds of work: {', '.join(stages)}{busy}; bottleneck: {self.bottleneck}"]
+        if len(self.workers) > 1:
+            shares = [f"{use.worker} {use.seconds:.1f} s" for use in (self.workers[0], self.workers[-1])]
+            lines.append(f"{len(self.workers)} workers: least at work {shares[0]}, most {shares[1]}")
+        return lines
+
     def _say_retries(self) -> str:
         if not self.retries:
             return ""
         reasons = sorted(self.retries.items(), key=lambda pair: -pair[1])
         return f"; put again: {', '.join(f'{count} {reason}' for reason, count in reasons)}"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f} %"

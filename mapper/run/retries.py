@@ -1,4 +1,4 @@
-"""Another attempt for what passes by itself: throttling and network trouble, and nothing else.
+"""Another attempt for what passes by itself: throttling and network trouble, in archives and in the store.
 
 Other errors have other cures, elsewhere: a corrupt asset is dropped where items are read, memory is found where batches
 are made, and a wrong request is refused before the first task.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mapper.errors import TransientAssetError
+from mapper.errors import TransientAssetError, TransientStoreError
 
 _T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
@@ -52,11 +52,12 @@ class Attempts:
 
         Raises:
             TransientAssetError: The last one, when no attempt is left.
+            TransientStoreError: Likewise.
         """
         while True:
             try:
                 return function()
-            except TransientAssetError as error:
+            except (TransientAssetError, TransientStoreError) as error:
                 if self.count >= self.backoff.attempts:
                     raise
                 delay = self.backoff.delay(self.count)

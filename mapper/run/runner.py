@@ -15,7 +15,14 @@ from functools import partial
 from typing import Any
 
 from mapper.access.throttle import Throttle
-from mapper.errors import FailureBudgetError, InputError, StoreError, StoreFullError
+from mapper.errors import (
+    FailureBudgetError,
+    InputError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    TransientStoreError,
+)
 from mapper.events import (
     BatchCommitted,
     Callback,
@@ -27,15 +34,22 @@ from mapper.events import (
     TileRetried,
 )
 from mapper.grid import Tile
+from mapper.run.budget import process_budget
+from mapper.run.busy import DeviceUse
 from mapper.run.context import MapContext, Task
-from mapper.run.executors import Executor, Outcome
+from mapper.run.estimate import memory_bytes
+from mapper.run.executors import Executor
+from mapper.run.guide import GuideContext
+from mapper.run.guide_task import run_guide_task
 from mapper.run.interrupts import Interrupted, Interrupts
 from mapper.run.order import Order, order_tasks
+from mapper.run.outcome import Outcome, Prepared
 from mapper.run.plan import Plan, check_plan
 from mapper.run.records import describe_error, failed_record
 from mapper.run.report import RunReport, TileFailure
 from mapper.run.resume import find_pending
-from mapper.run.task import run_task
+from mapper.run.retries import Attempts
+from mapper.run.task import load_predictor, run_task
 from mapper.store.ledger import read_ledger
 from mapper.store.record import Record
 from mapper.store.repository import create_store
@@ -83,12 +97,14 @@ class _Tally:
     pixels: int = 0
     commits: int = 0
     committed: int = 0
+    commit_s: float = 0.0
     snapshot: str = ""
+    use: DeviceUse = field(default_factory=DeviceUse)
 
 
 def run_plan(
     plan: Plan,
-    context: MapContext,
+    context: MapContext | GuideContext,
     location: str,
     executor: Executor,
     *,
@@ -116,14 +132,16 @@ def run_plan(
         ClusterError: If the cluster is gone; what was done is committed.
     """
     check_plan(plan, context)
-    create_store(location, spec=context.spec)
+    create_store(location, spec=context.product)
     policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
-    with open_writer(location, spec=context.spec, run_id=run_id) as writer:
+    with open_writer(location, spec=context.product, run_id=run_id) as writer:
         pending = find_pending(plan, read_ledger(location), redo=policy.redo, explain=False)
-        tasks = order_tasks([due.task for due in pending.todo], policy.order)
+        tasks = order_tasks(pending.tasks, policy.order)
         run = _Run(writer=writer, context=context, policy=policy, callbacks=callbacks, run_id=run_id, tiles=len(tasks))
-        run.tell(RunStarted(run_id=run_id, tiles=len(tasks), skipped=len(pending.done)))
+        dashboard = getattr(executor, "dashboard", "") if tasks else ""
+        begin = RunStarted(run_id=run_id, tiles=len(tasks), skipped=len(pending.done))
+        run.tell(replace(begin, name=context.spec.name, dashboard=dashboard))
         stopped = run.work(executor, tasks)
         return run.report(skipped=len(pending.done), stopped=stopped)
 
@@ -133,7 +151,7 @@ class _Run:
     """One run in progress."""
 
     writer: Writer
-    context: MapContext
+    context: MapContext | GuideContext
     policy: RunPolicy
     callbacks: Sequence[Callback]
     run_id: str
@@ -153,6 +171,9 @@ class _Run:
             return str(interruption)
         except StoreFullError as error:
             raise StoreFullError(f"{self._save_what_fits(error)}") from error
+        except (StoreLockedError, TransientStoreError):  # it was the commit that failed
+            _logger.warning("%d finished tiles could not be committed", self.writer.pending)
+            raise
         except BaseException:
             self.commit()
             raise
@@ -161,7 +182,8 @@ class _Run:
         return ""
 
     def _drain(self, executor: Executor, tasks: Sequence[Task], interrupts: Interrupts) -> None:
-        function = partial(compute_input, self.context, executor.throttle)
+        compute = partial(compute_input, self.context, executor.throttle)
+        function = Prepared(compute, partial(prepare_process, self.context))
         outcomes = executor.run(function, self._inputs(tasks), window=self.policy.window)
         try:
             while (outcome := interrupts.wait(partial(next, outcomes, None))) is not None:
@@ -201,6 +223,8 @@ class _Run:
         tally.stages.update(record.seconds)
         tally.requests += record.requests
         tally.bytes_read += record.bytes_read
+        use = {name: getattr(record, name) for name in ("worker", "device", "seconds", "device_s", "device_slots")}
+        tally.use.add(**use)
         tally.retries.update(retry.reason for retry in record.retries)
         for retry in record.retries:
             self.tell(ReadRetried(tile=_pair(record.tile), **asdict(retry)))
@@ -209,8 +233,10 @@ class _Run:
                 tile=_pair(record.tile),
                 status=record.status,
                 reason=record.reason,
-                seconds=record.seconds,
                 pixels=record.valid_px,
+                requests=record.requests,
+                bytes_read=record.bytes_read,
+                **use,
             )
         )
         if record.status == "failed":
@@ -231,11 +257,12 @@ class _Run:
     def commit(self) -> None:
         """Make durable what came back; nothing to do is no commit."""
         start, tiles = time.monotonic(), self.writer.pending
-        snapshot = self.writer.commit()
+        snapshot = Attempts(self.context.options.backoff).call(self.writer.commit)
         self.committed_at = time.monotonic()
         if snapshot:
             self.tally.snapshot = snapshot
             self.tally.commits += 1
+            self.tally.commit_s += self.committed_at - start
             self.tally.committed += tiles
             self.tell(BatchCommitted(snapshot=snapshot, tiles=tiles, seconds=self.committed_at - start))
 
@@ -274,6 +301,10 @@ class _Run:
             snapshot=tally.snapshot,
             seconds=time.monotonic() - self.started,
             stage_seconds=dict(tally.stages),
+            commit_s=tally.commit_s,
+            device_s=tally.use.total_s,
+            device_slots=tally.use.total_slots,
+            workers=tally.use.workers(),
             pixels=tally.pixels,
             requests=tally.requests,
             bytes_read=tally.bytes_read,
@@ -283,9 +314,20 @@ class _Run:
         )
 
 
-def compute_input(context: MapContext, throttle: Callable[[], Throttle], tile: TileInput) -> tuple[Any, Record]:
-    """What a worker calls."""
-    return run_task(tile.fork, context, tile.task, throttle=throttle())
+def compute_input(
+    context: MapContext | GuideContext, throttle: Callable[[], Throttle], tile: TileInput
+) -> tuple[Any, Record]:
+    """What a worker calls, as soon as the memory is free that the tile will need."""
+    with process_budget().hold(float(memory_bytes(context, [tile.task])[0])):
+        if isinstance(context, GuideContext):
+            return run_guide_task(tile.fork, context, tile.task, throttle=throttle())
+        return run_task(tile.fork, context, tile.task, throttle=throttle())
+
+
+def prepare_process(context: MapContext | GuideContext) -> None:
+    """What a process does before its first tile: a model that is missing or another shows here."""
+    if isinstance(context, MapContext):
+        load_predictor(context)
 
 
 def _close(outcomes: Iterator[Any]) -> None:

@@ -30,6 +30,8 @@ from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.predict.quality import Quality, flag_pixels
 from mapper.run.context import MapContext, RunOptions, Task
+from mapper.run.guide import quantise_guide
+from mapper.run.guide_store import read_stored_guide
 from mapper.run.records import (
     complete_uses,
     describe_error,
@@ -55,6 +57,10 @@ class Computed:
     arrays: TileArrays
     uses: tuple[ItemUse, ...] = ()
     device: str = ""
+    device_s: float = 0.0
+    """Seconds that the device was held."""
+    device_slots: int = 0
+    """Tiles that the device takes at once."""
     empty: str = ""
     """Why there is no pixel; empty if there is one."""
     residual: float | None = None
@@ -75,6 +81,11 @@ class _Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
+
+    def set_apart(self, name: str, seconds: float, *, of: str) -> None:
+        """Count seconds of one stage as another's."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.seconds[of] -= seconds
 
 
 def compute_tile(
@@ -108,13 +119,16 @@ def compute_tile(
     with clock.stage("read"):
         guide = attempts.call(partial(_read_guide, context, task, access))
     with clock.stage("predict"):
-        predictor = _load_predictor(context)
-        prediction = predictor.predict(guide.values[list(context.channels)], source.mean, source.sd)
+        predictor = load_predictor(context)
+        prediction = predictor.predict(guide.values, source.mean, source.sd)
         arrays, residual = _finish(context, task, prediction, guide, source)
+    clock.set_apart("wait", prediction.waited_s, of="predict")
     return Computed(
         arrays=arrays,
         uses=(*guide.uses, *source.uses),
         device=str(predictor.device),
+        device_s=prediction.device_s,
+        device_slots=predictor.slots,
         residual=residual,
         seconds=clock.seconds,
     )
@@ -141,7 +155,7 @@ def run_task(fork: Any, context: MapContext, task: Task, *, throttle: Throttle |
     try:
         computed = compute_tile(context, task, attempts=attempts, access=access)
         with clock.stage("write"):
-            checksum = "" if computed.empty else _write(fork, context, task, computed.arrays)
+            checksum = "" if computed.empty else attempts.call(partial(_write, fork, context, task, computed.arrays))
     except (InputError, StoreFullError):
         raise
     except Exception as error:  # the task boundary: a failed tile is a recorded tile
@@ -157,6 +171,8 @@ def run_task(fork: Any, context: MapContext, task: Task, *, throttle: Throttle |
         items=complete_uses(computed.uses, task, f"not read: {computed.empty}"),
         worker=worker_name(),
         device=computed.device,
+        device_s=computed.device_s,
+        device_slots=computed.device_slots,
         started_at=started,
         seconds=computed.seconds | clock.seconds,
         attempts=attempts.count,
@@ -178,6 +194,7 @@ def _read_source(context: MapContext, task: Task, access: Access) -> Source:
 
 
 def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
+    """The channels of the model, in its order: from a store, or as they would come back from one."""
     window = context.window(task.tile)
     if not context.reads_guide:
         return Guide(
@@ -186,7 +203,9 @@ def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
             gaps=np.zeros(window.shape, bool),
             uses=(),
         )
-    return read_guide(
+    if context.stored_guide:
+        return read_stored_guide(context, context.stored_guide, task)
+    guide = read_guide(
         task.guide,
         context.grid.geobox_of(window),
         spec=context.spec,
@@ -194,9 +213,15 @@ def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
         access=access,
         threads=context.options.read_threads,
     )
+    return quantise_guide(guide, context)
 
 
-def _load_predictor(context: MapContext) -> Predictor:
+def load_predictor(context: MapContext) -> Predictor:
+    """The model of a map on the device of this process; read, checked and moved there once.
+
+    Raises:
+        WeightsError: If the model on this machine is not the planned one.
+    """
     with _loading:
         return _predictor(context.spec.model, context.model_digest, context.options)
 

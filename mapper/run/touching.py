@@ -1,73 +1,92 @@
 """Which items the window of every tile touches, for all tiles together.
 
-What :meth:`Items.touching` finds for one window, twenty times quicker: a map of a continent has a hundred thousand
+What :meth:`Items.touching` finds for one window, a hundred times quicker: a map of a continent has a hundred thousand
 windows, and planning asks for the items of each.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 from pyproj import Transformer
 
-from mapper.catalog.footprint import footprint
-from mapper.catalog.items import Items
 from mapper.grid import Tile
-from mapper.run.context import MapContext
-from mapper.run.reads import bounds_of
+from mapper.run.context import Context
+from mapper.run.tasks import Members
+from mapper.run.windows import FloatArray, IntArray, bounds_at
 
 _LONLAT = "EPSG:4326"
-_CHUNK_TILES = 2048
+_CHUNK_TILES = 4096
 _POINTS = 100
-"""Points along the longer side of a window, as its own footprint has them."""
-_QUARTER = 16
-"""Segments of a quarter circle around a corner, likewise."""
+"""Parts that an edge of a window is cut into at most, as its own footprint has them."""
+_BEND_PX = 0.005
+"""How far the image of such a part may be from straight: windows are a pixel larger than they are."""
+_QUARTER = 8
+"""Segments of a quarter circle around a corner."""
 
 
-def find_touching(context: MapContext, tiles: Sequence[Tile], collections: Sequence[Items]) -> Iterator[list[Items]]:
-    """For each tile, the items of each collection whose footprint its window intersects.
+def find_touching(
+    context: Context, places: IntArray, outlines: npt.NDArray[np.object_], roles: Sequence[npt.NDArray[np.bool_]]
+) -> list[Members]:
+    """For each role, the items of each tile: those whose footprint its window intersects.
 
     Args:
         context: What all tasks share.
-        tiles: Any number.
-        collections: Looked through one by one.
-
-    Yields:
-        Items in their order, as many lists as tiles.
+        places: (tile, 2): rows and columns of tiles.
+        outlines: (item,): footprints in longitude and latitude.
+        roles: For each role, the items that have it: (item,).
     """
-    trees = [shapely.STRtree([footprint(item) for item in items]) for items in collections]
-    for first in range(0, len(tiles), _CHUNK_TILES):
-        windows = _footprints(context, tiles[first : first + _CHUNK_TILES])
-        chosen = [_query(tree, windows) for tree in trees]
-        for numbers in zip(*chosen, strict=True):
-            yield [
-                Items(items=tuple(items.items[k] for k in found.tolist()), query=items.query)
-                for items, found in zip(collections, numbers, strict=True)
-            ]
+    tree = shapely.STRtree(outlines)
+    found: list[list[Members]] = [[] for _ in roles]
+    for first in range(0, len(places), _CHUNK_TILES):
+        windows = _footprints(context, places[first : first + _CHUNK_TILES])
+        window, item = tree.query(windows, predicate="intersects")
+        for role, parts in zip(roles, found, strict=True):
+            having = role[item]
+            parts.append(Members.of_pairs(window[having], item[having], tasks=len(windows)))
+    return [Members.join(parts) for parts in found]
 
 
-def _query(tree: shapely.STRtree, windows: npt.NDArray[np.object_]) -> list[npt.NDArray[np.int64]]:
-    """Numbers of the items that touch each window, ascending."""
-    window, item = tree.query(windows, predicate="intersects")
-    order = np.lexsort((item, window))
-    return np.split(item[order], np.searchsorted(window[order], np.arange(1, len(windows))))
-
-
-def _footprints(context: MapContext, tiles: Sequence[Tile]) -> npt.NDArray[np.object_]:
+def _footprints(context: Context, places: IntArray) -> npt.NDArray[np.object_]:
     """Windows in longitude and latitude, a pixel larger than they are: ``GeoBox.footprint("EPSG:4326", buffer=1)``."""
-    bounds = bounds_of(context, tiles, halo=True)
-    boxes = shapely.buffer(shapely.box(*bounds.T), float(context.grid.resolution), quad_segs=_QUARTER)
+    bounds = bounds_at(context, places, halo=True)
+    pixel = float(context.grid.resolution)
     project = Transformer.from_crs(context.grid.crs, _LONLAT, always_xy=True)
     spans = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1])
-    dense = shapely.segmentize(boxes, spans / _POINTS)
+    boxes = shapely.buffer(shapely.box(*bounds.T), pixel, quad_segs=_QUARTER)
+    dense = shapely.segmentize(boxes, spans / _count_parts(project, bounds, pixel))
 
-    def locate(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def locate(points: FloatArray) -> FloatArray:
         return np.stack(project.transform(*points.T), axis=1)
 
     located: npt.NDArray[np.object_] = shapely.transform(dense, locate)
     for number in np.flatnonzero(~np.isfinite(shapely.bounds(located)).all(axis=1)).tolist():
         # a window that reaches beyond the CRS: points without an image are dropped
-        geobox = context.grid.geobox_of(context.window(tiles[number]))
+        geobox = context.grid.geobox_of(context.window(Tile(*places[number].tolist())))
         located[number] = geobox.footprint(_LONLAT, buffer=1).geom
     return located
+
+
+def _count_parts(project: Transformer, bounds: FloatArray, pixel: float) -> int:
+    """How many parts an edge has to be cut into, for its image to be straight to a small part of a pixel.
+
+    The distance of an arc from its chord falls with the square of the parts.
+    """
+    left, bottom, right, top = bounds.T
+    edges = (
+        (left, bottom, right, bottom),
+        (left, top, right, top),
+        (left, bottom, left, top),
+        (right, bottom, right, top),
+    )
+    bend = np.zeros(len(bounds))
+    for x0, y0, x1, y1 in edges:
+        start, middle, end = (
+            np.stack(project.transform(x, y)) for x, y in ((x0, y0), ((x0 + x1) / 2, (y0 + y1) / 2), (x1, y1))
+        )
+        away = np.hypot(*(middle - (start + end) / 2)) / np.hypot(*(end - start))
+        bend = np.maximum(bend, away * np.hypot(x1 - x0, y1 - y0) / pixel)
+    worst = float(bend.max())
+    return min(_POINTS, max(1, math.ceil(math.sqrt(worst / _BEND_PX)))) if math.isfinite(worst) else _POINTS

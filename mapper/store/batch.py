@@ -66,6 +66,11 @@ def read_status(store: Store) -> npt.NDArray[np.uint8]:
     return np.asarray(zarr.open_array(store, path="ledger/status", mode="r")[:])
 
 
+def read_batches(store: Store) -> npt.NDArray[np.uint32]:
+    """Number of the commit that wrote each tile, (row, col) uint32; 0 where none did."""
+    return np.asarray(zarr.open_array(store, path="ledger/batch", mode="r")[:])
+
+
 def append_batch(store: Store, records: Sequence[Record], *, previous_snapshot: str) -> Batch:
     """Append the records of one commit, at most one a tile.
 
@@ -110,6 +115,25 @@ def read_snapshot(store: Store, number: int) -> str:
     return np.asarray(snapshots[number - 1]).tobytes().rstrip(b"\0").decode("ascii")
 
 
+def assign_tiles(array: zarr.Array[Any], tiles: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+    """Set scattered tiles, rewriting only the chunks they lie in.
+
+    Args:
+        array: (row, col, ...), of all tiles.
+        tiles: (tile, 2) rows and columns.
+        values: (tile, ...).
+    """
+    edge = np.array(array.chunks[:2])
+    blocks = tiles // edge
+    for block in np.unique(blocks, axis=0):
+        here = (blocks == block).all(axis=1)
+        start = block * edge
+        window = tuple(slice(int(a), int(a + e)) for a, e in zip(start, edge, strict=True))
+        content = np.asarray(array[window]).copy()
+        content[tuple((tiles[here] - start).T)] = values[here]
+        array[window] = content
+
+
 def _append_blob(store: Store, blob: bytes) -> int:
     """Append a Parquet file; its batch number."""
     records = zarr.open_array(store, path="ledger/records", mode="r+")
@@ -136,17 +160,4 @@ def _mark_tiles(store: Store, records: Sequence[Record], number: int) -> None:
         "task": np.array([list(UUID(record.task_id).bytes) for record in records], np.uint8),
     }
     for name, value in values.items():
-        _assign(zarr.open_array(store, path=f"ledger/{name}", mode="r+"), tiles, value)
-
-
-def _assign(array: zarr.Array[Any], tiles: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
-    """Set scattered tiles, rewriting only the chunks they lie in."""
-    edge = np.array(array.chunks[:2])
-    blocks = tiles // edge
-    for block in np.unique(blocks, axis=0):
-        here = (blocks == block).all(axis=1)
-        start = block * edge
-        window = tuple(slice(int(a), int(a + e)) for a, e in zip(start, edge, strict=True))
-        content = np.asarray(array[window]).copy()
-        content[tuple((tiles[here] - start).T)] = values[here]
-        array[window] = content
+        assign_tiles(zarr.open_array(store, path=f"ledger/{name}", mode="r+"), tiles, value)

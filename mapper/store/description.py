@@ -1,12 +1,14 @@
-"""What a store says of itself: the map it holds, its grid, and the digests that tell it from other maps.
+"""What a store says of itself: the map or guide it holds, its grid, and the digests that tell it from other maps.
 
 It lives in the attributes of the root group, so that a store can be read, checked and continued without the files of
 the map description. The area, which may be long, is an array (WKB).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,42 +24,50 @@ from mapper.errors import StoreError, StoreMismatchError
 from mapper.grid import MapGrid
 from mapper.spec import MapSpec, TargetSpec
 from mapper.store.geozarr import GRID_MAPPING
+from mapper.store.product import Kind, Product, product_of
+from mapper.store.tiles import band_names
 
-_LAYOUT = 1
-"""Version of the arrangement of a store; raised when an older mapper could not read a newer store."""
+_LAYOUTS: Mapping[Kind, int] = MappingProxyType({"map": 1, "guide": 2})
+"""Version of the arrangement of a store; another number where an older mapper could not read a newer store."""
 _AREA = "ledger/area"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """The map a store holds."""
+    """The map or guide a store holds."""
 
+    kind: Kind
     name: str
     spec_yaml: str
     spec_digest: str
     grid: MapGrid
-    target: TargetSpec
+    bands: tuple[str, ...]
+    """Its arrays of pixels, in the order of the checksums of tiles."""
+    target: TargetSpec | None
+    """None for a guide."""
+    extra: Mapping[str, Any]
+    """Further attributes of a guide."""
 
 
-def describe(spec: MapSpec) -> dict[str, Any]:
+def describe(spec: MapSpec | Product) -> dict[str, Any]:
     """Attributes of the root group: CF for people, ``mapper:*`` for :func:`read_description`."""
-    grid = spec.map_grid
+    product = product_of(spec)
+    grid, spec = product.grid, product.spec
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "Conventions": "CF-1.11",
-        "title": f"{spec.name}: {spec.target.long_name}",
-        "source": f"{spec.source.collection} ({spec.source.variable}) sharpened by {spec.model.name} with "
-        + ", ".join(sorted({layer.collection for layer in spec.guide.layers})),
+        "title": product.title,
+        "source": product.source,
         "history": f"{now}: created by mapper {__version__}",
         "time_coverage_start": spec.period.start.isoformat(),
         "time_coverage_end": spec.period.end.isoformat(),
         "coordinates": GRID_MAPPING,  # so that the CRS comes along with every array, whatever xarray is told
-        "mapper:layout": _LAYOUT,
-        "mapper:name": spec.name,
+        "mapper:layout": _LAYOUTS[product.kind],
+        "mapper:name": product.name,
         "mapper:spec": spec.to_yaml(),
-        "mapper:spec_digest": spec.digest,
+        "mapper:spec_digest": product.digest,
         "mapper:grid_digest": grid.digest,
-        "mapper:target": spec.target.model_dump(mode="json"),
+        **product.extra,
         "mapper:grid": {
             "crs": grid.crs,
             "transform": list(grid.geobox.transform)[:6],
@@ -70,10 +80,10 @@ def describe(spec: MapSpec) -> dict[str, Any]:
     }
 
 
-def write_description(root: zarr.Group, spec: MapSpec) -> None:
+def write_description(root: zarr.Group, product: Product) -> None:
     """Write the description of a new store."""
-    root.attrs.update(describe(spec))
-    area = np.frombuffer(shapely.to_wkb(spec.map_grid.area.geom), np.uint8)
+    root.attrs.update(describe(product))
+    area = np.frombuffer(shapely.to_wkb(product.grid.area.geom), np.uint8)
     root.create_array(_AREA, shape=area.shape, chunks=area.shape, dtype="uint8", fill_value=0)[:] = area
 
 
@@ -85,35 +95,42 @@ def read_description(store: Store) -> Description:
     """
     attributes: dict[str, Any] = dict(zarr.open_group(store, mode="r").attrs)
     layout = attributes.get("mapper:layout")
-    if layout != _LAYOUT:
+    kind = next((kind for kind, number in _LAYOUTS.items() if number == layout), None)
+    if kind is None:
         raise StoreError(
             "the store was not made by mapper"
             if layout is None
-            else f"the store has layout {layout}, this mapper reads {_LAYOUT}; update mapper"
+            else f"the store has layout {layout}, this mapper reads {max(_LAYOUTS.values())}; update mapper"
         )
+    target = TargetSpec.model_validate(attributes["mapper:target"]) if kind == "map" else None
     return Description(
+        kind=kind,
         name=attributes["mapper:name"],
         spec_yaml=attributes["mapper:spec"],
         spec_digest=attributes["mapper:spec_digest"],
         grid=_read_grid(store, attributes["mapper:grid"]),
-        target=TargetSpec.model_validate(attributes["mapper:target"]),
+        bands=band_names(target) if target else tuple(attributes["mapper:bands"]),
+        target=target,
+        extra=attributes,
     )
 
 
-def check_same_map(description: Description, spec: MapSpec, location: str) -> None:
-    """Check that a store holds the map of a description.
+def check_same(description: Description, product: Product, location: str) -> None:
+    """Check that a store holds a product.
 
     Raises:
         StoreMismatchError: Naming what differs and what to do.
     """
     differences = []
-    if description.grid.digest != spec.map_grid.digest:
-        differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(spec.map_grid)}")
-    if description.spec_digest != spec.digest:
-        differences.append(f"spec digest {description.spec_digest[:12]}, expected {spec.digest[:12]}")
+    if description.kind != product.kind:
+        differences.append(f"a {description.kind}, expected a {product.kind}")
+    if description.grid.digest != product.grid.digest:
+        differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(product.grid)}")
+    if description.spec_digest != product.digest:
+        differences.append(f"spec digest {description.spec_digest[:12]}, expected {product.digest[:12]}")
     if differences:
         raise StoreMismatchError(
-            f"{location} holds another map ({description.name}): {'; '.join(differences)}; "
+            f"{location} holds another {product.kind} ({description.name}): {'; '.join(differences)}; "
             "choose another store, or restore the map description it was made from (it is in the store's attributes)"
         )
 

@@ -1,15 +1,39 @@
-"""What can go wrong in a store, told in one line: Icechunk's and the system's errors become ours."""
+"""What can go wrong in a store, in one line: errors of Icechunk, of object stores and of the system become ours."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import icechunk
+from obstore.exceptions import BaseError
 
-from mapper.errors import StoreError, StoreFullError, StoreLockedError
+from mapper.errors import StoreError, StoreFullError, StoreLockedError, TransientStoreError
 
+DAMAGE = (icechunk.IcechunkError, OSError, RuntimeError, ValueError)
+"""What reading damaged bytes raises, in Icechunk, Arrow, Zarr and the codecs."""
 _FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
 """How a full disk reads in Icechunk's messages, which carry no errno."""
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
+_NO_KEYS = re.compile(r"loading credentials|provided credentials|CredentialsNotLoaded|latest/api/token")
+_DENIED = re.compile(
+    r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AuthorizationFailure"
+    r"|AuthenticationFailed|PermissionDenied|Unauthenticated|status code: 40[13]"
+)
+_PASSING = re.compile(
+    r"SlowDown|OperationAborted|ConditionalRequestConflict|ServiceUnavailable|InternalError|ServerBusy|RequestTimeout"
+    r"|Throttl\w*|TooManyRequests|dispatch failure|status code: (?:408|409|429|5\d\d)|[Tt]imed? ?out"
+    r"|connection (?:closed|reset|refused)|error sending request|service error"
+)
+"""The last is all that Icechunk tells of a failed commit."""
+_KEYS = MappingProxyType(
+    {
+        "s3://": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too where keys are temporary)",
+        "gs://": "GOOGLE_APPLICATION_CREDENTIALS to the file of a service account",
+        "az://": "AZURE_STORAGE_ACCOUNT_KEY, or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID",
+    }
+)
 
 
 @contextmanager
@@ -19,6 +43,7 @@ def explain_faults(location: str) -> Iterator[None]:
     Raises:
         StoreFullError: If the disk or quota is full.
         StoreLockedError: If another writer committed to the same branch meanwhile.
+        TransientStoreError: If an object store is throttling or out of reach, after what Icechunk tries again.
         StoreError: For every other fault of the storage.
     """
     try:
@@ -27,12 +52,33 @@ def explain_faults(location: str) -> Iterator[None]:
         raise StoreLockedError(
             f"{location}: another run committed meanwhile; stop one of the two, then run again"
         ) from error
-    except (icechunk.IcechunkError, OSError) as error:
-        if _is_full(error):
-            raise StoreFullError(
-                f"{location}: no space left; what was committed is safe: free some space and run again"
-            ) from error
-        raise StoreError(f"{location}: {_first_line(error)}") from error
+    except (icechunk.IcechunkError, BaseError, OSError) as error:
+        raise _explain(location, error) from error
+
+
+def _explain(location: str, error: Exception) -> StoreError:
+    text = str(error)
+    if _is_full(error):
+        return StoreFullError(f"{location}: no space left; what was committed is safe: free some space and run again")
+    if _NO_BUCKET.search(text):
+        return StoreError(f"{location}: there is no such bucket; make it, or correct the location")
+    if _NO_KEYS.search(text):
+        return StoreError(f"{location}: no credentials were found; set {_name_keys(location)}")
+    if denied := _DENIED.search(text):
+        return StoreError(
+            f"{location}: access was denied ({denied[0]}); it needs credentials that may list, read and write there: "
+            f"set {_name_keys(location)}"
+        )
+    if passing := _PASSING.search(text):
+        return TransientStoreError(
+            f"{location}: the object store fails ({passing[0]}), perhaps for a while: {_first_line(error)}; run again"
+        )
+    return StoreError(f"{location}: {_first_line(error)}")
+
+
+def _name_keys(location: str) -> str:
+    """The variables that credentials come from."""
+    return next((names for scheme, names in _KEYS.items() if location.startswith(scheme)), "those of its provider")
 
 
 def _is_full(error: Exception) -> bool:

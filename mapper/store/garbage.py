@@ -1,7 +1,9 @@
 """What a store no longer needs: shards of batches that were lost, files of killed processes, versions past their time.
 
-Both collecting and expiring take the writer's lock. Object stores have none, so whether a run is alive somewhere cannot
-be known there: only what is older than any run may have left uncommitted is touched.
+Both collecting and expiring take the writer's lock, and so exclude every driver. Workers may outlive a driver that was
+killed; what they write nobody will commit, so it is garbage from the start. A lease, unlike a lock, can be lost by a
+driver that was paused, and if that befell it in the middle of a commit, it would commit shards that are gone by then.
+Hence on object stores only what is older than any commit is touched.
 """
 
 import re
@@ -25,7 +27,7 @@ from mapper.store.repository import open_repository
 USUAL_AGE = timedelta(days=7)
 """Age of garbage on object stores unless another is asked for."""
 LEAST_AGE = timedelta(days=1)
-"""Youngest garbage that is touched where no lock proves that nobody writes: a run commits within minutes."""
+"""Youngest garbage that is touched on object stores: no commit is paused for that long."""
 
 _UNFINISHED = re.compile(r".+#\d+")
 """Names of files that Icechunk was writing; renamed when they are whole."""
@@ -108,7 +110,7 @@ def collect_garbage(
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        older_than: Least age. None: any on local disk, where the lock proves that nobody writes, else ``USUAL_AGE``.
+        older_than: Least age. None: any on local disk, where a living run keeps its lock, else ``USUAL_AGE``.
         dry_run: Report and remove nothing.
         no_run_alive: The caller knows that no run writes to this object store; allows ages below ``LEAST_AGE``.
 
@@ -181,8 +183,10 @@ def expire_snapshots(
 def _open_alone(place: Location) -> Iterator[icechunk.Repository]:
     """Open a store that nobody else writes to."""
     open_repository(str(place))  # or else the lock would lie beside nothing
-    with hold_lock(place), explain_faults(str(place)):
-        yield open_repository(str(place))
+    with hold_lock(place) as confirm, explain_faults(str(place)):
+        repository = open_repository(str(place))
+        confirm()
+        yield repository
 
 
 def _check_age(place: Location, age: timedelta, *, alone: bool) -> None:
@@ -191,7 +195,7 @@ def _check_age(place: Location, age: timedelta, *, alone: bool) -> None:
         raise ValueError(f"an age of {age} lies in the future")
     if place.path is None and age < LEAST_AGE and not alone:
         raise StoreError(
-            f"{place} has no lock, so a run on another machine may be writing to it: take an age of {LEAST_AGE.days} "
+            f"{place} has no lock, only a lease, which a run that is paused can lose: take an age of {LEAST_AGE.days} "
             "day or more, or make sure that no run is alive and say so (--no-run-alive)"
         )
 

@@ -5,6 +5,8 @@ conventions ``proj:`` and ``spatial:``. No reader understands both, so both are 
 transforms and boxes are pixel edges.
 """
 
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -71,13 +73,42 @@ def coordinate_attributes(geobox: GeoBox) -> dict[str, dict[str, Any]]:
     }
 
 
-def coordinate_values(grid: MapGrid) -> dict[str, npt.NDArray[np.float64]]:
-    """Pixel centres x and y, each rounded once: whole numbers of half pixels times the exact resolution."""
-    step = grid.resolution
+def multiscales_attributes(geoboxes: Mapping[str, GeoBox]) -> dict[str, Any]:
+    """Zarr convention ``multiscales``, for the group of a map, beside what :func:`spatial_attributes` says of it.
+
+    Args:
+        geoboxes: By path of the group from this one, the finest first; each has pixels twice as long as the one before.
+    """
+    paths = list(geoboxes)
+    layout: list[dict[str, Any]] = []
+    for number, (path, geobox) in enumerate(geoboxes.items()):
+        scale = 2.0 if number else 1.0
+        entry = {
+            "asset": path,
+            "transform": {"scale": [scale, scale], "translation": [0.0, 0.0]},
+            "spatial:shape": [int(geobox.shape.y), int(geobox.shape.x)],
+            "spatial:transform": list(geobox.transform)[:6],
+        }
+        made = {"derived_from": paths[number - 1], "resampling_method": "average"} if number else {}
+        layout.append(entry | made)
+    finest = spatial_attributes(geoboxes[paths[0]])
+    conventions = [*finest["zarr_conventions"], _convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347")]
+    return {"zarr_conventions": conventions, "multiscales": {"layout": layout, "resampling_method": "average"}}
+
+
+def coordinate_values(grid: MapGrid, *, lattice: Fraction | None = None) -> dict[str, npt.NDArray[np.float64]]:
+    """Pixel centres x and y, each rounded once: whole numbers of half steps times the exact step.
+
+    Args:
+        grid: Where the pixels lie.
+        lattice: The step; divides the resolution, and the corner is a whole number of it. None: the resolution.
+    """
+    step = lattice or grid.resolution
+    pixel = int(grid.resolution / step)
     left = round(grid.geobox.transform.c / float(step))
     top = round(grid.geobox.transform.f / float(step))
     rows, cols = np.arange(grid.shape[0], dtype=np.float64), np.arange(grid.shape[1], dtype=np.float64)
-    halves = {"x": 2 * (left + cols) + 1, "y": 2 * (top - rows) - 1}
+    halves = {"x": 2 * left + pixel * (2 * cols + 1), "y": 2 * top - pixel * (2 * rows + 1)}
     return {name: count * step.numerator / (2 * step.denominator) for name, count in halves.items()}
 
 

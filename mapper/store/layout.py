@@ -1,17 +1,17 @@
 """The arrays of a new store: names, dtypes, chunks and what their attributes say.
 
-At the root, all (y, x): ``<target>``, ``<target>_sd``, ``qa``, ``n_valid``; a shard is a tile, a chunk is what a reader
-fetches. Beside them the coordinates ``x``, ``y`` (pixel centres) and ``spatial_ref``.
+At the root, all (y, x): of a map ``<target>``, ``<target>_sd``, ``qa``, ``n_valid``, of a guide one for each channel,
+``n_valid`` and ``gaps``; a shard is a tile, a chunk is what a reader fetches. Beside them the coordinates ``x``, ``y``
+(pixel centres) and ``spatial_ref``.
 """
 
-from typing import Any
+from fractions import Fraction
 
 import numpy as np
 import zarr
 
-from mapper.predict.quality import cf_attributes
-from mapper.spec import MapSpec, TargetSpec
-from mapper.store.encoding import Encoding, make_codec
+from mapper.grid import MapGrid
+from mapper.store.encoding import make_codec
 from mapper.store.geozarr import (
     GRID_MAPPING,
     coordinate_attributes,
@@ -19,88 +19,28 @@ from mapper.store.geozarr import (
     grid_mapping_attributes,
     spatial_attributes,
 )
-from mapper.store.tiles import NOT_WRITTEN, band_names
-
-RESERVED = ("x", "y", "qa", "n_valid", "ledger", GRID_MAPPING)
-"""Names that a target may not have."""
+from mapper.store.product import Band, Product
 
 
-def create_arrays(root: zarr.Group, spec: MapSpec) -> None:
-    """Make the coordinates and the empty arrays of a map."""
-    root.attrs.update(spatial_attributes(spec.map_grid.geobox))
-    _create_coordinates(root, spec)
-    for name, (dtype, fill, attributes) in _describe_bands(spec.target).items():
-        _create_band(root, name, spec, dtype=dtype, fill=fill, attributes=attributes)
+def create_arrays(root: zarr.Group, product: Product) -> None:
+    """Make the coordinates and the empty arrays of a product."""
+    root.attrs.update(spatial_attributes(product.grid.geobox))
+    create_coordinates(root, product.grid)
+    for band in product.bands:
+        _create_band(root, band, product.grid)
 
 
-def _describe_bands(target: TargetSpec) -> dict[str, tuple[str, float, dict[str, Any]]]:
-    """Dtype, fill and CF attributes of each array of pixels."""
-    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
-    names = band_names(target)
-    flags = cf_attributes()
-    flags.pop("valid_range", None)  # the flag of tiles that were never written lies outside it
-    return {
-        names[0]: (
-            value.dtype,
-            value.fill,
-            {
-                "long_name": target.long_name,
-                "units": target.units,
-                "ancillary_variables": " ".join(names[1:]),
-                **value.attributes,
-            },
-        ),
-        names[1]: (
-            sd.dtype,
-            sd.fill,
-            {
-                "long_name": f"standard deviation of {target.long_name}",
-                "units": target.units,
-                "comment": "of a model that gives one: the model's, calibrated on places it was not trained on, "
-                "with that of the source in it; of any other model: that of the source pixel alone",
-                **sd.attributes,
-            },
-        ),
-        names[2]: (
-            "uint16",
-            NOT_WRITTEN,
-            {
-                **flags,
-                "standard_name": "quality_flag",
-                "flag_masks": [*flags["flag_masks"], NOT_WRITTEN],
-                "flag_meanings": f"{flags['flag_meanings']} not_written",
-            },
-        ),
-        names[3]: (
-            "uint16",
-            0,
-            {"long_name": "valid observations in the guide", "standard_name": "number_of_observations", "units": "1"},
-        ),
-    }
+def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | None = None) -> None:
+    """Make the coordinates x and y and the grid mapping of a group.
 
-
-def _create_band(
-    root: zarr.Group, name: str, spec: MapSpec, *, dtype: str, fill: float, attributes: dict[str, Any]
-) -> None:
-    grid = spec.map_grid
-    root.create_array(
-        name,
-        shape=grid.shape,
-        chunks=(grid.chunk_px, grid.chunk_px),
-        shards=(grid.tile_px, grid.tile_px),
-        dtype=dtype,
-        fill_value=fill,
-        compressors=[make_codec(dtype)],
-        dimension_names=("y", "x"),
-        attributes={**attributes, "grid_mapping": GRID_MAPPING, **spatial_attributes(grid.geobox)},
-    )
-
-
-def _create_coordinates(root: zarr.Group, spec: MapSpec) -> None:
-    grid = spec.map_grid
+    Args:
+        group: The root, or a level of a pyramid.
+        grid: Of its arrays.
+        lattice: See :func:`mapper.store.geozarr.coordinate_values`.
+    """
     attributes = coordinate_attributes(grid.geobox)
-    for name, values in coordinate_values(grid).items():
-        array = root.create_array(
+    for name, values in coordinate_values(grid, lattice=lattice).items():
+        array = group.create_array(
             name,
             shape=values.shape,
             chunks=values.shape,
@@ -110,10 +50,24 @@ def _create_coordinates(root: zarr.Group, spec: MapSpec) -> None:
             attributes=attributes[name],
         )
         array[:] = values
-    root.create_array(
+    group.create_array(
         GRID_MAPPING,
         shape=(),
         dtype="int32",
         fill_value=0,
         attributes=grid_mapping_attributes(grid.geobox),
+    )
+
+
+def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
+    root.create_array(
+        band.name,
+        shape=grid.shape,
+        chunks=(grid.chunk_px, grid.chunk_px),
+        shards=(grid.tile_px, grid.tile_px),
+        dtype=band.dtype,
+        fill_value=band.fill,
+        compressors=[make_codec(band.dtype)],
+        dimension_names=("y", "x"),
+        attributes={**band.attributes, "grid_mapping": GRID_MAPPING, **spatial_attributes(grid.geobox)},
     )

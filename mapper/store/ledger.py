@@ -4,7 +4,7 @@ The state of all tiles is three small arrays and is read at once; a record is lo
 it, at the same cost whether there was one commit or ten thousand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ from uuid import UUID
 
 import icechunk
 import numpy as np
+import numpy.typing as npt
 import zarr
 from icechunk.session import Session
 
@@ -22,6 +23,7 @@ from mapper.store.faults import explain_faults
 from mapper.store.parquet import load_record, load_records
 from mapper.store.record import Record, Status
 from mapper.store.repository import open_repository, open_session
+from mapper.store.totals import Totals, read_totals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,11 @@ class Ledger:
         }
 
     @property
+    def tasks(self) -> npt.NDArray[np.uint8]:
+        """Id of the task that made each tile, (row, col, 16); zeros where none did."""
+        return self._array("task")
+
+    @property
     def batches(self) -> int:
         """Commits of tiles so far."""
         return int(zarr.open_array(self.session.store, path="ledger/blobs", mode="r").shape[0])
@@ -112,6 +119,38 @@ class Ledger:
         except icechunk.IcechunkError:
             return None
         return None
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What all work on the store took."""
+        return read_totals(self.session.store)
+
+    def totals_after(self, batch: int) -> Totals | None:
+        """What all work up to a batch took; None if the version that it made has expired."""
+        if batch == self.batches:
+            return self.totals
+        snapshot = read_snapshot(self.session.store, batch)
+        if not snapshot:
+            return None
+        try:
+            session = self.repository.readonly_session(snapshot_id=snapshot)
+        except icechunk.IcechunkError:
+            return None
+        return read_totals(session.store)
+
+    @property
+    def state(self) -> npt.NDArray[np.uint8]:
+        """Status code of every tile, (row, col); see :data:`mapper.store.batch.STATUS_CODES`."""
+        return read_status(self.session.store)
+
+    @property
+    def writers(self) -> npt.NDArray[np.uint32]:
+        """Number of the commit that wrote each tile, (row, col); 0 if none did."""
+        return self._array("batch")
+
+    def pixel_bytes(self, bands: Iterable[str]) -> int:
+        """Bytes of one pixel of some arrays, before compression."""
+        return sum(zarr.open_array(self.session.store, path=name, mode="r").dtype.itemsize for name in bands)
 
     def _array(self, name: str) -> np.ndarray:
         return np.asarray(zarr.open_array(self.session.store, path=f"ledger/{name}", mode="r")[:])

@@ -1,18 +1,29 @@
 """Where a store lives: a directory, or ``s3://``, ``gs://``, ``az://`` bucket and prefix.
 
-Credentials never appear in a location: they come from the environment, as every SDK of the provider reads them.
+Credentials never appear in a location: they come from the environment, or from the machine or pod itself where the
+provider gives it a role. Profiles in files are not read, since the lease of a store does not know them.
 """
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import icechunk
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from mapper.errors import StoreError
 
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+Bucket = AzureStore | GCSStore | S3Store
+
 _SCHEMES = ("s3", "gs", "az")
+_PATIENCE = timedelta(seconds=15)
+"""For one request to the bucket and its repetitions; much less than the term of a lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +54,37 @@ class Location:
             return _open_s3(self.bucket, self.prefix)
         if self.scheme == "gs":
             return icechunk.gcs_storage(bucket=self.bucket, prefix=self.prefix, from_env=True)
+        return icechunk.azure_storage(account=self._account, container=self.bucket, prefix=self.prefix, from_env=True)
+
+    def open_bucket(self) -> Bucket:
+        """The bucket itself, for what lies beside the repository.
+
+        Raises:
+            StoreError: If the environment lacks what the provider needs.
+            ValueError: If this is a directory.
+        """
+        if self.scheme == "s3":
+            config: S3Config = {"virtual_hosted_style_request": not _endpoint()}
+            if endpoint := _endpoint():
+                config["endpoint"] = endpoint
+            return S3Store(
+                self.bucket,
+                config=config,
+                client_options={"allow_http": True, "timeout": _PATIENCE},
+                retry_config={"max_retries": 3, "retry_timeout": _PATIENCE},
+            )
+        if self.scheme == "gs":
+            return GCSStore(self.bucket, client_options={"timeout": _PATIENCE})
+        if self.scheme == "az":
+            return AzureStore(self.bucket, account_name=self._account, client_options={"timeout": _PATIENCE})
+        raise ValueError(f"{self} is a directory")
+
+    @property
+    def _account(self) -> str:
         account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or os.environ.get("AZURE_STORAGE_ACCOUNT")
         if not account:
             raise StoreError(f"{self}: set AZURE_STORAGE_ACCOUNT_NAME to the storage account of the container")
-        return icechunk.azure_storage(account=account, container=self.bucket, prefix=self.prefix, from_env=True)
+        return account
 
 
 def parse_location(location: str | Path) -> Location:
@@ -69,7 +107,7 @@ def parse_location(location: str | Path) -> Location:
 
 def _open_s3(bucket: str, prefix: str) -> icechunk.Storage:
     """AWS, or what ``AWS_ENDPOINT_URL`` points to (MinIO, Ceph): those want the bucket in the path."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = _endpoint()
     return icechunk.s3_storage(
         bucket=bucket,
         prefix=prefix,
@@ -79,3 +117,7 @@ def _open_s3(bucket: str, prefix: str) -> icechunk.Storage:
         force_path_style=endpoint is not None,
         from_env=True,
     )
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -60,6 +60,8 @@ SCHEMA = pa.schema(
         ("environment", pa.string()),
         ("worker", pa.string()),
         ("device", pa.string()),
+        ("device_s", pa.float64()),
+        ("device_slots", pa.uint32()),
         ("started_at", _UTC),
         ("seconds", pa.map_(pa.string(), pa.float64())),
         ("attempts", pa.uint32()),
@@ -72,6 +74,7 @@ SCHEMA = pa.schema(
         ("value_max", pa.float64()),
         ("consistency_residual", pa.float64()),
         ("content_sha256", pa.string()),
+        ("guide_store", pa.string()),
     ]
 )
 """Columns of the ledger: the fields of :class:`Record`, the tile as two columns."""

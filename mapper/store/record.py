@@ -53,9 +53,13 @@ class Record:
     """Python and the libraries that decide numbers, as ``name==version`` separated by spaces."""
     worker: str = ""
     device: str = ""
+    device_s: float = 0.0
+    """Seconds that the tile held its device; waiting for it is left out."""
+    device_slots: int = 0
+    """Tiles that the device takes at once: 1 for a GPU, a core each for a CPU; 0 where nothing was predicted."""
     started_at: datetime | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: read, predict, write."""
+    """Seconds by stage: read, predict, write; wait is for a device that was taken."""
     attempts: int = 1
     """Of the tile as a whole."""
     requests: int = 0
@@ -72,3 +76,5 @@ class Record:
     """Largest |block mean - source| left in the tile, in target units."""
     content_sha256: str = ""
     """Of the encoded arrays of the tile."""
+    guide_store: str = ""
+    """Where the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""

@@ -4,52 +4,52 @@ Everything that forks in workers must know is committed before the first fork is
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import icechunk
+import obstore
 import xarray as xr
 import zarr
 from icechunk.session import Session
 
 from mapper import __version__
-from mapper.errors import SpecError, StoreError
+from mapper.errors import StoreError
 from mapper.spec import MapSpec
 from mapper.store.batch import create_ledger
-from mapper.store.description import Description, check_same_map, read_description, write_description
+from mapper.store.description import Description, check_same, read_description, write_description
 from mapper.store.faults import explain_faults
-from mapper.store.layout import RESERVED, create_arrays
+from mapper.store.layout import create_arrays
+from mapper.store.levels import count_levels, level_path
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.product import Product, product_of
 
+_BEGINNING = re.compile(r"config\.yaml|(?:snapshots|transactions)/1CECHNKREP0F1RSTCMT0")
+"""What Icechunk writes before a repository is there: its settings, and the empty version that has always this name."""
 _MANIFEST_SPLIT = 64
 """Chunk references of one manifest along a dimension: a small commit rewrites little of a continent."""
 
 
-def create_store(location: str | Path, *, spec: MapSpec) -> None:
-    """Make the store of a map: metadata only, no pixel. A store of the same map is left as it is.
+def create_store(location: str | Path, *, spec: MapSpec | Product) -> None:
+    """Make the store of a map or another product: metadata only, no pixel. A store of the same is left as it is.
 
     Raises:
-        StoreMismatchError: If the store holds another map.
+        StoreMismatchError: If the store holds something else.
         StoreLockedError: If another process is making it.
         StoreError: If the location holds something else, or cannot be written.
         SpecError: If the target has the name of another array.
     """
-    if spec.target.name in RESERVED:
-        raise SpecError(f"target.name {spec.target.name!r} is the name of another array of the store; choose another")
+    product = product_of(spec)
     place = parse_location(location)
-    if _exists(place):
-        check_store(location, spec=spec)
-        return
-    with explain_faults(str(place)):
-        if place.path is None:
-            _create(place, spec)
-            return
-        place.path.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(place):
-        if not _exists(place):
-            _create_aside(place.path, spec)
-    check_store(location, spec=spec)
+    if not _is_made(place):
+        with explain_faults(str(place)):
+            (place.path or Path()).parent.mkdir(parents=True, exist_ok=True)
+        with hold_lock(place):
+            if not _is_made(place):
+                _make(place, product)
+    check_store(location, spec=product)
 
 
 def store_exists(location: str | Path) -> bool:
@@ -61,14 +61,14 @@ def store_exists(location: str | Path) -> bool:
     return _exists(parse_location(location))
 
 
-def check_store(location: str | Path, *, spec: MapSpec) -> None:
-    """Check that an existing store holds the map of a description.
+def check_store(location: str | Path, *, spec: MapSpec | Product) -> None:
+    """Check that an existing store holds a map or another product.
 
     Raises:
         StoreMismatchError: Naming what differs and what to do.
         StoreError: If there is no store, or it was not made by mapper.
     """
-    check_same_map(read_store(location), spec, str(parse_location(location)))
+    check_same(read_store(location), product_of(spec), str(parse_location(location)))
 
 
 def open_repository(location: str | Path) -> icechunk.Repository:
@@ -128,22 +128,37 @@ def read_store(location: str | Path, *, ref: str = "main") -> Description:
         raise StoreError(f"{location}: {error}") from error
 
 
-def open_map(location: str | Path, ref: str = "main", *, chunks: dict[str, int] | None = None) -> xr.Dataset:
-    """Open a map for analysis: decoded values with coordinates and CRS.
+def open_map(
+    location: str | Path, ref: str = "main", *, level: int = 0, chunks: dict[str, int] | None = None
+) -> xr.Dataset:
+    """Open a map, or a level of its pyramid, for analysis: decoded values with coordinates and CRS.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
         ref: Branch, tag or snapshot id.
+        level: 0 is the map; a pixel of level k is 2^k pixels long and holds their reduction: the mean of valid values,
+            the mean of their standard deviations (errors inside a source pixel are taken to be fully correlated), all
+            quality flags that are set among them, and the rounded mean number of observations. Levels are made by
+            ``mapper pyramid``, and lie beyond the map's edge as far as whole tiles do.
         chunks: Dask chunks; None reads what is asked for, without Dask.
 
     Returns:
         ``<target>`` and ``<target>_sd`` (y, x) in the target's units, NaN where missing; ``qa`` and ``n_valid``.
 
     Raises:
-        StoreError: If the store or the version does not exist.
+        StoreError: If the store, the version or the level does not exist.
     """
     session = open_store(location, ref=ref)
-    dataset: xr.Dataset = xr.open_zarr(session.store, consolidated=False, decode_coords="all", chunks=chunks)
+    with explain_faults(str(location)):
+        levels = count_levels(session.store)
+    if not 0 <= level <= levels:
+        raise StoreError(
+            f"{location} has no level {level}, only 0 to {levels}: `mapper pyramid` makes those above the map"
+        )
+    group = level_path(level) or None
+    dataset: xr.Dataset = xr.open_zarr(
+        session.store, group=group, consolidated=False, decode_coords="all", chunks=chunks
+    )
     return dataset
 
 
@@ -155,7 +170,26 @@ def _exists(place: Location) -> bool:
         return bool(icechunk.Repository.exists(place.open_storage()))
 
 
-def _create_aside(path: Path, spec: MapSpec) -> None:
+def _is_made(place: Location) -> bool:
+    """Whether a store is there as a whole; in an object store a killed process may have left a part of it."""
+    if not _exists(place):
+        return False
+    if place.path is not None:
+        return True
+    with explain_faults(str(place)):
+        repository = icechunk.Repository.open(place.open_storage())
+        return next(iter(repository.ancestry(branch="main"))).parent_id is not None
+
+
+def _make(place: Location, product: Product) -> None:
+    if place.path is not None:
+        _create_aside(place.path, product)
+        return
+    with explain_faults(str(place)):
+        _create(place, product)
+
+
+def _create_aside(path: Path, product: Product) -> None:
     """Make a local store under another name, then rename it: a killed process leaves no half-made store."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StoreError(f"{path} exists and is no store; choose another location or remove it")
@@ -163,20 +197,35 @@ def _create_aside(path: Path, spec: MapSpec) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     with explain_faults(str(path)):
         try:
-            _create(Location(path=aside), spec)
+            _create(Location(path=aside), product)
             aside.rename(path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _create(place: Location, spec: MapSpec) -> None:
-    repository = icechunk.Repository.create(place.open_storage(), config=_configure())
+def _create(place: Location, product: Product) -> None:
+    if _exists(place):  # begun by a process that was killed
+        repository = icechunk.Repository.open(place.open_storage(), config=_configure())
+        repository.save_config()
+    else:
+        if place.path is None:
+            _clear_beginnings(place)
+        repository = icechunk.Repository.create(place.open_storage(), config=_configure())
     session = repository.writable_session("main")
     root = zarr.create_group(session.store)
-    write_description(root, spec)
-    create_arrays(root, spec)
-    create_ledger(root, spec.map_grid.tile_shape)
-    session.commit(f"create {spec.name}", metadata={"code_version": __version__})
+    write_description(root, product)
+    create_arrays(root, product)
+    create_ledger(root, product.grid.tile_shape)
+    session.commit(f"create {product.name}", metadata={"code_version": __version__})
+
+
+def _clear_beginnings(place: Location) -> None:
+    """Remove what a killed process had made before there was a repository; Icechunk wants a clean prefix."""
+    bucket, folder = place.open_bucket(), f"{place.prefix}/"
+    names = [meta["path"] for batch in obstore.list(bucket, folder) for meta in batch]
+    if not all(_BEGINNING.fullmatch(name.removeprefix(folder)) for name in names):
+        raise StoreError(f"{place} holds other objects and is no store; choose another location or remove them")
+    obstore.delete(bucket, names)
 
 
 def _configure() -> icechunk.RepositoryConfig:

@@ -4,18 +4,25 @@ Encoded arrays always come in the order of :func:`band_names`; the checksum cove
 little-endian order, so it can be computed again from the store on any machine.
 """
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from icechunk import IcechunkStore
+from zarr import AsyncArray
 from zarr.abc.store import Store
+from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
-from mapper.grid import MapGrid, Tile
+from mapper.grid import MapGrid, Tile, Window
 from mapper.spec import TargetSpec
 from mapper.store.encoding import Encoding
 from mapper.store.record import TileArrays
@@ -55,8 +62,25 @@ def encode_tile(target: TargetSpec, arrays: TileArrays) -> dict[str, npt.NDArray
 
 def read_tile(store: Store, *, grid: MapGrid, target: TargetSpec, tile: Tile) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a tile as they are stored; fill values where nothing was written."""
+    return read_bands(store, grid=grid, names=band_names(target), tile=tile)
+
+
+def read_bands(store: Store, *, grid: MapGrid, names: Sequence[str], tile: Tile) -> dict[str, npt.NDArray[Any]]:
+    """Some arrays of a tile as they are stored; fill values where nothing was written."""
     window = grid.window(tile).slices
-    return {name: np.asarray(zarr.open_array(store, path=name, mode="r")[window]) for name in band_names(target)}
+    return {name: np.asarray(zarr.open_array(store, path=name, mode="r")[window]) for name in names}
+
+
+def read_window(store: Store, name: str, window: Window) -> npt.NDArray[Any]:
+    """A window of one array as it is stored; it lies inside the grid and may span tiles."""
+    return np.asarray(zarr.open_array(store, path=name, mode="r")[window.slices])
+
+
+def blank_bands(store: Store, *, grid: MapGrid, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """What a tile without data holds, in any store: the fill values of its arrays."""
+    arrays = {name: zarr.open_array(store, path=name, mode="r") for name in names}
+    shape = (grid.tile_px, grid.tile_px)
+    return {name: np.full(shape, array.fill_value, array.dtype) for name, array in arrays.items()}
 
 
 def fill_tile(grid: MapGrid, target: TargetSpec) -> dict[str, npt.NDArray[Any]]:
@@ -72,7 +96,7 @@ def fill_tile(grid: MapGrid, target: TargetSpec) -> dict[str, npt.NDArray[Any]]:
     return dict(zip(band_names(target), stored, strict=True))
 
 
-def write_bands(store: Store, *, grid: MapGrid, tile: Tile, bands: _Bands) -> None:
+def write_bands(store: IcechunkStore, *, grid: MapGrid, tile: Tile, bands: _Bands) -> None:
     """Write encoded arrays: whole shards, so that no two tasks share an object and no reader sees a part.
 
     Raises:
@@ -81,12 +105,8 @@ def write_bands(store: Store, *, grid: MapGrid, tile: Tile, bands: _Bands) -> No
     for name, array in bands.items():
         if array.shape != (grid.tile_px, grid.tile_px):
             raise ValueError(f"{name} of tile {tile} is {array.shape}, expected the whole tile of {grid.tile_px} px")
-    window = grid.window(tile).slices
-    for name, array in bands.items():
-        stored = zarr.open_array(store, path=name, mode="r+")
-        # Zarr before 3.3 reads the shard that it replaces: for nothing, and in vain if that is damaged
-        sync(store.delete(f"{name}/{stored.metadata.encode_chunk_key((tile.row, tile.col))}"))
-        stored[window] = array
+    layouts = {name: _read_layout(_StoredArray(store.session.snapshot_id, name, store)) for name in bands}
+    sync(_write_together(store, tile, grid.window(tile), bands, layouts))
 
 
 def digest_bands(bands: _Bands) -> str:
@@ -97,3 +117,35 @@ def digest_bands(bands: _Bands) -> str:
         digest.update(f"{name}:{stored.dtype.str}:{stored.shape}".encode())
         digest.update(stored.data)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _StoredArray:
+    """An array of one version of a store, of which all that is written to since are forks."""
+
+    snapshot: str
+    name: str
+    store: IcechunkStore = field(compare=False)
+
+
+@lru_cache(maxsize=64)  # to open the arrays of a tile anew takes as long as to write it, and each version has few
+def _read_layout(which: _StoredArray) -> ArrayV3Metadata:
+    return cast("ArrayV3Metadata", zarr.open_array(which.store, path=which.name, mode="r").metadata)
+
+
+async def _write_together(
+    store: IcechunkStore, tile: Tile, window: Window, bands: _Bands, layouts: Mapping[str, ArrayV3Metadata]
+) -> None:
+    """Write all arrays of a tile at once: one by one they take more than twice the time of this process."""
+    await asyncio.gather(
+        *(
+            _write_band(AsyncArray(layouts[name], StorePath(store, name)), tile, window, array)
+            for name, array in bands.items()
+        )
+    )
+
+
+async def _write_band(stored: AsyncArray[ArrayV3Metadata], tile: Tile, window: Window, array: npt.NDArray[Any]) -> None:
+    # Zarr before 3.3 reads the shard that it replaces: for nothing, and in vain if that is damaged
+    await (stored.store_path / stored.metadata.encode_chunk_key((tile.row, tile.col))).delete()
+    await stored.setitem(window.slices, array)

@@ -6,22 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import icechunk
 from zarr.abc.store import Store
 
 from mapper.grid import MapGrid, Tile
-from mapper.spec import TargetSpec
 from mapper.store.description import Description, read_description
-from mapper.store.faults import explain_faults
+from mapper.store.faults import DAMAGE, explain_faults
 from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.level_check import LevelReport, verify_levels
 from mapper.store.record import Record
 from mapper.store.staleness import Expected, explain_stale
-from mapper.store.tiles import digest_bands, fill_tile, read_tile
+from mapper.store.tiles import blank_bands, digest_bands, read_bands
 
 _THREADS = 4
 """Decoding and hashing release the interpreter, reading waits for the storage."""
-_DAMAGE = (icechunk.IcechunkError, OSError, RuntimeError, ValueError)
-"""What reading damaged bytes raises, in Icechunk, Arrow, Zarr and the codecs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +37,14 @@ class VerifyReport:
     """What changed since they were made."""
     corrupt: Mapping[Tile, str] = field(default_factory=dict)
     """How the pixels differ from the record."""
+    pyramid: LevelReport | None = None
+    """What was found in the levels; None if the store has no pyramid."""
 
     @property
     def is_complete(self) -> bool:
-        """True if every tile is there, up to date and unharmed."""
-        return not (self.failed or self.missing or self.stale or self.corrupt)
+        """True if every tile, those of the pyramid included, is there, up to date and unharmed."""
+        tiles = not (self.failed or self.missing or self.stale or self.corrupt)
+        return tiles and (self.pyramid is None or self.pyramid.is_complete)
 
     @property
     def due(self) -> tuple[Tile, ...]:
@@ -63,21 +63,25 @@ class VerifyReport:
                 name: {str(tile): reason for tile, reason in tiles.items()}
                 for name, tiles in (("failed", self.failed), ("stale", self.stale), ("corrupt", self.corrupt))
             },
+            "pyramid": self.pyramid and self.pyramid.to_dict(),
         }
 
     def to_text(self) -> str:
-        """The report for a terminal: counts, then one line for each tile with a fault."""
+        """The report for a terminal: counts, then one line for each tile with a fault, then the pyramid."""
         kinds = ("ok", "empty", "failed", "missing", "stale", "corrupt")
         counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         faults = [(kind, tile, reason) for kind in kinds[2:] for tile, reason in _pairs(getattr(self, kind))]
         lines = [f"{kind} {tile}{f': {reason}' if reason else ''}" for kind, tile, reason in faults]
-        return "\n".join([f"{counts} (snapshot {self.snapshot})", *lines])
+        levels = [self.pyramid.to_text()] if self.pyramid else []
+        return "\n".join([f"{counts} (snapshot {self.snapshot})", *lines, *levels])
 
 
 def verify_store(
     location: str | Path, *, expected: Mapping[Tile, str | Expected] | None = None, ref: str = "main"
 ) -> VerifyReport:
     """Check every tile of a store: its pixels against its record, its record against what is expected.
+
+    Tiles of a pyramid are checked against what was written, and against what the map is now.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
@@ -92,6 +96,7 @@ def verify_store(
     with explain_faults(str(location)):
         description = read_description(ledger.session.store)
         judged = dict(_judge_tiles(ledger, description, expected or {}))
+        pyramid = verify_levels(ledger.session.store)
     wanted: Iterable[Tile] = description.grid.tiles() if expected is None else expected
     return VerifyReport(
         snapshot=ledger.session.snapshot_id,
@@ -101,6 +106,7 @@ def verify_store(
         failed=_reasons(judged, "failed"),
         stale=_reasons(judged, "stale"),
         corrupt=_reasons(judged, "corrupt"),
+        pyramid=pyramid,
     )
 
 
@@ -108,10 +114,10 @@ def _judge_tiles(
     ledger: Ledger, description: Description, expected: Mapping[Tile, str | Expected]
 ) -> Iterator[tuple[Tile, tuple[str, str]]]:
     """Kind and reason of every tile in the ledger."""
-    store, grid, target = ledger.session.store, description.grid, description.target
+    store, grid, names = ledger.session.store, description.grid, description.bands
 
     def judge(record: Record) -> tuple[Tile, tuple[str, str]]:
-        fault = _compare_pixels(store, grid, target, record)
+        fault = _compare_pixels(store, grid, names, record)
         if fault:
             return record.tile, ("corrupt", fault)
         if record.status == "failed":
@@ -133,7 +139,7 @@ def _readable_records(ledger: Ledger) -> Iterator[Record]:
     for batch in sorted({entry.batch for entry in ledger.entries.values()}):
         try:
             records = ledger.records_of(batch)
-        except _DAMAGE:
+        except DAMAGE:
             continue
         yield from (r for r in records if r.tile in ledger.entries and ledger.entries[r.tile].batch == batch)
 
@@ -146,13 +152,13 @@ def _compare_task(record: Record, expected: str | Expected | None) -> str:
     return explain_stale(record, expected)
 
 
-def _compare_pixels(store: Store, grid: MapGrid, target: TargetSpec, record: Record) -> str:
+def _compare_pixels(store: Store, grid: MapGrid, names: tuple[str, ...], record: Record) -> str:
     """How the pixels of a tile differ from its record; empty if they do not."""
     try:
-        found = digest_bands(read_tile(store, grid=grid, target=target, tile=record.tile))
-    except _DAMAGE as error:
+        found = digest_bands(read_bands(store, grid=grid, names=names, tile=record.tile))
+    except DAMAGE as error:
         return f"cannot be read: {str(error).strip().splitlines()[0]}"
-    wanted = record.content_sha256 or digest_bands(fill_tile(grid, target))
+    wanted = record.content_sha256 or digest_bands(blank_bands(store, grid=grid, names=names))
     return "" if found == wanted else f"content sha256 {found[:12]}, its record says {wanted[:12]}"
 
 

@@ -1,7 +1,7 @@
 """What made a pixel: its values, and the record of the tile it lies in."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from mapper.spec import TargetSpec
 from mapper.store.description import read_description
 from mapper.store.encoding import Encoding
 from mapper.store.faults import explain_faults
-from mapper.store.ledger import read_ledger
+from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.record import Record
 from mapper.store.tiles import band_names
 
@@ -46,6 +46,8 @@ class Answer:
     written_at: datetime | None
     record: Record | None
     """None if the tile was never attempted."""
+    channels: dict[str, float | None] = field(default_factory=dict)
+    """Of a guide: the value of each channel, None where missing; a guide has no other value."""
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON-ready values; times in ISO 8601."""
@@ -53,16 +55,22 @@ class Answer:
 
     def to_text(self) -> str:
         """The answer for a terminal."""
-        value = "no value" if self.value is None else f"{self.value:g} {self.units}"
-        sd = "" if self.sd is None else f" ± {self.sd:g} (standard deviation)"
         lines = [
-            f"{self.target} {value}{sd}",
+            *self._say_values(),
             f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
             f"  quality   {', '.join(self.flags) or 'nothing to remark'}; {self.n_valid} valid observations",
         ]
         if self.record is None:
             return "\n".join([*lines, "  made by   nothing: this tile was never attempted"])
         return "\n".join([*lines, *_describe_record(self.record, self.snapshot, self.written_at)])
+
+    def _say_values(self) -> list[str]:
+        if self.channels:
+            values = {name: "no value" if value is None else f"{value:g}" for name, value in self.channels.items()}
+            return [self.target, *(f"  {name:<24} {value}" for name, value in values.items())]
+        value = "no value" if self.value is None else f"{self.value:g} {self.units}"
+        sd = "" if self.sd is None else f" ± {self.sd:g} (standard deviation)"
+        return [f"{self.target} {value}{sd}"]
 
 
 def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref: str = "main") -> Answer:
@@ -81,25 +89,34 @@ def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref
     """
     ledger = read_ledger(location, ref=ref)
     with explain_faults(str(location)):
-        store = ledger.session.store
-        description = read_description(store)
-        row, col, tile = description.grid.locate(x, y, crs=crs)
-        batch = ledger.batch_at(tile)
-        snapshot = ledger.snapshot_of(batch) if batch else None
-        return Answer(
-            x=x,
-            y=y,
-            crs=crs,
-            row=row,
-            col=col,
-            tile=tile,
-            target=description.target.name,
-            units=description.target.units,
-            **_read_pixel(store, description.target, row, col),
-            snapshot=snapshot.id if snapshot else "",
-            written_at=snapshot.written_at if snapshot else None,
-            record=ledger.record_at(tile),
-        )
+        return explain_pixel(ledger, x, y, crs=crs)
+
+
+def explain_pixel(ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326") -> Answer:
+    """Tell what made the pixel that holds a point, of a store that is open; see :func:`why`."""
+    store = ledger.session.store
+    description = read_description(store)
+    row, col, tile = description.grid.locate(x, y, crs=crs)
+    batch = ledger.batch_at(tile)
+    snapshot = ledger.snapshot_of(batch) if batch else None
+    return Answer(
+        x=x,
+        y=y,
+        crs=crs,
+        row=row,
+        col=col,
+        tile=tile,
+        target=description.target.name if description.target else "guide",
+        units=description.target.units if description.target else "",
+        **(
+            _read_pixel(store, description.target, row, col)
+            if description.target
+            else _read_channels(store, description.bands, row, col)
+        ),
+        snapshot=snapshot.id if snapshot else "",
+        written_at=snapshot.written_at if snapshot else None,
+        record=ledger.record_at(tile),
+    )
 
 
 def _read_pixel(store: Store, target: TargetSpec, row: int, col: int) -> dict[str, Any]:
@@ -113,6 +130,19 @@ def _read_pixel(store: Store, target: TargetSpec, row: int, col: int) -> dict[st
         "flags": _name_flags(int(qa), dict(arrays[2].attrs)),
         "n_valid": int(n_valid),
     }
+
+
+def _read_channels(store: Store, bands: tuple[str, ...], row: int, col: int) -> dict[str, Any]:
+    """Decoded channels of one pixel of a guide, as fields of an answer."""
+    *channels, counts, gaps = [zarr.open_array(store, path=name, mode="r") for name in bands]
+    decoded = {
+        name: _decode(Encoding.of_attributes(str(array.dtype), dict(array.attrs)), np.asarray(array[row, col]))
+        for name, array in zip(bands, channels, strict=False)
+    }
+    gap = int(np.asarray(gaps[row, col]))
+    flags = {0: (), 1: ("gap",)}.get(gap, ("not_written",))
+    facts = {"value": None, "sd": None, "qa": 0, "flags": flags, "n_valid": int(np.asarray(counts[row, col]))}
+    return facts | {"channels": decoded}
 
 
 def _decode(encoding: Encoding, stored: np.ndarray) -> float | None:
@@ -132,10 +162,11 @@ def _describe_record(record: Record, snapshot: str, written_at: datetime | None)
         "status": f"{record.status}{f': {record.reason}' if record.reason else ''}",
         "written": f"{written}, snapshot {snapshot or 'unknown'}, run {record.run_id}",
         "task": record.task_id,
-        "model": f"{record.model} ({record.model_digest[:12]})",
+        "model": f"{record.model} ({record.model_digest[:12]})" if record.model else "none: composites only",
         "code": f"mapper {record.code_version}; {record.environment}",
         "worker": f"{record.worker} on {record.device}; {seconds or 'no timings'}; attempt {record.attempts}",
         "reading": _describe_reading(record),
+        **({"guide": f"read from {record.guide_store}"} if record.guide_store else {}),
         "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
     }
     lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]

@@ -6,12 +6,15 @@ are merged by a later commit, so commits never wait for tiles.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import icechunk
+import numpy.typing as npt
 from icechunk.session import ForkSession, Session
 
 from mapper import __version__
@@ -21,9 +24,11 @@ from mapper.store.batch import append_batch, find_standing
 from mapper.store.faults import explain_faults
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.product import Product, product_of
 from mapper.store.record import Record, TileArrays
 from mapper.store.repository import check_store, open_repository
-from mapper.store.tiles import digest_bands, encode_tile, fill_tile, write_bands
+from mapper.store.tiles import blank_bands, digest_bands, encode_tile, write_bands
+from mapper.store.totals import add_totals
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +36,21 @@ _log = logging.getLogger(__name__)
 class Writer:
     """The writer of one store; open one with :func:`open_writer`. Used by one thread."""
 
-    def __init__(self, repository: icechunk.Repository, *, location: Location, spec: MapSpec, run_id: str) -> None:
+    def __init__(
+        self,
+        repository: icechunk.Repository,
+        *,
+        location: Location,
+        product: Product,
+        run_id: str,
+        confirm: Callable[[], None],
+    ) -> None:
         self._repository = repository
+        self._confirm = confirm
         self._location = str(location)
-        self._spec = spec
+        self._product = product
         self._run_id = run_id
+        self._started = datetime.now(UTC)
         self._clean = self._open_session()
         self._pending: dict[Tile, tuple[ForkSession | None, Record]] = {}
 
@@ -59,7 +74,7 @@ class Writer:
         Raises:
             ValueError: If the record lacks what its status needs, or its task id is no UUID.
         """
-        self._spec.map_grid.window(record.tile)
+        self._product.grid.window(record.tile)
         UUID(record.task_id)
         if record.status == "failed":
             fork = None
@@ -77,28 +92,31 @@ class Writer:
 
         Raises:
             StoreFullError: If the disk is full; nothing is lost, the commit may be tried again.
-            StoreLockedError: If another writer committed meanwhile.
+            TransientStoreError: If the object store does not answer; likewise.
+            StoreLockedError: If another writer committed meanwhile, or the lock was lost.
         """
         if not self._pending:
             return ""
+        self._confirm()
         with explain_faults(self._location):
             session = self._open_session()
             session.merge(*(fork for fork, _ in self._pending.values() if fork is not None))
             records = [record for _, record in self._pending.values()]
             self._clear_unwritten(session, records)
             batch = append_batch(session.store, records, previous_snapshot=self._find_last_batch(session))
-            snapshot = session.commit(
-                message or f"batch {batch.number}: {len(records)} tiles",
-                metadata={
-                    "run_id": self._run_id,
-                    "batch": batch.number,
-                    "tiles": len(records),
-                    "parquet_sha256": batch.parquet_sha256,
-                    "code_version": __version__,
-                },
-            )
+            self._add_totals(session, records, batch.number)
+            metadata = {
+                "run_id": self._run_id,
+                "batch": batch.number,
+                "tiles": len(records),
+                "parquet_sha256": batch.parquet_sha256,
+                "code_version": __version__,
+            }
+            message = message or f"batch {batch.number}: {len(records)} tiles"
+            snapshot = commit_session(self._repository, session, message, metadata)
             self._pending.clear()
-            self._clean = self._open_session()
+            with suppress(icechunk.IcechunkError):  # forks of the older version serve as well
+                self._clean = self._open_session()
         return snapshot
 
     def _came_through(self, tile: Tile) -> bool:
@@ -110,10 +128,13 @@ class Writer:
 
     def _clear_unwritten(self, session: Session, records: list[Record]) -> None:
         """Take away the pixels of tiles that stood and are now empty without being written."""
-        grid, target = self._spec.map_grid, self._spec.target
+        grid, names = self._product.grid, [band.name for band in self._product.bands]
         unwritten = [record.tile for record in records if record.status == "empty" and not record.content_sha256]
         for tile in find_standing(session.store, unwritten):
-            write_bands(session.store, grid=grid, tile=tile, bands=fill_tile(grid, target))
+            write_bands(session.store, grid=grid, tile=tile, bands=blank_bands(session.store, grid=grid, names=names))
+
+    def _add_totals(self, session: Session, records: list[Record], batch: int) -> None:
+        add_totals(session.store, records, batch=batch, run_id=self._run_id, started=self._started)
 
     def _find_last_batch(self, session: Session) -> str:
         """Snapshot id of the last batch; commits of other things may lie above it."""
@@ -124,25 +145,26 @@ class Writer:
 
 
 @contextmanager
-def open_writer(location: str | Path, *, spec: MapSpec, run_id: str) -> Iterator[Writer]:
+def open_writer(location: str | Path, *, spec: MapSpec | Product, run_id: str) -> Iterator[Writer]:
     """Open a store for writing and hold its lock. What is not committed inside the block is lost.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        spec: The map; must be the one the store holds.
+        spec: The map, or another product; must be what the store holds.
         run_id: Written into every commit.
 
     Raises:
         StoreError: If there is no store; make it with :func:`create_store`.
         StoreLockedError: If another process is writing to it.
-        StoreMismatchError: If it holds another map.
+        StoreMismatchError: If it holds something else.
     """
     place = parse_location(location)
-    check_store(location, spec=spec)
-    with hold_lock(place):
+    product = product_of(spec)
+    check_store(location, spec=product)
+    with hold_lock(place, run_id=run_id) as confirm:
         repository = open_repository(location)
         with explain_faults(str(place)):
-            writer = Writer(repository, location=place, spec=spec, run_id=run_id)
+            writer = Writer(repository, location=place, product=product, run_id=run_id, confirm=confirm)
         yield writer
         if writer.pending:
             _log.warning("%s: %d finished tiles were not committed", place, writer.pending)
@@ -165,7 +187,42 @@ def write_tile(fork: ForkSession, *, grid: MapGrid, target: TargetSpec, tile: Ti
         ValueError: If an array is not exactly one tile.
         StoreFullError: If the disk is full.
     """
-    bands = encode_tile(target, arrays)
+    return write_encoded(fork, grid=grid, tile=tile, bands=encode_tile(target, arrays))
+
+
+def write_encoded(fork: ForkSession, *, grid: MapGrid, tile: Tile, bands: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Write the encoded arrays of a tile into a fork, as whole shards. Called in workers.
+
+    Args:
+        fork: From :meth:`Writer.fork`.
+        grid: Of the store.
+        tile: Which tile.
+        bands: All arrays of the product, in its order.
+
+    Returns:
+        As :func:`write_tile`, and raises what it raises.
+    """
     with explain_faults(f"tile {tile}"):
         write_bands(fork.store, grid=grid, tile=tile, bands=bands)
     return digest_bands(bands)
+
+
+def commit_session(repository: icechunk.Repository, session: Session, message: str, metadata: dict[str, Any]) -> str:
+    """Commit; where the answer was lost on the way, what came to pass looks like another's, and is recognised.
+
+    Args:
+        repository: Of the session.
+        session: With what is to be committed.
+        message: For people.
+        metadata: Unlike that of any other commit.
+
+    Returns:
+        The snapshot id.
+    """
+    try:
+        return str(session.commit(message, metadata=metadata))
+    except (icechunk.ConflictError, icechunk.IcechunkError):
+        tip = next(iter(repository.ancestry(branch="main")))
+        if tip.metadata != metadata:
+            raise
+        return str(tip.id)

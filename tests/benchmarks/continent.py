@@ -11,14 +11,17 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import shapely
+import yaml
 from pyproj import Transformer
 
 from mapper.catalog.items import freeze_items
+from mapper.catalog.query import make_queries
+from mapper.catalog.search import describe_queries
 from mapper.models.card import Card
 from mapper.models.contract import Contract, GuideBand
 from mapper.run.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
-from mapper.spec import parse_spec
+from mapper.spec import read_spec
 from mapper.store.record import TileArrays
 from mapper.store.writer import write_tile
 
@@ -32,31 +35,41 @@ CRS = "EPSG:3035"
 
 def make_map(folder, tiles):
     """The description of a map of about so many tiles, around the centre of Europe, and its context."""
+    spec = read_spec(describe_map(folder, tiles))
+    return spec, make_context(spec, card=CARD)
+
+
+def describe_map(folder, tiles):
+    """Write map.yaml; its model has no weights, see :data:`CARD`."""
     west, south, east, north = extent_of(tiles)
-    spec = parse_spec(
-        {
-            "name": "continent",
-            "area": {"bbox": [west, south, east, north]},
-            "period": {"start": "2020-01-01", "end": "2020-12-31"},
-            "grid": {"crs": CRS, "resolution": PIXEL_M, "tile": TILE_PX, "chunk": TILE_PX},
-            "catalog": {"provider": "demo"},
-            "guide": {
-                "layers": [{"collection": "sentinel-2-l2a", "bands": list(BANDS)}],
-                "seasons": {"summer": [6, 7, 8]},
-            },
-            "source": {
-                "collection": "esa-cci-biomass",
-                "variable": "agb",
-                "sd": "agb_sd",
-                "year": 2020,
-                "resolution": 10 * PIXEL_M,
-            },
-            "model": {"name": "msg-none", "weights": "none.safetensors"},
-            "store": str(folder / "map.icechunk"),
+    content = {
+        "name": "continent",
+        "area": {"bbox": [west, south, east, north]},
+        "period": {"start": "2020-01-01", "end": "2020-12-31"},
+        "grid": {"crs": CRS, "resolution": PIXEL_M, "tile": TILE_PX, "chunk": TILE_PX},
+        "catalog": {"provider": "demo", "href": "catalog.json"},
+        "guide": {
+            "layers": [{"collection": "sentinel-2-l2a", "bands": list(BANDS)}],
+            "seasons": {"summer": [6, 7, 8]},
         },
-        base=folder,
-    )
-    contract = Contract(
+        "source": {
+            "collection": "esa-cci-biomass",
+            "variable": "agb",
+            "sd": "agb_sd",
+            "year": 2020,
+            "resolution": 10 * PIXEL_M,
+        },
+        "model": {"name": "msg-none", "weights": "none.safetensors"},
+        "store": "map.icechunk",
+    }
+    path = folder / "map.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+CARD = Card(
+    name="msg-none",
+    contract=Contract(
         model="msg",
         guide=tuple(GuideBand(name=f"summer_{band}", units="1") for band in BANDS),
         source_units="Mg ha-1",
@@ -64,8 +77,9 @@ def make_map(folder, tiles):
         target_units="Mg ha-1",
         scale=10,
         halo_px=30,
-    )
-    return spec, make_context(spec, card=Card(name="msg-none", contract=contract, sha256="0" * 64))
+    ),
+    sha256="0" * 64,
+)
 
 
 def extent_of(tiles):
@@ -98,7 +112,7 @@ def make_items(spec, *, dates):
     for lat in range(math.floor(south / 10) * 10 - 10, math.ceil(north / 10) * 10 + 10, 10):
         for lon in range(math.floor(west / 10) * 10 - 10, math.ceil(east / 10) * 10 + 10, 10):
             found.append(_coarse(lat, lon))
-    return freeze_items(found, query={"provider": "demo"})
+    return freeze_items(found, query={"queries": describe_queries(spec, make_queries(spec))})
 
 
 def _scene(row, col, ring, date):
@@ -162,6 +176,11 @@ def _item(collection, name, outline, properties, assets):
     )
 
 
+def prepare_nothing(context):
+    """In place of :func:`mapper.run.runner.prepare_process`: there is no model."""
+    del context
+
+
 def compute_nothing(context, throttle, tile):
     """In place of :func:`mapper.run.runner.compute_input`: no reading, no prediction, but a real tile and record."""
     del throttle
@@ -187,3 +206,7 @@ def compute_nothing(context, throttle, tile):
         valid_px=TILE_PX**2,
     )
     return tile.fork, record
+
+
+IDLE = {"compute_input": compute_nothing, "prepare_process": prepare_nothing}
+"""What to put in place of names in :mod:`mapper.run.runner`."""

@@ -1,0 +1,100 @@
+"""The first of two phases: `mapper composite`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+
+from mapper.cli.listening import open_listeners
+from mapper.cli.options import (
+    EveryOption,
+    JsonOption,
+    KeepOption,
+    MapArgument,
+    OnlyOption,
+    RefreshOption,
+    SettingsOption,
+    kubernetes_options,
+    selection_of,
+)
+from mapper.cli.printing import notify, print_json
+
+if TYPE_CHECKING:
+    from mapper.run.guide_job import GuideJob
+    from mapper.run.report import RunReport
+
+_OutOption = Annotated[
+    str | None, typer.Option(metavar="STORE", help="Of the guide; default: beside the map's, **map.guide.icechunk**.")
+]
+_HaloOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels of context around every tile; default: what the map's model needs, rounded up."),
+]
+
+composite_app = typer.Typer(rich_markup_mode="markdown")
+
+
+@composite_app.command()
+def composite(  # noqa: PLR0913 - options of a command
+    map_path: MapArgument,
+    *,
+    out: _OutOption = None,
+    halo: _HaloOption = None,
+    cluster: Annotated[
+        str,
+        typer.Option(help="**threads**, **serial**, **local** processes, **kubernetes**[:POOL], or a Dask scheduler."),
+    ] = "threads",
+    settings: SettingsOption = None,
+    keep_cluster: KeepOption = False,
+    workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    only: OnlyOption = None,
+    every: EveryOption = None,
+    refresh: RefreshOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")] = False,
+    commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 32,
+    commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
+    failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
+    order: Annotated[str, typer.Option(help="As for **mapper run**.")] = "blocks",
+    log: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the guide of a map once, as a store of its own, for maps to be made from: the first of two phases.
+
+    Reading archives takes many times as long as a network does. This reads them on machines without a GPU, and keeps
+    one image for each season and band, the number of valid observations, and where a channel is missing. Then **mapper
+    run MAP.yaml --guide STORE** makes the map from it, as often as models change. The map is the same to the bit as
+    that of **mapper run MAP.yaml** alone. **mapper plan MAP.yaml** tells which of the two is cheaper.
+
+    It resumes where it stopped, and **status**, **verify**, **why** and **store** take STORE like that of a map. Any
+    map with the same guide, period, grid and area can use it, if its model looks no farther than **--halo**.
+    """
+    from mapper.cluster.choice import memory_of_task, open_executor
+    from mapper.run.guide_job import prepare_guide
+    from mapper.run.order import Order
+    from mapper.run.runner import RunPolicy, run_plan
+
+    if order not in get_args(Order):
+        raise typer.BadParameter(f"--order is {', '.join(get_args(Order))}, got {order!r}")
+    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
+    which = selection_of(only, every)
+    job = prepare_guide(map_path, location=out, halo_px=halo, only=which, refresh=refresh, worker_memory=memory)
+    if dry_run:
+        for due in job.pending().todo:
+            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        return
+    policy = RunPolicy(
+        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+    )
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_listeners(log, None) as heard:
+        report = run_plan(job.plan, job.context, job.location, executor, callbacks=heard, policy=policy)
+    _end(report, job, as_json=as_json)
+    raise typer.Exit(report.exit_code)
+
+
+def _end(report: "RunReport", job: "GuideJob", *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_dict() | {"store": job.location, "halo_px": job.context.halo_px})
+        return
+    typer.echo(report.summary())
+    notify(f"the guide is in {job.location}, with {job.context.halo_px} px around every tile of the map")

@@ -1,0 +1,107 @@
+"""The command that takes a piece of a store home."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from mapper.cli.options import JsonOption, StoreArgument, location_of
+from mapper.cli.printing import print_json
+from mapper.run.lines import describe_bytes
+
+if TYPE_CHECKING:
+    from mapper.export.geotiff import GeotiffReport
+    from mapper.export.tile_items import TilesReport
+    from mapper.export.zarr_copy import CopyReport
+
+Form = Literal["geotiff", "zarr", "stac-geoparquet"]
+
+_FORMS: dict[str, Form] = {".tif": "geotiff", ".tiff": "geotiff", ".zarr": "zarr", ".parquet": "stac-geoparquet"}
+
+export_app = typer.Typer(rich_markup_mode="markdown")
+
+
+def parse_box(text: str) -> tuple[float, ...]:
+    """Four numbers with commas between them.
+
+    Raises:
+        typer.BadParameter: If it is something else.
+    """
+    try:
+        box = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4:
+        raise typer.BadParameter(f"{text!r} is no box, expected west,south,east,north in degrees (12.0,50.1,12.4,50.3)")
+    return box
+
+
+@export_app.command("export")
+def export_command(  # noqa: PLR0913
+    store: StoreArgument,
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Appears when it is whole.")],
+    form: Annotated[
+        Form | None, typer.Option("--as", help="Default: by the name, **.tif**, **.zarr** or **.parquet**.")
+    ] = None,
+    variable: Annotated[str, typer.Option(metavar="NAME", help="Array of a GeoTIFF; default: the values.")] = "",
+    bbox: Annotated[
+        str | None,
+        typer.Option("--bbox", metavar="W,S,E,N", help="Only this box, in degrees."),
+    ] = None,
+    area: Annotated[
+        Path | None, typer.Option("--area", metavar="FILE.geojson", help="Only what lies in these polygons.")
+    ] = None,
+    ref: Annotated[str, typer.Option(help="Branch, tag or snapshot id.")] = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Take a map, or a piece of it, home as a file that any program reads.
+
+    **geotiff**: one array as a cloud-optimised GeoTIFF with overviews, in the numbers of the store (scale, offset,
+    nodata and units are in the file, and so is what made it). **zarr**: all of a version as plain Zarr v3, levels of
+    the pyramid too; an interrupted copy goes on when it is called again. **stac-geoparquet**: the ledger, an item for
+    each tile with its footprint, dates, status, model, checksum and seconds.
+    """
+    form = form or _FORMS.get(out.suffix.lower())
+    if form is None:
+        raise typer.BadParameter(f"the name {out.name} does not say what it is: end it in {', '.join(_FORMS)}, or --as")
+    if form != "geotiff" and variable:
+        raise typer.BadParameter(f"--variable is for a GeoTIFF, {form} holds all")
+    if form == "zarr" and (bbox or area):
+        raise typer.BadParameter("a Zarr copy is of the whole map: --bbox and --area are for the other forms")
+    location, box = location_of(store), None if bbox is None else parse_box(bbox)
+    made: GeotiffReport | CopyReport | TilesReport
+    with _show_progress("copying" if form == "zarr" else "reading") as tell:
+        if form == "geotiff":
+            from mapper.export.geotiff import export_geotiff
+
+            made = export_geotiff(location, out, variable=variable, ref=ref, bbox=box, area=area, progress=tell)
+        elif form == "zarr":
+            from mapper.export.zarr_copy import copy_zarr
+
+            made = copy_zarr(location, out, ref=ref, progress=tell)
+        else:
+            from mapper.export.tile_items import export_tiles
+
+            made = export_tiles(location, out, ref=ref, bbox=box, area=area, progress=tell)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    typer.echo(f"{out}: {made.summary()}, {describe_bytes(made.bytes)}, snapshot {made.snapshot}")
+
+
+@contextmanager
+def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task(what, total=None)
+
+        def tell(done: int, whole: int) -> None:
+            bars.update(bar, completed=done, total=whole)
+
+        yield tell

@@ -1,0 +1,71 @@
+"""Coarser versions of a map, for those who look at all of it: `mapper pyramid`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mapper.cli.listening import open_listeners
+from mapper.cli.options import (
+    ClusterOption,
+    JsonOption,
+    KeepOption,
+    LogOption,
+    SettingsOption,
+    StoreArgument,
+    kubernetes_options,
+    location_of,
+)
+from mapper.cli.printing import print_json
+
+pyramid_app = typer.Typer(rich_markup_mode="markdown")
+
+
+@pyramid_app.command()
+def pyramid(  # noqa: PLR0913 - options of a command
+    store: StoreArgument,
+    *,
+    cluster: ClusterOption = "threads",
+    settings: SettingsOption = None,
+    keep_cluster: KeepOption = False,
+    workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read all levels first, and make damaged tiles anew as well.")
+    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make all tiles anew.")] = False,
+    commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 64,
+    commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
+    log: LogOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the levels of a map, or bring them up to date: each has pixels twice as long as the one below.
+
+    Servers, GIS and **open_map(store, level=3)** read a level where the map itself has far more pixels than they show.
+    Four pixels become one: the mean of the valid values, the mean of their standard deviations (errors inside a source
+    pixel are correlated), all flags that are set, the mean number of observations. All levels together add a third to
+    the store. They are the groups **pyramid/1**, **pyramid/2** ... up to the one of a single tile; the root says where
+    they are, as `multiscales`.
+
+    Only what lies above changed tiles is made, and nothing is written where nothing changed: run it after every
+    **mapper run**. A map that is not finished may have a pyramid; what is missing stays empty until it arrives. The
+    store is locked meanwhile, and a run is refused. Readers see whole tiles only. What was committed before an
+    interruption is not made again. **mapper verify** tells which tiles of the levels are missing, stale or damaged.
+    """
+    from mapper.cluster.choice import open_executor
+    from mapper.run.pyramid import build_pyramid, find_damage
+
+    location = location_of(store)
+    kubernetes = kubernetes_options(Path(store), settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    redo = find_damage(location) if check else []
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_listeners(log, None) as heard:
+        report = build_pyramid(
+            location,
+            executor,
+            callbacks=heard,
+            redo=redo,
+            rebuild=rebuild,
+            every=commit_tiles,
+            seconds=commit_seconds,
+        )
+    print_json(report.to_dict()) if as_json else typer.echo(report.summary())
+    raise typer.Exit(report.exit_code)

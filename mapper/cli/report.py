@@ -1,0 +1,33 @@
+"""The command that writes the page of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mapper.cli.options import PricesOption, StoreArgument, location_of
+from mapper.run.lines import describe_bytes
+
+report_app = typer.Typer(rich_markup_mode="markdown")
+
+
+@report_app.command("report")
+def report_command(
+    store: StoreArgument,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="A page that is there is replaced.")] = Path(
+        "report.html"
+    ),
+    prices: PricesOption = None,
+) -> None:
+    """Write a page about a map: what it looks like, how it came about, what is wrong with it, what it cost.
+
+    One HTML file without scripts, that asks nothing of the network: mail it, archive it, print it. A run may be on
+    meanwhile. Pictures come from the pyramid (`mapper pyramid`), of a small map without one from its pixels, of a
+    large one from the means of its tiles.
+    """
+    from mapper.report.page import write_report
+    from mapper.run.prices import read_prices
+
+    path = write_report(location_of(store), out, prices=read_prices(prices) if prices else None)
+    typer.echo(f"{path}: {describe_bytes(path.stat().st_size)}")

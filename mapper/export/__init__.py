@@ -1,0 +1,1 @@
+"""Pieces of a store as files that anybody can open: GeoTIFF, plain Zarr, and the ledger as a table of STAC items."""

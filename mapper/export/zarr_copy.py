@@ -1,0 +1,137 @@
+"""A version of a store as a folder of plain Zarr v3, for readers without Icechunk.
+
+Objects are copied as they are, levels of a pyramid too, the ledger is left out. A copy that was interrupted goes on
+where it stopped, as long as it is of the same version; until it is whole, it lies under another name.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mapper.errors import InputError, StoreError
+from mapper.export.files import Progress, check_free, ignore_progress
+from mapper.store.plain import PlainZarr, open_plain
+from mapper.store.repository import open_store
+
+_AT_ONCE = 4
+"""Objects that are held in memory."""
+_NOTE = "copy-of.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyReport:
+    """What was written."""
+
+    path: str
+    arrays: int
+    objects: int
+    """Chunks and shards, those that were there already too."""
+    bytes: int
+    snapshot: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """For people, in one line."""
+        return f"{self.arrays} arrays, {self.objects:,} objects"
+
+
+def copy_zarr(
+    location: str | Path, out: Path, *, ref: str = "main", progress: Progress = ignore_progress
+) -> CopyReport:
+    """Copy a version of a store to a folder of plain Zarr v3 with consolidated metadata.
+
+    Args:
+        location: Of the store.
+        out: The folder, which appears when it is whole; ``<out>.part`` until then.
+        ref: Branch, tag or snapshot id.
+        progress: Told of every object.
+
+    Raises:
+        InputError: If the folder exists already, or ``<out>.part`` is of another version.
+        StoreError: If the store or the version does not exist, or the folder cannot be written.
+    """
+    check_free(out)
+    session = open_store(location, ref=ref)
+    plain = open_plain(session)
+    part = out.with_name(f"{out.name}.part")
+    try:
+        _begin(part, {"store": str(location), "snapshot": session.snapshot_id})
+        keys = list(_keys_of(plain))
+        sizes = asyncio.run(_copy_all(plain, keys, part, progress))
+        for key, document in plain.documents.items():
+            _write(part / key, document)
+        (part / _NOTE).unlink()
+        part.rename(out)
+    except OSError as error:
+        raise StoreError(
+            f"{out} cannot be written: {error.strerror or error}; what is copied stays in {part}"
+        ) from error
+    return CopyReport(
+        path=str(out),
+        arrays=len(plain.chunk_grids),
+        objects=sum(1 for size in sizes if size),
+        bytes=sum(sizes) + sum(len(document) for document in plain.documents.values()),
+        snapshot=session.snapshot_id,
+    )
+
+
+def _begin(part: Path, note: dict[str, str]) -> None:
+    """Make the folder of an unfinished copy, or check that the one that is there is of the same version."""
+    path = part / _NOTE
+    if part.exists():
+        known = json.loads(path.read_text()) if path.is_file() else None
+        if known != note:
+            raise InputError(f"{part} is an unfinished copy of something else: remove it, or choose another name")
+        return
+    part.mkdir()
+    _write(path, json.dumps(note).encode())
+
+
+def _keys_of(plain: PlainZarr) -> Iterator[str]:
+    for path, grid in plain.chunk_grids.items():
+        for index in itertools.product(*map(range, grid)):
+            yield "/".join([path, "c", *map(str, index)])
+
+
+async def _copy_all(plain: PlainZarr, keys: Iterable[str], part: Path, progress: Progress) -> list[int]:
+    """Copy what is written of some keys; bytes of each, 0 for what was never written."""
+    todo = list(keys)
+    slots, done = asyncio.Semaphore(_AT_ONCE), itertools.count(1)
+
+    async def copy(key: str) -> int:
+        async with slots:
+            size = await _copy(plain, key, part / key)
+            progress(next(done), len(todo))
+            return size
+
+    return list(await asyncio.gather(*map(copy, todo)))
+
+
+async def _copy(plain: PlainZarr, key: str, path: Path) -> int:
+    size = await plain.size_of(key)
+    if size and not await asyncio.to_thread(_is_there, path, size):
+        content = await plain.read(key, 0, size)
+        if len(content) != size:
+            raise StoreError(f"{key} has {len(content)} bytes, expected {size}; check the store with `mapper verify`")
+        await asyncio.to_thread(_write, path, content)
+    return size
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    draft.write_bytes(content)
+    draft.replace(path)

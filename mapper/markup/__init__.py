@@ -1,0 +1,1 @@
+"""HTML and SVG by hand: small tables, maps and charts that need neither a script nor another file."""

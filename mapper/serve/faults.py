@@ -1,0 +1,63 @@
+"""Errors as answers: one line of text for people, a status for programs, the rest in the log, never a trace."""
+
+import logging
+from collections.abc import Mapping
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from mapper.errors import GridError, InputError, StoreError
+from mapper.serve.versions import UnknownVersionError
+
+_log = logging.getLogger(__name__)
+
+
+def add_fault_handlers(app: FastAPI) -> None:
+    """Have errors answered as ``{"detail": text}``."""
+    app.add_exception_handler(HTTPException, _answer_refusal)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(UnknownVersionError, _answer_missing)
+    app.add_exception_handler(GridError, _answer_missing)
+    app.add_exception_handler(InputError, _answer_input)
+    app.add_exception_handler(StoreError, _answer_store)
+    app.add_exception_handler(Exception, _answer_fault)
+
+
+def refuse(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An answer that says why there is no other."""
+    return JSONResponse({"detail": text}, status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
+
+
+async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
+    """Which parameter is wrong and why, without what was sent: it may not be text at all."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = [f"{fault['loc'][-1] if fault['loc'] else 'request'}: {fault['msg']}" for fault in error.errors()]
+    return refuse(422, "; ".join(faults)[:1000])
+
+
+async def _answer_missing(_: Request, error: Exception) -> JSONResponse:
+    return refuse(404, str(error))
+
+
+async def _answer_input(_: Request, error: Exception) -> JSONResponse:
+    return refuse(422, str(error))
+
+
+async def _answer_store(_: Request, error: Exception) -> JSONResponse:
+    """What the storage said may tell where it is: it goes to the log."""
+    _log.error("the store cannot be read: %s", error)
+    return refuse(503, "the store cannot be read at the moment; try again", {"Retry-After": "5"})
+
+
+async def _answer_fault(request: Request, error: Exception) -> JSONResponse:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return refuse(500, "the server failed to answer; its log says why")

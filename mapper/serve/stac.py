@@ -1,0 +1,215 @@
+"""``/stac``: the map as a STAC collection, and a version of it as an item.
+
+The extension for machine learning models asks an item for the model as a file, which a store does not hold: its fields
+are given where they are known, and it is declared for the collection, which need not have one.
+"""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import shapely
+import yaml
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from odc.geo.geom import Geometry
+from pyproj import CRS
+
+from mapper import __version__
+from mapper.serve.context import Served
+from mapper.serve.pixel import Ref
+from mapper.serve.versions import Found, Version
+from mapper.store.batch import STATUS_CODES
+from mapper.store.faults import explain_faults
+
+_SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
+_ITEM_EXTENSIONS = ("datacube/v2.2.0", "projection/v2.0.0", "processing/v1.2.0", "version/v1.2.0")
+_COLLECTION_EXTENSIONS = ("mlm/v1.4.0",)
+_ZARR = "application/vnd.zarr; version=3"
+_FOOTPRINT_DEGREES = 0.01
+
+
+def make_stac_router(served: Served) -> APIRouter:
+    """The routes of STAC."""
+    router = APIRouter(tags=["stac"])
+
+    @router.get("/stac", summary="The map as a STAC collection")
+    def get_collection(request: Request) -> Response:
+        """Extent, sources and model of the map; its versions are items."""
+        found = served.versions.find("main")
+        branches, tags = served.versions.names()
+        with explain_faults("the store"):
+            content = describe_collection(found.version, served.base_url(request), refs=[*branches, *tags])
+        return JSONResponse(content, headers={"Cache-Control": "no-cache"})
+
+    @router.get("/stac/item", summary="A version of the map as a STAC item")
+    def get_item(request: Request, ref: Ref = "main") -> Response:
+        """Grid, variables, processing and model; the asset is the version as Zarr on this server."""
+        found = served.versions.find(ref)
+        with explain_faults("the store"):
+            content = describe_item(found, served.base_url(request), ref=ref)
+        headers = {"Cache-Control": served.say_caching(fixed=found.fixed)}
+        return JSONResponse(content, headers=headers, media_type="application/geo+json")
+
+    return router
+
+
+def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> dict[str, Any]:
+    """The collection of the versions of a map."""
+    attributes = _read_attributes(version)
+    footprint = _find_footprint(version)
+    start, end = _find_period(attributes)
+    model = _describe_model(version)
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [_SCHEMA.format(name) for name in _COLLECTION_EXTENSIONS],
+        "id": version.description.name,
+        "title": attributes["title"],
+        "description": f"{attributes['title']}. Made from {attributes['source']}.",
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [list(footprint.bounds)]},
+            "temporal": {"interval": [[start, end]]},
+        },
+        "summaries": {name: [model[name]] for name in ("mlm:name", "mlm:architecture") if name in model}
+        | {"mlm:tasks": model["mlm:tasks"], "proj:code": [_describe_projection(version)["proj:code"]]},
+        "links": [
+            _link("self", f"{base_url}/stac"),
+            _link("root", f"{base_url}/stac"),
+            *(_link("item", f"{base_url}/stac/item?ref={ref}", "application/geo+json", title=ref) for ref in refs),
+        ],
+    }
+
+
+def describe_item(found: Found, base_url: str, *, ref: str) -> dict[str, Any]:
+    """A version of a map."""
+    version = found.version
+    attributes = _read_attributes(version)
+    footprint = _find_footprint(version)
+    start, end = _find_period(attributes)
+    name = version.description.name
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [_SCHEMA.format(extension) for extension in _ITEM_EXTENSIONS],
+        "id": f"{name}-{ref}",
+        "collection": name,
+        "geometry": shapely.geometry.mapping(footprint),
+        "bbox": list(footprint.bounds),
+        "properties": {
+            "title": attributes["title"],
+            "datetime": None,
+            "start_datetime": start,
+            "end_datetime": end,
+            "updated": _format_time(_find_written(version)),
+            "version": version.snapshot,
+            **_describe_projection(version),
+            **_describe_cube(version),
+            "processing:lineage": f"{attributes['source']}. {attributes['history']}.",
+            "processing:level": "L4",
+            "processing:software": {"mapper": __version__},
+            **_describe_model(version),
+            "mapper:spec_digest": version.description.spec_digest,
+            "mapper:tiles": _count_tiles(version),
+        },
+        "links": [
+            _link("self", f"{base_url}/stac/item?ref={ref}", "application/geo+json"),
+            _link("root", f"{base_url}/stac"),
+            _link("parent", f"{base_url}/stac"),
+            _link("collection", f"{base_url}/stac"),
+        ],
+        "assets": {
+            "zarr": {
+                "href": f"{base_url}/zarr/{ref}",
+                "type": _ZARR,
+                "title": "The map as Zarr, consolidated",
+                "roles": ["data"],
+            }
+        },
+    }
+
+
+def _read_attributes(version: Version) -> dict[str, Any]:
+    attributes: dict[str, Any] = json.loads(version.zarr.documents["zarr.json"])["attributes"]
+    return attributes
+
+
+def _find_footprint(version: Version) -> Any:
+    """The area in longitude and latitude, without detail that no search needs."""
+    area: Geometry = version.description.grid.area.to_crs("EPSG:4326")
+    return shapely.simplify(area.geom, _FOOTPRINT_DEGREES) if area.geom.length > 1 else area.geom
+
+
+def _find_period(attributes: dict[str, Any]) -> tuple[str, str]:
+    return f"{attributes['time_coverage_start']}T00:00:00Z", f"{attributes['time_coverage_end']}T23:59:59Z"
+
+
+def _find_written(version: Version) -> datetime:
+    written: datetime = next(iter(version.ledger.repository.ancestry(snapshot_id=version.snapshot))).written_at
+    return written
+
+
+def _format_time(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _describe_projection(version: Version) -> dict[str, Any]:
+    geobox = version.description.grid.geobox
+    crs = CRS.from_user_input(version.description.grid.crs)
+    authority = crs.to_authority()
+    return {
+        "proj:code": ":".join(authority) if authority else None,
+        **({} if authority else {"proj:wkt2": crs.to_wkt("WKT2_2019")}),
+        "proj:shape": list(version.description.grid.shape),
+        "proj:transform": list(geobox.transform)[:6],
+        "proj:bbox": list(geobox.boundingbox.bbox),
+    }
+
+
+def _describe_cube(version: Version) -> dict[str, Any]:
+    grid = version.description.grid
+    crs = CRS.from_user_input(grid.crs)
+    box = grid.geobox.boundingbox
+    step = float(grid.resolution)
+    system = crs.to_epsg() or crs.to_wkt("WKT2_2019")
+    nodes = json.loads(version.zarr.documents["zarr.json"])["consolidated_metadata"]["metadata"]
+    return {
+        "cube:dimensions": {
+            axis: {"type": "spatial", "axis": axis, "extent": extent, "step": step, "reference_system": system}
+            for axis, extent in (("x", [box.left, box.right]), ("y", [box.bottom, box.top]))
+        },
+        "cube:variables": {
+            name: {
+                "type": "data",
+                "dimensions": ["y", "x"],
+                "description": node["attributes"].get("long_name", name),
+                **({"unit": node["attributes"]["units"]} if "units" in node["attributes"] else {}),
+            }
+            for name, node in nodes.items()
+            if node.get("dimension_names") == ["y", "x"] and "/" not in name
+        },
+    }
+
+
+def _describe_model(version: Version) -> dict[str, Any]:
+    """What the map's description and its latest records say of the model."""
+    asked = yaml.safe_load(version.description.spec_yaml)["model"]["name"]
+    records = version.ledger.records_of(version.ledger.batches, items=False) if version.ledger.batches else []
+    made = next((record for record in records if record.model), None)
+    facts: dict[str, Any] = {
+        "mlm:name": made.model if made else asked,
+        "mlm:architecture": asked,
+        "mlm:tasks": ["super-resolution", "regression"],
+    }
+    return facts | ({"mapper:model_digest": made.model_digest} if made else {})
+
+
+def _count_tiles(version: Version) -> dict[str, int]:
+    """Tiles by status."""
+    statuses = [entry.status for entry in version.ledger.entries.values()]
+    return {name: statuses.count(name) for name in STATUS_CODES}
+
+
+def _link(rel: str, href: str, media: str = "application/json", *, title: str = "") -> dict[str, str]:
+    return {"rel": rel, "href": href, "type": media} | ({"title": title} if title else {})

@@ -1,0 +1,144 @@
+"""``/zarr/{ref}/{key}``: a version of the store as plain Zarr v3, for whatever reads Zarr over HTTP.
+
+Only keys that Zarr knows are there: metadata, and chunks of arrays. A chunk that was never written is not there, which
+to every reader means the fill value. A snapshot never changes and may be kept for ever; what a branch or a tag stands
+for is asked again, and answered with 304 as long as it is the same.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from mapper.serve.context import Served
+from mapper.serve.pins import Pins
+from mapper.serve.versions import Found
+from mapper.store.plain import PlainZarr
+
+_PIECE = 4 << 20
+"""Bytes held at once of an object that is sent whole."""
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_NOT_THERE = "no such key: expected zarr.json of a group or array, or a chunk of an array that was written"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Bytes from start up to but without stop."""
+
+    start: int
+    stop: int
+
+
+def make_zarr_router(served: Served) -> APIRouter:
+    """The routes of plain Zarr."""
+    router = APIRouter(tags=["zarr"])
+    answer = _Answers(served)
+
+    @router.get(
+        "/zarr/{ref}/{key:path}",
+        summary="One key of the store as plain Zarr v3",
+        responses={206: {"description": "The range asked for"}, 304: {"description": "As the client knows it"}},
+        response_class=Response,
+    )
+    async def get_key(ref: str, key: str, request: Request) -> Response:
+        """Metadata (`zarr.json`, consolidated) or a chunk of a branch, a tag or a snapshot.
+
+        Open `/zarr/main` with any reader of Zarr v3; ranges, also from the end, give chunks inside of shards.
+        """
+        return await answer.give(ref, key, request)
+
+    @router.head("/zarr/{ref}/{key:path}", include_in_schema=False)
+    async def head_key(ref: str, key: str, request: Request) -> Response:
+        return await answer.give(ref, key, request)
+
+    return router
+
+
+class _Answers:
+    """Answers to requests for keys."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._pins = Pins()
+
+    async def give(self, ref: str, key: str, request: Request) -> Response:
+        found = await self._find(ref, key, request)
+        plain = found.version.zarr
+        headers = {"Cache-Control": self._served.say_caching(fixed=found.fixed)}
+        document = plain.documents.get(key)
+        chunk = plain.has_chunk(key)
+        size = len(document) if document else await plain.size_of(key) if chunk else 0
+        if not size:
+            raise HTTPException(404, _NOT_THERE, headers if chunk else None)
+        headers |= {"ETag": f'"{found.version.snapshot}/{key}"', "Accept-Ranges": "bytes"}
+        if _is_known(request.headers.get("if-none-match", ""), headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        span = _find_span(request, size, headers["ETag"])
+        status = 206 if span else 200
+        if span:
+            headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
+        span = span or Span(start=0, stop=size)
+        headers["Content-Length"] = str(span.stop - span.start)
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers, media_type=_media_of(document))
+        if document:
+            return Response(document[span.start : span.stop], status, headers, _media_of(document))
+        if span.stop - span.start <= _PIECE:
+            return Response(await plain.read(key, span.start, span.stop), status, headers, _media_of(document))
+        return StreamingResponse(_read_pieces(plain, key, span), status, headers, _media_of(document))
+
+    async def _find(self, ref: str, key: str, request: Request) -> Found:
+        """The version that a request means: the one that its client is in the middle of reading, if there is one."""
+        versions, pins = self._served.versions, self._pins
+        found = versions.recall(ref)
+        if found is None:
+            found = await run_in_threadpool(versions.find, ref)
+        asked = _RANGE.fullmatch(request.headers.get("range", "").strip())
+        if found.fixed or asked is None or request.client is None:
+            return found
+        client, name = request.client.host, f"{ref}/{key}"
+        if not asked.group(1):
+            pins.note(client, name, found.version.snapshot)
+            return found
+        kept = versions.recall(pins.recall(client, name))
+        return Found(version=kept.version, fixed=False) if kept else found
+
+
+def _media_of(document: bytes | None) -> str:
+    return "application/json" if document else "application/octet-stream"
+
+
+def _is_known(asked: str, etag: str) -> bool:
+    """Whether a client has what it asks for (If-None-Match compares weakly)."""
+    return asked.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in asked.split(","))
+
+
+def _find_span(request: Request, size: int, etag: str) -> Span | None:
+    """The range a client asks for; None for all: without a range, with several, or with one that is not understood.
+
+    Raises:
+        HTTPException: If it lies beyond the end.
+    """
+    match = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if request.method == "HEAD" or match is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    if first and last and int(first) > int(last):
+        return None
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+    if start >= stop:
+        raise HTTPException(416, f"the object has {size} bytes", {"Content-Range": f"bytes */{size}"})
+    return Span(start=start, stop=stop)
+
+
+async def _read_pieces(plain: PlainZarr, key: str, span: Span) -> AsyncIterator[bytes]:
+    for start in range(span.start, span.stop, _PIECE):
+        yield await plain.read(key, start, min(start + _PIECE, span.stop))

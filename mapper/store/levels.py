@@ -1,0 +1,193 @@
+"""The levels of a pyramid as groups of a store: their grids, their arrays and what their metadata says.
+
+Level 0 is the root itself. Level k, the group ``pyramid/k``, has pixels 2^k times as long, the upper left corner of the
+map, and arrays of the same names, dtypes, encodings, chunks and shards; it goes on for as many whole tiles as it takes.
+Levels end where one tile holds the map. What each tile of a level was made from, and what it holds, is kept in
+``ledger/pyramid/k``: (row, col, 64) uint8, the origin (32 bytes) and the sha256 of the content; zeros where there is
+none.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import zarr
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from zarr.abc.store import Store
+
+from mapper.grid import MapGrid, Tile
+from mapper.store.description import read_description
+from mapper.store.encoding import Encoding
+from mapper.store.geozarr import GRID_MAPPING, multiscales_attributes, spatial_attributes
+from mapper.store.layout import create_coordinates
+from mapper.store.reduction import Rule
+
+MARK_BYTES = 64
+"""Of one tile in ``ledger/pyramid/k``."""
+_TILES_PER_CHUNK = 64
+_SAID: Mapping[Rule, str] = {
+    "mean": "mean of the valid of 2 x 2 pixels",
+    "decibels": "mean of the valid of 2 x 2 pixels, as powers",
+    "count": "rounded mean of the written of 2 x 2 pixels",
+    "flags": "bitwise or of the written of 2 x 2 pixels",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level of a pyramid."""
+
+    number: int
+    """0 is the map itself; a pixel is 2^number pixels of the map long."""
+    grid: MapGrid
+
+    @property
+    def path(self) -> str:
+        """Of its group, from the root."""
+        return level_path(self.number)
+
+    @property
+    def marks(self) -> str:
+        """Path of what its tiles were made from."""
+        return f"ledger/pyramid/{self.number}"
+
+    def array(self, band: str) -> str:
+        """Path of one of its arrays."""
+        return f"{self.path}/{band}".lstrip("/")
+
+
+@dataclass(frozen=True, order=True)
+class LevelTile:
+    """One tile of one level: one task, one shard of each array."""
+
+    level: int
+    tile: Tile
+
+    @property
+    def parent(self) -> "LevelTile":
+        """The tile above that is made from this one and its neighbours."""
+        return LevelTile(self.level + 1, Tile(self.tile.row // 2, self.tile.col // 2))
+
+    def __str__(self) -> str:
+        return f"{self.level}/{self.tile}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelBand:
+    """One array, and how it is reduced."""
+
+    name: str
+    encoding: Encoding
+    fill: float
+    rule: Rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramid:
+    """All levels of a store, there or still to be made; picklable."""
+
+    levels: tuple[Level, ...]
+    """Level k is the kth; the first is the map."""
+    bands: tuple[LevelBand, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its arrays, in the order of checksums."""
+        return tuple(band.name for band in self.bands)
+
+    def arrays(self, level: int) -> list[str]:
+        """Paths of the arrays of one level."""
+        return [self.levels[level].array(name) for name in self.names]
+
+
+def read_pyramid(store: Store) -> Pyramid:
+    """The pyramid that a store has, or would have.
+
+    Raises:
+        StoreError: If the store was not made by mapper.
+    """
+    description = read_description(store)
+    root = zarr.open_group(store, mode="r")
+    bands = tuple(_describe_band(name, root[name]) for name in description.bands)
+    return Pyramid(levels=make_levels(description.grid), bands=bands)
+
+
+def make_levels(grid: MapGrid) -> tuple[Level, ...]:
+    """The map as level 0, and coarser ones until one tile holds it."""
+    levels = [Level(number=0, grid=grid)]
+    while max(levels[-1].grid.tile_shape) > 1:
+        levels.append(Level(number=len(levels), grid=_coarsen_grid(grid, 2 ** len(levels))))
+    return tuple(levels)
+
+
+def level_path(number: int) -> str:
+    """Path of the group of a level; empty for the map, which is the root."""
+    return f"pyramid/{number}" if number else ""
+
+
+def count_levels(store: Store) -> int:
+    """Levels that a version of a store has above the map; 0 if it has no pyramid."""
+    multiscales: Any = zarr.open_group(store, mode="r").attrs.get("multiscales")
+    return len(multiscales["layout"]) - 1 if multiscales else 0
+
+
+def create_levels(store: Store, pyramid: Pyramid) -> None:
+    """Make all levels but the map, without pixels; to be committed before a fork is taken."""
+    root = zarr.open_group(store, mode="r+")
+    above = pyramid.levels[1:]
+    for level in above:
+        group = root.create_group(level.path, attributes=_describe_level(root, level))
+        create_coordinates(group, level.grid, lattice=pyramid.levels[0].grid.resolution)
+        for band in pyramid.bands:
+            _create_band(group, root[band.name], band, level.grid)  # type: ignore[arg-type]
+        shape = level.grid.tile_shape
+        edge = tuple(min(_TILES_PER_CHUNK, size) for size in shape)
+        root.create_array(
+            level.marks, shape=(*shape, MARK_BYTES), chunks=(*edge, MARK_BYTES), dtype="uint8", fill_value=0
+        )
+    geoboxes = {level.path or ".": level.grid.geobox for level in pyramid.levels}
+    root.attrs.update(multiscales_attributes(geoboxes))
+
+
+def _coarsen_grid(grid: MapGrid, factor: int) -> MapGrid:
+    """The same place in larger pixels; no source nests in it, so its scale means nothing and is 1."""
+    rows, cols = (-(-count // factor) * grid.tile_px for count in grid.tile_shape)
+    geobox = GeoBox((rows, cols), grid.geobox.transform @ Affine.scale(factor), grid.geobox.crs)
+    return replace(grid, geobox=geobox, resolution=grid.resolution * factor, scale=1)
+
+
+def _describe_band(name: str, array: Any) -> LevelBand:
+    attributes, dtype = dict(array.attrs), str(array.dtype)
+    rule: Rule = "mean"
+    if "flag_meanings" in attributes:
+        rule = "flags"
+    elif name == "n_valid":
+        rule = "count"
+    elif attributes.get("units") == "dB":
+        rule = "decibels"
+    fill = array.fill_value.item()
+    return LevelBand(name=name, encoding=Encoding.of_attributes(dtype, attributes), fill=fill, rule=rule)
+
+
+def _describe_level(root: zarr.Group, level: Level) -> dict[str, Any]:
+    return {
+        "Conventions": root.attrs["Conventions"],
+        "title": f"{root.attrs['title']} (level {level.number}: pixels {2**level.number} times as long)",
+        "coordinates": GRID_MAPPING,
+        **spatial_attributes(level.grid.geobox),
+    }
+
+
+def _create_band(group: zarr.Group, base: zarr.Array[Any], band: LevelBand, grid: MapGrid) -> None:
+    group.create_array(
+        band.name,
+        shape=grid.shape,
+        chunks=base.chunks,
+        shards=base.shards,
+        dtype=base.dtype,
+        fill_value=base.fill_value,
+        compressors=base.compressors,
+        dimension_names=("y", "x"),
+        attributes={**base.attrs, "mapper:reduction": _SAID[band.rule], **spatial_attributes(grid.geobox)},
+    )

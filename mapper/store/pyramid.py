@@ -1,0 +1,296 @@
+"""A pyramid of a store: which tiles of its levels are due, how one is made, and their writer.
+
+A tile of level k is made from the 2 x 2 tiles below it. Its origin is a digest over what these are: of the map, the
+task and the commit that made a tile; of a level, the tile's own origin. So the origins of all levels follow from the
+ledger alone, and a tile is due where the one it was made from is another. A tile without anything below has none, and
+is not made. What is missing below is nodata above, until it arrives and makes the tiles above it due.
+
+The writer holds the lock of the store, so the map does not change while levels are made. A commit holds whole tiles of
+one level with their marks; a level is begun when the one below is committed.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import icechunk
+import numpy as np
+import numpy.typing as npt
+import zarr
+from icechunk.session import ForkSession, Session
+from zarr.abc.store import Store
+
+from mapper import __version__
+from mapper.grid import Tile
+from mapper.store.batch import STATUS_CODES, assign_tiles, read_batches, read_status
+from mapper.store.faults import explain_faults
+from mapper.store.levels import LevelBand, LevelTile, Pyramid, count_levels, create_levels, read_pyramid
+from mapper.store.location import Location, parse_location
+from mapper.store.lock import hold_lock
+from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
+from mapper.store.repository import open_repository
+from mapper.store.tiles import digest_bands, write_bands
+from mapper.store.writer import commit_session
+
+_DIGEST = 32
+_RULES = b"mapper pyramid 1"
+"""Begins every origin: another number where reduction changes, and all tiles with it."""
+_STRIP = 128
+"""Rows of a result that are reduced at once: what they take stays in the cache."""
+
+_ByteArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeTile:
+    """A tile of a level that was written into a fork."""
+
+    at: LevelTile
+    origin: bytes
+    """What it was made from."""
+    content: bytes
+    """Sha256 over its encoded arrays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the tiles of the levels are made from, and what they should be made from, at one version of a store."""
+
+    pyramid: Pyramid
+    origins: tuple[_ByteArray, ...]
+    """For each level above the map (row, col, 32): of now; zeros where there is nothing below."""
+    marks: tuple[_ByteArray, ...]
+    """For each level above the map (row, col, 64): of the tile as it was made, and its content; zeros where none is."""
+
+    def due(self, redo: Collection[LevelTile] = ()) -> list[LevelTile]:
+        """Tiles to make (again), level by level from below.
+
+        Args:
+            redo: Due although they are up to date, and all that is made from them.
+        """
+        found = {tile for tile in redo if 0 < tile.level < len(self.pyramid.levels)}
+        for number, (origins, marks) in enumerate(zip(self.origins, self.marks, strict=True), start=1):
+            found |= {tile.parent for tile in found if tile.level == number - 1}
+            differs = (origins != marks[..., :_DIGEST]).any(axis=-1)
+            found |= {LevelTile(number, Tile(row, col)) for row, col in np.argwhere(differs).tolist()}
+        return sorted(found)
+
+    def origin_of(self, at: LevelTile) -> bytes:
+        """What a tile should be made from now."""
+        return self.origins[at.level - 1][at.tile.row, at.tile.col, :].tobytes()
+
+    def content_of(self, at: LevelTile) -> bytes:
+        """Sha256 of a tile as it was made."""
+        return self.marks[at.level - 1][at.tile.row, at.tile.col, _DIGEST:].tobytes()
+
+    def made(self) -> list[LevelTile]:
+        """Tiles that were made."""
+        return [
+            LevelTile(number, Tile(row, col))
+            for number, marks in enumerate(self.marks, start=1)
+            for row, col in np.argwhere(marks.any(axis=-1)).tolist()
+        ]
+
+
+def read_state(store: Store) -> State:
+    """What the levels of a store are and should be made from; of a store without a pyramid, all are to be made.
+
+    Raises:
+        StoreError: If the store was not made by mapper.
+    """
+    pyramid = read_pyramid(store)
+    exists = count_levels(store) > 0
+    identities, origins, marks = _identify_map(store), [], []
+    for level in pyramid.levels[1:]:
+        identities = _find_origins(identities, level.grid.tile_shape)
+        origins.append(identities)
+        marks.append(
+            np.asarray(zarr.open_array(store, path=level.marks, mode="r")[:])
+            if exists
+            else np.zeros((*level.grid.tile_shape, 2 * _DIGEST), np.uint8)
+        )
+    return State(pyramid=pyramid, origins=tuple(origins), marks=tuple(marks))
+
+
+def make_level_tile(fork: ForkSession, pyramid: Pyramid, at: LevelTile) -> bytes:
+    """Make one tile of a level from the tiles below it and write it into a fork, as whole shards. Called in workers.
+
+    Returns:
+        Sha256 over its encoded arrays.
+
+    Raises:
+        StoreFullError: If the disk is full.
+        TransientStoreError: If the object store fails, perhaps for a while.
+        StoreError: If a tile below cannot be read.
+    """
+    with explain_faults(f"tile {at} of the pyramid"):
+        bands = _reduce_tile(fork.store, pyramid, at)
+        write_bands(fork.store, grid=pyramid.levels[at.level].grid, tile=at.tile, bands=bands)
+    return bytes.fromhex(digest_bands(bands))
+
+
+def memory_bytes(pyramid: Pyramid) -> int:
+    """What making one tile takes: two arrays of four tiles each, as they are stored and decoded, and the results."""
+    pixels = pyramid.levels[0].grid.tile_px ** 2
+    sizes = [np.dtype(band.encoding.dtype).itemsize for band in pyramid.bands]
+    return pixels * (4 * 4 * max(sizes) + 2 * sum(sizes))
+
+
+class LevelWriter:
+    """The writer of the levels of one store; open one with :func:`open_level_writer`. Used by one thread."""
+
+    def __init__(
+        self, repository: icechunk.Repository, *, location: Location, run_id: str, confirm: Callable[[], None]
+    ) -> None:
+        self._repository = repository
+        self._location = str(location)
+        self._run_id = run_id
+        self._confirm = confirm
+        self._session = repository.writable_session("main")
+        self._pending: dict[LevelTile, tuple[ForkSession, MadeTile]] = {}
+        self._commits = 0
+        self.state = read_state(self._session.store)
+        """At the version that was the last when this was opened."""
+
+    @property
+    def pending(self) -> int:
+        """Tiles that were added and not yet committed."""
+        return len(self._pending)
+
+    def create(self) -> None:
+        """Make the levels, without pixels, in a commit of their own; those that are there are left as they are."""
+        if count_levels(self._session.store):
+            return
+        self._confirm()
+        with explain_faults(self._location):
+            session = self._repository.writable_session("main")
+            create_levels(session.store, self.state.pyramid)
+            self._commit(session, f"create pyramid: {len(self.state.origins)} levels", 0)
+
+    def fork(self) -> ForkSession:
+        """A session for one task, which sees all that was committed; it may be pickled to another process."""
+        with explain_faults(self._location):
+            return self._session.fork()
+
+    def add(self, fork: ForkSession, made: MadeTile) -> None:
+        """Take back a finished tile, which becomes visible with the next commit."""
+        self._pending[made.at] = fork, made
+
+    def commit(self) -> str:
+        """Make all added tiles visible, in one transaction.
+
+        Returns:
+            The snapshot id; empty if there was nothing to commit.
+
+        Raises:
+            StoreFullError: If the disk is full; nothing is lost, the commit may be tried again.
+            TransientStoreError: If the object store does not answer; likewise.
+            StoreLockedError: If another writer committed meanwhile, or the lock was lost.
+        """
+        if not self._pending:
+            return ""
+        self._confirm()
+        with explain_faults(self._location):
+            session = self._repository.writable_session("main")
+            session.merge(*(fork for fork, _ in self._pending.values()))
+            self._mark(session.store)
+            tiles = len(self._pending)
+            snapshot = self._commit(session, f"pyramid: {tiles} tiles", tiles)
+            self._pending.clear()
+        return snapshot
+
+    def _commit(self, session: Session, message: str, tiles: int) -> str:
+        facts = {"run_id": self._run_id, "pyramid_tiles": tiles, "pyramid_commit": self._commits}
+        snapshot = commit_session(self._repository, session, message, {**facts, "code_version": __version__})
+        self._commits += 1
+        self._session = self._repository.writable_session("main")
+        return snapshot
+
+    def _mark(self, store: Store) -> None:
+        for level in self.state.pyramid.levels[1:]:
+            made = [made for _, made in self._pending.values() if made.at.level == level.number]
+            if made:
+                tiles = np.array([(each.at.tile.row, each.at.tile.col) for each in made])
+                marks = np.array([list(each.origin + each.content) for each in made], np.uint8)
+                assign_tiles(zarr.open_array(store, path=level.marks, mode="r+"), tiles, marks)
+
+
+@contextmanager
+def open_level_writer(location: str | Path, *, run_id: str) -> Iterator[LevelWriter]:
+    """Open the levels of a store for writing and hold its lock. What is not committed inside the block is lost.
+
+    Raises:
+        StoreError: If there is no store, or it was not made by mapper.
+        StoreLockedError: If another process is writing to it.
+    """
+    place = parse_location(location)
+    open_repository(location)  # or else the lock would lie beside nothing
+    with hold_lock(place, run_id=run_id) as confirm:
+        repository = open_repository(location)
+        with explain_faults(str(place)):
+            writer = LevelWriter(repository, location=place, run_id=run_id, confirm=confirm)
+        yield writer
+
+
+def _identify_map(store: Store) -> _ByteArray:
+    """What each tile of the map is, (row, col, 20): task and commit; zeros where nothing stands."""
+    task = np.asarray(zarr.open_array(store, path="ledger/task", mode="r")[:])
+    batch = np.ascontiguousarray(read_batches(store), "<u4")
+    identities = np.concatenate([task, batch.view(np.uint8).reshape(*batch.shape, 4)], axis=-1)
+    identities[~np.isin(read_status(store), (STATUS_CODES["ok"], STATUS_CODES["empty"]))] = 0
+    return identities
+
+
+def _find_origins(below: _ByteArray, shape: tuple[int, int]) -> _ByteArray:
+    """Origins of a level, from what the tiles below it are."""
+    rows, cols = shape
+    padded = np.zeros((2 * rows, 2 * cols, below.shape[-1]), np.uint8)
+    padded[: below.shape[0], : below.shape[1]] = below
+    quads = padded.reshape(rows, 2, cols, 2, -1).swapaxes(1, 2).reshape(rows, cols, -1)
+    origins = np.zeros((rows, cols, _DIGEST), np.uint8)
+    for row, col in np.argwhere(quads.any(axis=-1)).tolist():
+        digest = hashlib.sha256(_RULES + quads[row, col].tobytes()).digest()
+        origins[row, col] = np.frombuffer(digest, np.uint8)
+    return origins
+
+
+def _reduce_tile(store: Store, pyramid: Pyramid, at: LevelTile) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tile by path, in the order of the bands."""
+    below, level = pyramid.levels[at.level - 1], pyramid.levels[at.level]
+    flags = next(band for band in pyramid.bands if band.rule == "flags")
+    told = _read_quad(store, below.array(flags.name), at.tile, level.grid.tile_px)
+    reduced = {}
+    for band in pyramid.bands:
+        stored = told if band is flags else _read_quad(store, below.array(band.name), at.tile, level.grid.tile_px)
+        strips = range(0, len(stored), 2 * _STRIP)
+        parts = [
+            _reduce(band, stored[start : start + 2 * _STRIP], told[start : start + 2 * _STRIP] != flags.fill)
+            for start in strips
+        ]
+        reduced[level.array(band.name)] = np.concatenate(parts)
+    return reduced
+
+
+def _reduce(band: LevelBand, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    if band.rule == "flags":
+        return combine_flags(stored, fill=int(band.fill))
+    if band.rule == "count":
+        return average_written(stored, written, fill=band.fill)
+    if band.rule == "decibels":
+        return band.encoding.encode(average_decibels(band.encoding.decode(stored)))
+    return average_valid(stored, fill=band.fill)
+
+
+def _read_quad(store: Store, path: str, tile: Tile, tile_px: int) -> npt.NDArray[Any]:
+    """The 2 x 2 tiles below a tile as one array; the fill where the level below has none."""
+    array = zarr.open_array(store, path=path, mode="r")
+    edge = 2 * tile_px
+    part = np.asarray(array[tile.row * edge : (tile.row + 1) * edge, tile.col * edge : (tile.col + 1) * edge])
+    if part.shape == (edge, edge):
+        return part
+    whole = np.full((edge, edge), array.fill_value, array.dtype)
+    whole[: part.shape[0], : part.shape[1]] = part
+    return whole

@@ -1,0 +1,139 @@
+"""The pixels of one version at full resolution and at the levels of its pyramid, for reading windows of them.
+
+Level 0 is the map itself; level k, the group ``pyramid/k``, has pixels of 2^k target pixels from the same upper-left
+corner. A version without a pyramid has level 0 alone. Rows and columns are counted in the pixels of the level.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.abc.store import Store
+
+from mapper.store.description import Description
+from mapper.store.encoding import Encoding
+from mapper.store.faults import explain_faults
+from mapper.store.levels import count_levels, level_path
+from mapper.store.product import NO_GUIDE
+from mapper.store.tiles import NOT_WRITTEN
+
+Kind = Literal["values", "counts", "flags"]
+"""What the numbers of an array are: measured on a scale, counted, or bits."""
+
+_STORED_AS = ("uint8", "uint16")
+"""Few enough numbers for a table of what they stand for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raster:
+    """One array of pixels, (y, x), at one level."""
+
+    name: str
+    level: int
+    array: "zarr.Array[Any]"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return int(self.array.shape[0]), int(self.array.shape[1])
+
+    @property
+    def chunk_px(self) -> int:
+        """Edge of what can be read at once."""
+        return int(self.array.chunks[0])
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """CF attributes."""
+        return dict(self.array.attrs)
+
+    @property
+    def units(self) -> str:
+        """Units of the values; ``1`` for numbers that have none."""
+        return str(self.attributes.get("units", "1"))
+
+    @property
+    def kind(self) -> Kind:
+        """What its numbers are."""
+        if "flag_masks" in self.attributes:
+            return "flags"
+        return "values" if "_FillValue" in self.attributes else "counts"
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """How its numbers are stored."""
+        return Encoding.of_attributes(str(self.array.dtype), dict(self.attributes))
+
+    def read(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
+        """A window as it is stored.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        with explain_faults("the store"):
+            return np.asarray(self.array[rows, cols])
+
+    def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Stored numbers as values in their units, NaN where missing; flags and counts stand for themselves."""
+        if self.kind != "values":
+            return stored.astype(np.float32)
+        return self._table[stored] if self._table is not None else self.encoding.decode(stored)
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.float32] | None:
+        """The value of every number that can be stored."""
+        dtype = str(self.array.dtype)
+        return self.encoding.decode(np.arange(1 << 8 * np.dtype(dtype).itemsize)) if dtype in _STORED_AS else None
+
+
+class Rasters:
+    """The arrays of one version, opened when they are first asked for; for use by many threads.
+
+    Args:
+        store: Zarr store of the version.
+        description: What it says of itself.
+
+    Raises:
+        StoreError: If the storage fails.
+    """
+
+    def __init__(self, store: Store, description: Description) -> None:
+        self._store = store
+        self._rasters: dict[tuple[str, int], Raster] = {}
+        self.names = description.bands
+        self.grid = description.grid
+        self.written_by = "qa" if description.kind == "map" else "gaps"
+        """The array that tells where something was written."""
+        with explain_faults("the store"):
+            self.levels = 1 + count_levels(store)
+
+    def find(self, name: str, level: int = 0) -> Raster:
+        """An array at a level.
+
+        Raises:
+            KeyError: If there is no such array or level.
+            StoreError: If the storage fails.
+        """
+        if name not in self.names or not 0 <= level < self.levels:
+            raise KeyError(name)
+        raster = self._rasters.get((name, level))
+        if raster is None:
+            path = f"{level_path(level)}/{name}".lstrip("/")
+            with explain_faults("the store"):
+                raster = Raster(name=name, level=level, array=zarr.open_array(self._store, path=path, mode="r"))
+            self._rasters[name, level] = raster
+        return raster
+
+    def choose_level(self, ratio: float) -> int:
+        """The coarsest level whose pixels are not larger than ``ratio`` target pixels."""
+        return max(0, min(math.floor(math.log2(max(ratio, 1.0)) + 1e-9), self.levels - 1))
+
+    def is_written(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """True where something was written, from pixels of the array :attr:`written_by` as they are stored."""
+        written: npt.NDArray[np.bool_] = stored & NOT_WRITTEN == 0 if self.written_by == "qa" else stored != NO_GUIDE
+        return written

@@ -1,0 +1,196 @@
+"""What stands around the routes: token, origins, limits, and errors that tell no secrets."""
+
+import re
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.responses import PlainTextResponse
+from store_maps import make_spec, write_tiles
+
+from mapper.errors import InputError, StoreError
+from mapper.serve import pixel
+from mapper.serve.app import make_app
+from mapper.serve.guard import Guard
+from mapper.serve.settings import AppSettings, read_token
+from mapper.store.plain import PlainZarr
+from mapper.store.repository import create_store
+from mapper.store.writer import open_writer
+
+WORD = "correct-horse-battery"
+OPEN = ("/", "/static/main.js", "/static/leaflet/leaflet.css")
+"""The map page, which holds nothing of the map."""
+PATHS = (
+    "/versions",
+    "/docs",
+    "/docs/swagger-ui.css",
+    "/openapi.json",
+    "/zarr/main/zarr.json",
+    "/pixel?x=12.01&y=50.006",
+    "/stac",
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    spec = make_spec(tmp_path_factory.mktemp("app") / "map.icechunk")
+    create_store(spec.store, spec=spec)
+    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+        write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
+    return spec.store
+
+
+def serve(store, **settings):
+    return TestClient(make_app(store, AppSettings(**settings)), raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_with_a_token_nothing_is_told_without_it(store, path):
+    client = serve(store, token=WORD)
+    for given in (None, "", "Bearer", "Bearer ", f"Bearer {WORD}x", f"Bearer {WORD[:-1]}", f"Basic {WORD}", WORD):
+        answer = client.get(path, headers={} if given is None else {"Authorization": given})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json() == {"detail": "a token is needed: Authorization: Bearer ..."}
+    assert client.get(path, headers={"Authorization": f"bearer {WORD}"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_the_map_page_is_shown_without_a_token(store, path):
+    assert serve(store, token=WORD).get(path).content == serve(store).get(path).content
+
+
+def test_health_is_asked_without_a_token(store):
+    assert serve(store, token=WORD).get("/health").json()["status"] == "ok"
+
+
+def test_a_token_file_is_read_and_bad_ones_are_refused(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(f"{WORD}\n")
+    assert read_token(path) == WORD
+    for content in ("", "\n", "short", "with a space in between", "two-lines-of-it\ntwo-lines-of-it", "ü" * 20):
+        path.write_text(content)
+        with pytest.raises(InputError, match="token file"):
+            read_token(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_token(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", [*PATHS, *OPEN, "/health", "/zarr/main/agb/c/0/0", "/stac/item"])
+def test_nothing_can_be_written(store, method, path):
+    answer = serve(store).request(method, path)
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["allow"]
+
+
+def test_pages_of_allowed_origins_alone_may_read(store):
+    client = serve(store, cors=("https://maps.example.org",), token=WORD)
+    asked = {"Origin": "https://maps.example.org", "Access-Control-Request-Method": "GET"}
+    granted = client.options("/zarr/main/zarr.json", headers=asked | {"Access-Control-Request-Headers": "range"})
+    assert granted.status_code == 200
+    assert granted.headers["access-control-allow-origin"] == "https://maps.example.org"
+    assert "Range" in granted.headers["access-control-allow-headers"]
+    allowed = {"Authorization": f"Bearer {WORD}", "Origin": "https://maps.example.org"}
+    answer = client.get("/zarr/main/zarr.json", headers=allowed)
+    assert answer.headers["access-control-allow-origin"] == "https://maps.example.org"
+    assert {"Content-Range", "ETag"} <= set(answer.headers["access-control-expose-headers"].split(", "))
+    other = client.get("/zarr/main/zarr.json", headers=allowed | {"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+    assert "access-control-allow-origin" not in serve(store).get("/", headers={"Origin": "https://a.example"}).headers
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OPEN, "/nothing", "/pixel?x=nan"])
+def test_browsers_are_told_to_be_careful(store, path):
+    headers = serve(store).get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert "unsafe" not in headers["content-security-policy"].partition("script-src")[2].partition(";")[0]
+
+
+def test_the_page_of_the_api_needs_no_other_server(store):
+    client = serve(store)
+    page = client.get("/docs").text
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page)
+    loaded = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert len(loaded) == 3
+    for name in loaded:
+        assert client.get(f"/{name}").status_code == 200
+    assert client.get("/docs/start.js").headers["content-type"].startswith("text/javascript")
+    assert set(client.get("/openapi.json").json()["paths"]) >= {"/zarr/{ref}/{key}", "/pixel", "/stac"}
+
+
+def test_what_is_too_long_or_too_large_is_refused(store):
+    client = serve(store, max_url_bytes=200, max_body_bytes=1000)
+    assert client.get(f"/pixel?x={'1' * 300}").status_code == 414
+    assert client.request("GET", "/health", content=b"a" * 1001).status_code == 413
+    assert client.request("GET", "/health", content=b"a" * 1000).status_code == 200
+
+
+def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large():
+    taken = []
+
+    async def take(scope, receive, send):
+        more = True
+        while more:
+            message = await receive()
+            taken.append(len(message["body"]))
+            more = message.get("more_body", False)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    client = TestClient(Guard(take, settings=AppSettings(max_body_bytes=1000)))
+    assert client.post("/", content=(b"a" * 100 for _ in range(50))).status_code == 413
+    assert sum(taken) <= 1000
+    assert client.post("/", content=(b"a" * 100 for _ in range(10))).text == "done"
+
+
+def test_what_takes_too_long_is_ended(store, monkeypatch):
+    held = threading.Event()
+    monkeypatch.setattr(pixel, "explain_pixel", lambda *_, **__: held.wait(20))
+    client = serve(store, max_seconds=0.3)
+    began = time.monotonic()
+    answer = client.get("/pixel?x=12.01&y=50.006")
+    took = time.monotonic() - began
+    held.set()
+    assert answer.status_code == 503
+    assert "no answer within 0.3 s" in answer.json()["detail"]
+    assert took < 10
+
+
+def test_a_storage_that_fails_is_said_without_telling_where_it_is(store, monkeypatch, caplog):
+    async def fail(*_):
+        raise StoreError(f"{store}: permission denied")
+
+    monkeypatch.setattr(PlainZarr, "size_of", fail)
+    answer = serve(store).get("/zarr/main/agb/c/0/0")
+    assert answer.status_code == 503
+    assert str(store) not in answer.text
+    assert "permission denied" in caplog.text
+
+
+def test_a_fault_of_the_server_is_said_without_a_trace(store, monkeypatch, caplog):
+    def fail(*_, **__):
+        raise ZeroDivisionError("inside")
+
+    monkeypatch.setattr(pixel, "explain_pixel", fail)
+    answer = serve(store).get("/pixel?x=12.01&y=50.006")
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "the server failed to answer; its log says why"}
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_no_route_takes_an_address_or_a_file(store):
+    paths = serve(store).get("/openapi.json").json()["paths"]
+    names = {
+        p["name"] for methods in paths.values() for method in methods.values() for p in method.get("parameters", ())
+    }
+    assert names == {
+        "ref", "key", "x", "y", "z", "crs", "limit", "variable", "scale", "colormap", "rescale", "resampling",
+        "correlation", "bins", "range",
+    }  # fmt: skip
+
+
+def test_a_store_that_is_not_there_is_not_served(tmp_path):
+    with pytest.raises(StoreError, match="does not exist"):
+        make_app(tmp_path / "nothing")

@@ -1,0 +1,62 @@
+"""Thousands of requests that nobody means well by: refused, every one, and nothing leaks."""
+
+import time
+from collections import Counter
+
+import pytest
+from hostile_requests import GOOD, TARGETS, Wire, make_requests
+from map_server import MapServer
+from store_maps import make_spec, write_tiles
+
+from mapper.serve.app import make_app
+from mapper.store.repository import create_store
+from mapper.store.writer import open_writer
+
+SECRET = b"nobody-should-read-this"
+COUNT, WARM_UP = 5000, 1000
+GROWTH = 24 << 20
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hostile")
+    spec = make_spec(folder / "map.icechunk")
+    create_store(spec.store, spec=spec)
+    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+        write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
+    for place in (folder, folder / "map.icechunk", folder / "map.icechunk" / "snapshots"):
+        (place / "secret.txt").write_bytes(SECRET)
+    return spec.store
+
+
+def test_every_route_is_tried(store):
+    routes = set(make_app(store).openapi()["paths"])
+    assert routes <= set(TARGETS), "add the new routes to hostile_requests.TARGETS"
+    for path, parameters in TARGETS.items():
+        assert set(parameters) <= set(GOOD), path
+
+
+def test_hostile_requests_are_refused_and_leave_no_trace(store):
+    statuses, slowest = Counter(), 0.0
+    with MapServer(store) as server:
+        wire = Wire(server.port)
+        for number, request in enumerate(make_requests(COUNT, seed=20)):
+            if number == WARM_UP:
+                before = server.memory
+            began = time.monotonic()
+            reply = wire.send(request)
+            slowest = max(slowest, time.monotonic() - began)
+            statuses[reply.status] += 1
+            assert reply.status < 500, (request, reply)
+            assert not any(sign in reply.body for sign in (SECRET, b"root:x:", b"Traceback", b"site-packages")), request
+        grown = server.memory - before
+        wire.close()
+        assert wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").status == 200
+        wire.close()
+    assert "Traceback" not in server.log
+    assert grown < GROWTH, f"{grown / 1e6:.0f} MB more after {COUNT - WARM_UP} requests"
+    assert slowest < 10
+    refused = sum(count for status, count in statuses.items() if status >= 400)
+    assert refused > COUNT / 3, statuses
+    assert statuses[200] > COUNT / 50, "none got through to what it was aimed at"
+    assert statuses[0] < COUNT / 20, statuses

@@ -1,0 +1,222 @@
+"""The store over HTTP: every client reads the numbers of the store, and nothing but keys of Zarr is there."""
+
+import json
+
+import numpy as np
+import pytest
+import rioxarray  # noqa: F401 - registers the accessor
+import xarray as xr
+import zarr
+from fastapi.testclient import TestClient
+from map_server import MapServer
+from obstore.store import HTTPStore
+from store_maps import make_spec, write_tiles
+from zarr.storage import ObjectStore
+
+from mapper.serve.app import make_app
+from mapper.serve.settings import AppSettings
+from mapper.store.plain import open_plain
+from mapper.store.repository import create_store, open_map, open_repository, open_store
+from mapper.store.writer import open_writer
+
+BANDS = ("agb", "agb_sd", "qa", "n_valid")
+KEY = "agb/c/0/0"
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    """A map of which four tiles are written."""
+    spec = make_spec(tmp_path_factory.mktemp("served") / "map.icechunk")
+    create_store(spec.store, spec=spec)
+    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+        snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
+    open_repository(spec.store).create_tag("v1", snapshot_id=snapshot)
+    return spec
+
+
+@pytest.fixture(scope="module")
+def server(spec):
+    with MapServer(spec.store) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(spec):
+    return TestClient(make_app(spec.store))
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def snapshot_of(spec):
+    return open_store(spec.store).snapshot_id
+
+
+def stored(spec, key=KEY):
+    """The bytes of a key, from the store."""
+    session = open_store(spec.store)
+    plain = open_plain(session)
+    return zarr.core.sync.sync(read_all(plain, key))
+
+
+async def read_all(plain, key):
+    return await plain.read(key, 0, await plain.size_of(key))
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")
+@pytest.mark.parametrize("ref", ["main", "v1", "snapshot"])
+def test_xarray_reads_the_same_map(spec, server, ref):
+    name = snapshot_of(spec) if ref == "snapshot" else ref
+    direct = open_map(spec.store)
+    with xr.open_dataset(f"{server.url}/zarr/{name}", engine="zarr", decode_coords="all") as served:
+        xr.testing.assert_identical(served.load(), direct.load())
+        assert served.rio.crs == direct.rio.crs
+        assert np.isfinite(served.agb).any()
+        assert np.isnan(served.agb).any()
+
+
+def test_zarr_reads_the_same_arrays_through_obstore(spec, server):
+    store = ObjectStore(HTTPStore(f"{server.url}/zarr/main", client_options={"allow_http": True}), read_only=True)
+    group = zarr.open_group(store, mode="r")
+    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    assert {name for name, _ in group.members()} == {*BANDS, "x", "y", "spatial_ref"}
+    for name in (*BANDS, "x", "y"):
+        np.testing.assert_array_equal(group[name][:], direct[name][:])
+
+
+def test_tensorstore_reads_the_same_arrays(spec, server):
+    tensorstore = pytest.importorskip("tensorstore")
+    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    for name in BANDS:
+        place = {"driver": "http", "base_url": server.url, "path": f"/zarr/main/{name}/"}
+        array = tensorstore.open({"driver": "zarr3", "kvstore": place}, open=True, read=True).result()
+        np.testing.assert_array_equal(array.read().result(), direct[name][:])
+
+
+def test_every_stored_key_is_served_as_it_is_and_the_ledger_is_not(spec, client):
+    async def list_keys(store):
+        return [key async for key in store.list()]
+
+    keys = zarr.core.sync.sync(list_keys(open_store(spec.store).store))
+    served = [key for key in keys if not key.startswith("ledger/")]
+    assert len(served) > 20
+    for key in keys:
+        answer = client.get(f"/zarr/main/{key}")
+        assert answer.status_code == (200 if key in served else 404), key
+        if key in served and not key.endswith("zarr.json"):
+            assert answer.content == stored(spec, key)
+
+
+def test_metadata_of_the_group_holds_that_of_all_arrays(client):
+    root = client.get("/zarr/main/zarr.json").json()
+    metadata = root["consolidated_metadata"]["metadata"]
+    assert set(metadata) == {*BANDS, "x", "y", "spatial_ref"}
+    for name, document in metadata.items():
+        assert client.get(f"/zarr/main/{name}/zarr.json").json() == document
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-99", 10, 100),
+        ("bytes=100-", 100, None),
+        ("bytes=-68", -68, None),
+        ("bytes=5-999999999", 5, None),
+        ("bytes=-999999999", 0, None),
+    ],
+)
+def test_a_range_is_a_part(spec, client, asked, start, stop):
+    whole = stored(spec)
+    answer = client.get(f"/zarr/main/{KEY}", headers={"Range": asked})
+    first, *_ = range(len(whole))[start:stop]
+    assert answer.status_code == 206
+    assert answer.content == whole[start:stop]
+    assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/{len(whole)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=0-1,5-9", "bytes=9-5", "bytes=-", "bytes=a-b", "lines=0-1", "bytes 0-1", ""])
+def test_a_range_that_is_not_understood_is_answered_with_all(spec, client, asked):
+    answer = client.get(f"/zarr/main/{KEY}", headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, stored(spec))
+
+
+@pytest.mark.parametrize("asked", ["bytes=999999999-", "bytes=999999999-9999999999", "bytes=-0"])
+def test_a_range_beyond_the_end_is_refused_with_the_size(spec, client, asked):
+    answer = client.get(f"/zarr/main/{KEY}", headers={"Range": asked})
+    assert answer.status_code == 416
+    assert answer.headers["content-range"] == f"bytes */{len(stored(spec))}"
+
+
+def test_head_tells_the_size_and_sends_nothing(spec, client):
+    answer = client.head(f"/zarr/main/{KEY}")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) == len(stored(spec))
+    assert client.head("/zarr/main/agb/c/2/2").status_code == 404
+
+
+def test_a_snapshot_is_kept_for_ever_and_a_name_is_asked_again(spec, client):
+    fixed = client.get(f"/zarr/{snapshot_of(spec)}/{KEY}").headers["cache-control"]
+    assert fixed == "public, max-age=31536000, immutable"
+    for ref in ("main", "v1"):
+        assert client.get(f"/zarr/{ref}/{KEY}").headers["cache-control"] == "no-cache"
+
+
+def test_what_a_token_protects_is_not_for_shared_caches(spec):
+    app = make_app(spec.store, AppSettings(token="t" * 16))
+    answer = TestClient(app, headers={"Authorization": f"Bearer {'t' * 16}"}).get(f"/zarr/{snapshot_of(spec)}/{KEY}")
+    assert answer.headers["cache-control"].startswith("private")
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_what_a_client_has_is_not_sent_again(client, form):
+    tag = client.get(f"/zarr/main/{KEY}").headers["etag"]
+    answer = client.get(f"/zarr/main/{KEY}", headers={"If-None-Match": form.format(tag)})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == tag
+    assert client.get(f"/zarr/main/{KEY}", headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_part_of_what_has_changed_is_answered_with_all(client):
+    headers = {"Range": "bytes=0-9", "If-Range": '"other"'}
+    assert client.get(f"/zarr/main/{KEY}", headers=headers).status_code == 200
+    headers["If-Range"] = client.get(f"/zarr/main/{KEY}").headers["etag"]
+    assert client.get(f"/zarr/main/{KEY}", headers=headers).status_code == 206
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "", "agb", "agb/", "agb/c", "agb/c/", "agb/c/0", "agb/c/0/0/0", "agb/c/00/0", "agb/c/-1/0", "agb/c/0/3",
+        "agb/c/0/0/zarr.json", "agb//c/0/0", "agb/c/0/0/", "agb/c/\u0660/0", ".zgroup", ".zattrs", "agb/.zarray",
+        "nothing/zarr.json", "ledger/zarr.json", "ledger/records/c/0", "ledger/status/zarr.json", "zarr.json/",
+        "x/c/0/0", "spatial_ref/c/0", "../map.icechunk/repo", "refs/branch.main/ref.json", "snapshots", "c/0",
+    ],
+)  # fmt: skip
+def test_only_keys_of_zarr_are_there(client, key):
+    assert client.get(f"/zarr/main/{key}").status_code == 404
+
+
+@pytest.mark.parametrize("ref", ["", "nothing", "..", "main%00", "MAIN", "0" * 20, "main ", "é", "a" * 500])
+def test_only_versions_of_the_store_are_there(client, ref):
+    assert client.get(f"/zarr/{ref}/zarr.json").status_code == 404
+
+
+def test_another_spelling_of_a_snapshot_is_no_version(spec, client):
+    assert client.get(f"/zarr/{snapshot_of(spec).lower()}/zarr.json").status_code == 404
+
+
+def test_a_large_object_is_sent_in_pieces(spec, client, monkeypatch):
+    monkeypatch.setattr("mapper.serve.zarr._PIECE", 1000)
+    assert len(stored(spec)) > 5000
+    answer = client.get(f"/zarr/main/{KEY}")
+    assert answer.content == stored(spec)
+    assert int(answer.headers["content-length"]) == len(stored(spec))
+    assert client.get(f"/zarr/main/{KEY}", headers={"Range": "bytes=7-4321"}).content == stored(spec)[7:4322]
+
+
+def test_json_is_json(client):
+    assert client.get("/zarr/main/agb/zarr.json").headers["content-type"] == "application/json"
+    assert json.loads(client.get("/zarr/main/agb/zarr.json").content)["node_type"] == "array"
