@@ -296,6 +296,8 @@ def start(tmp_path):
         given |= variables
         words = [given.get(word.removeprefix("$(").removesuffix(")"), word) for word in container["args"]]
         words = [word.replace(ANYWHERE, address).replace("/var/lib/mapper", str(tmp_path)) for word in words]
+        if "--metrics-port" in words:  # the ports of a pod are its own, those of this machine are shared
+            words[words.index("--metrics-port") + 1] = "0"
         programs = {"dask": ["-m", "dask"], "mapper": ["-m", "mapper.cli"]}
         command = [sys.executable, *programs[words[0]], *words[1:]]
         log = (tmp_path / f"{address}.log").open("wb")

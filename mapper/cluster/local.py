@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from mapper.run.executors import SHORT_LOGS
 
-_DEATH_SECONDS = 60
+_DEATH_SECONDS = 180
 """A worker that cannot reach a scheduler for so long ends itself."""
 
 
