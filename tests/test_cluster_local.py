@@ -31,6 +31,13 @@ def test_workers_are_processes_with_their_share_of_the_cores():
         assert set(threads) == {str(max(1, os.cpu_count() // 2))}
 
 
+def test_a_cluster_leaves_nothing_in_the_environment_that_the_next_would_obey():
+    before = dict(os.environ)
+    with local_cluster(1, threads_per_worker=1, memory_limit=0) as client:
+        assert set(client.run(os.environ.get, "OMP_NUM_THREADS").values()) == {str(os.cpu_count())}
+    assert dict(os.environ) == before
+
+
 def test_two_clusters_live_side_by_side_and_say_nothing(capfd):
     with (
         local_cluster(1, threads_per_worker=1, memory_limit=0) as one,

@@ -3,7 +3,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dask
@@ -38,11 +38,12 @@ def local_cluster(
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.nanny.pre-spawn-environ": _environment(workers),
         "distributed.comm.retry.count": 2,
     }
+    variables = _environment(workers)
     with (
-        dask.config.set(settings),
+        _restore_environment(variables),
+        dask.config.set({**settings, "distributed.nanny.pre-spawn-environ": variables}),
         tempfile.TemporaryDirectory(prefix="mapper-workers-", ignore_cleanup_errors=True) as directory,
         LocalCluster(
             n_workers=workers,
@@ -59,6 +60,20 @@ def local_cluster(
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _restore_environment(names: Iterable[str]) -> Iterator[None]:
+    """Leave variables as they were: Dask sets those of its workers here too, where the next cluster would obey them."""
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _environment(workers: int) -> dict[str, str]:

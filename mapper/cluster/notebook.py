@@ -27,11 +27,10 @@ def open_cluster(
         import mapper
         from mapper.cluster.throttle import paced_executor
 
-        spec = mapper.read_spec("map.yaml")
         with mapper.open_cluster("cluster.yaml", pool="readers") as client:
             print(client.dashboard_link)
-            cube = mapper.open_cube(spec, mapper.search(spec))  # its chunks are computed by the workers
-            cube["july_B04"].mean().compute(scheduler=client)
+            agb = mapper.open_map("s3://maps/agb", chunks={"y": 2048, "x": 2048})["agb"]
+            agb.mean().compute(scheduler=client)  # by the workers, chunk by chunk
 
     :func:`mapper.run_plan` takes ``paced_executor(client)``. The client is not Dask's default: pass it on.
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def copy_zarr(
     try:
         _begin(part, {"store": str(location), "snapshot": session.snapshot_id})
         keys = list(_keys_of(plain))
-        sizes = asyncio.run(_copy_all(plain, keys, part, progress))
+        with ThreadPoolExecutor(1) as thread:  # a notebook has an event loop already, in its own thread
+            sizes = thread.submit(asyncio.run, _copy_all(plain, keys, part, progress)).result()
         for key, document in plain.documents.items():
             _write(part / key, document)
         (part / _NOTE).unlink()

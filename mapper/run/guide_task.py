@@ -1,8 +1,6 @@
 """One tile of a stored guide: read and composed as a task of its map would, and written instead of fed to a network."""
 
-import logging
 import time
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -10,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.access.files import Access
-from mapper.access.throttle import Throttle, process_throttle
+from mapper.access.throttle import Throttle
 from mapper.cube.composite import Guide, read_guide
-from mapper.errors import InputError, StoreFullError
 from mapper.grid import Window
+from mapper.run.attempt import attempt_task
 from mapper.run.context import Task
 from mapper.run.guide import GuideContext, encodings_of, warn_of_clipping
-from mapper.run.records import complete_uses, describe_error, describe_task, failed_record, reading, worker_name
+from mapper.run.records import complete_uses
 from mapper.run.retries import Attempts
 from mapper.store.record import Record
 from mapper.store.writer import write_encoded
@@ -24,57 +22,30 @@ from mapper.store.writer import write_encoded
 NOT_NEAR = "not read: it only touches the rim of what is read"
 """What a record says of an item that was planned with and not asked for."""
 _NOTHING = "no item has a valid pixel here"
-_logger = logging.getLogger(__name__)
 
 
 def run_guide_task(
     fork: Any, context: GuideContext, task: Task, *, throttle: Throttle | None = None
 ) -> tuple[Any, Record]:
-    """Compose one tile of the guide and write it; whatever goes wrong with the tile becomes its record.
+    """Compose one tile of the guide and write it; see :func:`mapper.run.attempt.attempt_task`."""
+    return attempt_task(fork, context, task, partial(_make_tile, fork, context, task), throttle=throttle)
 
-    Args:
-        fork: Of the store's session; what is written becomes visible when it is merged and committed.
-        context: What all tasks share.
-        task: Which tile, from which items.
-        throttle: Paces requests; by default that of this process.
 
-    Returns:
-        The fork, None unless the tile is ok, and the record of the tile.
-
-    Raises:
-        InputError: If the request is wrong: no other tile can do better.
-        StoreFullError: If no space is left.
-    """
-    attempts, started, begun = Attempts(context.options.backoff), datetime.now(UTC), time.monotonic()
-    access = Access(patience=context.options.patience, throttle=throttle or process_throttle())
-    window = context.window(task.tile)
-    try:
-        guide = attempts.call(partial(_compose, context, task, window, access))
-        read, empty = time.monotonic(), bool(np.isnan(guide.values).all())
-        checksum = "" if empty else attempts.call(partial(_write, fork, context, task, window, guide))
-    except (InputError, StoreFullError):
-        raise
-    except Exception as error:  # the task boundary: a failed tile is a recorded tile
-        _logger.warning("tile %s of the guide failed: %s", task.tile, describe_error(error))
-        _logger.debug("tile %s of the guide failed", task.tile, exc_info=error)
-        facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
-        return None, failed_record(context, task, describe_error(error), **facts, **reading(access.tally))
-    record = describe_task(
-        context,
-        task,
-        status="empty" if empty else "ok",
-        reason=_NOTHING if empty else "",
-        items=complete_uses(guide.uses, task, NOT_NEAR),
-        worker=worker_name(),
-        device="cpu",
-        started_at=started,
-        seconds={"read": read - begun, "write": time.monotonic() - read},
-        attempts=attempts.count,
-        content_sha256=checksum,
-        valid_px=int(np.count_nonzero(~guide.gaps)),
-        **reading(access.tally),
-    )
-    return (None if empty else fork), record
+def _make_tile(fork: Any, context: GuideContext, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
+    """Compose and write one tile; what its record says of it."""
+    begun, window = time.monotonic(), context.window(task.tile)
+    guide = attempts.call(partial(_compose, context, task, window, access))
+    read, empty = time.monotonic(), bool(np.isnan(guide.values).all())
+    checksum = "" if empty else attempts.call(partial(_write, fork, context, task, window, guide))
+    return {
+        "status": "empty" if empty else "ok",
+        "reason": _NOTHING if empty else "",
+        "items": complete_uses(guide.uses, task, NOT_NEAR),
+        "device": "cpu",
+        "seconds": {"read": read - begun, "write": time.monotonic() - read},
+        "content_sha256": checksum,
+        "valid_px": int(np.count_nonzero(~guide.gaps)),
+    }
 
 
 def encode_guide(context: GuideContext, window: Window, core: Window, guide: Guide) -> dict[str, npt.NDArray[Any]]:

@@ -5,13 +5,11 @@ that reaches beyond the tile by the receptive field, and cropped at the end. Whe
 ends, nothing but that is said about a pixel, so that skipping a tile without pixels changes nothing else.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,34 +17,26 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.access.files import Access
-from mapper.access.throttle import Throttle, process_throttle
+from mapper.access.throttle import Throttle
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
-from mapper.errors import InputError, StoreFullError, WeightsError
+from mapper.errors import WeightsError
 from mapper.grid import Window, coarsen
 from mapper.models.consistency import block_mean, enforce, spread
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.predict.quality import Quality, flag_pixels
+from mapper.run.attempt import attempt_task
 from mapper.run.context import MapContext, RunOptions, Task
 from mapper.run.guide import quantise_guide
 from mapper.run.guide_store import read_stored_guide
-from mapper.run.records import (
-    complete_uses,
-    describe_error,
-    describe_task,
-    failed_record,
-    reading,
-    statistics,
-    worker_name,
-)
+from mapper.run.records import complete_uses, statistics
 from mapper.run.retries import Attempts
 from mapper.spec import ModelSpec
 from mapper.store.record import Record, TileArrays
 from mapper.store.writer import write_tile
 
-_logger = logging.getLogger(__name__)
 _loading = threading.Lock()  # lru_cache would let threads that come together load a model each
 
 
@@ -135,53 +125,28 @@ def compute_tile(
 
 
 def run_task(fork: Any, context: MapContext, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
-    """Compute one tile and write it; whatever goes wrong with the tile becomes its record.
+    """Compute one tile and write it; see :func:`mapper.run.attempt.attempt_task`."""
+    return attempt_task(fork, context, task, partial(_make_tile, fork, context, task), throttle=throttle)
 
-    Args:
-        fork: Of the store's session; what is written becomes visible when it is merged and committed.
-        context: What all tasks share.
-        task: Which tile, from which items.
-        throttle: Paces requests; by default that of this process.
 
-    Returns:
-        The fork, None unless the tile is ok, and the record of the tile.
-
-    Raises:
-        InputError: If the request is wrong: no other tile can do better.
-        StoreFullError: If no space is left.
-    """
-    attempts, clock, started = Attempts(context.options.backoff), _Clock(), datetime.now(UTC)
-    access = Access(patience=context.options.patience, throttle=throttle or process_throttle())
-    try:
-        computed = compute_tile(context, task, attempts=attempts, access=access)
-        with clock.stage("write"):
-            checksum = "" if computed.empty else attempts.call(partial(_write, fork, context, task, computed.arrays))
-    except (InputError, StoreFullError):
-        raise
-    except Exception as error:  # the task boundary: a failed tile is a recorded tile
-        _logger.warning("tile %s failed: %s", task.tile, describe_error(error))
-        _logger.debug("tile %s failed", task.tile, exc_info=error)
-        facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
-        return None, failed_record(context, task, describe_error(error), **facts, **reading(access.tally))
-    record = describe_task(
-        context,
-        task,
-        status="empty" if computed.empty else "ok",
-        reason=computed.empty,
-        items=complete_uses(computed.uses, task, f"not read: {computed.empty}"),
-        worker=worker_name(),
-        device=computed.device,
-        device_s=computed.device_s,
-        device_slots=computed.device_slots,
-        started_at=started,
-        seconds=computed.seconds | clock.seconds,
-        attempts=attempts.count,
-        consistency_residual=computed.residual,
-        content_sha256=checksum,
-        **reading(access.tally),
+def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
+    """Compute and write one tile; what its record says of it."""
+    clock = _Clock()
+    computed = compute_tile(context, task, attempts=attempts, access=access)
+    with clock.stage("write"):
+        checksum = "" if computed.empty else attempts.call(partial(_write, fork, context, task, computed.arrays))
+    return {
+        "status": "empty" if computed.empty else "ok",
+        "reason": computed.empty,
+        "items": complete_uses(computed.uses, task, f"not read: {computed.empty}"),
+        "device": computed.device,
+        "device_s": computed.device_s,
+        "device_slots": computed.device_slots,
+        "seconds": computed.seconds | clock.seconds,
+        "consistency_residual": computed.residual,
+        "content_sha256": checksum,
         **statistics(computed.arrays.value),
-    )
-    return (None if computed.empty else fork), record
+    }
 
 
 def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> str:
