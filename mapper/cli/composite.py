@@ -1,19 +1,25 @@
 """The first of two phases: `mapper composite`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from mapper.cli.listening import open_listeners
 from mapper.cli.options import (
+    BudgetOption,
+    ClusterOption,
+    CommitSecondsOption,
+    CommitTilesOption,
+    DryRunOption,
     EveryOption,
     JsonOption,
     KeepOption,
+    LogOption,
     MapArgument,
     OnlyOption,
     RefreshOption,
     SettingsOption,
+    WorkersOption,
     kubernetes_options,
     selection_of,
 )
@@ -40,22 +46,19 @@ def composite(  # noqa: PLR0913 - options of a command
     *,
     out: _OutOption = None,
     halo: _HaloOption = None,
-    cluster: Annotated[
-        str,
-        typer.Option(help="**threads**, **serial**, **local** processes, **kubernetes**[:POOL], or a Dask scheduler."),
-    ] = "threads",
+    cluster: ClusterOption = "threads",
     settings: SettingsOption = None,
     keep_cluster: KeepOption = False,
-    workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    workers: WorkersOption = 0,
     only: OnlyOption = None,
     every: EveryOption = None,
     refresh: RefreshOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")] = False,
-    commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 32,
-    commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
-    failure_budget: Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")] = None,
+    dry_run: DryRunOption = False,
+    commit_tiles: CommitTilesOption = 32,
+    commit_seconds: CommitSecondsOption = 60,
+    failure_budget: BudgetOption = None,
     order: Annotated[str, typer.Option(help="As for **mapper run**.")] = "blocks",
-    log: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the guide of a map once, as a store of its own, for maps to be made from: the first of two phases.

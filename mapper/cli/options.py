@@ -46,6 +46,11 @@ SettingsOption = Annotated[
 KeepOption = Annotated[
     bool, typer.Option("--keep-cluster", help="Leave up on Kubernetes what was brought up for this.")
 ]
+WorkersOption = Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")]
+CommitTilesOption = Annotated[int, typer.Option(min=1, help="Tiles in one commit.")]
+CommitSecondsOption = Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")]
+BudgetOption = Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")]
 
 
 def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> "KubernetesOptions":

@@ -8,11 +8,14 @@ import typer
 from mapper.cli.listening import open_listeners
 from mapper.cli.options import (
     ClusterOption,
+    CommitSecondsOption,
+    CommitTilesOption,
     JsonOption,
     KeepOption,
     LogOption,
     SettingsOption,
     StoreArgument,
+    WorkersOption,
     kubernetes_options,
     location_of,
 )
@@ -28,13 +31,13 @@ def pyramid(  # noqa: PLR0913 - options of a command
     cluster: ClusterOption = "threads",
     settings: SettingsOption = None,
     keep_cluster: KeepOption = False,
-    workers: Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")] = 0,
+    workers: WorkersOption = 0,
     check: Annotated[
         bool, typer.Option("--check", help="Read all levels first, and make damaged tiles anew as well.")
     ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make all tiles anew.")] = False,
-    commit_tiles: Annotated[int, typer.Option(min=1, help="Tiles in one commit.")] = 64,
-    commit_seconds: Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")] = 60,
+    commit_tiles: CommitTilesOption = 64,
+    commit_seconds: CommitSecondsOption = 60,
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
