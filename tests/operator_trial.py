@@ -54,7 +54,7 @@ def states():
 
 def processes(*words):
     """Process ids by command line; in a PID namespace of its own these are the cluster's."""
-    listed = subprocess.run(["ps", "ax", "-o", "pid,args"], check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(["ps", "axww", "-o", "pid,args"], check=True, capture_output=True, text=True).stdout
     lines = [line.split(maxsplit=1) for line in listed.splitlines()]
     return {int(number): text for number, text in lines[1:] if any(word in text for word in words)}
 

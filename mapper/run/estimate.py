@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from mapper.catalog.items import Items, enters, item_datetime
+from mapper.catalog.uses import Role
 from mapper.run.context import Context, Task
 from mapper.run.extent import areas_km2
 from mapper.run.reads import BoolArray, FloatArray, IntArray, Pairs, ReadCounts, count_reads
@@ -96,7 +97,7 @@ class Estimate:
 
 def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
     """What each task will cost: a hundred thousand tasks take seconds, not minutes."""
-    pairs = _pair(tasks)
+    pairs = {"guide": _pair(tasks, "guide"), "source": _pair(tasks, "source")}
     places = places_of(tasks)
     areas = areas_km2(context.grid, bounds_at(context, places, halo=False))
     rows, cols = shapes_at(context, places).T
@@ -107,7 +108,7 @@ def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
         window_px=rows * cols,
         tile_px=np.full(len(tasks), float(context.grid.tile_px**2)),
         area_km2=areas,
-        memory_bytes=_memory(context, rows, cols, _most_dates(context, pairs["guide"], len(tasks))),
+        memory_bytes=memory_bytes(context, tasks),
         reads_guide=context.reads_guide,
     )
 
@@ -115,7 +116,7 @@ def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
 def memory_bytes(context: Context, tasks: Sequence[Task]) -> FloatArray:
     """Peak memory of each task, in bytes, without the libraries themselves."""
     rows, cols = shapes_at(context, places_of(tasks)).T
-    return _memory(context, rows, cols, _most_dates(context, _pair(tasks)["guide"], len(tasks)))
+    return _memory(context, rows, cols, _most_dates(context, tasks))
 
 
 def tile_bytes(context: Context) -> int:
@@ -123,10 +124,10 @@ def tile_bytes(context: Context) -> int:
     return context.grid.tile_px**2 * sum(np.dtype(band.dtype).itemsize for band in context.product.bands)
 
 
-def _pair(tasks: Sequence[Task]) -> dict[str, Pairs]:
+def _pair(tasks: Sequence[Task], role: Role) -> Pairs:
     if isinstance(tasks, TaskTable):
-        return {role: Pairs.of_members(tasks.items, getattr(tasks, role)) for role in ("guide", "source")}
-    return {"guide": Pairs.of([task.guide for task in tasks]), "source": Pairs.of([task.source for task in tasks])}
+        return Pairs.of_members(tasks.items, tasks.guide if role == "guide" else tasks.source)
+    return Pairs.of([task.guide if role == "guide" else task.source for task in tasks])
 
 
 def _memory(context: Context, rows: FloatArray, cols: FloatArray, dates: IntArray) -> FloatArray:
@@ -141,22 +142,28 @@ def _memory(context: Context, rows: FloatArray, cols: FloatArray, dates: IntArra
     return needed
 
 
-def _most_dates(context: Context, pairs: Pairs, tasks: int) -> IntArray:
+def _most_dates(context: Context, tasks: Sequence[Task]) -> IntArray:
     """Images of the season and layer that has most, for each task; at least 1."""
-    most = np.ones(tasks, np.int64)
     if not context.reads_guide:
-        return most
+        return np.ones(len(tasks), np.int64)
     composites = context.spec.guide.composites
-    images, entered = _find_images(pairs.items, composites)
-    for first in range(0, tasks, _CHUNK_TASKS):  # a map of a continent has millions of pairs
-        start, stop = np.searchsorted(pairs.task, (first, first + _CHUNK_TASKS))
-        task, item = pairs.task[start:stop], pairs.item[start:stop]
-        for enters_this in entered:
-            chosen = enters_this[item]
-            seen = np.sort(task[chosen] * np.int64(len(images)) + images[item[chosen]])
-            distinct = seen[np.diff(seen, prepend=-1) > 0]
-            dates = np.bincount(distinct // max(len(images), 1) - first, minlength=1)
-            most[first : first + len(dates)] = np.maximum(most[first : first + len(dates)], dates)
+    if not isinstance(tasks, TaskTable):
+        pairs = _pair(tasks, "guide")
+        return _count_dates(pairs, *_find_images(pairs.items, composites), len(tasks))
+    found = _find_images(tasks.items, composites)
+    starts = range(0, len(tasks), _CHUNK_TASKS)  # a map of a continent has millions of pairs
+    parts = [tasks[first : first + _CHUNK_TASKS] for first in starts]
+    counts = [_count_dates(_pair(part, "guide"), *found, len(part)) for part in parts]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
+
+
+def _count_dates(pairs: Pairs, images: IntArray, entered: BoolArray, tasks: int) -> IntArray:
+    """For each task the distinct images of the composite that has most, at least 1."""
+    most = np.ones(tasks, np.int64)
+    for enters_this in entered:
+        chosen = enters_this[pairs.item]
+        seen = np.unique(pairs.task[chosen] * np.int64(len(images)) + images[pairs.item[chosen]])
+        most = np.maximum(most, np.bincount(seen // max(len(images), 1), minlength=tasks))
     return most
 
 

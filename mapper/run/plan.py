@@ -212,14 +212,14 @@ def _identify(
     context: Context, places: IntArray, roles: Sequence[Members], digests: npt.NDArray[np.bytes_]
 ) -> tuple[ByteArray, ByteArray]:
     """Ids of tasks, (task, 16) bytes, and digests of their items, (task, 32) bytes."""
-    ids, digested = [], []
+    ids, digested = bytearray(), bytearray()
     for number, (row, col) in enumerate(places.tolist()):
         content = b"".join(digests[members.of(number)].tobytes() for members in roles)
         items_digest = hashlib.sha256(content)
         identity = [context.spec_digest, context.model_digest, items_digest.hexdigest(), f"{row},{col}"]
-        ids.append(uuid.uuid5(_NAMESPACE, json.dumps(identity)).bytes)
-        digested.append(items_digest.digest())
-    return np.array(ids, "V16").view(np.uint8).reshape(-1, 16), np.array(digested, "V32").view(np.uint8).reshape(-1, 32)
+        ids += uuid.uuid5(_NAMESPACE, json.dumps(identity)).bytes
+        digested += items_digest.digest()
+    return np.frombuffer(bytes(ids), np.uint8).reshape(-1, 16), np.frombuffer(bytes(digested), np.uint8).reshape(-1, 32)
 
 
 def check_memory(context: Context, tasks: Sequence[Task], limit: int) -> None:

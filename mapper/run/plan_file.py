@@ -5,7 +5,7 @@ planning takes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from mapper.run.tasks import Members, TaskTable
 
 _FORMAT = "mapper plan 2"
 _HEADER = b"mapper:plan"
+_ROWS = 8192
+"""Tasks that are written and read together."""
 _DIGESTS = ("spec_digest", "grid_digest", "model_digest", "items_digest")
 _SCHEMA = pa.schema(
     [
@@ -51,8 +53,9 @@ def save_plan(plan: Plan, path: Path, *, key: Mapping[str, str] | None = None) -
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True)})
     aside = path.with_name(f"{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(_to_columns(plan.tasks), schema=schema)
-    pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(aside, schema, compression="zstd", write_page_checksum=True) as writer:
+        for first in range(0, len(plan.tasks), _ROWS):
+            writer.write_table(pa.table(_to_columns(plan.tasks[first : first + _ROWS]), schema=schema))
     aside.replace(path)
 
 
@@ -74,11 +77,10 @@ def load_plan(path: Path, items: Items, *, key: Mapping[str, str] | None = None)
             if header["format"] != _FORMAT:
                 raise PlanError(f"{path} is {header['format']!r}, expected {_FORMAT!r}; plan again")
             _check_inputs(path, header, items, key)
-            table = file.read()
-        pa.default_memory_pool().release_unused()
-        if len(table) != header["tasks"]:
-            raise PlanError(f"{path} holds {len(table)} of {header['tasks']} tasks; plan again")
-        return Plan(**{name: header[name] for name in _DIGESTS}, tasks=_to_tasks(table, items))
+            tasks = TaskTable.join([_to_tasks(table, items) for table in _read_parts(file)])
+        if len(tasks) != header["tasks"]:
+            raise PlanError(f"{path} holds {len(tasks)} of {header['tasks']} tasks; plan again")
+        return Plan(**{name: header[name] for name in _DIGESTS}, tasks=tasks)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise PlanError(f"{path} is no plan: {type(error).__name__} {' '.join(str(error).split())}") from error
 
@@ -93,15 +95,28 @@ def _check_inputs(path: Path, header: Mapping[str, object], items: Items, key: M
         raise PlanError(f"{path} was made from another {', another '.join(changed)}; plan again")
 
 
+def _read_parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """The file piece by piece: all pairs of a task and an item at once are many times what is kept of them."""
+    if not file.num_row_groups:
+        yield file.read()
+    for number in range(file.num_row_groups):
+        yield file.read_row_group(number)
+
+
 def _to_columns(tasks: TaskTable) -> list[pa.Array]:
     return [
         pa.array(tasks.places[:, 0], pa.int32()),
         pa.array(tasks.places[:, 1], pa.int32()),
         _to_binary(tasks.ids),
         _to_binary(tasks.digests),
-        pa.ListArray.from_arrays(pa.array(tasks.guide.ends, pa.int32()), pa.array(tasks.guide.item)),
-        pa.ListArray.from_arrays(pa.array(tasks.source.ends, pa.int32()), pa.array(tasks.source.item)),
+        _to_lists(tasks.guide),
+        _to_lists(tasks.source),
     ]
+
+
+def _to_lists(members: Members) -> pa.ListArray:
+    ends = np.concatenate([[0], np.cumsum(members.counts)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(members.unfold()[1], pa.int32()))
 
 
 def _to_binary(rows: npt.NDArray[np.uint8]) -> pa.Array:
@@ -136,5 +151,4 @@ def _from_binary(column: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint8]:
 
 
 def _to_members(column: pa.ListArray) -> Members:
-    ends = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
-    return Members(ends=ends.astype(np.int64), item=column.flatten().to_numpy())
+    return Members.of_lists(column.flatten().to_numpy(), column.value_lengths().to_numpy())

@@ -56,8 +56,8 @@ class Pairs:
     @classmethod
     def of_members(cls, items: Items, members: Members) -> "Pairs":
         """Pairs of a table of tasks."""
-        counts = members.counts
-        return cls(items=items, task=np.repeat(np.arange(len(counts)), counts), item=members.item.astype(np.int64))
+        task, item = members.unfold()
+        return cls(items=items, task=task, item=item)
 
     @classmethod
     def of(cls, members: Sequence[Items]) -> "Pairs":

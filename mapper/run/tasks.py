@@ -21,41 +21,75 @@ ByteArray = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members:
-    """Which items tasks have in one role: numbers of items, task after task."""
+    """Which items tasks have in one role. Tasks with the same items share them: tiles of one scene are many."""
 
-    ends: IntArray
-    """(task + 1,): those of task k are ``item[ends[k]:ends[k + 1]]``."""
+    first: npt.NDArray[np.int32]
+    """(task,): where in ``item`` those of a task begin."""
+    counts: npt.NDArray[np.int32]
+    """(task,): how many they are."""
     item: npt.NDArray[np.int32]
+    """Numbers of items, ascending for each task."""
 
     @classmethod
     def of_pairs(cls, task: IntArray, item: IntArray, *, tasks: int) -> "Members":
         """Put pairs of a task and an item in order."""
         order = np.lexsort((item, task))
-        ends = np.concatenate([[0], np.cumsum(np.bincount(task, minlength=tasks))])
-        return cls(ends=ends.astype(np.int64), item=item[order].astype(np.int32))
+        return cls.of_lists(item[order], np.bincount(task, minlength=tasks))
+
+    @classmethod
+    def of_lists(cls, item: IntArray | npt.NDArray[np.int32], counts: IntArray) -> "Members":
+        """From the items of one task after the other, and how many each has."""
+        flat, ends = item.astype(np.int32), np.cumsum(counts)
+        shared = _Shared()
+        first = [shared.place(flat[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+        return cls(first=np.array(first, np.int32), counts=counts.astype(np.int32), item=shared.items())
 
     @classmethod
     def join(cls, parts: Sequence["Members"]) -> "Members":
         """Those of tasks that follow each other."""
-        counts = np.concatenate([np.zeros(1, np.int64), *(part.counts for part in parts)])
-        items = [np.zeros(0, np.int32), *(part.item for part in parts)]
-        return cls(ends=np.cumsum(counts), item=np.concatenate(items))
-
-    @property
-    def counts(self) -> IntArray:
-        """Items of each task."""
-        return np.diff(self.ends)
+        starts = np.cumsum([0, *(len(part.item) for part in parts)])
+        none = np.zeros(0, np.int32)
+        first = [part.first + np.int32(start) for part, start in zip(parts, starts[:-1], strict=True)]
+        return cls(
+            first=np.concatenate([none, *first]),
+            counts=np.concatenate([none, *(part.counts for part in parts)]),
+            item=np.concatenate([none, *(part.item for part in parts)]),
+        )
 
     def of(self, task: int) -> npt.NDArray[np.int32]:
         """Numbers of the items of one task, ascending."""
-        return self.item[self.ends[task] : self.ends[task + 1]]
+        return self.item[self.first[task] : self.first[task] + self.counts[task]]
 
     def take(self, tasks: IntArray) -> "Members":
         """Those of some tasks, in the order in which they are named."""
-        counts = self.counts[tasks]
-        ends = np.concatenate([[0], np.cumsum(counts)])
-        index = np.arange(ends[-1]) + np.repeat(self.ends[tasks] - ends[:-1], counts)
-        return Members(ends=ends, item=self.item[index])
+        return Members(first=self.first[tasks], counts=self.counts[tasks], item=self.item)
+
+    def unfold(self) -> tuple[IntArray, IntArray]:
+        """All pairs of a task and an item, task after task: number of the task, number of the item."""
+        counts = self.counts.astype(np.int64)
+        ends = np.cumsum(counts)
+        task = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(task)) - (ends - counts)[task]
+        return task, self.item[self.first[task] + within].astype(np.int64)
+
+
+class _Shared:
+    """Lists of items laid end to end, each once."""
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}
+        self._end = 0
+
+    def place(self, items: npt.NDArray[np.int32]) -> int:
+        """Where a list begins."""
+        first = self._places.setdefault(items.tobytes(), self._end)
+        if first == self._end:
+            self._end += len(items)
+        return first
+
+    def items(self) -> npt.NDArray[np.int32]:
+        """All of them."""
+        return np.frombuffer(b"".join(self._places), np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +141,18 @@ class TaskTable(Sequence[Task]):
     def tiles(self) -> list[Tile]:
         """Of all tasks, without putting a task together."""
         return [Tile(row, col) for row, col in self.places.tolist()]
+
+    @classmethod
+    def join(cls, parts: Sequence["TaskTable"]) -> "TaskTable":
+        """Tables that follow each other, at least one, of the same items."""
+        return cls(
+            places=np.concatenate([part.places for part in parts]),
+            ids=np.concatenate([part.ids for part in parts]),
+            digests=np.concatenate([part.digests for part in parts]),
+            guide=Members.join([part.guide for part in parts]),
+            source=Members.join([part.source for part in parts]),
+            items=parts[0].items,
+        )
 
     def take(self, tasks: IntArray) -> "TaskTable":
         """Some tasks, by number, in the order in which they are named."""
