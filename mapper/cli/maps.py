@@ -137,8 +137,9 @@ def plan(  # noqa: PLR0913 - options of a command
     At the end, a map in one go is held against two phases: **mapper composite** once, then **mapper run --guide** as
     often as models change. What a guide given by **--guide** holds already counts as paid.
     """
+    from mapper.run.actuals import device_kind
     from mapper.run.estimate import estimate_tasks
-    from mapper.run.forecast import device_kind, make_forecast
+    from mapper.run.forecast import make_forecast
     from mapper.run.guide_job import compare_phases
     from mapper.run.job import prepare_job
     from mapper.run.plan import explain_plan

@@ -8,29 +8,23 @@ Hours are those that workers are busy with a tile, one tile each, retries and wa
 wall time: that is less by the number of workers, and more by what the slowest of them waits for.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from mapper.grid import Tile
-from mapper.run.calibration import FEWEST_TILES, BoolArray, Calibration, FloatArray
+from mapper.run.actuals import QUANTITIES, Actuals, read_actuals
+from mapper.run.calibration import FEWEST_TILES, Calibration, FloatArray
 from mapper.run.context import MapContext
 from mapper.run.estimate import Device, Estimate, tile_bytes
 from mapper.run.lines import Line, State, tabulate
 from mapper.run.plan import Plan
 from mapper.run.prices import Prices
-from mapper.run.tasks import names_of, tiles_of
 from mapper.store.ledger import Ledger
-from mapper.store.record import Record
 
 _GIB = 1 << 30
 _HOUR = 3600
-_QUANTITIES = ("requests", "bytes", "read", "predict_cpu", "predict_cuda", "write", "stored")
-"""Requests, bytes, seconds by stage and device, bytes stored before compression: columns of all arrays here."""
-
 _Weights = Mapping[str, float]
 
 _LINES: Sequence[tuple[str, str, _Weights]] = (
@@ -134,47 +128,26 @@ def make_forecast(
         prices: None leaves the cost out.
         device: Where networks are to run; None takes what most tiles ran on, or the CPU.
     """
-    records = _find_records(plan, ledger)
-    kind = device or _common_device(records)
-    calibration = _calibrate(estimate, records, kind, tile_bytes(context))
+    stored = tile_bytes(context)
+    actuals = read_actuals(plan, ledger, stored=stored)
+    kind = device or actuals.common_device()
+    calibration = _calibrate(estimate, actuals, kind, stored)
     weights = [(name, unit, _vector(parts)) for name, unit, parts in _LINES]
-    lines = tuple(_make_line(name, unit, vector, calibration, records) for name, unit, vector in weights)
+    lines = tuple(_make_line(name, unit, vector, calibration, actuals) for name, unit, vector in weights)
     return Forecast(
         tiles=len(plan),
-        done=sum(record is not None for record in records),
+        done=actuals.done,
         pilot=int(calibration.pilot.sum()),
         device=kind,
         predict_calibrated=calibration.is_measured(_vector({f"predict_{kind}": 1})),
         quantities=lines,
-        cost=_price(prices, calibration, records, estimate) if prices else (),
+        cost=_price(prices, calibration, actuals, estimate) if prices else (),
         prices=prices,
     )
 
 
-def device_kind(device: str) -> Device:
-    """The kind of a device that a record names."""
-    return "cuda" if device.startswith("cuda") else "cpu"
-
-
-def _find_records(plan: Plan, ledger: Ledger | None) -> list[Record | None]:
-    """For each task, the record of its tile if that was made by the same task and did not fail."""
-    found: dict[Tile, Record] = {}
-    if ledger is not None:
-        found = {record.tile: record for record in ledger.records(items=False) if record.status != "failed"}
-    records = [found.get(tile) for tile in tiles_of(plan.tasks)]
-    return [
-        record if record is not None and record.task_id == name else None
-        for name, record in zip(names_of(plan.tasks), records, strict=True)
-    ]
-
-
-def _common_device(records: Sequence[Record | None]) -> Device:
-    kinds = Counter(device_kind(record.device) for record in records if record is not None and record.device)
-    return kinds.most_common(1)[0][0] if kinds else "cpu"
-
-
-def _calibrate(estimate: Estimate, records: Sequence[Record | None], device: Device, stored: int) -> Calibration:
-    estimated = np.zeros((len(records), len(_QUANTITIES)))
+def _calibrate(estimate: Estimate, actuals: Actuals, device: Device, stored: int) -> Calibration:
+    estimated = np.zeros_like(actuals.spent)
     for name, values in (
         ("requests", estimate.reads.requests),
         ("bytes", estimate.reads.bytes_read),
@@ -183,65 +156,19 @@ def _calibrate(estimate: Estimate, records: Sequence[Record | None], device: Dev
         ("write", estimate.write_s),
         ("stored", stored),
     ):
-        estimated[:, _QUANTITIES.index(name)] = values
-    actual = np.array([_spent(record, stored) for record in records]).reshape(len(records), -1)
-    known, pilot, fits_device = _choose_pilot(records, device)
-    measured = np.array([name != "stored" and not name.startswith("predict") for name in _QUANTITIES])
-    measured[_QUANTITIES.index(f"predict_{device}")] = fits_device
-    return Calibration(estimated=estimated, actual=actual, known=known, pilot=pilot, measured=measured)
-
-
-def _spent(record: Record | None, stored: int) -> list[float]:
-    """What a tile took, by quantity."""
-    if record is None:
-        return [0.0] * len(_QUANTITIES)
-    seconds, kind = record.seconds, device_kind(record.device)
-    spent = {
-        "requests": record.requests,
-        "bytes": record.bytes_read,
-        "read": seconds.get("read", 0.0),
-        f"predict_{kind}": seconds.get("predict", 0.0),
-        "write": seconds.get("write", 0.0),
-        "stored": stored,
-    }
-    return [float(spent.get(name, 0.0)) for name in _QUANTITIES]
-
-
-def _choose_pilot(records: Sequence[Record | None], device: Device) -> tuple[BoolArray, BoolArray, bool]:
-    """Tiles that are known, those of them that calibrate, and whether these ran on the right kind of device.
-
-    Empty tiles are part of a pilot: the rest will have its share of them.
-    """
-    present = [record for record in records if record is not None]
-    known = np.array([record is not None for record in records])
-    if known.all() and present:
-        first = min(present, key=lambda record: (record.started_at is not None, record.started_at)).run_id
-        known = np.array([record is not None and record.run_id == first for record in records])
-    nothing = np.zeros(len(records), bool)
-    if known.all() or sum(_is_ok(record) for record in _pick(records, known)) < FEWEST_TILES:
-        return known, nothing, False
-    on_device = known & np.array([r is not None and (not r.device or device_kind(r.device) == device) for r in records])
-    if sum(_is_ok(record) for record in _pick(records, on_device)) >= FEWEST_TILES:
-        return known, on_device, True
-    return known, known, False
-
-
-def _pick(records: Sequence[Record | None], chosen: BoolArray) -> list[Record]:
-    return [records[k] for k in np.flatnonzero(chosen).tolist()]  # type: ignore[misc]
-
-
-def _is_ok(record: Record) -> bool:
-    return record.status == "ok"
+        estimated[:, QUANTITIES.index(name)] = values
+    known, pilot, fits_device = actuals.choose_pilot(device)
+    measured = np.array([name != "stored" and not name.startswith("predict") for name in QUANTITIES])
+    measured[QUANTITIES.index(f"predict_{device}")] = fits_device
+    return Calibration(estimated=estimated, actual=actuals.spent, known=known, pilot=pilot, measured=measured)
 
 
 def _vector(parts: _Weights) -> FloatArray:
-    return np.array([parts.get(name, 0.0) for name in _QUANTITIES])
+    return np.array([parts.get(name, 0.0) for name in QUANTITIES])
 
 
-def _make_line(
-    name: str, unit: str, weights: FloatArray, calibration: Calibration, records: Sequence[Record | None]
-) -> Line:
-    has_run = np.array([record is not None for record in records])
+def _make_line(name: str, unit: str, weights: FloatArray, calibration: Calibration, actuals: Actuals) -> Line:
+    has_run = actuals.known
     total = calibration.total(weights)
     return Line(
         name=name,
@@ -255,9 +182,7 @@ def _make_line(
     )
 
 
-def _price(
-    prices: Prices, calibration: Calibration, records: Sequence[Record | None], estimate: Estimate
-) -> tuple[Line, ...]:
+def _price(prices: Prices, calibration: Calibration, actuals: Actuals, estimate: Estimate) -> tuple[Line, ...]:
     memory = float(estimate.memory_bytes.max()) / _GIB
     hour, busy = 1 / _HOUR, ("read", "predict_cpu", "predict_cuda", "write")
     on_cpu = prices.vcpu_hour * prices.vcpus_per_worker * hour
@@ -269,9 +194,9 @@ def _price(
         "requests": _vector({"requests": prices.requests_1000 / 1000}),
         "storage": _vector({"stored": prices.stored_gib_month * prices.months_stored / _GIB}),
     }
-    lines = [_make_line(name, prices.currency, vector, calibration, records) for name, vector in parts.items()]
-    has_run = np.array([record is not None for record in records])
-    total = _make_line("total", prices.currency, np.sum(list(parts.values()), axis=0), calibration, records)
-    lines += [total, total.scaled("per tile", by=len(records), by_done=float(has_run.sum()))]
+    lines = [_make_line(name, prices.currency, vector, calibration, actuals) for name, vector in parts.items()]
+    has_run = actuals.known
+    total = _make_line("total", prices.currency, np.sum(list(parts.values()), axis=0), calibration, actuals)
+    lines += [total, total.scaled("per tile", by=len(has_run), by_done=float(has_run.sum()))]
     area, area_done = estimate.area_km2.sum() / 1e6, estimate.area_km2[has_run].sum() / 1e6
     return (*lines, *([total.scaled("per Mkm2", by=area, by_done=area_done)] if area else []))
