@@ -30,6 +30,12 @@ _BEGINNING = re.compile(r"config\.yaml|(?:snapshots|transactions)/1CECHNKREP0F1R
 """What Icechunk writes before a repository is there: its settings, and the empty version that has always this name."""
 _MANIFEST_SPLIT = 64
 """Chunk references of one manifest along a dimension: a small commit rewrites little of a continent."""
+_KEPT_REFS, _KEPT_NODES = 100_000, 10_000
+"""Chunk references (24 full manifests) and nodes of snapshots (some 800 versions) that a process keeps in memory.
+
+Icechunk's own limits are never reached by most, but a driver meets new manifests with every commit: with them it grew
+by 12 kB a tile, more than a gigabyte by the end of a continent.
+"""
 
 
 def create_store(location: str | Path, *, spec: MapSpec | Product) -> None:
@@ -81,7 +87,8 @@ def open_repository(location: str | Path) -> icechunk.Repository:
     if not _exists(place):
         raise StoreError(f"{place} does not exist or is no store; make one with `mapper run`")
     with explain_faults(str(place)):
-        return icechunk.Repository.open(place.open_storage())
+        kept = icechunk.CachingConfig(num_chunk_refs=_KEPT_REFS, num_snapshot_nodes=_KEPT_NODES)
+        return icechunk.Repository.open(place.open_storage(), config=icechunk.RepositoryConfig(caching=kept))
 
 
 def open_session(repository: icechunk.Repository, *, ref: str = "main") -> Session:

@@ -7,13 +7,20 @@ fork of a session, and a full record of all its items comes back.
 
 import json
 import math
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import shapely
 import yaml
+import zarr
 from pyproj import Transformer
 
+from mapper.catalog.freeze import save_items
+from mapper.catalog.inventory import inventory_path
 from mapper.catalog.items import freeze_items
 from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
@@ -23,6 +30,7 @@ from mapper.run.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
 from mapper.store.record import TileArrays
+from mapper.store.repository import open_repository
 from mapper.store.writer import write_tile
 
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
@@ -115,6 +123,24 @@ def make_items(spec, *, dates):
     return freeze_items(found, query={"queries": describe_queries(spec, make_queries(spec))})
 
 
+def keep_items(folder, *, dates):
+    """Make the items of a map and keep them beside it, in a process of its own: they take memory.
+
+    Returns:
+        The file.
+    """
+    code = "import sys; from pathlib import Path; import continent; continent.save(Path(sys.argv[1]), int(sys.argv[2]))"
+    here = {"PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", code, folder, str(dates)], check=True, env=os.environ | here)
+    return inventory_path(folder / "map.yaml")
+
+
+def save(folder, dates):
+    """Make the items of a map and keep them."""
+    path = folder / "map.yaml"
+    save_items(make_items(read_spec(path), dates=dates), inventory_path(path))
+
+
 def _scene(row, col, ring, date):
     day = datetime(2020, 6, 1, 10, 30, tzinfo=UTC) + timedelta(days=3 * date, seconds=col % 60)
     cell = f"{row:03d}{col:03d}"
@@ -174,6 +200,18 @@ def _item(collection, name, outline, properties, assets):
             }
         )
     )
+
+
+def pretend(location, tasks):
+    """Write the state of tiles into a ledger, as if they had been made."""
+    session = open_repository(location).writable_session("main")
+    rows, cols = tasks.places.T
+    for name, value in (("status", 1), ("batch", 1), ("task", tasks.ids)):
+        array = zarr.open_array(session.store, path=f"ledger/{name}", mode="r+")
+        whole = np.asarray(array[:])
+        whole[rows, cols] = value
+        array[:] = whole
+    session.commit("as if")
 
 
 def prepare_nothing(context):

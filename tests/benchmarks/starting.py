@@ -19,15 +19,14 @@ from pathlib import Path
 import continent
 import numpy as np
 import pytest
-import zarr
 
-from mapper.catalog.freeze import open_items, save_items
+from mapper.catalog.freeze import open_items
 from mapper.catalog.inventory import inventory_path
 from mapper.run.job import plan_path
 from mapper.run.order import order_tasks
 from mapper.run.plan_file import load_plan
 from mapper.spec import read_spec
-from mapper.store.repository import create_store, open_repository
+from mapper.store.repository import create_store
 
 SIZES = [int(size) for size in os.environ.get("MAPPER_TILES", "10000,100000").split(",")]
 DATES = int(os.environ.get("MAPPER_DATES", "24"))
@@ -57,12 +56,12 @@ def measure(folder, size):
     folder.mkdir()
     path = continent.describe_map(folder, size)
     spec = read_spec(path)
-    make_in_a_process_of_its_own(folder)
+    continent.keep_items(folder, dates=DATES)
     first = start(folder)
     items = open_items(inventory_path(path))
     plan = load_plan(plan_path(path), items)
     create_store(spec.store, spec=spec)
-    pretend(spec.store, order_tasks(plan.tasks, "blocks")[: round(DONE_SHARE * len(plan))])
+    continent.pretend(spec.store, order_tasks(plan.tasks, "blocks")[: round(DONE_SHARE * len(plan))])
     again = start(folder)
     facts = {"tiles": len(plan), "items": len(items)}
     for name, found in (("plan and start", first), ("resume", again)):
@@ -71,18 +70,6 @@ def measure(folder, size):
             facts |= {f"{name}, MB of the driver {words[3:]}": found[number]["mb"]}
     files = {"items": inventory_path(path), "plan": plan_path(path)}
     return facts | {f"MB of the file of {name}": file.stat().st_size / 1e6 for name, file in files.items()}
-
-
-def make_in_a_process_of_its_own(folder):
-    """Items take memory that this process need not have."""
-    code = "import sys; from pathlib import Path; import starting; starting.freeze(Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, folder], check=True, env=os.environ | {"PYTHONPATH": str(HERE)})
-
-
-def freeze(folder):
-    """Make and keep the items of a map."""
-    path = folder / "map.yaml"
-    save_items(continent.make_items(read_spec(path), dates=DATES), inventory_path(path))
 
 
 def start(folder):
@@ -94,18 +81,6 @@ def start(folder):
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     say(f"    {found}")
     return {facts["tile"]: facts for facts in found}
-
-
-def pretend(location, tasks):
-    """Write the state of tiles into a ledger, as if they had been made."""
-    session = open_repository(location).writable_session("main")
-    rows, cols = tasks.places.T
-    for name, value in (("status", 1), ("batch", 1), ("task", tasks.ids)):
-        array = zarr.open_array(session.store, path=f"ledger/{name}", mode="r+")
-        whole = np.asarray(array[:])
-        whole[rows, cols] = value
-        array[:] = whole
-    session.commit("as if")
 
 
 def extrapolate(sizes, values):
