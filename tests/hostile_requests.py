@@ -79,12 +79,14 @@ AIMS = (
 JUNK = (
     "", "%00", "main%00", "\u202emain", "a" * 300, "a" * 3000, "a" * 9000, "' OR 1=1 --", "<script>alert(1)</script>",
     "${jndi:ldap://a}", "{{7*7}}", "%", "%zz", "%ff%fe", "..;/", "-1", "0" * 20, SNAPSHOT, "z" * 20, "main/../main",
-    "refs/heads/main", "*", "?", "#", "~", "null", "undefined", "NaN",
+    "refs/heads/main", "*", "?", "#", "~", "null", "undefined", "NaN", "main%0d%0aX-Injected:%20yes",
+    "agb%0d%0a%0d%0a<html>", "%u002e%u002e", "main%e2%80%8b", "ma%69n", "x" * 200 + "/" * 200,
 )  # fmt: skip
 NUMBERS = (
     "nan", "NaN", "inf", "-inf", "1e308", "-1e308", "1e309", "9" * 400, "1e-400", "0x10", "1,5", "1_0", "", " ", "--1",
     "true", "[]", "1e999999999", "\u0661", "0", "-0", "90.0000001", "180", "-180", "4465000", "2990000",
-    "12.01", "50.006",
+    "12.01", "50.006", "14", "24", "25", "31", "63", "64", "1000000", "16777215", "16777216", "4294967296",
+    "-9999999999",
 )  # fmt: skip
 SPANS = (
     "0,0", "1,0", "nan,nan", "0,inf", "-1e308,1e308", "1e-320,2e-320", "0,1,2", ",", "0;1", "0x0,0x1", "1e30,2e30",
@@ -122,8 +124,46 @@ HEADERS = (
     ("Content-Length", "99999999999999"), ("Content-Length", "abc"), ("Transfer-Encoding", "chunked, chunked"),
     ("Transfer-Encoding", "gzip"), ("Expect", "100-continue"), ("Upgrade", "websocket"), ("Accept", "\x01"),
     ("Accept-Encoding", "gzip;q=\u0661"), ("Content-Type", "multipart/form-data"), ("X-HTTP-Method-Override", "DELETE"),
-    ("Long", "a" * 20000),
+    ("Long", "a" * 20000), ("Accept-Language", "../" * 1000), ("Referer", "file:///etc/passwd"), ("Nul", "a\0b"),
+    ("Range", "a" * 12000), ("X-Original-URL", "/../secret.txt"), ("X-Rewrite-URL", "/../secret.txt"), ("Host", ""),
 )  # fmt: skip
+MEDIA = (
+    "text/plain", "text/xml", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/html",
+    "application/json; charset=utf-7", "application/json; charset=nothing", "application/geo+json", "application/xml",
+    "application/x-python-pickle", "application/octet-stream", "image/png", "*/*", "", "json", "application/json" * 99,
+    "application/json\x01", "application/x-protobuf", "application/JSON;;;", "text/yaml",
+)  # fmt: skip
+"""Kinds that bodies are said to be of."""
+BODIES = (
+    b"", b"null", b"[]", b'"a"', b"[" * 5000, b'"', b"\xff\xfe", b"1e999", b'{"type": "Polygon"' * 100, b"\0" * 100,
+    b'{"a":' * 3000 + b"1" + b"}" * 3000, b"NaN", b'{"type": NaN}', b"9" * 5000, b'{"type": "Polygon", "type": []}',
+    b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
+    b"!!python/object:os.system", b"polygon=%7B%7D",
+    b"--x\r\nContent-Disposition: form-data; name=a; filename=../a\r\n\r\nb\r\n--x--\r\n",
+    b"\x80\x04\x95", b'{"\\ud800": 1}', b"\xef\xbb\xbf{}", b"a" * (1 << 20), b" " * ((1 << 20) + 1),
+)  # fmt: skip
+"""Bodies that hold no polygon; the last is larger than is taken."""
+END = b"Host: a\r\nConnection: close\r\n\r\n"
+PIECES = b"POST /stats HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + END
+LINES = (
+    b"GET /health HTTP/9.9\r\n" + END, b"GET /health\r\n\r\n", b"GET  /health  HTTP/1.1\r\n" + END, b"\r\n\r\n\r\n\r\n",
+    b"GET /health HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"\0" * 64 + b"\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET http://127.0.0.1:1/health HTTP/1.1\r\n" + END,
+    b"GET //127.0.0.1:1/..;/etc/passwd HTTP/1.1\r\n" + END, b"GET ../../etc/passwd HTTP/1.1\r\n" + END,
+    b"GET \\..\\..\\secret.txt HTTP/1.1\r\n" + END, b"GET /%00/../secret.txt HTTP/1.1\r\n" + END,
+    b"GET * HTTP/1.1\r\n" + END, b"OPTIONS * HTTP/1.1\r\n" + END, b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n" + END,
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET /health HTTP/1.1\r\n folded: a\r\n" + END, b"GET /health HTTP/1.1\r\nno colon\r\n" + END,
+    b"GET /health HTTP/1.1\r\n" + b"A: b\r\n" * 400 + END, b"GET /health HTTP/1.1\r\nA : b\r\n" + END,
+    b"GET /health HTTP/1.1\r\nHost: a\r\n" + END, b"GET /" + b"a" * 30_000 + b" HTTP/1.1\r\n" + END,
+    b"POST /stats HTTP/1.1\r\nContent-Length: 4\r\nContent-Length: 5\r\n" + END + b"nulll",
+    b"POST /stats HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n" + END + b"0\r\n\r\n",
+    PIECES + b"4\r\nnull\r\n0\r\n\r\n",
+    PIECES + b"zz\r\nnull\r\n0\r\n\r\n",
+    PIECES + b"8000\r\n" + b"a" * 0x8000 + b"\r\n0\r\nA: b\r\n\r\n",
+    PIECES + (b"40000\r\n" + b"a" * 0x40000 + b"\r\n") * 6 + b"0\r\n\r\n",
+)  # fmt: skip
+"""Requests that are none, or are so in a way that servers in a row understand differently."""
 
 
 def make_requests(count, seed=0):
@@ -134,13 +174,16 @@ def make_requests(count, seed=0):
 
 
 def _make_request(dice):
+    kind = dice.randrange(9)
+    if kind == 8 and dice.random() < 0.5:
+        return dice.choice(LINES)
     method, headers, body = dice.choice(("GET", "GET", "GET", "HEAD")), {"Host": "127.0.0.1"}, b""
-    path, parameters = dice.choice(list(TARGETS.items()))
-    kind = dice.randrange(7)
+    path, parameters = dice.choice(list(TARGETS.items()) if kind < 7 else [(path, TARGETS[path]) for path in POSTED])
     address = _climb(dice) if kind == 0 else _fill(dice, path, parameters, spoiled=kind != 5)
     if kind and path in POSTED:
         method, body = "POST", _fill_body(dice, path)
-        headers |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        media = dice.choice(MEDIA) if kind == 7 else "application/json"
+        headers |= {"Content-Type": media, "Content-Length": str(len(body))}
     if kind == 1 or dice.random() < 0.1:
         headers["Range"] = dice.choice(RANGES)
     if kind == 2:
@@ -152,6 +195,8 @@ def _make_request(dice):
         headers[name] = value
     if kind == 4:
         address = _scramble(dice, address)
+    if kind == 6 and dice.random() < 0.2:
+        address += f"{'&' if '?' in address else '?'}{'ref=main&' * dice.choice((3, 100, 400, 1000))}x=1"
     lines = [f"{method} {address} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
 
@@ -181,8 +226,8 @@ def _fill(dice, path, parameters, *, spoiled):
 def _fill_body(dice, path):
     """A body that is sent; some are no JSON at all."""
     good, bad = POSTED[path][:2], POSTED[path][2:]
-    if dice.random() < 0.1:
-        return dice.choice((b"", b"[" * 5000, b'"', b"\xff\xfe", b"null", b"1e999", b'{"type": "Polygon"' * 100))
+    if dice.random() < 0.2:
+        return dice.choice(BODIES)
     return json.dumps(dice.choice(good if dice.random() < 0.5 else bad)).encode()
 
 
@@ -209,7 +254,9 @@ class Reply:
 
     status: int
     """0 where the connection was ended without an answer."""
-    body: bytes
+    head: str = ""
+    """Headers in lower case."""
+    body: bytes = b""
 
 
 class Wire:
@@ -233,7 +280,7 @@ class Wire:
             raise AssertionError(f"no answer to {request[:500]!r}") from error
         except (ConnectionError, EOFError):
             self.close()
-            return Reply(status=0, body=b"")
+            return Reply(status=0)
 
     def close(self):
         """End the connection."""
@@ -249,7 +296,7 @@ class Wire:
         body = b"" if bodiless else self._read(int(fields.get("content-length", 0)))
         if fields.get("connection") == "close" or self._rest or status < 200:
             self.close()
-        return Reply(status=status, body=body)
+        return Reply(status=status, head=head, body=body)
 
     def _read_until(self, mark):
         while mark not in self._rest:

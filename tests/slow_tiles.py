@@ -17,7 +17,7 @@ import psutil
 from mapper.run import task
 
 SECONDS = float(os.environ.get("SLOW_TILES_SECONDS", "0.3"))
-LIMIT = 2 * 2**30
+LIMIT = 2**30
 """Bytes of a worker."""
 
 

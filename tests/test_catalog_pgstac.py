@@ -227,7 +227,7 @@ def test_the_demo_is_the_same_from_an_api_and_over_http_as_from_disk(cluster, re
         planned = run_json("plan", far.map)
         run_json("run", far.map)
         requests = server.log()
-    assert found["n"] == 31
+    assert found["n"] == 21
     assert planned["tiles"] == len(checksums(region)) > 1
     assert checksums(far) == checksums(region)
     assert {request.path.split("/")[1] for request in requests} == {

@@ -14,12 +14,18 @@ from mapper.store.lock import hold_lock
 from mapper.store.repository import open_map, open_store
 
 
-@pytest.fixture
-def finished(region):
-    """A finished map without a guide, to see that nothing of it is lost."""
-    region.change(model={"name": "bicubic"})
+@pytest.fixture(scope="module")
+def made_map(made_region, tmp_path_factory):
+    """A finished map without a guide; read only."""
+    region = made_region.copy(tmp_path_factory.mktemp("made") / "region").change(model={"name": "bicubic"})
     assert run_mapper("run", region.map)[0] == 0
     return region
+
+
+@pytest.fixture
+def finished(made_map, tmp_path):
+    """A copy of the finished map, to see that nothing of it is lost."""
+    return made_map.copy(tmp_path)
 
 
 def fails(region, *words, code=2, command=("run",)):
@@ -98,7 +104,7 @@ def test_a_model_of_another_scale_is_refused(region):
 
 def test_a_truncated_file_costs_its_item_and_is_recorded(region):
     write_weights(region.folder)
-    region.change(model={"name": "tiny", "weights": "tiny.safetensors"})
+    region.change(model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
     item = json.loads(region.items("S2")[0].read_text())
     path = region.items("S2")[0].parent / item["assets"]["B04"]["href"]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
@@ -114,7 +120,7 @@ def test_a_truncated_file_costs_its_item_and_is_recorded(region):
 
 def test_items_without_a_band_are_used_for_the_others(region):
     write_weights(region.folder)
-    region.change(model={"name": "tiny", "weights": "tiny.safetensors"})
+    region.change(model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
     for path in region.items("S2")[:2]:
         item = json.loads(path.read_text())
         del item["assets"]["B05"]

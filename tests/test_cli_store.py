@@ -20,12 +20,19 @@ from mapper.store.verify import verify_store
 from mapper.store.writer import open_writer
 
 
-@pytest.fixture
-def made(region):
-    """A finished map of 4 x 4 tiles, without a guide."""
+@pytest.fixture(scope="module")
+def made_map(made_region, tmp_path_factory):
+    """A finished map of 4 x 4 tiles, without a guide; read only."""
+    region = made_region.copy(tmp_path_factory.mktemp("made") / "region")
     region.change(model={"name": "bicubic"}, grid__tile=60, grid__chunk=60)
     assert run_mapper("run", region.map, "--workers", 1)[0] == 0
     return region
+
+
+@pytest.fixture
+def made(made_map, tmp_path):
+    """A copy of it that a test may change."""
+    return made_map.copy(tmp_path)
 
 
 def records_of(region):

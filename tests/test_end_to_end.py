@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - registers the accessor
 import xarray as xr
-from region import run_json, run_mapper, write_weights
+from region import Region, run_json, run_mapper, write_weights
 
 from mapper.cluster.local import local_cluster
 from mapper.run.context import RunOptions
@@ -16,7 +16,8 @@ from mapper.run.runner import run_plan
 from mapper.run.task import compute_tile
 from mapper.store.repository import open_map, open_store
 
-TILE_SIZES = (256, 512, 1024)
+WAYS = {256: {"patch_px": 190, "batch": 3}, 320: {"patch_px": 512, "batch": 1}}
+"""By size of the one tile that holds what the reference holds in four."""
 
 
 def compute_map(region, tile, **options):
@@ -37,13 +38,28 @@ def guided_region(region):
     return region.change(model={"name": "tiny", "weights": "tiny.safetensors"})
 
 
-def test_a_map_is_made_resumed_verified_and_explained(guided_region):
-    run_mapper("run", guided_region.map)
-    again = run_json("run", guided_region.map)
+@pytest.fixture(scope="module")
+def made_map(made_region, tmp_path_factory):
+    """The map that one thread makes; read only."""
+    folder = made_region.copy(tmp_path_factory.mktemp("made") / "region").folder
+    write_weights(folder)
+    region = Region(folder).change(model={"name": "tiny", "weights": "tiny.safetensors"})
+    assert run_mapper("run", region.map, "--cluster", "serial")[0] == 0
+    return region
+
+
+@pytest.fixture
+def mapped_region(made_map, tmp_path):
+    """A copy of a region with its map, which a test may change."""
+    return made_map.copy(tmp_path / "mapped")
+
+
+def test_a_map_is_made_resumed_verified_and_explained(made_map):
+    again = run_json("run", made_map.map)
     assert (again["tiles"], again["commits"]) == (0, 0)
-    assert run_json("verify", guided_region.map)["complete"]
-    assert run_json("status", guided_region.map)["ok"] == again["skipped"]
-    answer = run_json("why", guided_region.store, 12.0, 51.417)
+    assert run_json("verify", made_map.map)["complete"]
+    assert run_json("status", made_map.map)["ok"] == again["skipped"]
+    answer = run_json("why", made_map.store, 12.0, 51.417)
     assert answer["units"] == "Mg ha-1"
     uses = answer["record"]["items"]
     assert {use["collection"] for use in uses} == {"sentinel-2-l2a", "sentinel-1-rtc", "esa-cci-biomass"}
@@ -56,46 +72,41 @@ def test_the_map_does_not_depend_on_tiles_patches_and_batches(guided_region):
     reference, job = compute_map(guided_region, 128)
     assert np.isfinite(reference).mean() > 0.8
     assert np.nanstd(reference) > 10
-    for tile in TILE_SIZES:
-        values, job = compute_map(
-            guided_region, tile, patch_px=190 if tile == 512 else 512, batch=1 if tile == 256 else 3
-        )
+    for tile, options in WAYS.items():
+        values, job = compute_map(guided_region, tile, **options)
         np.testing.assert_allclose(values, reference, atol=1e-4, rtol=0)
     (task,) = job.plan.tasks
     assert compute_tile(job.context, task).residual <= 1e-3, "hard consistency leaves a residual"
 
 
-def test_two_dask_workers_make_the_map_that_one_thread_makes(guided_region):
-    run_mapper("run", guided_region.map, "--cluster", "serial")
-    job = prepare_job(guided_region.map)
-    other = str(guided_region.folder / "dask.icechunk")
+def test_two_dask_workers_make_the_map_that_one_thread_makes(made_map, tmp_path):
+    job = prepare_job(made_map.map)
+    other = str(tmp_path / "dask.icechunk")
     with local_cluster(2) as client:
         run_plan(job.plan, job.context, other, DaskExecutor(cluster=client))
-    xr.testing.assert_equal(open_map(guided_region.store).load(), open_map(other).load())
+    xr.testing.assert_equal(open_map(made_map.store).load(), open_map(other).load())
 
 
-def test_a_changed_item_makes_exactly_its_tiles_stale(guided_region):
-    run_mapper("run", guided_region.map)
-    path = guided_region.items("S2")[0]
+def test_a_changed_item_makes_exactly_its_tiles_stale(mapped_region):
+    path = mapped_region.items("S2")[0]
     item = json.loads(path.read_text())
     item["properties"]["s2:processing_baseline"] = "05.11"
     path.write_text(json.dumps(item))
-    job = prepare_job(guided_region.map, refresh=True)
+    job = prepare_job(mapped_region.map, refresh=True)
     touched = {task.tile for task in job.plan.tasks if item["id"] in {i["id"] for i in task.guide}}
     pending = job.pending()
     assert {due.task.tile for due in pending.todo} == touched
     assert touched
     assert all(due.cause == "stale" and item["id"] in due.reason for due in pending.todo)
-    stale = run_json("verify", guided_region.map)["stale"]
+    stale = run_json("verify", mapped_region.map)["stale"]
     assert set(stale) == {str(tile) for tile in touched}
-    assert run_json("run", guided_region.map)["tiles"] == len(touched)
-    assert run_json("verify", guided_region.map)["complete"]
+    assert run_json("run", mapped_region.map)["tiles"] == len(touched)
+    assert run_json("verify", mapped_region.map)["complete"]
 
 
-def test_the_store_opens_in_xarray_and_rioxarray(guided_region):
-    run_mapper("run", guided_region.map)
-    opened = xr.open_zarr(open_store(guided_region.store).store, consolidated=False, decode_coords="all")
-    grid = prepare_job(guided_region.map).context.grid
+def test_the_store_opens_in_xarray_and_rioxarray(made_map):
+    opened = xr.open_zarr(open_store(made_map.store).store, consolidated=False, decode_coords="all")
+    grid = prepare_job(made_map.map).context.grid
     assert opened.rio.crs.to_epsg() == 3035
     assert tuple(opened.rio.transform())[:6] == tuple(grid.geobox.transform)[:6]
     assert opened["agb"].attrs["units"] == "Mg ha-1"
@@ -106,16 +117,15 @@ def test_the_store_opens_in_xarray_and_rioxarray(guided_region):
     np.testing.assert_allclose(tenths, np.round(tenths), atol=1e-6)
 
 
-def test_scores_are_printed_for_people_and_machines(guided_region):
-    run_mapper("run", guided_region.map)
-    report = run_json("evaluate", guided_region.map, "--truth", "truth:agb")
+def test_scores_are_printed_for_people_and_machines(made_map, tmp_path):
+    report = run_json("evaluate", made_map.map, "--truth", "truth:agb")
     assert list(report["methods"]) == ["nearest", "bilinear", "bicubic", "tiny"]
     assert report["methods"]["nearest"]["residual_max"] < 1e-3
     assert 0 < report["uncertainty"]["share"]["0.9"] < 1
-    pictures = ("--overview", guided_region.folder / "o.png", "--plots", guided_region.folder / "plots")
-    code, table = run_mapper("evaluate", guided_region.map, "--truth", "truth:agb", *pictures)
+    pictures = ("--overview", tmp_path / "o.png", "--plots", tmp_path / "plots")
+    code, table = run_mapper("evaluate", made_map.map, "--truth", "truth:agb", *pictures)
     assert code == 0
     assert "bicubic" in table
     assert "intervals of tiny" in table
-    assert len(list((guided_region.folder / "plots").glob("*.png"))) == 3
-    assert (guided_region.folder / "o.png").stat().st_size > 20_000
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 3
+    assert (tmp_path / "o.png").stat().st_size > 20_000

@@ -172,10 +172,9 @@ def stop_once(folder, value):
     return value
 
 
-def test_what_a_worker_that_hangs_does_not_answer_is_given_to_another_and_comes_back_once(tmp_path):
-    with local_cluster(2, threads_per_worker=1, memory_limit=0) as client:
-        outcomes = list(DaskExecutor(cluster=client, stragglers=HASTY).run(partial(stop_once, tmp_path), range(20)))
-        os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
+def test_what_a_worker_that_hangs_does_not_answer_is_given_to_another_and_comes_back_once(client, tmp_path):
+    outcomes = list(DaskExecutor(cluster=client, stragglers=HASTY).run(partial(stop_once, tmp_path), range(20)))
+    os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
     assert sorted(outcome.result for outcome in outcomes) == list(range(20))
     assert {outcome.input: outcome.attempts for outcome in outcomes}[3] == 2
 
@@ -202,10 +201,11 @@ def poison(value):
     return value
 
 
-def test_an_input_that_kills_its_workers_fails_alone():
-    with local_cluster(2, threads_per_worker=2, memory_limit=0) as client:
-        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-        outcomes = list(DaskExecutor(cluster=client, attempts=3).run(poison, range(40)))
+def test_an_input_that_kills_its_workers_fails_alone(client):
+    allowed = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
+    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+    outcomes = list(DaskExecutor(cluster=client, attempts=3).run(poison, range(40)))
+    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", allowed))
     failed = [outcome for outcome in outcomes if outcome.error]
     assert sorted(outcome.input for outcome in outcomes) == list(range(40))
     assert [(outcome.input, outcome.attempts, type(outcome.error).__name__) for outcome in failed] == [

@@ -42,7 +42,7 @@ def make_map(folder, *, architecture="msg", consistency="soft", tile=80, **chang
         tile=tile,
         model=save_network(folder, architecture=architecture) if architecture != "bicubic" else {"name": "bicubic"},
         consistency=consistency,
-        **changes,
+        **({"grid": {"crs": "EPSG:3035", "resolution": 10, "tile": tile, "chunk": 40}} | changes),
     )
 
 
@@ -125,7 +125,7 @@ def test_a_corrupt_item_is_left_out_flagged_and_named_alike(scenes, tmp_path):
             item["assets"] = {key: {**asset, "href": str(broken)} if key == "B08" else asset
                               for key, asset in item["assets"].items()}  # fmt: skip
     lame = freeze_items(lame, query=items.query)
-    spec = make_map(tmp_path, consistency="hard", tile=60)
+    spec = make_map(tmp_path, consistency="hard")
     sharpen(spec, lame, tmp_path / "fused")
     composite(spec, lame, tmp_path / "guide")
     sharpen(spec, lame, tmp_path / "later", guide=tmp_path / "guide")

@@ -119,6 +119,7 @@ class Reader(threading.Thread):
                 if not any(all(np.array_equal(seen[k], state[k]) for k in seen) for state in (absent, whole)):
                     self.torn.append(tile)
             self.polls += 1
+            self.stopping.wait(0.05)  # the others on the same cores are what is looked at
 
     def stop(self):
         self.stopping.set()

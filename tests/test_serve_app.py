@@ -145,6 +145,16 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large():
     assert client.post("/", content=(b"a" * 100 for _ in range(10))).text == "done"
 
 
+def test_a_polygon_without_a_length_is_refused_as_too_large(store):
+    client = serve(store, max_body_bytes=1000)
+    answer = client.post(
+        "/stats", content=(b" " * 100 for _ in range(50)), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 413
+    assert answer.json() == {"detail": "the body is larger than 1000 bytes"}
+    assert answer.headers["connection"] == "close"
+
+
 def test_what_takes_too_long_is_ended(store, monkeypatch):
     held = threading.Event()
     monkeypatch.setattr(pixel, "explain_pixel", lambda *_, **__: held.wait(20))

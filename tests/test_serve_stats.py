@@ -27,6 +27,7 @@ from mapper.serve.coverage import cover_window
 from mapper.serve.errorsum import deviate_sum
 from mapper.serve.ground import Ground
 from mapper.serve.settings import AppSettings
+from mapper.store import rasters
 from mapper.store.writer import open_writer
 
 GRIDS = {"projected": PROJECTED, "native": NATIVE}
@@ -293,8 +294,28 @@ def test_levels_that_are_behind_the_map_are_said_to_be(tmp_path):
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:1], version=1)
     client = TestClient(make_app(spec.store, AppSettings(max_polygon_pixels=5_000, stale_after_s=0.0)))
     assert ask(client, inside_of(spec))["resolution"]["up_to_date"] is False
+    assert client.get("/tilejson.json").json()["levels_up_to_date"] is False
     build_pyramid(spec.store, SerialExecutor())
     assert ask(client, inside_of(spec))["resolution"]["up_to_date"] is True
+    assert client.get("/tilejson.json").json()["levels_up_to_date"] is True
+
+
+def test_a_map_without_levels_has_none_that_are_behind(tmp_path, monkeypatch):
+    spec = write_field(tmp_path / "map.icechunk", levels=False)
+    monkeypatch.setattr(rasters, "read_state", lambda _: pytest.fail("there is nothing to look at"))
+    client = TestClient(make_app(spec.store))
+    assert client.get("/tilejson.json").json()["levels_up_to_date"] is True
+    assert ask(client, inside_of(spec))["resolution"]["up_to_date"] is True
+
+
+def test_whether_levels_are_behind_is_found_out_once_for_a_version(tmp_path, monkeypatch):
+    spec, seen = write_field(tmp_path / "map.icechunk"), []
+    read_state = rasters.read_state
+    monkeypatch.setattr(rasters, "read_state", lambda store: seen.append(store) or read_state(store))
+    client = TestClient(make_app(spec.store, AppSettings(max_polygon_pixels=5_000, stale_after_s=0.0)))
+    for _ in range(3):
+        ask(client, inside_of(spec))
+    assert len(seen) == 1
 
 
 def test_features_and_several_polygons_are_taken(spec, client):

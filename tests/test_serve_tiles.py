@@ -2,6 +2,9 @@
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -143,6 +146,29 @@ def test_positions_are_within_a_tenth_of_a_pixel(crs):
             assert np.nanmax(np.abs(found - np.stack([row, col]))) < TOLERANCE * pixel
 
 
+def test_one_thread_projects_for_all_since_each_would_prepare_it_anew(spec, monkeypatch):
+    positions, seen = Positions(spec.map_grid), set()
+    to_map = positions._to_map
+    noting = SimpleNamespace(transform=lambda *given, **how: seen.add(get_ident()) or to_map.transform(*given, **how))
+    monkeypatch.setattr(positions, "_to_map", noting)
+    tiles = tiles_at(spec, 15) + tiles_at(spec, 16)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(positions.locate, tiles))
+    assert len(seen) == 1
+    alone = Positions(spec.map_grid)
+    assert all(
+        np.array_equal(lattice.nodes, alone.locate(tile).nodes) for tile, lattice in zip(tiles, found, strict=True)
+    )
+
+
+def test_tiles_asked_for_at_once_are_those_asked_for_one_by_one(spec, client):
+    fresh = TestClient(make_app(spec.store))
+    places = [f"/tiles/main/agb/{tile.z}/{tile.x}/{tile.y}.png" for z in (12, 14, 15) for tile in tiles_at(spec, z)]
+    with ThreadPoolExecutor(8) as pool:
+        at_once = list(pool.map(lambda place: fresh.get(place).content, places))
+    assert at_once == [client.get(place).content for place in places]
+
+
 def make_grid(crs):
     """A map of 10 degrees."""
     from fractions import Fraction  # noqa: PLC0415
@@ -185,16 +211,15 @@ def test_between_pixels_values_are_mixed_and_what_is_missing_keeps_its_outline(s
 
 def test_mixing_leaves_a_plane_as_it_is():
     row, col = np.meshgrid(np.linspace(1, 7, 50), np.linspace(1, 9, 40), indexing="ij")
-    window = render._Window(rows=slice(0, 9), cols=slice(0, 11), row=row, col=col, inside=np.ones(row.shape, bool))
+    window = render._Window(rows=slice(0, 9), cols=slice(0, 11), places=np.stack([row, col]), inside=None)
     y, x = np.mgrid[:9, :11].astype(np.float32)
     plane = 3 * (y + 0.5) - 2 * (x + 0.5)
-    nearest = render._index_nearest(window)
-    assert render._interpolate(plane, window, nearest, np.asarray) == pytest.approx(3 * row - 2 * col, abs=1e-4)
+    assert render._interpolate(plane, window, np.asarray) == pytest.approx(3 * row - 2 * col, abs=1e-4)
     holed = plane.copy()
     holed[4, 5] = np.nan
-    mixed = render._interpolate(holed, window, nearest, np.asarray)
+    mixed = render._interpolate(holed, window, np.asarray)
     assert np.array_equal(np.isnan(mixed), (np.floor(row) == 4) & (np.floor(col) == 5))
-    level = render._interpolate(np.where(np.isnan(holed), holed, np.float32(7)), window, nearest, np.asarray)
+    level = render._interpolate(np.where(np.isnan(holed), holed, np.float32(7)), window, np.asarray)
     assert np.nanmax(np.abs(level - 7)) < 1e-5
 
 

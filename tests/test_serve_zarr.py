@@ -1,6 +1,8 @@
 """The store over HTTP: every client reads the numbers of the store, and nothing but keys of Zarr is there."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +23,22 @@ from mapper.store.writer import open_writer
 
 BANDS = ("agb", "agb_sd", "qa", "n_valid")
 KEY = "agb/c/0/0"
+CLIENT = """
+import sys
+import numpy as np, tensorstore, xarray as xr, zarr
+from obstore.store import HTTPStore
+from zarr.storage import ObjectStore
+url, folder = sys.argv[1:]
+data = xr.open_dataset(url + "/zarr/main", engine="zarr", mask_and_scale=False)
+np.save(folder + "/xarray.npy", data.agb.values)
+store = ObjectStore(HTTPStore(url + "/zarr/main", client_options={"allow_http": True}), read_only=True)
+np.save(folder + "/zarr.npy", zarr.open_group(store, mode="r")["agb"][:])
+place = {"driver": "http", "base_url": url, "path": "/zarr/main/agb/"}
+array = tensorstore.open({"driver": "zarr3", "kvstore": place}, open=True, read=True).result()
+np.save(folder + "/tensorstore.npy", array.read().result())
+foreign = {name.split(".")[0] for name in sys.modules} & {"icechunk", "mapper"}
+sys.exit(f"imported {foreign}" if foreign else 0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +111,15 @@ def test_tensorstore_reads_the_same_arrays(spec, server):
         place = {"driver": "http", "base_url": server.url, "path": f"/zarr/main/{name}/"}
         array = tensorstore.open({"driver": "zarr3", "kvstore": place}, open=True, read=True).result()
         np.testing.assert_array_equal(array.read().result(), direct[name][:])
+
+
+def test_clients_in_a_process_of_their_own_need_neither_icechunk_nor_mapper(spec, server, tmp_path):
+    pytest.importorskip("tensorstore")
+    done = subprocess.run([sys.executable, "-c", CLIENT, server.url, str(tmp_path)], check=False)
+    assert done.returncode == 0
+    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    for client in ("xarray", "zarr", "tensorstore"):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{client}.npy"), direct["agb"][:], strict=True)
 
 
 def test_every_stored_key_is_served_as_it_is_and_the_ledger_is_not(spec, client):

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from mapper import __version__
+from mapper.serve.answers import Health
 from mapper.serve.context import Served
 from mapper.serve.docs import make_docs_router
-from mapper.serve.faults import add_fault_handlers
+from mapper.serve.faults import add_fault_handlers, describe_refusals
 from mapper.serve.guard import Guard
 from mapper.serve.page import make_page_router
 from mapper.serve.pixel import make_pixel_router
@@ -53,10 +55,16 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the host that a client claims
     )
-    app.include_router(_make_health_router(served))
+    guarded = Depends(HTTPBearer(auto_error=False))  # says on the page of the API what the guard asks for
+    refusals = describe_refusals(413, 414, 503)
+    app.include_router(_make_health_router(served), responses=refusals)
     app.include_router(make_docs_router())
     for make_router in _ROUTERS:
-        app.include_router(make_router(served))
+        app.include_router(
+            make_router(served),
+            responses=(describe_refusals(401) if settings.token else {}) | refusals,
+            dependencies=[guarded] if settings.token else [],
+        )
     add_fault_handlers(app)
     app.add_middleware(Guard, settings=settings)
     if settings.cors:
@@ -75,8 +83,8 @@ def _make_health_router(served: Served) -> APIRouter:
     router = APIRouter(tags=["server"])
 
     @router.get("/health", summary="Whether the store can be read")
-    def get_health() -> dict[str, str]:
+    def get_health() -> Health:
         """Answers 503 while it cannot; asked without a token."""
-        return {"status": "ok", "snapshot": served.versions.find("main").version.snapshot}
+        return Health(status="ok", snapshot=served.versions.find("main").version.snapshot)
 
     return router

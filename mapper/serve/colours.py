@@ -86,9 +86,12 @@ def flag_palette(colours: list[FlagColour]) -> bytes:
 
 def place_values(values: npt.NDArray[np.float32], low: float, high: float) -> _Bytes:
     """Places of values in a palette: 1 for ``low`` and what is below, 255 for ``high`` and above, 0 for NaN."""
-    places = (values - np.float32(low)) * np.float32((_COLOURS - 1) / (high - low)) + np.float32(1.5)
+    places = values - np.float32(low)
+    places *= np.float32((_COLOURS - 1) / (high - low))
+    places += np.float32(1.5)
     np.clip(places, 1, _COLOURS, out=places)
-    return np.where(np.isnan(places), np.float32(0), places).astype(np.uint8)
+    np.copyto(places, 0, where=np.isnan(places))
+    return places.astype(np.uint8)
 
 
 def place_flags(flags: npt.NDArray[np.uint16], masks: list[int], written: npt.NDArray[np.bool_]) -> _Bytes:

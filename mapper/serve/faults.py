@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +14,29 @@ from mapper.errors import GridError, InputError, StoreError
 from mapper.serve.versions import UnknownVersionError
 
 _log = logging.getLogger(__name__)
+
+_REASONS: Mapping[int, str] = MappingProxyType(
+    {
+        400: "The body cannot be read",
+        401: "A token is needed",
+        404: "There is no such version, variable, key or place",
+        413: "The body is too large",
+        414: "The address is too long",
+        416: "The range lies beyond the end",
+        422: "A parameter or the body is not as described",
+        503: "Busy, too slow, or the store cannot be read at the moment; try again",
+    }
+)
+
+
+_REFUSAL: Mapping[str, Any] = MappingProxyType(
+    {
+        "type": "object",
+        "properties": {"detail": {"type": "string"}},
+        "required": ["detail"],
+        "additionalProperties": False,
+    }
+)
 
 
 def add_fault_handlers(app: FastAPI) -> None:
@@ -28,6 +53,12 @@ def add_fault_handlers(app: FastAPI) -> None:
 def refuse(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An answer that says why there is no other."""
     return JSONResponse({"detail": text}, status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
+
+
+def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What the page of the API says of answers with these statuses."""
+    content = {"application/json": {"schema": dict(_REFUSAL)}}
+    return {status: {"description": _REASONS[status], "content": content} for status in statuses}
 
 
 async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:

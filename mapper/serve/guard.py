@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -86,9 +87,13 @@ class Guard:
                 raise _TooLargeError
             return message
 
-        try:
-            await self._app(scope, receive_limited, reply.send)
-        except _TooLargeError:
+        async def send_unless_too_large(message: Message) -> None:
+            if left >= 0 or reply.begun.is_set():  # else the application took the error for one of its own
+                await reply.send(message)
+
+        with suppress(_TooLargeError):
+            await self._app(scope, receive_limited, send_unless_too_large)
+        if left < 0 and not reply.begun.is_set():
             large = refuse(413, f"the body is larger than {self._settings.max_body_bytes} bytes", _HANG_UP)
             await large(scope, receive, reply.send)
 

@@ -89,7 +89,8 @@ class Layers:
             description = version.description
         rasters = Rasters(version.ledger.session.store, description)
         with self._lock:
-            positions = self._positions.setdefault(description.grid.digest, Positions(description.grid))
+            positions = self._positions.get(description.grid.digest) or Positions(description.grid)
+            self._positions[description.grid.digest] = positions
             view = View(snapshot=version.snapshot, rasters=rasters, positions=positions, chunks=self._chunks)
             opened = self._views.setdefault(version.snapshot, (view, {}))
             while len(self._views) > _KEPT:
@@ -180,6 +181,7 @@ class Layer:
             "variables": list(self.view.rasters.names),
             "units": self.units,
             "levels": self.view.rasters.levels,
+            "levels_up_to_date": self.view.rasters.up_to_date,
             "ref": self.ref,
             "snapshot": self.view.snapshot,
             **drawing.legend(),

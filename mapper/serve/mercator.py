@@ -6,6 +6,7 @@ continent or touch the edge of a projection, every pixel is projected.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pyproj import Transformer
+from pyproj.enums import TransformDirection
 
 from mapper.grid import MapGrid
 from mapper.serve.cache import ByteCache
@@ -73,20 +75,26 @@ class Lattice:
         """Positions of the centres of all pixels: (2, size, size)."""
         if not self.step:
             return self.nodes
-        places = (np.arange(size) + 0.5) / self.step
-        first = places.astype(np.int64)
-        after = places - first
         # not a product of matrices: BLAS would start threads for it
-        cols = self.nodes[:, :, first] * (1 - after) + self.nodes[:, :, first + 1] * after
-        expanded: _Doubles = cols[:, first] * (1 - after)[:, None] + cols[:, first + 1] * after[:, None]
-        return expanded
+        after = (np.arange(self.step) + 0.5) / self.step
+        cols = self.nodes[..., :-1, None] + np.diff(self.nodes)[..., None] * after
+        cols = cols.reshape(2, -1, size)
+        expanded: _Doubles = np.diff(cols, axis=1)[:, :, None] * after[:, None]
+        expanded += cols[:, :-1, None]
+        return expanded.reshape(2, size, size)
+
+    def scaled(self, factor: float) -> "Lattice":
+        """The same in pixels of another size."""
+        return Lattice(nodes=self.nodes * factor, step=self.step)
 
 
 class Positions:
     """Where the pixels of tiles lie in a map; for use by many threads."""
 
     def __init__(self, grid: MapGrid) -> None:
-        self._to_map = Transformer.from_crs("EPSG:3857", grid.crs, always_xy=True)
+        # PROJ prepares a transformation anew in each thread, which takes longer than ten tiles: one thread projects
+        self._projector = ThreadPoolExecutor(1, thread_name_prefix="projector")
+        self._to_map = self._projector.submit(Transformer.from_crs, "EPSG:3857", grid.crs, always_xy=True).result()
         self._to_pixels = ~grid.geobox.transform
         self._grid = grid
         self._known: ByteCache[Lattice] = ByteCache(_LATTICE_BYTES)
@@ -135,7 +143,7 @@ class Positions:
         x = np.array([0.0, 0.0, 1.0, 1.0]) + cols / 2 - 0.5
         y = np.array([0.0, 1.0, 1.0, 0.0]) + rows / 2 - 0.5
         at = self._grid.geobox.transform
-        east, north = self._to_map.transform(at.c + at.a * x, at.f + at.e * y, direction="INVERSE")
+        east, north = self._transform(at.c + at.a * x, at.f + at.e * y, TransformDirection.INVERSE)
         area = 0.5 * abs(np.dot(east, np.roll(north, 1)) - np.dot(north, np.roll(east, 1)))
         return math.sqrt(area)
 
@@ -153,9 +161,13 @@ class Positions:
         """Rows and columns in the map of points of a tile, each counted in its pixels."""
         left, _, _, top = tile.bounds
         x, y = np.meshgrid(left + steps * tile.pixel_m, top - steps * tile.pixel_m)
-        east, north = self._to_map.transform(x, y)
+        east, north = self._transform(x, y, TransformDirection.FORWARD)
         at = self._to_pixels
         return np.stack([at.f + at.e * north, at.c + at.a * east])
+
+    def _transform(self, x: _Doubles, y: _Doubles, direction: TransformDirection) -> tuple[_Doubles, _Doubles]:
+        east, north = self._projector.submit(self._to_map.transform, x, y, direction=direction).result()
+        return east, north
 
 
 def _to_mercator(lon: float, lat: float) -> tuple[float, float]:

@@ -16,7 +16,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from mapper.serve.answers import VersionList
 from mapper.serve.context import Served
+from mapper.serve.faults import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.versions import Found
 from mapper.store.commits import Commit, find_branches, find_tags, trace_commits
@@ -58,7 +60,12 @@ def make_page_router(served: Served) -> APIRouter:
             raise HTTPException(404, "no such file")
         return _reply(request, assets[name], {})
 
-    @router.get("/versions", summary="Versions of the map")
+    @router.get(
+        "/versions",
+        summary="Versions of the map",
+        response_model=VersionList,
+        responses=describe_refusals(404, 422),
+    )
     def get_versions(
         ref: Ref = "main",
         limit: Annotated[int, Query(ge=1, le=200, description="Versions before it, at most")] = 30,

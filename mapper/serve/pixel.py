@@ -12,7 +12,9 @@ from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
+from mapper.serve.answers import History, PixelAnswer
 from mapper.serve.context import Served
+from mapper.serve.faults import describe_refusals
 from mapper.serve.versions import Found, Version
 from mapper.store.faults import explain_faults
 from mapper.store.history import trace_pixel
@@ -42,9 +44,9 @@ Ref = Annotated[str, Query(description="Branch, tag or snapshot id")]
 
 def make_pixel_router(served: Served) -> APIRouter:
     """The routes of pixels and their history."""
-    router = APIRouter(tags=["pixel"])
+    router = APIRouter(tags=["pixel"], responses=describe_refusals(404, 422))
 
-    @router.get("/pixel", summary="What a pixel holds and what made it")
+    @router.get("/pixel", summary="What a pixel holds and what made it", response_model=PixelAnswer)
     def get_pixel(x: Coordinate, y: Coordinate, crs: CrsName = "EPSG:4326", ref: Ref = "main") -> Response:
         """Values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
         found = served.versions.find(ref)
@@ -52,7 +54,7 @@ def make_pixel_router(served: Served) -> APIRouter:
             answer = _ask(found.version, x, y, crs)
         return _reply(served, found, describe_answer(answer) | _name_version(ref, found))
 
-    @router.get("/history", summary="What a pixel held before")
+    @router.get("/history", summary="What a pixel held before", response_model=History)
     def get_history(
         x: Coordinate,
         y: Coordinate,

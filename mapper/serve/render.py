@@ -14,11 +14,14 @@ from mapper.errors import InputError
 from mapper.serve.cache import ByteCache
 from mapper.serve.mercator import Positions, WebTile
 from mapper.store.rasters import Raster, Rasters
+from mapper.store.shards import Place
 
 Resampling = Literal["nearest", "bilinear"]
 
 MOST_PIXELS = 1 << 22
 """Of the map that one tile may need."""
+
+_CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 _Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
@@ -45,15 +48,29 @@ class _Window:
 
     rows: slice
     cols: slice
-    row: _Doubles
-    """(y, x) in pixels of the level, counted from the corner of the map; -1 where there is none."""
-    col: _Doubles
-    inside: npt.NDArray[np.bool_]
-    """Whether the pixel of the tile has its centre in the map."""
+    places: _Doubles
+    """(2, y, x): rows and columns in pixels of the level, counted from the corner of the window."""
+    inside: npt.NDArray[np.bool_] | None
+    """Whether the pixel of the tile has its centre in the map; None if all have. The places of others mean nothing."""
+
+    @property
+    def width(self) -> int:
+        return int(self.cols.stop - self.cols.start)
 
     @property
     def pixels(self) -> int:
-        return int(self.rows.stop - self.rows.start) * int(self.cols.stop - self.cols.start)
+        return int(self.rows.stop - self.rows.start) * self.width
+
+    @property
+    def nearest(self) -> _Integers:
+        """Index of the pixel that each place lies in, in the window laid out in a row."""
+        row, col = self.places.astype(np.int64)
+        index: _Integers = row * self.width + col
+        return index
+
+    def blank(self, values: _Floats) -> _Floats:
+        """Values of a tile, none where the map is not."""
+        return values if self.inside is None else np.where(self.inside, values, np.float32(np.nan))
 
 
 def render_values(view: View, name: str, tile: WebTile, resampling: Resampling) -> _Floats | None:
@@ -67,14 +84,14 @@ def render_values(view: View, name: str, tile: WebTile, resampling: Resampling) 
     window = _find_window(view, raster, tile)
     if window is None:
         return None
-    index = _index_nearest(window)
     stored = read_window(view, raster, window.rows, window.cols)
-    if raster.kind != "values":
-        values = raster.decode(stored.ravel()[index])
-        return _blank(values, window.inside & _find_written(view, raster, window, index))
-    if resampling == "nearest":
-        return _blank(raster.decode(stored.ravel()[index]), window.inside)
-    return _blank(_interpolate(stored, window, index, raster.decode), window.inside)
+    if raster.kind == "values" and resampling == "bilinear":
+        return window.blank(_interpolate(stored, window, raster.decode))
+    index = window.nearest
+    values = raster.decode(np.take(stored, index))
+    if raster.kind != "values":  # a count of 0 is stored where nothing was written, too
+        values[~_find_written(view, raster, window, index)] = np.nan
+    return window.blank(values)
 
 
 def render_flags(view: View, name: str, tile: WebTile) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]] | None:
@@ -88,8 +105,9 @@ def render_flags(view: View, name: str, tile: WebTile) -> tuple[npt.NDArray[np.u
     window = _find_window(view, raster, tile)
     if window is None:
         return None
-    flags = read_window(view, raster, window.rows, window.cols).ravel()[_index_nearest(window)]
-    return flags, window.inside & view.rasters.is_written(flags)
+    flags = np.take(read_window(view, raster, window.rows, window.cols), window.nearest)
+    written = view.rasters.is_written(flags)
+    return flags, written if window.inside is None else written & window.inside
 
 
 def read_window(view: View, raster: Raster, rows: slice, cols: slice) -> npt.NDArray[Any]:
@@ -100,45 +118,47 @@ def read_window(view: View, raster: Raster, rows: slice, cols: slice) -> npt.NDA
     """
     edge = raster.chunk_px
     window = np.empty((rows.stop - rows.start, cols.stop - cols.start), raster.array.dtype)
-    for row in range(rows.start // edge, -(-rows.stop // edge)):
-        for col in range(cols.start // edge, -(-cols.stop // edge)):
-            chunk = _read_chunk(view, raster, row, col)
-            top, left = max(rows.start, row * edge), max(cols.start, col * edge)
-            bottom, right = min(rows.stop, (row + 1) * edge), min(cols.stop, (col + 1) * edge)
-            window[top - rows.start : bottom - rows.start, left - cols.start : right - cols.start] = chunk[
-                top - row * edge : bottom - row * edge, left - col * edge : right - col * edge
-            ]
+    down, across = (range(span.start // edge, -(-span.stop // edge)) for span in (rows, cols))
+    for (row, col), chunk in _find_chunks(view, raster, down, across).items():
+        top, left = max(rows.start, row * edge), max(cols.start, col * edge)
+        bottom, right = min(rows.stop, (row + 1) * edge), min(cols.stop, (col + 1) * edge)
+        window[top - rows.start : bottom - rows.start, left - cols.start : right - cols.start] = chunk[
+            top - row * edge : bottom - row * edge, left - col * edge : right - col * edge
+        ]
     return window
 
 
-def _read_chunk(view: View, raster: Raster, row: int, col: int) -> npt.NDArray[Any]:
-    key = view.snapshot, raster.name, raster.level, row, col
-    chunk = view.chunks.find(key)
-    if chunk is None:
-        edge = raster.chunk_px
-        chunk = raster.read(slice(row * edge, (row + 1) * edge), slice(col * edge, (col + 1) * edge))
-        view.chunks.keep(key, chunk, chunk.nbytes)
-    return chunk
+def _find_chunks(view: View, raster: Raster, rows: range, cols: range) -> dict[Place, npt.NDArray[Any]]:
+    """Chunks by row and column; those that are not known are read all at once."""
+    key = view.snapshot, raster.name, raster.level
+    known = {(row, col): view.chunks.find((*key, row, col)) for row in rows for col in cols}
+    found = {place: chunk for place, chunk in known.items() if chunk is not None}
+    missing = [place for place in known if place not in found]
+    if missing:
+        for place, chunk in raster.read_chunks(missing).items():
+            view.chunks.keep((*key, *place), chunk, chunk.nbytes)
+            found[place] = chunk
+    return found
 
 
 def _find_window(view: View, raster: Raster, tile: WebTile) -> _Window | None:
     """The stored pixels that a tile needs."""
     if not view.positions.may_show(tile):
         return None
-    rows, cols = raster.shape
-    lattice = view.positions.locate(tile)
-    nodes = lattice.nodes / 2**raster.level
-    if not _touches(nodes, rows, cols):
+    lattice = view.positions.locate(tile).scaled(1 / 2**raster.level)
+    if not _touches(lattice.nodes, raster.shape):
         return None
-    row, col = lattice.expand(tile.size) / 2**raster.level
-    with np.errstate(invalid="ignore"):  # NaN is nowhere
-        inside = (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
-    if not inside.any():
+    places = lattice.expand(tile.size)
+    inside = _find_inside(lattice.nodes, places, raster.shape)
+    if inside is not None and not inside.any():
         return None
-    spans = [_span(places[inside], count) for places, count in ((row, rows), (col, cols))]
-    window = _Window(
-        rows=spans[0], cols=spans[1], row=np.where(inside, row, -1.0), col=np.where(inside, col, -1.0), inside=inside
-    )
+    spans = [
+        _span(each if inside is None else each[inside], count) for each, count in zip(places, raster.shape, strict=True)
+    ]
+    places -= np.array([[[span.start]] for span in spans])
+    if inside is not None:
+        places[:, ~inside] = 0
+    window = _Window(rows=spans[0], cols=spans[1], places=places, inside=inside)
     if window.pixels > MOST_PIXELS:
         raise InputError(
             f"a tile at zoom {tile.z} needs {window.pixels:,} pixels of the map, at most {MOST_PIXELS:,} are read for "
@@ -147,13 +167,23 @@ def _find_window(view: View, raster: Raster, tile: WebTile) -> _Window | None:
     return window
 
 
-def _touches(nodes: _Doubles, rows: int, cols: int) -> bool:
+def _touches(nodes: _Doubles, shape: tuple[int, int]) -> bool:
     """Whether any of the map may lie between positions: without work for tiles far from it."""
     finite = nodes[:, np.isfinite(nodes).all(axis=0)]
     if finite.size == 0:
         return False
-    low, high = finite.min(axis=1), finite.max(axis=1)
-    return bool((high >= 0).all() and low[0] < rows and low[1] < cols)
+    return bool((finite.max(axis=1) >= 0).all() and (finite.min(axis=1) < shape).all())
+
+
+def _find_inside(nodes: _Doubles, places: _Doubles, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
+    """Which places lie in the map; None if all do, as they do where the nodes around them do."""
+    low, high = nodes.min(axis=(1, 2)), nodes.max(axis=(1, 2))
+    if (low >= 0).all() and (high < shape).all():
+        return None
+    with np.errstate(invalid="ignore"):  # NaN is nowhere
+        row, col = ((each >= 0) & (each < count) for each, count in zip(places, shape, strict=True))
+    inside: npt.NDArray[np.bool_] = row & col
+    return inside
 
 
 def _span(places: _Doubles, count: int) -> slice:
@@ -161,51 +191,51 @@ def _span(places: _Doubles, count: int) -> slice:
     return slice(max(0, int(places.min() - 0.5)), min(count, int(places.max() + 0.5) + 1))
 
 
-def _index_nearest(window: _Window) -> _Integers:
-    """Index of the pixel that each position lies in, in the window laid out in a row; 0 outside the map."""
-    width = window.cols.stop - window.cols.start
-    rows, cols = (window.row.astype(np.int64) - window.rows.start), (window.col.astype(np.int64) - window.cols.start)
-    return np.where(window.inside, rows * width + cols, 0)
-
-
-def _interpolate(
-    stored: npt.NDArray[Any], window: _Window, nearest: _Integers, decode: Callable[[npt.NDArray[Any]], _Floats]
-) -> _Floats:
+def _interpolate(stored: npt.NDArray[Any], window: _Window, decode: Callable[[npt.NDArray[Any]], _Floats]) -> _Floats:
     """Bilinear: the weighted mean of the four pixels around a position that have a value.
 
     There is none where the nearest pixel has none, so that what is missing keeps its outline.
     """
-    height, width = stored.shape
-    row, col = window.row - (0.5 + window.rows.start), window.col - (0.5 + window.cols.start)
-    top, left = np.floor(row), np.floor(col)
-    down, right = (row - top).astype(np.float32), (col - left).astype(np.float32)
-    rows = [np.clip(top + step, 0, height - 1).astype(np.int64) * width for step in (0, 1)]
-    cols = [np.clip(left + step, 0, width - 1).astype(np.int64) for step in (0, 1)]
-    flat = stored.ravel()
-    corners = [decode(flat[row + col]) for row in rows for col in cols]
+    after = np.subtract(window.places, 0.5, dtype=np.float32)
+    first = np.floor(after)
+    after -= first
+    corners = _gather(stored, first, decode)
     if not any(np.isnan(corner).any() for corner in corners):
-        return _mix(corners, down, right)
+        return _mix(corners, after)
     known = [~np.isnan(corner) for corner in corners]
-    total = _mix([np.where(*each, np.float32(0)) for each in zip(known, corners, strict=True)], down, right)
-    weight = _mix([each.astype(np.float32) for each in known], down, right)
-    centre = decode(flat[nearest])
+    total = _mix([np.where(*each, np.float32(0)) for each in zip(known, corners, strict=True)], after)
+    weight = _mix([each.astype(np.float32) for each in known], after)
+    centre = decode(np.take(stored, window.nearest))
     return np.where(np.isnan(centre), centre, total / np.maximum(weight, np.float32(1e-6)))
 
 
-def _mix(corners: list[_Floats], down: _Floats, right: _Floats) -> _Floats:
+def _gather(stored: npt.NDArray[Any], first: _Floats, decode: Callable[[npt.NDArray[Any]], _Floats]) -> list[_Floats]:
+    """Values of the upper left of four pixels, the upper right, the lower left and the lower right.
+
+    Args:
+        stored: A window.
+        first: (2, y, x): row and column in it of the upper left ones.
+        decode: From what is stored to values.
+    """
+    low, high = first.min(axis=(1, 2)), first.max(axis=(1, 2))
+    if (low < 0).any() or (high + 1 >= stored.shape).any():  # beyond the edge of the map it goes on as it ends
+        stored, first = np.pad(stored, 1, mode="edge"), first + 1
+    width = stored.shape[1]
+    index = (first[0] * np.float32(width) + first[1]).astype(np.int64)  # exact: a window has fewer than 2^24 pixels
+    few = stored.size <= len(_CORNERS) * index.size
+    flat = (decode(stored) if few else stored).ravel()
+    corners = [np.take(flat[down * width + right :], index) for down, right in _CORNERS]
+    return corners if few else [decode(corner) for corner in corners]
+
+
+def _mix(corners: list[_Floats], after: _Floats) -> _Floats:
     """Between upper left, upper right, lower left and lower right."""
-    upper = corners[0] + (corners[1] - corners[0]) * right
-    lower = corners[2] + (corners[3] - corners[2]) * right
-    mixed: _Floats = upper + (lower - upper) * down
+    down, right = after
+    upper, lower = ((second - first) * right + first for first, second in (corners[:2], corners[2:]))
+    mixed: _Floats = (lower - upper) * down + upper
     return mixed
 
 
 def _find_written(view: View, raster: Raster, window: _Window, index: _Integers) -> npt.NDArray[np.bool_]:
-    """Where something was written: a count of 0 is stored where nothing was, too."""
     quality = view.rasters.find(view.rasters.written_by, raster.level)
-    stored = read_window(view, quality, window.rows, window.cols)
-    return view.rasters.is_written(stored.ravel()[index])
-
-
-def _blank(values: _Floats, inside: npt.NDArray[np.bool_]) -> _Floats:
-    return values if inside.all() else np.where(inside, values, np.float32(np.nan))
+    return view.rasters.is_written(np.take(read_window(view, quality, window.rows, window.cols), index))

@@ -16,7 +16,9 @@ from odc.geo.geom import Geometry
 from pyproj import CRS
 
 from mapper import __version__
+from mapper.serve.answers import StacCollection, StacItem
 from mapper.serve.context import Served
+from mapper.serve.faults import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.versions import Found, Version
 from mapper.store.batch import STATUS_CODES
@@ -26,14 +28,19 @@ _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
 _ITEM_EXTENSIONS = ("datacube/v2.2.0", "projection/v2.0.0", "processing/v1.2.0", "version/v1.2.0")
 _COLLECTION_EXTENSIONS = ("mlm/v1.4.0",)
 _ZARR = "application/vnd.zarr; version=3"
+_GEOJSON = "application/geo+json"
 _FOOTPRINT_DEGREES = 0.01
+
+
+class _GeoJson(JSONResponse):
+    media_type = _GEOJSON
 
 
 def make_stac_router(served: Served) -> APIRouter:
     """The routes of STAC."""
     router = APIRouter(tags=["stac"])
 
-    @router.get("/stac", summary="The map as a STAC collection")
+    @router.get("/stac", summary="The map as a STAC collection", response_model=StacCollection)
     def get_collection(request: Request) -> Response:
         """Extent, sources and model of the map; its versions are items."""
         found = served.versions.find("main")
@@ -42,14 +49,20 @@ def make_stac_router(served: Served) -> APIRouter:
             content = describe_collection(found.version, served.base_url(request), refs=[*branches, *tags])
         return JSONResponse(content, headers={"Cache-Control": "no-cache"})
 
-    @router.get("/stac/item", summary="A version of the map as a STAC item")
+    @router.get(
+        "/stac/item",
+        summary="A version of the map as a STAC item",
+        response_class=_GeoJson,
+        response_model=StacItem,
+        responses=describe_refusals(404, 422),
+    )
     def get_item(request: Request, ref: Ref = "main") -> Response:
         """Grid, variables, processing and model; the asset is the version as Zarr on this server."""
         found = served.versions.find(ref)
         with explain_faults("the store"):
             content = describe_item(found, served.base_url(request), ref=ref)
         headers = {"Cache-Control": served.say_caching(fixed=found.fixed)}
-        return JSONResponse(content, headers=headers, media_type="application/geo+json")
+        return _GeoJson(content, headers=headers)
 
     return router
 
@@ -77,7 +90,7 @@ def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> 
         "links": [
             _link("self", f"{base_url}/stac"),
             _link("root", f"{base_url}/stac"),
-            *(_link("item", f"{base_url}/stac/item?ref={ref}", "application/geo+json", title=ref) for ref in refs),
+            *(_link("item", f"{base_url}/stac/item?ref={ref}", _GEOJSON, title=ref) for ref in refs),
         ],
     }
 
@@ -114,7 +127,7 @@ def describe_item(found: Found, base_url: str, *, ref: str) -> dict[str, Any]:
             "mapper:tiles": _count_tiles(version),
         },
         "links": [
-            _link("self", f"{base_url}/stac/item?ref={ref}", "application/geo+json"),
+            _link("self", f"{base_url}/stac/item?ref={ref}", _GEOJSON),
             _link("root", f"{base_url}/stac"),
             _link("parent", f"{base_url}/stac"),
             _link("collection", f"{base_url}/stac"),

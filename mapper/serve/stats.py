@@ -13,21 +13,19 @@ from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
 
 from mapper.errors import InputError
+from mapper.serve.answers import Totals
 from mapper.serve.cache import ByteCache
 from mapper.serve.context import Served
 from mapper.serve.errorsum import Deviation
+from mapper.serve.faults import describe_refusals
 from mapper.serve.ground import find_ground
 from mapper.serve.layers import Layer, Layers
 from mapper.serve.outline import project_outline, read_outline
 from mapper.serve.pixel import SAID, Ref
 from mapper.serve.ranges import Range, read_range
 from mapper.serve.zonal import Bins, Sums, Zone
-from mapper.store.faults import explain_faults
-from mapper.store.pyramid import read_state
 
 _WAIT_S = 5.0
-_STATES_KEPT = 64
-"""Versions of which it is known whether their levels are up to date."""
 _HECTARE = 1e-4
 _PER_AREA: Mapping[str, float] = MappingProxyType({"ha-1": _HECTARE, "m-2": 1.0, "km-2": 1e-6})
 """What units per area are multiplied by a square metre with."""
@@ -50,10 +48,15 @@ Correlation = Annotated[
 
 def make_stats_router(served: Served) -> APIRouter:
     """The route of polygons."""
-    router = APIRouter(tags=["stats"])
+    router = APIRouter(tags=["stats"], responses=describe_refusals(404, 422))
     desk = _Desk(served)
 
-    @router.post("/stats", summary="What lies inside a polygon")
+    @router.post(
+        "/stats",
+        summary="What lies inside a polygon",
+        response_model=Totals,
+        responses=describe_refusals(400),
+    )
     def post_stats(
         polygon: Annotated[dict[str, Any], Body(openapi_examples={"polygon": {"value": _EXAMPLE}})],
         ref: Ref = "main",
@@ -77,7 +80,6 @@ class _Desk:
     def __init__(self, served: Served) -> None:
         self._settings = served.settings
         self._layers = Layers(served.versions, ByteCache(0))
-        self._current: ByteCache[bool] = ByteCache(_STATES_KEPT)
         self._places = threading.BoundedSemaphore(served.settings.polygons_at_once)
 
     def answer(
@@ -112,19 +114,8 @@ class _Desk:
             **_describe_sums(sums, deviation, layer.units, correlation),
             "histogram": _describe_histogram(sums),
             "quality": _describe_flags(sums, layer),
-            "resolution": _describe_resolution(zone, sums, layer) | {"up_to_date": self._is_current(zone, layer)},
+            "resolution": _describe_resolution(zone, sums, layer),
         }
-
-    def _is_current(self, zone: Zone, layer: Layer) -> bool:
-        """Whether the level was made from the map as it is."""
-        if not zone.level:
-            return True
-        known = self._current.find(layer.view.snapshot)
-        if known is None:
-            with explain_faults("the store"):
-                known = not read_state(layer.found.version.ledger.session.store).due()
-            self._current.keep(layer.view.snapshot, known, 1)
-        return known
 
     @contextmanager
     def _take_place(self) -> Iterator[None]:
@@ -217,6 +208,7 @@ def _describe_resolution(zone: Zone, sums: Sums, layer: Layer) -> dict[str, Any]
         "pixels": sums.pixels,
         "total_tolerance": _round(tolerance),
         "edges": _EDGES,
+        "up_to_date": zone.level == 0 or layer.view.rasters.up_to_date,
     }
 
 

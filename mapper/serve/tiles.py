@@ -12,9 +12,11 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from mapper.serve.answers import TileJson
 from mapper.serve.cache import ByteCache
 from mapper.serve.colours import Colormap
 from mapper.serve.context import Served
+from mapper.serve.faults import describe_refusals
 from mapper.serve.layers import Layer, Layers
 from mapper.serve.mercator import MAX_ZOOM, WebTile
 from mapper.serve.pixel import Ref
@@ -33,7 +35,7 @@ Rescale = Annotated[Range, Query(description="Values of the first and the last c
 
 def make_tiles_router(served: Served) -> APIRouter:
     """The routes of tiles."""
-    router = APIRouter(tags=["tiles"])
+    router = APIRouter(tags=["tiles"], responses=describe_refusals(404, 422))
     tiles = _Tiles(served)
     _add_tiles(router, tiles)
     _add_descriptions(router, tiles)
@@ -84,7 +86,7 @@ def _add_tiles(router: APIRouter, tiles: "_Tiles") -> None:
 
 
 def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
-    @router.get("/tilejson.json", summary="A variable as TileJSON")
+    @router.get("/tilejson.json", summary="A variable as TileJSON", response_model=TileJson)
     def get_tilejson(
         request: Request, variable: Annotated[str | None, Query(description="By default the map's target")] = None,
         ref: Ref = "main", colormap: ColormapName = None, rescale: Rescale = None,
@@ -95,7 +97,10 @@ def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
         content = layer.describe(drawing, tiles.template(request, layer, {"colormap": colormap, "rescale": rescale}))
         return JSONResponse(content, headers=tiles.say_caching(layer))
 
-    @router.get("/wmts", summary="All variables as WMTS", response_class=Response)
+    @router.get(
+        "/wmts", summary="All variables as WMTS", response_class=Response,
+        responses={200: {"content": {"application/xml": {}}}},
+    )  # fmt: skip
     def get_wmts(request: Request, ref: Ref = "main") -> Response:
         """Capabilities of WMTS 1.0.0; the tiles themselves are fetched by the templates in it."""
         asked = {name.lower(): value.lower() for name, value in request.query_params.items()}

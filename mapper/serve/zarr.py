@@ -8,12 +8,14 @@ for is asked again, and answered with 304 as long as it is the same.
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from mapper.serve.context import Served
+from mapper.serve.faults import describe_refusals
 from mapper.serve.pins import Pins
 from mapper.serve.versions import Found
 from mapper.store.plain import PlainZarr
@@ -21,6 +23,7 @@ from mapper.store.plain import PlainZarr
 _PIECE = 4 << 20
 """Bytes held at once of an object that is sent whole."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_CONTENT: dict[str, dict[str, Any]] = {"application/json": {}, "application/octet-stream": {}}
 _NOT_THERE = "no such key: expected zarr.json of a group or array, or a chunk of an array that was written"
 
 
@@ -40,7 +43,12 @@ def make_zarr_router(served: Served) -> APIRouter:
     @router.get(
         "/zarr/{ref}/{key:path}",
         summary="One key of the store as plain Zarr v3",
-        responses={206: {"description": "The range asked for"}, 304: {"description": "As the client knows it"}},
+        responses={
+            200: {"description": "The key", "content": _CONTENT},
+            206: {"description": "The range asked for", "content": _CONTENT},
+            304: {"description": "As the client knows it"},
+            **describe_refusals(404, 416, 422),
+        },
         response_class=Response,
     )
     async def get_key(ref: str, key: str, request: Request) -> Response:

@@ -5,7 +5,7 @@ corner. A version without a pyramid has level 0 alone. Rows and columns are coun
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from mapper.store.encoding import Encoding
 from mapper.store.faults import explain_faults
 from mapper.store.levels import count_levels, level_path
 from mapper.store.product import NO_GUIDE
+from mapper.store.pyramid import read_state
+from mapper.store.shards import Place, Shards, open_shards
 from mapper.store.tiles import NOT_WRITTEN
 
 Kind = Literal["values", "counts", "flags"]
@@ -78,11 +80,30 @@ class Raster:
         with explain_faults("the store"):
             return np.asarray(self.array[rows, cols])
 
+    def read_chunks(self, places: Iterable[Place]) -> dict[Place, npt.NDArray[Any]]:
+        """Whole chunks as they are stored, by row and column of the chunk; for many small reads.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        edge = self.chunk_px
+        if self._shards is None:
+            return {
+                (row, col): self.read(slice(row * edge, (row + 1) * edge), slice(col * edge, (col + 1) * edge))
+                for row, col in places
+            }
+        with explain_faults("the store"):
+            return self._shards.read(places)
+
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Stored numbers as values in their units, NaN where missing; flags and counts stand for themselves."""
         if self.kind != "values":
             return stored.astype(np.float32)
-        return self._table[stored] if self._table is not None else self.encoding.decode(stored)
+        return self.encoding.decode(stored) if self._table is None else np.take(self._table, stored)
+
+    @cached_property
+    def _shards(self) -> Shards | None:
+        return open_shards(self.array)
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float32] | None:
@@ -111,6 +132,18 @@ class Rasters:
         """The array that tells where something was written."""
         with explain_faults("the store"):
             self.levels = 1 + count_levels(store)
+
+    @cached_property
+    def up_to_date(self) -> bool:
+        """Whether the levels were made from the map as it is; found out when it is first asked for.
+
+        Raises:
+            StoreError: If the storage fails.
+        """
+        if self.levels == 1:
+            return True
+        with explain_faults("the store"):
+            return not read_state(self._store).due()
 
     def find(self, name: str, level: int = 0) -> Raster:
         """An array at a level.
