@@ -1,5 +1,6 @@
 """Local workers are quiet processes that end with their driver."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -45,6 +46,15 @@ def test_two_clusters_live_side_by_side_and_say_nothing(capfd):
     ):
         assert one.submit(abs, -1).result() == other.submit(abs, -1).result()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1, 1.0])
+def test_a_cluster_is_left_in_peace_while_a_worker_starts_anew(pause):
+    with local_cluster(1, threads_per_worker=1, memory_limit=0) as client:
+        (worker,) = client.run(os.getpid).values()
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(pause)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("sizes", [{"workers": 0}, {"workers": 1, "threads_per_worker": 0}])

@@ -1,5 +1,6 @@
 """Workers on this machine: one process each, started by spawning, ended with the driver however it ends."""
 
+import asyncio
 import logging
 import os
 import tempfile
@@ -7,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny, Status
 
 from mapper.run.executors import SHORT_LOGS
 
 _DEATH_SECONDS = 180
 """A worker that cannot reach a scheduler for so long ends itself."""
+_LOOK_SECONDS = 0.05
 
 
 @contextmanager
@@ -57,9 +59,30 @@ def local_cluster(
             death_timeout=_DEATH_SECONDS,
             silence_logs=logging.ERROR,
         ) as cluster,
+        _end_restarts(cluster),
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+@contextmanager
+def _end_restarts(cluster: LocalCluster) -> Iterator[None]:
+    """Start no worker anew once the cluster is left: Dask fails to end a process that it is about to start."""
+    try:
+        yield
+    finally:
+        cluster.sync(_await_restarts, cluster)
+
+
+async def _await_restarts(cluster: LocalCluster) -> None:
+    for nanny in list(cluster.workers.values()):
+        while _is_starting(nanny):  # noqa: ASYNC110 - it has no event to wait for
+            await asyncio.sleep(_LOOK_SECONDS)
+        nanny.close_gracefully()
+
+
+def _is_starting(nanny: Nanny) -> bool:
+    return nanny.status == Status.running and (nanny.process is None or nanny.process.status == Status.starting)
 
 
 @contextmanager
