@@ -91,7 +91,7 @@ def test_scale(name):
 
 def work(plan, context, executor, watch):
     """Run a plan, and note what it took."""
-    watch.begin(len(plan))
+    watch.begin()
     before = cpu_seconds(watch.driver)
     with mock.patch.multiple(runner, **continent.IDLE), clock("run") as taken:
         report = runner.run_plan(
@@ -173,12 +173,12 @@ class Watch:
     commits: list[tuple[int, float]] = field(default_factory=list)
     memory: list[tuple[int, float]] = field(default_factory=list)
 
-    def begin(self, tiles):
-        self.tiles, self.done, self.start, self.back = tiles, 0, time.perf_counter(), 0.0
+    def begin(self):
+        self.done, self.start, self.back = 0, time.perf_counter(), 0.0
 
     def __call__(self, event):
         if isinstance(event, RunStarted):
-            self.begun = time.perf_counter() - self.start
+            self.begun, self.tiles = time.perf_counter() - self.start, event.tiles
         elif isinstance(event, TileFinished):
             self.back = self.back or time.perf_counter() - self.start
             self.done += 1
