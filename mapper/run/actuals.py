@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from mapper.run.calibration import FEWEST_TILES, BoolArray, FloatArray
+from mapper.run.estimate import Device
 from mapper.run.plan import Plan
 from mapper.run.tasks import ids_of, places_of
 from mapper.store.ledger import Ledger
@@ -16,8 +16,6 @@ from mapper.store.record import Record
 
 QUANTITIES = ("requests", "bytes", "read", "predict_cpu", "predict_cuda", "write", "stored")
 """Requests, bytes, seconds by stage and device, bytes stored before compression: columns of arrays."""
-
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
