@@ -57,10 +57,13 @@ def run_server(
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family, backlog=512)
+        listener = socket.create_server(address, family=family, backlog=512)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from error
+    # connections inherit it: asyncio sees no TCP in such a socket, and an answer in two pieces would take 40 ms
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _describe(listener: socket.socket) -> str:
