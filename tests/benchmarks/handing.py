@@ -28,8 +28,10 @@ def count_tiles(tiles):
         number = next(numbers)
         if number in (1, tiles):
             tell(number)
-        if number >= tiles:
+        if number == tiles:
             os._exit(0)
+        if number > tiles:
+            time.sleep(60)  # the other thread ends the process when it has told
         return continent.compute_nothing(context, throttle, tile)
 
     return compute

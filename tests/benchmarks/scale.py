@@ -49,7 +49,6 @@ EVERY = int(os.environ.get("MAPPER_EVERY", "64"))
 EXECUTORS = os.environ.get("MAPPER_EXECUTORS", "threads,processes").split(",")
 LEFT = int(os.environ.get("MAPPER_LEFT", "0"))
 DONE_SHARE = 0.9
-MILLION = 1_000_000
 TENTHS = 10
 SHORT_LOGS_ELSEWHERE = {
     f"DASK_{name.upper().replace('.', '__').replace('-', '_')}": str(n) for name, n in SHORT_LOGS.items()
@@ -86,7 +85,7 @@ def test_scale(name):
             forecast = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
         assert forecast.done == len(plan)
         tell_store(Path(spec.store), len(plan))
-        watch.tell(planning, len(plan))
+        watch.tell()
 
 
 def work(plan, context, executor, watch):
@@ -195,21 +194,12 @@ class Watch:
         say(f"  driver {driver:.0f} MB{scheduler}: {what}")
         return driver
 
-    def tell(self, planning, tiles):
-        """Seconds of a commit against tiles in the store, and what a million tiles would take."""
+    def tell(self):
+        """Seconds of a commit against tiles in the store."""
         stored, seconds = np.array(self.commits).T
         for tenth in np.array_split(np.arange(len(stored)), TENTHS):
             if len(tenth):
                 say(f"  commit at {stored[tenth[-1]]:.0f} tiles: median {np.median(seconds[tenth]):.3f} s")
-        slope = max(np.polyfit(stored, seconds, 1)[0], 0.0)  # below 0 is noise
-        base = seconds.mean() - slope * stored.mean()
-        half = base + slope * MILLION / 2
-        say(
-            f"  a commit takes {base:.3f} s + {slope * MILLION:.3f} s for each million tiles in the store\n"
-            f"  1,000,000 tiles, if planning and the driver's work grow with tiles, and a commit as fitted:\n"
-            f"    planning {planning.cpu * MILLION / tiles:.0f} CPU s; {MILLION // EVERY} commits of {half:.3f} s on "
-            f"average, {half * MILLION / EVERY / 3600:.1f} h in all, {EVERY / half:.0f} tiles/s at most"
-        )
 
 
 def tell_store(path, tiles):
