@@ -108,7 +108,7 @@ def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
         window_px=rows * cols,
         tile_px=np.full(len(tasks), float(context.grid.tile_px**2)),
         area_km2=areas,
-        memory_bytes=memory_bytes(context, tasks),
+        memory_bytes=_memory(context, rows, cols, _most_dates(context, tasks)),
         reads_guide=context.reads_guide,
     )
 
