@@ -20,7 +20,7 @@ _HOMES = {
     "MapperError": "mapper.errors",
     "build_pyramid": "mapper.run.pyramid",
     "load_provider": "mapper.catalog.provider",
-    "make_plan": "mapper.run.plan",
+    "make_plan": "mapper.plan.plan",
     "open_cluster": "mapper.cluster.notebook",
     "open_cube": "mapper.cube.open",
     "open_map": "mapper.store.repository",

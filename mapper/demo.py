@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mapper.cluster.choice import open_executor
-from mapper.evaluation.compare import Comparison
+from mapper.cluster.open_executor import open_executor
 from mapper.evaluation.overview import draw_overview
-from mapper.evaluation.scoring import find_truth, score_map
+from mapper.evaluation.score_map import Comparison, find_truth, score_map
 from mapper.events import Callback
-from mapper.run.job import Job, prepare_job
+from mapper.plan.job import Job, prepare_job
 from mapper.run.report import RunReport
 from mapper.run.runner import run_plan
 from mapper.store.why import Answer, why

@@ -20,7 +20,7 @@ from pathlib import Path
 from chaos_checks import Watcher, checksums_of, find_faults
 from region import Region
 
-from mapper.cluster.kubernetes import render_objects
+from mapper.cluster.kubernetes.objects import render_objects
 from mapper.cluster.settings import ClusterSettings
 from mapper.synthetic.scenes import write_scenes
 

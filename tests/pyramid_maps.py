@@ -9,7 +9,7 @@ import zarr
 from store_maps import PROJECTED, make_record, make_spec, write_tiles
 
 from mapper.events import BatchCommitted
-from mapper.run.executors import SerialExecutor
+from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.repository import create_store, open_store
 from mapper.store.tiles import NOT_WRITTEN

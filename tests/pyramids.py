@@ -3,7 +3,7 @@
 import numpy as np
 from store_maps import PROJECTED, make_record, make_spec
 
-from mapper.run.executors import SerialExecutor
+from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.description import read_description
 from mapper.store.rasters import Rasters

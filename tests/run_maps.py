@@ -12,9 +12,10 @@ from affine import Affine
 from rasterio.warp import transform_bounds
 
 from mapper.catalog.items import freeze_items
+from mapper.models.architectures import build_network
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
-from mapper.models.weights import build_network, save_model
+from mapper.models.weights import save_model
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store

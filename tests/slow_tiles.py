@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from mapper.run import task
+from mapper.run import map_tile as task
 
 SECONDS = float(os.environ.get("SLOW_TILES_SECONDS", "0.3"))
 LIMIT = 2**30

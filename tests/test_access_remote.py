@@ -13,9 +13,9 @@ from fault_server import serve_faults
 from rasterio.windows import Window
 
 from mapper.access.files import Access, gdal_environment
-from mapper.access.name import AssetName
-from mapper.access.patience import Patience
+from mapper.access.retry import Patience
 from mapper.access.rules import AccessRule, Limits, SigningRule
+from mapper.access.tally import AssetName
 from mapper.access.throttle import LocalThrottle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 

@@ -5,9 +5,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from mapper.access.files import Access
-from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule, StorageRule
 from mapper.access.storage import is_remote, to_url
+from mapper.access.tally import AssetName
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
 PUBLIC = {"anonymous": True}

@@ -8,12 +8,14 @@ import pytest
 import yaml
 from region import run_mapper
 
-from mapper.benchmark import contestants, places, runner
-from mapper.benchmark.contestants import open_contestant
-from mapper.benchmark.places import read_places, slug, split
+from mapper.benchmark import methods as contestants
+from mapper.benchmark import runner
+from mapper.benchmark import sites as places
+from mapper.benchmark.methods import open_contestant
+from mapper.benchmark.result_files import to_text, write_report
 from mapper.benchmark.runner import deviation, run_suite
+from mapper.benchmark.sites import read_places, slug, split
 from mapper.benchmark.suite import read_suite
-from mapper.benchmark.table import to_text, write_report
 from mapper.errors import ContractError, SpecError, WeightsError
 from mapper.predict.predictor import Prediction
 from mapper.training.config import BioMasstersData, MapsData

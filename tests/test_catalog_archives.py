@@ -3,8 +3,7 @@
 import pytest
 import yaml
 
-from mapper.catalog.archives import location_of, provider_of
-from mapper.catalog.provider import load_provider, merge
+from mapper.catalog.provider import load_provider, location_of, merge, provider_of
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, parse_spec
 

@@ -9,13 +9,11 @@ import shapely
 from catalog_fakes import CONTENT, make_item
 from region import run_json, run_mapper
 
-from mapper.catalog.coverage import FEW_OBSERVATIONS, View, survey
+from mapper.catalog.coverage import FEW_OBSERVATIONS, View, find_shortages, survey
 from mapper.catalog.items import freeze_items
-from mapper.catalog.lattice import Lattice
-from mapper.catalog.passes import name_pass, solar_day
-from mapper.catalog.provider import load_provider
-from mapper.catalog.shortages import find_shortages
-from mapper.evaluation.searched import plot_search
+from mapper.catalog.provider import load_provider, name_pass, solar_day
+from mapper.catalog.sample_points import Lattice
+from mapper.evaluation.search_plot import plot_search
 from mapper.grid import Tile
 from mapper.predict.quality import Quality, flag_pixels
 from mapper.spec import parse_spec

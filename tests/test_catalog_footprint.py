@@ -4,7 +4,7 @@ import pytest
 import shapely
 
 from mapper.catalog.footprint import central_longitude, footprint, mend_geometry
-from mapper.catalog.intake import admit_item
+from mapper.catalog.normalise import admit_item
 from mapper.errors import SearchError, SpecError
 
 EXPECTED = shapely.union_all([shapely.box(179, 60, 180, 61), shapely.box(-180, 60, -178, 61)])

@@ -11,8 +11,8 @@ from catalog_fakes import make_item, make_items
 from shared import SHARED, needs_shared
 
 from mapper.catalog.freeze import load_items, save_items
-from mapper.catalog.intake import admit_item
 from mapper.catalog.items import freeze_items, item_digest
+from mapper.catalog.normalise import admit_item
 from mapper.catalog.provider import load_provider
 from mapper.errors import SearchError
 

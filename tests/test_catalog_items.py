@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from mapper.catalog.intake import admit_item, drop_superseded, locate
 from mapper.catalog.items import Items, _file_name, freeze_items, item_datetime, item_digest
+from mapper.catalog.normalise import admit_item, drop_superseded, locate
 from mapper.catalog.query import make_queries
 from mapper.errors import GridError, SearchError
 

@@ -15,8 +15,8 @@ from pgstac_server import PostgresCluster, find_postgres
 from region import run_json, write_weights
 from shared import SHARED, needs_shared
 
-from mapper.catalog.intake import admit_item, locate
 from mapper.catalog.items import freeze_items
+from mapper.catalog.normalise import admit_item, locate
 from mapper.catalog.query import CollectionQuery, make_queries
 from mapper.catalog.search import Patience, search
 from mapper.catalog.static import read_catalog, write_catalog

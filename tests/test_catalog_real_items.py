@@ -8,7 +8,7 @@ import re
 import pytest
 from shared import SHARED, needs_shared
 
-from mapper.catalog.intake import admit_item
+from mapper.catalog.normalise import admit_item
 from mapper.catalog.provider import load_provider
 from mapper.cube.inspection import inspect_item, rule_assets
 from mapper.errors import SearchError

@@ -9,8 +9,8 @@ import urllib3
 from catalog_fakes import SOUTH, WEST, make_item, make_items, make_spec
 
 from mapper.catalog.freeze import save_items
-from mapper.catalog.intake import admit_item
 from mapper.catalog.items import freeze_items
+from mapper.catalog.normalise import admit_item
 from mapper.catalog.search import Patience, search, search_collection
 from mapper.catalog.static import write_catalog
 from mapper.errors import GridError, SearchError, SpecError

@@ -7,7 +7,7 @@ import pytest
 import zarr
 from region import run_json, run_mapper
 
-from mapper.run.executors import SerialExecutor
+from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.repository import open_map, open_repository, open_store
 

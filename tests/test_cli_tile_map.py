@@ -10,7 +10,7 @@ from region import run_json, run_mapper
 from rich.console import Console
 from store_maps import make_record, make_spec, write_tiles
 
-from mapper.cli.tile_map import FEW_COLOURS, MANY_COLOURS, draw_tile_map
+from mapper.cli.status import FEW_COLOURS, MANY_COLOURS, draw_tile_map
 from mapper.markup.tile_map import STATES, count_states, shrink_states
 from mapper.store.repository import create_store
 from mapper.store.writer import open_writer

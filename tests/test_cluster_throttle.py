@@ -12,7 +12,7 @@ from fault_server import serve_faults
 from mapper.access.rules import Limits
 from mapper.cluster.local import local_cluster
 from mapper.cluster.throttle import ClusterThrottle, paced_executor, worker_throttle
-from mapper.run.executors import DaskExecutor
+from mapper.execute.executors import DaskExecutor
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ import rasterio
 from dialects import BANDS, COLLECTIONS, MIXED, PASSES, describe, write_pixels
 from scenes import box_at
 
-from mapper.catalog.archives import provider_of
-from mapper.catalog.intake import admit_item
 from mapper.catalog.items import freeze_items
-from mapper.catalog.provider import load_provider
+from mapper.catalog.normalise import admit_item
+from mapper.catalog.provider import load_provider, provider_of
 from mapper.catalog.search import search
 from mapper.cube.composite import read_guide
-from mapper.cube.groups import group_items
+from mapper.cube.observations import group_items
 from mapper.cube.open import open_cube
 from mapper.cube.read import read_block
 from mapper.errors import SpecError

@@ -7,11 +7,11 @@ import pytest
 from scenes import HERE, OLD, S2, SIDE, box_at, clear, flat, reflectance, s2, write_item
 
 from mapper.access.files import Access
-from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule
+from mapper.access.tally import AssetName
 from mapper.catalog.items import freeze_items
 from mapper.cube.read import read_block
-from mapper.cube.warp import Sampler
+from mapper.cube.resample import Sampler
 
 BOTH = box_at("EPSG:32633", 300000, 5700000, size=(64, 96))
 LATER = "2020-06-01T10:00:10Z"

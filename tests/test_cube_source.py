@@ -13,7 +13,7 @@ from rasterio import Affine
 from scenes import MAP, box_at, write_item
 
 from mapper.access.files import Access
-from mapper.catalog.cci import COLLECTION, make_cci_catalog
+from mapper.catalog.importers.cci import COLLECTION, make_cci_catalog
 from mapper.catalog.items import freeze_items
 from mapper.catalog.provider import Provider, load_provider
 from mapper.catalog.static import read_catalog

@@ -11,7 +11,7 @@ from kustomized import kustomize, needs_kubectl
 from prometheus_client.parser import text_string_to_metric_families
 
 from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileRetried
-from mapper.run.metrics import serve_metrics
+from mapper.monitor.metrics import serve_metrics
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "grafana"
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text())

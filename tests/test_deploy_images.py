@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mapper import __version__
-from mapper.cluster.pods import USER
+from mapper.cluster.kubernetes.pods import USER
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("Dockerfile.*"))

@@ -9,11 +9,11 @@ import xarray as xr
 from region import Region, run_json, run_mapper, write_weights
 
 from mapper.cluster.local import local_cluster
-from mapper.run.context import RunOptions
-from mapper.run.executors import DaskExecutor
-from mapper.run.job import prepare_job
+from mapper.execute.executors import DaskExecutor
+from mapper.plan.context import RunOptions
+from mapper.plan.job import prepare_job
+from mapper.run.map_tile import compute_tile
 from mapper.run.runner import run_plan
-from mapper.run.task import compute_tile
 from mapper.store.repository import open_map, open_store
 
 WAYS = {256: {"patch_px": 190, "batch": 3}, 320: {"patch_px": 512, "batch": 1}}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mapper.evaluation.report import Sheet, plot_overview, stretch
+from mapper.evaluation.overview import Sheet, plot_overview, stretch
 
 
 @pytest.mark.parametrize("with_truth", [True, False])

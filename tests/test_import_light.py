@@ -22,7 +22,7 @@ def test_reading_a_description_loads_little():
 
 
 def test_planning_loads_no_torch():
-    assert "torch" not in loaded_by("import mapper.run.plan")
+    assert "torch" not in loaded_by("import mapper.plan.plan")
 
 
 def test_reading_a_store_loads_neither_torch_nor_dask():
@@ -34,4 +34,4 @@ def test_serving_loads_neither_torch_nor_graphs_of_dask():
 
 
 def test_only_serving_loads_a_web_framework():
-    assert not loaded_by("import mapper.cli, mapper.run.plan, mapper.store.why") & {"fastapi", "starlette", "uvicorn"}
+    assert not loaded_by("import mapper.cli, mapper.plan.plan, mapper.store.why") & {"fastapi", "starlette", "uvicorn"}

@@ -8,24 +8,24 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "events", "grid", "markup", "description", "spec", "access", "catalog", "cube", "models", "predict",
-    "store", "run", "cluster", "export", "report", "serve", "synthetic", "evaluation", "training", "benchmark",
-    "demo", "cli",
+    "errors", "arrays", "text", "events", "grid", "markup", "description", "spec", "access", "execute", "catalog",
+    "cluster", "cube", "models", "predict", "store", "plan", "cost", "monitor", "run", "export", "report", "serve",
+    "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
 ]  # fmt: skip
 
 HOMES = {
     "torch": {"models", "predict", "training", "benchmark.speed"},
     "safetensors": {"models", "training.checkpoint"},
-    "distributed": {"run.executors", "run.flight", "run.workshop", "cluster"},
-    "dask": {"cube.open", "run.executors", "cluster"},
+    "distributed": {"execute", "cluster"},
+    "dask": {"cube.open", "execute", "cluster"},
     "icechunk": {"store"},
     "zarr": {"store"},
     "pystac_client": {"catalog.search"},
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
     "odc.loader": {"cube"},
-    "matplotlib": {"evaluation.report", "evaluation.plots", "evaluation.searched", "training.curves", "synthetic"},
-    "rich": {"run.progress", "training.progress", "cli", "demo"},
+    "matplotlib": {"evaluation.overview", "evaluation.plots", "evaluation.search_plot", "training.curves", "synthetic"},
+    "rich": {"monitor.progress", "training.progress", "cli", "demo"},
     "typer": {"cli"},
     "fastapi": {"serve"},
     "starlette": {"serve"},

@@ -16,8 +16,8 @@ from mapper.markup.cards import show_places, show_shares
 from mapper.markup.html import Markup, make_facts, make_table
 from mapper.markup.outlines import draw_outlines
 from mapper.markup.tile_map import draw_tiles
-from mapper.run.context import Task
-from mapper.run.plan import Plan, make_plan
+from mapper.plan.context import Task
+from mapper.plan.plan import Plan, make_plan
 from mapper.run.report import RunReport, TileFailure
 
 NASTY = "<script>alert(1)</script> \"'&"

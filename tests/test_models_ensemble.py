@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mapper.errors import WeightsError
+from mapper.models.architectures import build_network
 from mapper.models.ensemble import Ensemble, mix
 from mapper.models.msg import MSG
-from mapper.models.weights import build_network
 
 
 def test_mean_and_deviation_are_those_of_the_mixture():

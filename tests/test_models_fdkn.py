@@ -4,7 +4,7 @@ import pytest
 import torch
 from receptive import measured_halo
 
-from mapper.models.fdkn import FDKN
+from mapper.models.dkn import FDKN
 from mapper.models.weights import count_parameters
 
 

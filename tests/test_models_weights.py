@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from mapper.errors import WeightsError
+from mapper.models.architectures import build_network
 from mapper.models.card import model_names, parse_card, read_card
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
 from mapper.models.msg import MSG
-from mapper.models.weights import build_network, load_model, save_model
+from mapper.models.weights import load_model, save_model
 from mapper.spec import ModelSpec
 
 OPTIONS = {"width": 2, "source_input": "full"}

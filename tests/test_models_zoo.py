@@ -13,9 +13,10 @@ import torch
 
 from mapper.catalog.query import MARGIN_PX
 from mapper.errors import WeightsError
+from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.contract import FILL_STEPS, Contract, GuideBand
 from mapper.models.model import GuidedModel
-from mapper.models.weights import ARCHITECTURES, build_network, load_model, save_model
+from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
 

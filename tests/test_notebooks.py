@@ -15,8 +15,8 @@ import pytest
 import yaml
 from region import Region
 
-from mapper.run.executors import SerialExecutor
-from mapper.run.job import prepare_job
+from mapper.execute.executors import SerialExecutor
+from mapper.plan.job import prepare_job
 from mapper.run.runner import run_plan
 from mapper.synthetic.scenes import write_scenes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from mapper.catalog.archives import provider_of
+from mapper.catalog.provider import provider_of
 from mapper.spec import parse_spec
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -15,10 +15,10 @@ from store_maps import make_arrays, make_record, make_spec
 
 from mapper.errors import InputError, StoreError
 from mapper.report.charts import draw_timeline, find_ticks
+from mapper.report.contents import read_story
 from mapper.report.page import write_report
-from mapper.report.picture import blend, draw_picture, make_png
-from mapper.report.sample import sample_pixels
-from mapper.report.story import read_story
+from mapper.report.pixel_sample import sample_pixels
+from mapper.report.quicklook import blend, draw_picture, make_png
 from mapper.store.description import read_description
 from mapper.store.ledger import read_ledger
 from mapper.store.rasters import Rasters
@@ -144,7 +144,7 @@ def open_rasters(spec):
 
 @pytest.mark.parametrize("limit", ["_ALL_PX", "_ALL_TILES"])
 def test_a_sample_of_a_large_map_is_of_whole_blocks_and_near_the_truth(made, monkeypatch, limit):
-    monkeypatch.setattr(f"mapper.report.sample.{limit}", 1)
+    monkeypatch.setattr(f"mapper.report.pixel_sample.{limit}", 1)
     tiles = [tile for tile, entry in read_ledger(made[0].store).entries.items() if entry.status == "ok"]
     found = sample_pixels(open_rasters(made[0]), tiles)
     assert not found.whole
@@ -169,7 +169,7 @@ def test_a_picture_has_the_means_of_its_blocks(made):
 
 
 def test_too_large_a_map_without_a_pyramid_is_drawn_from_the_means_of_tiles(made, monkeypatch):
-    monkeypatch.setattr("mapper.report.picture._ALL_PX", 1)
+    monkeypatch.setattr("mapper.report.quicklook._ALL_PX", 1)
     story = read_story(made[0].store)
     assert story.value.origin == "the means of its tiles"
     assert story.value.shape == made[0].map_grid.tile_shape
@@ -216,7 +216,7 @@ def test_a_guide_has_no_report(tmp_path, monkeypatch):
     spec = make_spec(tmp_path / "map.icechunk")
     create_store(spec.store, spec=spec)
     described = read_description(read_ledger(spec.store).session.store)
-    monkeypatch.setattr("mapper.report.story.read_description", lambda _: _without_target(described))
+    monkeypatch.setattr("mapper.report.contents.read_description", lambda _: _without_target(described))
     with pytest.raises(InputError, match="holds a guide"):
         read_story(spec.store)
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from distributed import Client, LocalCluster
 from run_maps import make_items, make_spec
 
+from mapper.cost.forecast import compare, forecast_again
+from mapper.cost.prices import Prices
 from mapper.events import RunStarted
-from mapper.run.comparison import compare, forecast_again
-from mapper.run.context import make_context
-from mapper.run.executors import DaskExecutor, ThreadExecutor
-from mapper.run.lines import describe_amount
-from mapper.run.plan import make_plan
-from mapper.run.prices import Prices
+from mapper.execute.executors import DaskExecutor, ThreadExecutor
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import create_store
+from mapper.text import describe_amount
 
 PRICES = Prices(
     currency="EUR", date="2026-01-01", source="nobody", vcpu_hour=3600, gpu_hour=0, read_gib=0, requests_1000=0,

@@ -9,13 +9,12 @@ import yaml
 from fault_server import serve_faults
 from region import Region, run_json, run_mapper, write_weights
 
-from mapper.access.patience import Patience
+from mapper.access.retry import Backoff, Patience
+from mapper.execute.executors import ThreadExecutor
+from mapper.monitor.progress import EventLog
+from mapper.plan.context import RunOptions
+from mapper.plan.job import prepare_job
 from mapper.predict.quality import Quality
-from mapper.run.context import RunOptions
-from mapper.run.executors import ThreadExecutor
-from mapper.run.job import prepare_job
-from mapper.run.progress import EventLog
-from mapper.run.retries import Backoff
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_map

@@ -14,10 +14,10 @@ import pytest
 from run_maps import assert_same_map, contents_of, make_items, make_spec
 
 from mapper.catalog.freeze import save_items
-from mapper.run.context import make_context
-from mapper.run.executors import SerialExecutor
-from mapper.run.plan import make_plan
-from mapper.run.plan_file import save_plan
+from mapper.execute.executors import SerialExecutor
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
+from mapper.plan.plan_file import save_plan
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
@@ -34,9 +34,9 @@ from run_maps import SlowExecutor, make_spec
 from mapper.catalog.freeze import load_items
 from mapper.cluster.local import local_cluster
 from mapper.events import BatchCommitted
-from mapper.run.context import make_context
-from mapper.run.executors import DaskExecutor, ThreadExecutor
-from mapper.run.plan_file import load_plan
+from mapper.plan.context import make_context
+from mapper.execute.executors import DaskExecutor, ThreadExecutor
+from mapper.plan.plan_file import load_plan
 from mapper.run.runner import RunPolicy, run_plan
 
 

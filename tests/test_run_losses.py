@@ -6,11 +6,11 @@ from chaos_checks import checksums_of
 from region import run_json
 from run_maps import make_items, make_spec
 
+from mapper.execute.executors import SerialExecutor
+from mapper.execute.outcome import Outcome
 from mapper.grid import Tile
-from mapper.run.context import make_context
-from mapper.run.executors import SerialExecutor
-from mapper.run.outcome import Outcome
-from mapper.run.plan import make_plan
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 

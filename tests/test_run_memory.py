@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from mapper.run.context import RunOptions
-from mapper.run.estimate import memory_bytes
-from mapper.run.job import prepare_job
+from mapper.plan.context import RunOptions
+from mapper.plan.memory import memory_bytes
+from mapper.plan.job import prepare_job
 from mapper.run.runner import prepare_process
-from mapper.run.task import compute_tile
+from mapper.run.map_tile import compute_tile
 
 torch.set_num_threads(1)
 job = prepare_job(Path(sys.argv[1]), options=RunOptions(device="cpu", read_threads=4))

@@ -12,13 +12,13 @@ import pytest
 from run_maps import assert_same_map, contents_of, make_items, make_spec
 from s3_server import make_location
 
+from mapper.access.retry import Backoff
 from mapper.catalog.freeze import save_items
 from mapper.errors import StoreLockedError, TransientStoreError
-from mapper.run.context import RunOptions, make_context
-from mapper.run.executors import SerialExecutor, ThreadExecutor
-from mapper.run.plan import make_plan
-from mapper.run.plan_file import save_plan
-from mapper.run.retries import Backoff
+from mapper.execute.executors import SerialExecutor, ThreadExecutor
+from mapper.plan.context import RunOptions, make_context
+from mapper.plan.plan import make_plan
+from mapper.plan.plan_file import save_plan
 from mapper.run.runner import RunPolicy, run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
@@ -34,9 +34,9 @@ from run_maps import SlowExecutor, make_spec
 from mapper.catalog.freeze import load_items
 from mapper.errors import MapperError
 from mapper.events import BatchCommitted
-from mapper.run.context import make_context
-from mapper.run.executors import ThreadExecutor
-from mapper.run.plan_file import load_plan
+from mapper.plan.context import make_context
+from mapper.execute.executors import ThreadExecutor
+from mapper.plan.plan_file import load_plan
 from mapper.run.runner import RunPolicy, run_plan
 from mapper.store import lease
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from region import run_mapper
 
 from mapper.grid import Tile
-from mapper.run.order import order_places
-from mapper.run.tasks import to_places
+from mapper.plan.selection import order_places
+from mapper.plan.task_table import to_places
 
 places = st.lists(st.builds(Tile, st.integers(0, 2000), st.integers(0, 2000)), unique=True, max_size=80)
 

@@ -5,11 +5,11 @@ import threading
 
 from run_maps import make_items, make_spec
 
+from mapper.execute.executors import ThreadExecutor
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
 from mapper.predict.predictor import Predictor
-from mapper.run import task
-from mapper.run.context import make_context
-from mapper.run.executors import ThreadExecutor
-from mapper.run.plan import make_plan
+from mapper.run import map_tile as task
 from mapper.run.runner import run_plan
 
 

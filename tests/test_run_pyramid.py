@@ -18,22 +18,21 @@ from stored_objects import StoredObjects
 from mapper.cluster.local import local_cluster
 from mapper.errors import FailureBudgetError, StoreError, StoreLockedError
 from mapper.events import BatchCommitted, TileFinished
+from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
 from mapper.grid import Tile
-from mapper.run.executors import DaskExecutor, SerialExecutor, ThreadExecutor
 from mapper.run.pyramid import build_pyramid, find_damage
 from mapper.store.ledger import read_ledger
-from mapper.store.level_check import verify_levels
 from mapper.store.levels import LevelTile, make_levels
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.plain import open_plain
 from mapper.store.product import NO_GUIDE as NOT_GUIDED
 from mapper.store.product import guide_product
 from mapper.store.pyramid import read_state
 from mapper.store.repository import create_store, open_map, open_repository, open_store
 from mapper.store.tiles import NOT_WRITTEN
-from mapper.store.verify import verify_store
+from mapper.store.verify import verify_levels, verify_store
 from mapper.store.writer import open_writer, write_encoded
+from mapper.store.zarr_keys import open_plain
 
 ODD = PROJECTED | {"tile": 35, "chunk": 35}
 SOME = {"missing": [Tile(0, 1), Tile(2, 2)], "empty": [Tile(1, 0)]}

@@ -2,8 +2,8 @@
 
 import pytest
 
+from mapper.access.retry import Attempts, Backoff
 from mapper.errors import CorruptAssetError, TransientAssetError
-from mapper.run.retries import Attempts, Backoff
 
 
 def fail(times, error):

@@ -13,14 +13,14 @@ from mapper.access.throttle import process_throttle
 from mapper.cluster.local import local_cluster
 from mapper.errors import ClusterError, FailureBudgetError, PlanError, StoreFullError, StoreLockedError, WeightsError
 from mapper.events import BatchCommitted, RunFinished, RunStarted, TileFinished, TileRetried
+from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
+from mapper.execute.outcome import Outcome
 from mapper.grid import Tile
+from mapper.plan.context import make_context
+from mapper.plan.pending import find_pending
+from mapper.plan.plan import make_plan
+from mapper.plan.selection import order_tasks
 from mapper.run import runner as runner_module
-from mapper.run.context import make_context
-from mapper.run.executors import DaskExecutor, SerialExecutor, ThreadExecutor
-from mapper.run.order import order_tasks
-from mapper.run.outcome import Outcome
-from mapper.run.plan import make_plan
-from mapper.run.resume import find_pending
 from mapper.run.runner import RunPolicy, run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.writer import Writer, open_writer

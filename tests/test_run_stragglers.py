@@ -1,6 +1,6 @@
 """When a tile is late: by how long the others took, and by nothing before any came back."""
 
-from mapper.run.stragglers import Pace, StragglerPolicy
+from mapper.execute.dask_futures import Pace, StragglerPolicy
 
 
 def pace_of(seconds, **policy):

@@ -12,11 +12,11 @@ from store_maps import make_spec, write_tiles
 from mapper.errors import InputError, StoreError
 from mapper.serve import pixel
 from mapper.serve.app import make_app
-from mapper.serve.guard import Guard
+from mapper.serve.middleware import Guard
 from mapper.serve.settings import AppSettings, read_token
-from mapper.store.plain import PlainZarr
 from mapper.store.repository import create_store
 from mapper.store.writer import open_writer
+from mapper.store.zarr_keys import PlainZarr
 
 WORD = "correct-horse-battery"
 OPEN = ("/", "/static/main.js", "/static/leaflet/leaflet.css")

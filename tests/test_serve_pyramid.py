@@ -11,7 +11,7 @@ from pyramid_maps import WIDE, make_map
 from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
-from mapper.run.executors import SerialExecutor
+from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.serve.app import make_app
 from mapper.store.repository import open_map, open_store

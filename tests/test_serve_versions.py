@@ -5,8 +5,8 @@ import threading
 import pytest
 from store_maps import make_spec, write_tiles
 
-from mapper.serve.pins import Pins
 from mapper.serve.versions import UnknownVersionError, Versions
+from mapper.serve.zarr import Pins
 from mapper.store.repository import create_store, open_repository
 from mapper.store.writer import open_writer
 
@@ -104,7 +104,7 @@ def test_many_threads_find_the_same(spec):
 
 def test_pins_are_by_client_and_key_and_do_not_last(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("mapper.serve.pins.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mapper.serve.zarr.time.monotonic", lambda: clock[0])
     pins = Pins()
     pins.note("a", "agb/c/0/0", "OLD")
     pins.note("b", "agb/c/0/0", "NEW")

@@ -17,9 +17,9 @@ from zarr.storage import ObjectStore
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
-from mapper.store.plain import open_plain
 from mapper.store.repository import create_store, open_map, open_repository, open_store
 from mapper.store.writer import open_writer
+from mapper.store.zarr_keys import open_plain
 
 BANDS = ("agb", "agb_sd", "qa", "n_valid")
 KEY = "agb/c/0/0"

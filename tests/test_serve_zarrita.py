@@ -12,8 +12,8 @@ import zarr
 from map_server import MapServer
 from pyramid_maps import WIDE, make_map
 
+from mapper.execute.executors import SerialExecutor
 from mapper.grid import Tile
-from mapper.run.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.repository import open_map, open_store
 

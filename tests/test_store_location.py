@@ -7,7 +7,7 @@ import icechunk
 import pytest
 
 from mapper.errors import StoreError, StoreFullError, StoreLockedError
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.location import parse_location
 
 

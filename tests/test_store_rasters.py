@@ -11,11 +11,11 @@ from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from mapper.errors import StoreError
+from mapper.store.chunk_reader import open_shards
 from mapper.store.description import read_description
 from mapper.store.encoding import make_codec
 from mapper.store.rasters import Raster, Rasters
 from mapper.store.repository import open_store
-from mapper.store.shards import open_shards
 
 EDGE = 16
 SHARD = 64

@@ -6,7 +6,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from shared import SHARED, needs_shared
 
-from mapper.catalog.biomassters import make_biomassters_catalog
+from mapper.catalog.importers.biomassters import make_biomassters_catalog
 from mapper.errors import InputError
 from mapper.training.biomassters import read_chips
 from mapper.training.config import BioMasstersData, MapsData, TruthConfig

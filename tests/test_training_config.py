@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mapper.errors import SpecError
-from mapper.models.weights import ARCHITECTURES
+from mapper.models.architectures import ARCHITECTURES
 from mapper.training.config import BioMasstersData, Changes, MapsData, SyntheticData, WaldData, read_config
 
 TRUTH = {"collection": "truth", "variable": "agb", "limit": 500}

@@ -12,14 +12,14 @@ from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
 from mapper.training import fitting
-from mapper.training.design import choose_options, make_model
 from mapper.training.fitting import fit
+from mapper.training.initial_model import choose_options, make_model
 from mapper.training.losses import members_of
 
 
 @pytest.fixture
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.design"):
+    for module in ("mapper.models.weights", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 

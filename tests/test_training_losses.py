@@ -6,7 +6,7 @@ import torch
 from places import SCALE, Plain, make_config, make_place
 
 from mapper.errors import InputError
-from mapper.training.design import make_model
+from mapper.training.initial_model import make_model
 from mapper.training.losses import Objective, Patches, bend, sum_loss
 
 
@@ -102,8 +102,8 @@ def test_nll_needs_a_deviation():
 
 
 def test_every_parameter_learns_beside_a_deviation(monkeypatch):
-    monkeypatch.setattr("mapper.models.weights.ARCHITECTURES", {"plain": Plain})
-    monkeypatch.setattr("mapper.training.design.ARCHITECTURES", {"plain": Plain})
+    monkeypatch.setattr("mapper.models.architectures.ARCHITECTURES", {"plain": Plain})
+    monkeypatch.setattr("mapper.training.initial_model.ARCHITECTURES", {"plain": Plain})
     config = make_config(model={"architecture": "plain"})
     objective = Objective(make_model([make_place(0)], config), loss="huber")
     torch.autograd.backward(objective(make_patches(1)).sum())

@@ -9,8 +9,7 @@ from region import run_json, run_mapper
 from mapper.errors import SpecError
 from mapper.models.card import read_card
 from mapper.spec import ModelSpec
-from mapper.training.config import Changes, MapsData, WaldData
-from mapper.training.request import describe_training
+from mapper.training.config import Changes, MapsData, WaldData, describe_training
 
 TRUTH = {"collection": "truth", "variable": "agb", "limit": 500}
 MAPS = {"kind": "maps", "maps": ["a/map.yaml"], "truth": TRUTH}

@@ -16,7 +16,7 @@ from mapper.models.weights import load_model
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.spec import ModelSpec
 from mapper.training import scoring, trainer
-from mapper.training.design import make_model
+from mapper.training.initial_model import make_model
 from mapper.training.trainer import predict_sample, train
 
 TRAIN = [make_place(seed, edge=12, dates=2) for seed in (0, 1)]
@@ -26,7 +26,7 @@ PLAIN = {"architecture": "plain"}
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.design"):
+    for module in ("mapper.models.weights", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 
@@ -34,7 +34,7 @@ def plain(monkeypatch):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("mapper.models.weights", "mapper.training.design"):
+        for module in ("mapper.models.weights", "mapper.training.initial_model"):
             patch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
         config = make_config(folder, steps=40, loss="nll", model=PLAIN, validate_every=20, threads=1)
         return train(config, samples=TRAIN, validation=VALIDATE, command="mapper train tiny.yaml"), folder

@@ -6,7 +6,7 @@ import torch
 from places import Plain, make_config, make_place
 
 from mapper.models import weights
-from mapper.training import design
+from mapper.training import initial_model as design
 from mapper.training.curves import Row
 from mapper.training.trainer import train
 

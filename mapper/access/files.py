@@ -12,13 +12,12 @@ from typing import TypeVar
 import rasterio
 from rasterio.errors import RasterioError
 
-from mapper.access.name import AssetName
-from mapper.access.opener import read_remote
-from mapper.access.patience import Patience
+from mapper.access.gdal_files import read_remote
 from mapper.access.remote import RemoteFile, asset_error
+from mapper.access.retry import Patience
 from mapper.access.rules import AccessRule
 from mapper.access.storage import is_remote
-from mapper.access.tally import Tally
+from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
@@ -64,8 +63,8 @@ class Access:
 def gdal_environment() -> rasterio.Env:
     """The settings under which every file is read; a context manager.
 
-    There are none for HTTP: GDAL does not see the network, see :mod:`mapper.access.opener`, and so has no failure of
-    it to remember. How patient requests are is said in :class:`mapper.access.patience.Patience`.
+    There are none for HTTP: GDAL does not see the network (:mod:`mapper.access.gdal_files`), and so has no failure of
+    it to remember. How patient requests are is said in :class:`mapper.access.retry.Patience`.
     """
     return rasterio.Env(
         GDAL_CACHEMAX=64,  # MB; a block is decoded once for a tile, so a larger cache only costs memory

@@ -22,12 +22,11 @@ from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from mapper.access.connections import pool_for
-from mapper.access.name import AssetName
-from mapper.access.patience import Patience
+from mapper.access.retry import Patience
 from mapper.access.rules import AccessRule
 from mapper.access.sign import shared_signer, sign, unsign
 from mapper.access.storage import to_url
-from mapper.access.tally import Tally
+from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 from mapper.events import ReadRetry

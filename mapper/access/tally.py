@@ -6,6 +6,16 @@ from dataclasses import dataclass, field
 from mapper.events import ReadRetry
 
 
+@dataclass(frozen=True, kw_only=True)
+class AssetName:
+    """Which file is read, for messages and provenance."""
+
+    item: str
+    asset: str
+    href: str
+    """Unsigned location."""
+
+
 @dataclass(kw_only=True)
 class Tally:
     """Counts for one tile, from all of its threads; a copy in another process starts at zero."""

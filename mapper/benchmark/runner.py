@@ -10,23 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from mapper.benchmark.contestants import Contestant, check_method, open_contestant
-from mapper.benchmark.places import Place, read_places
-from mapper.benchmark.report import Outcome, Report, Result
+from mapper.arrays import Float32Array
+from mapper.benchmark.methods import Contestant, check_method, open_contestant
+from mapper.benchmark.results import Outcome, Report, Result
+from mapper.benchmark.sites import Place, read_places
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import SpecError
 from mapper.evaluation.bins import Bins
+from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metrics import Score
-from mapper.evaluation.native import drop_repeats
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
-from mapper.models.consistency import block_mean, enforce, spread
+from mapper.predict.consistency import block_mean, enforce, spread
 from mapper.predict.predictor import Prediction, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
 
-FloatArray = npt.NDArray[np.float32]
 Notify = Callable[[str], None]
 
 _LEVELS = tuple(sorted({*LEVELS, *RELIABILITY_LEVELS}))
@@ -136,12 +135,12 @@ def score(
     )
 
 
-def deviation(prediction: Prediction, sample: Sample, *, sees_source_sd: bool) -> FloatArray | None:
+def deviation(prediction: Prediction, sample: Sample, *, sees_source_sd: bool) -> Float32Array | None:
     """Standard deviation that a map would store; None where the model gives none."""
     return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 
 
-def _native_score(suite: Suite, place: str, value: FloatArray, truth: FloatArray) -> Score | None:
+def _native_score(suite: Suite, place: str, value: Float32Array, truth: Float32Array) -> Score | None:
     if not suite.native:
         return None
     try:

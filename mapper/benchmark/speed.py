@@ -18,10 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mapper.errors import SpecError
 from mapper.evaluation.tables import Cell, Column, to_markdown
+from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.card import INTERPOLATIONS
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel, Model
-from mapper.models.weights import ARCHITECTURES, build_network, count_parameters, load_model
+from mapper.models.weights import count_parameters, load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
 

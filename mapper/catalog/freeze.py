@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rustac
 
+from mapper.catalog.compressed_items import KeptItems, seal_texts
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.kept import KeptItems, seal_texts
 from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"

@@ -31,7 +31,8 @@ class Items:
     """A frozen list of STAC items, ordered by collection, time and id."""
 
     items: Sequence[ItemDict]
-    """A tuple, or the many of a file (:class:`mapper.catalog.kept.KeptItems`), which are parsed when they are used."""
+    """A tuple, or the many of a file, parsed when they are used
+    (:class:`mapper.catalog.compressed_items.KeptItems`)."""
     query: Mapping[str, Any] = field(default_factory=dict)
     """What was asked for, and when: provider, endpoint, collections, period, bbox, searched_at."""
     seal: str = field(default="", compare=False)

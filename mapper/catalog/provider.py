@@ -5,7 +5,9 @@ stored numbers into physical units. The files ship inside the wheel; a path to a
 name does, and ``extends: NAME`` at its top makes it a few changes to another provider.
 """
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, date, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
@@ -16,9 +18,11 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.access.rules import AccessRule
-from mapper.catalog.items import ItemDict
+from mapper.catalog.footprint import central_longitude
+from mapper.catalog.items import ItemDict, item_datetime
 from mapper.description import Part, describe_faults
 from mapper.errors import SpecError
+from mapper.spec import CatalogSpec, MapSpec
 
 
 class MaskRule(Part):
@@ -234,3 +238,69 @@ def _catalogs() -> Path:
     package = Path(str(resources.files("mapper")))
     installed = package / "catalogs"
     return installed if installed.is_dir() else package.parent / "catalogs"
+
+
+def provider_of(spec: MapSpec) -> Provider:
+    """One provider that describes every collection of a map, and those of its main catalogue besides.
+
+    Raises:
+        SpecError: If a provider is unknown, or does not describe what is asked of it.
+    """
+    main = provider_at(spec.catalog)
+    others = {name: provider_at(home) for name, home in spec.catalogs.items() if home != spec.catalog}
+    if not others:
+        return main
+    providers = {provider.name: provider for provider in (main, *others.values())}
+    return main.model_copy(
+        update={
+            "name": " + ".join(providers),
+            "title": " + ".join(provider.title for provider in providers.values()),
+            "licence": "; ".join(f"{name}: {provider.licence}" for name, provider in providers.items()),
+            "attribution": "; ".join(dict.fromkeys(provider.attribution for provider in providers.values())),
+            "collections": main.collections | {name: provider.rule(name) for name, provider in others.items()},
+        }
+    )
+
+
+def provider_at(home: CatalogSpec) -> Provider:
+    """The provider of a catalogue, with what the map overrides of it.
+
+    Raises:
+        SpecError: If it is unknown or not valid.
+    """
+    return load_provider(home.provider, override=home.override)
+
+
+def location_of(home: CatalogSpec) -> str:
+    """Where a catalogue is asked: its own place, else the provider's endpoint.
+
+    Raises:
+        SpecError: If there is neither.
+    """
+    provider = provider_at(home)
+    location = home.href or provider.endpoint
+    if location is None:
+        raise SpecError(f"provider {provider.name} has no endpoint of its own: give catalog.href")
+    return location
+
+
+_SATELLITE = re.compile(r"^s(?:entinel)?-?(\d)-?([a-d])$")
+
+
+def name_pass(item: ItemDict, rule: CollectionRule) -> str:
+    """Which pass of which satellite an item is from: the solar day, and what the rule separates passes by."""
+    flown = [_spell(item["properties"].get(name)) for name in rule.group_by]
+    return " ".join(filter(None, [solar_day(item).isoformat(), *flown]))
+
+
+def solar_day(item: ItemDict) -> date:
+    """Day by the sun over the item: one pass must not fall on two days where it crosses midnight UTC."""
+    moment = item_datetime(item).astimezone(UTC)
+    return (moment + timedelta(hours=central_longitude(item) / 15)).date()
+
+
+def _spell(value: Any) -> str:
+    """A property in one spelling: archives write ``SENTINEL-1A``, ``Sentinel-1A`` and ``S1A``."""
+    text = re.sub(r"[\s_]+", "-", str("" if value is None else value).strip().lower())
+    found = _SATELLITE.match(text)
+    return f"sentinel-{found[1]}{found[2]}" if found else text

@@ -21,11 +21,10 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
-from mapper.catalog.archives import location_of, provider_at
 from mapper.catalog.freeze import load_items
-from mapper.catalog.intake import admit_item, drop_superseded
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.provider import Provider
+from mapper.catalog.normalise import admit_item, drop_superseded
+from mapper.catalog.provider import Provider, location_of, provider_at
 from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError

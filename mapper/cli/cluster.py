@@ -39,7 +39,7 @@ def render(
     CLUSTER.yaml names image, namespace, pools, driver and secrets; an example with every key is
     **deploy/kubernetes/cluster.yaml**. Nothing is sent anywhere: **mapper cluster render | kubectl apply -f -** does.
     """
-    from mapper.cluster.manifests import render_files, render_stream, write_files
+    from mapper.cluster.kubernetes.manifests import render_files, render_stream, write_files
 
     settings = _read(settings_path)
     if out is None:
@@ -71,8 +71,8 @@ def up(
     runs there already, and the secrets that CLUSTER.yaml names exist. **--driver** takes the map from a ConfigMap:
     without it, drive from here by **mapper run MAP.yaml --cluster kubernetes**.
     """
-    from mapper.cluster.api import open_api
-    from mapper.cluster.launch import Launch
+    from mapper.cluster.kubernetes.api import open_api
+    from mapper.cluster.kubernetes.launch import Launch
 
     settings = _read(settings_path)
     if driver not in (None, "run", "composite"):
@@ -113,8 +113,8 @@ def down(
 
     Goes by the labels of the cluster's name: objects that others made are left alone. Stores are never touched.
     """
-    from mapper.cluster.api import open_api
-    from mapper.cluster.launch import Launch
+    from mapper.cluster.kubernetes.api import open_api
+    from mapper.cluster.kubernetes.launch import Launch
 
     settings = _read(settings_path)
     if pool and (volume or namespace):
@@ -137,7 +137,7 @@ def _read(path: Path | None) -> "ClusterSettings":
 
 
 def _pools(settings: "ClusterSettings", names: list[str] | None) -> list[str]:
-    from mapper.cluster.session import WORD, find_pool
+    from mapper.cluster.kubernetes.session import WORD, find_pool
 
     return [find_pool(f"{WORD}:{name}", settings) for name in names] if names else list(settings.pools)
 

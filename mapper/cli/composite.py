@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from mapper.cli.listening import open_listeners
 from mapper.cli.options import (
     BudgetOption,
     ClusterOption,
@@ -24,9 +23,10 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_json
+from mapper.cli.run_callbacks import open_listeners
 
 if TYPE_CHECKING:
-    from mapper.run.guide_job import GuideJob
+    from mapper.plan.job import GuideJob
     from mapper.run.report import RunReport
 
 _OutOption = Annotated[
@@ -71,9 +71,9 @@ def composite(  # noqa: PLR0913 - options of a command
     It resumes where it stopped, and **status**, **verify**, **why** and **store** take STORE like that of a map. Any
     map with the same guide, period, grid and area can use it, if its model looks no farther than **--halo**.
     """
-    from mapper.cluster.choice import memory_of_task, open_executor
-    from mapper.run.guide_job import prepare_guide
-    from mapper.run.order import Order
+    from mapper.cluster.open_executor import memory_of_task, open_executor
+    from mapper.plan.job import prepare_guide
+    from mapper.plan.selection import Order
     from mapper.run.runner import RunPolicy, run_plan
 
     if order not in get_args(Order):

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from mapper.cli.options import JsonOption, StoreArgument, location_of
 from mapper.cli.printing import print_json
-from mapper.run.lines import describe_bytes
+from mapper.text import describe_bytes
 
 if TYPE_CHECKING:
     from mapper.export.geotiff import GeotiffReport

@@ -24,7 +24,7 @@ from mapper.models.card import model_names, read_card
 from mapper.spec import ModelSpec, read_spec
 
 if TYPE_CHECKING:
-    from mapper.evaluation.compare import Comparison
+    from mapper.evaluation.score_map import Comparison
 
 learning_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -104,10 +104,9 @@ def train_command(  # noqa: PLR0913 - options of a command
     """
     if config is None and not wald:
         raise typer.BadParameter("give a CONFIG.yaml, or --wald MAP.yaml")
-    from mapper.training.config import Changes
+    from mapper.training.config import Changes, describe_training
     from mapper.training.distributed import is_first_process
     from mapper.training.progress import TrainingBar
-    from mapper.training.request import describe_training
     from mapper.training.trainer import train
 
     changes = Changes(out=out, name=name, steps=steps, start=start, scale=scale, chips=chips)
@@ -154,7 +153,7 @@ def _evaluate_map(
 ) -> "Comparison":
     from mapper.catalog.inventory import inventory_path, take_inventory
     from mapper.evaluation.overview import draw_overview
-    from mapper.evaluation.scoring import draw_comparison, find_truth, score_map
+    from mapper.evaluation.score_map import draw_comparison, find_truth, score_map
 
     spec = read_spec(map_path)
     items = take_inventory(spec, inventory_path(map_path))
@@ -170,9 +169,9 @@ def _evaluate_map(
 def _evaluate_suite(
     name: str, work: Path | None, data: Path | None, methods: Sequence[str], *, slow: bool, as_json: bool
 ) -> None:
+    from mapper.benchmark.result_files import to_text, write_report
     from mapper.benchmark.runner import run_suite
     from mapper.benchmark.suite import read_suite
-    from mapper.benchmark.table import to_text, write_report
 
     work = work or Path("benchmark") / Path(name).stem
     suite = read_suite(name, work=work, folder=data)

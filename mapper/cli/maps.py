@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 from rich.markup import escape
 
-from mapper.cli.listening import end_run, open_listeners
 from mapper.cli.options import (
     BudgetOption,
     ClusterOption,
@@ -33,12 +32,13 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_comparison, print_json, print_months
+from mapper.cli.run_callbacks import end_run, open_listeners
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
-    from mapper.run.job import Job
-    from mapper.run.order import Order
+    from mapper.plan.job import Job
+    from mapper.plan.selection import Order
     from mapper.run.pyramid import PyramidReport
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
@@ -64,7 +64,7 @@ def demo(
     Leaves DIR/map.yaml, DIR/catalog/, DIR/map.icechunk, DIR/overview.png and DIR/report.json.
     """
     from mapper.demo import DemoOptions, make_scenes, run_demo
-    from mapper.run.progress import ProgressBar
+    from mapper.monitor.progress import ProgressBar
 
     options = DemoOptions(size_px=size, tile_px=tile, seed=seed, workers=workers)
     make_scenes(directory, options, notify=notify)
@@ -92,9 +92,8 @@ def search_command(
     Prints for each month how many items there are, how cloudy they are and how much of the area they cover, draws them
     as MAP.items.png, and warns of tiles that are likely to see too little, or have no source.
     """
-    from mapper.catalog.coverage import survey
+    from mapper.catalog.coverage import find_shortages, survey
     from mapper.catalog.inventory import inventory_path, take_inventory
-    from mapper.catalog.shortages import find_shortages
 
     spec, path = read_spec(map_path), inventory_path(map_path)
     items = take_inventory(spec, path, refresh=True)
@@ -137,13 +136,12 @@ def plan(  # noqa: PLR0913 - options of a command
     At the end, a map in one go is held against two phases: **mapper composite** once, then **mapper run --guide** as
     often as models change. What a guide given by **--guide** holds already counts as paid.
     """
-    from mapper.run.actuals import device_kind
-    from mapper.run.estimate import estimate_tasks
-    from mapper.run.forecast import make_forecast
-    from mapper.run.guide_job import compare_phases
-    from mapper.run.job import prepare_job
-    from mapper.run.plan import explain_plan
-    from mapper.run.prices import read_prices
+    from mapper.cost.actuals import device_kind
+    from mapper.cost.estimate import estimate_tasks, explain_plan
+    from mapper.cost.forecast import make_forecast
+    from mapper.cost.phases import compare_phases
+    from mapper.cost.prices import read_prices
+    from mapper.plan.job import prepare_job
 
     if device not in (None, "cpu", "cuda"):
         raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
@@ -203,12 +201,12 @@ def run(  # noqa: PLR0913 - options of a command
     With **--guide** the archives are not read for the guide: it comes from a store that **mapper composite** wrote. The
     map is the same to the bit, and may be begun in one way and finished in the other.
     """
-    from mapper.cluster.choice import memory_of_task, open_executor
-    from mapper.run.context import RunOptions
-    from mapper.run.guide_job import read_from_guide
-    from mapper.run.job import prepare_job
-    from mapper.run.prices import read_prices
+    from mapper.cluster.open_executor import memory_of_task, open_executor
+    from mapper.cost.prices import read_prices
+    from mapper.plan.context import RunOptions
+    from mapper.plan.job import prepare_job
     from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.stored_guide import read_from_guide
 
     if prices:
         read_prices(prices)  # what is wrong with it is wrong before the run
@@ -253,8 +251,8 @@ def verify(
     Then it mends the pyramid. With **--json** it prints the second verification, with the first as `before` and the
     work between as `repair` and `pyramid_repair`. Of a store alone, **mapper pyramid --check** mends the pyramid.
     """
-    from mapper.run.job import prepare_job
-    from mapper.run.resume import expect_tiles
+    from mapper.plan.job import prepare_job
+    from mapper.plan.pending import expect_tiles
     from mapper.store.verify import verify_store
 
     if not is_map(store):
@@ -297,7 +295,7 @@ def why_command(
 
 
 def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
-    from mapper.evaluation.searched import plot_search
+    from mapper.evaluation.search_plot import plot_search
 
     period = f"{spec.period.start} to {spec.period.end}"
     return plot_search(coverage, path, title=f"{spec.name}: what was found, {period}")
@@ -305,9 +303,9 @@ def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
 
 def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
     """Compute the damaged tiles of a map; None if there are none."""
-    from mapper.cluster.choice import open_executor
-    from mapper.run.progress import ProgressBar
-    from mapper.run.resume import plan_repair
+    from mapper.cluster.open_executor import open_executor
+    from mapper.monitor.progress import ProgressBar
+    from mapper.plan.pending import plan_repair
     from mapper.run.runner import RunPolicy, run_plan
 
     plan = plan_repair(job.plan, report)
@@ -323,8 +321,8 @@ def _repair_levels(
     map_path: Path, location: str, report: "VerifyReport", cluster: str, workers: int
 ) -> "PyramidReport | None":
     """Mend the pyramid of a map; None if there is none, or nothing to mend."""
-    from mapper.cluster.choice import open_executor
-    from mapper.run.progress import ProgressBar
+    from mapper.cluster.open_executor import open_executor
+    from mapper.monitor.progress import ProgressBar
     from mapper.run.pyramid import build_pyramid
 
     if report.pyramid is None or report.pyramid.is_complete:

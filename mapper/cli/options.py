@@ -10,7 +10,7 @@ from mapper.cli.printing import notify
 from mapper.spec import read_spec
 
 if TYPE_CHECKING:
-    from mapper.cluster.session import KubernetesOptions
+    from mapper.cluster.kubernetes.session import KubernetesOptions
 
 MapArgument = Annotated[Path, typer.Argument(metavar="MAP.yaml", help="The map description.")]
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="A store, or the MAP.yaml that names it.")]
@@ -55,7 +55,7 @@ BudgetOption = Annotated[int | None, typer.Option(help="Failed tiles that are bo
 
 def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> "KubernetesOptions":
     """How a command uses Kubernetes, where it is told to."""
-    from mapper.cluster.session import KubernetesOptions
+    from mapper.cluster.kubernetes.session import KubernetesOptions
     from mapper.cluster.settings import find_settings
 
     def tell(text: str) -> None:

@@ -13,7 +13,7 @@ from mapper.models.card import Card
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
-    from mapper.evaluation.compare import Comparison
+    from mapper.evaluation.score_map import Comparison
 
 
 def notify(text: str) -> None:

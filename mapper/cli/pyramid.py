@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mapper.cli.listening import open_listeners
 from mapper.cli.options import (
     ClusterOption,
     CommitSecondsOption,
@@ -20,6 +19,7 @@ from mapper.cli.options import (
     location_of,
 )
 from mapper.cli.printing import print_json
+from mapper.cli.run_callbacks import open_listeners
 
 pyramid_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -54,7 +54,7 @@ def pyramid(  # noqa: PLR0913 - options of a command
     store is locked meanwhile, and a run is refused. Readers see whole tiles only. What was committed before an
     interruption is not made again. **mapper verify** tells which tiles of the levels are missing, stale or damaged.
     """
-    from mapper.cluster.choice import open_executor
+    from mapper.cluster.open_executor import open_executor
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mapper.cli.options import PricesOption, StoreArgument, location_of
-from mapper.run.lines import describe_bytes
+from mapper.text import describe_bytes
 
 report_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -26,8 +26,8 @@ def report_command(
     meanwhile. Pictures come from the pyramid (`mapper pyramid`), of a small map without one from its pixels, of a
     large one from the means of its tiles.
     """
+    from mapper.cost.prices import read_prices
     from mapper.report.page import write_report
-    from mapper.run.prices import read_prices
 
     path = write_report(location_of(store), out, prices=read_prices(prices) if prices else None)
     typer.echo(f"{path}: {describe_bytes(path.stat().st_size)}")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import dask
 from distributed import Client, LocalCluster, Nanny, Status
 
-from mapper.run.executors import SHORT_LOGS
+from mapper.execute.executors import SHORT_LOGS
 
 _DEATH_SECONDS = 180
 """A worker that cannot reach a scheduler for so long ends itself."""

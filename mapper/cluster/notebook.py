@@ -6,8 +6,8 @@ from pathlib import Path
 
 from distributed import Client
 
+from mapper.cluster.kubernetes.session import UP_SECONDS, WORD, KubernetesOptions, find_pool, hold_pool
 from mapper.cluster.local import local_cluster
-from mapper.cluster.session import UP_SECONDS, WORD, KubernetesOptions, find_pool, hold_pool
 from mapper.cluster.settings import ClusterSettings, read_settings
 
 

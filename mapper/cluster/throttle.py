@@ -17,7 +17,7 @@ from distributed.utils import sync
 
 from mapper.access.rules import Limits
 from mapper.access.throttle import Buckets, LocalThrottle, Throttle
-from mapper.run.executors import DaskExecutor
+from mapper.execute.executors import DaskExecutor
 
 _NAME = "mapper-throttle"
 _TAKE, _PAUSE = "mapper_throttle_take", "mapper_throttle_pause"

@@ -1,8 +1,8 @@
 """From stored numbers to physical units: decided for every item, never by date.
 
 What an item declares goes first, then what is said of its collection; Sentinel-2 has a module of its own
-(:mod:`mapper.cube.reflectance`). An item that contradicts itself or its collection is refused, unless the collection
-says whom to ``trust``. The decision and what it rests on are kept as text in the provenance.
+(:mod:`mapper.cube.sentinel2_offset`). An item that contradicts itself or its collection is refused, unless the
+collection says whom to ``trust``. The decision and what it rests on are kept as text in the provenance.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule, MaskRule
 from mapper.cube.declaration import quote_declaration, read_declaration
-from mapper.cube.reflectance import decide_reflectance, quote_witnesses
+from mapper.cube.sentinel2_offset import decide_reflectance, quote_witnesses
 from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
 
-FloatArray = npt.NDArray[np.float32]
 Kind = Literal["sentinel-2", "linear-power", "decibel", "identity"]
 
 
@@ -90,7 +90,7 @@ def quote_calibration(item: ItemDict, rule: CollectionRule, band: str) -> str:
     return declared + (quote_witnesses(item) if rule.calibration == "sentinel-2" else "")
 
 
-def apply(raw: FloatArray, calibration: Calibration) -> FloatArray:
+def apply(raw: Float32Array, calibration: Calibration) -> Float32Array:
     """Turn stored numbers into physical units.
 
     Args:
@@ -101,7 +101,7 @@ def apply(raw: FloatArray, calibration: Calibration) -> FloatArray:
         Reflectance (clipped at 0), decibels or the stored quantity, float32, NaN where missing.
     """
     if calibration.rule == "sentinel-2":
-        physical: FloatArray = (raw + np.float32(calibration.shift)) * np.float32(calibration.scale)
+        physical: Float32Array = (raw + np.float32(calibration.shift)) * np.float32(calibration.scale)
         np.maximum(physical, np.float32(0), out=physical)
         return physical
     physical = raw * np.float32(calibration.scale) + np.float32(calibration.offset)
@@ -126,7 +126,7 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
     return tuple(sorted(values))
 
 
-def find_clear(mask: FloatArray, rule: MaskRule) -> npt.NDArray[np.bool_]:
+def find_clear(mask: Float32Array, rule: MaskRule) -> npt.NDArray[np.bool_]:
     """True where a mask band lets a pixel pass.
 
     Args:
@@ -143,7 +143,7 @@ def find_clear(mask: FloatArray, rule: MaskRule) -> npt.NDArray[np.bool_]:
     return seen & ~np.isin(mask, np.asarray(rule.classes, np.float32))
 
 
-def to_decibel(power: FloatArray) -> FloatArray:
+def to_decibel(power: Float32Array) -> Float32Array:
     """Linear power to decibels; NaN where there is no power."""
     with np.errstate(divide="ignore", invalid="ignore"):
         decibel = np.log(power) * np.float32(10 / np.log(10))
@@ -151,9 +151,9 @@ def to_decibel(power: FloatArray) -> FloatArray:
     return decibel
 
 
-def to_power(decibel: FloatArray) -> FloatArray:
+def to_power(decibel: Float32Array) -> Float32Array:
     """Decibels to linear power."""
-    power: FloatArray = np.exp(decibel * np.float32(np.log(10) / 10))
+    power: Float32Array = np.exp(decibel * np.float32(np.log(10) / 10))
     return power
 
 

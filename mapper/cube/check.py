@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mapper.catalog.items import ItemDict, flies
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.cube.calibrate import decide, quote_calibration
-from mapper.cube.groups import Presence, require_grid, require_known
+from mapper.cube.observations import Presence, require_grid, require_known
 from mapper.spec import LayerSpec, MapSpec
 
 

@@ -17,30 +17,30 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from mapper.access.files import Access
+from mapper.arrays import Float32Array, UInt16Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.check import GuideCheck
-from mapper.cube.groups import describe_use, group_items
+from mapper.cube.observations import describe_use, group_items
 from mapper.cube.read import BlockReader, split_usable
-from mapper.cube.warp import FloatArray, Sampler
+from mapper.cube.resample import Sampler
 from mapper.errors import CorruptAssetError
 from mapper.spec import LayerSpec, MapSpec
 
 _LOG = logging.getLogger(__name__)
 
 Reducer = Literal["median", "mean"]
-CountArray = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
     """The fine predictors of one window, in the order of ``spec.guide.channels``."""
 
-    values: FloatArray
+    values: Float32Array
     """(channel, y, x) in the units of each channel's collection, NaN where missing."""
-    n_valid: CountArray
+    n_valid: UInt16Array
     """(y, x): valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
     gaps: npt.NDArray[np.bool_]
     """(y, x): True where any channel is missing."""
@@ -48,7 +48,7 @@ class Guide:
     """How each item was used, those left out included."""
 
 
-def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[FloatArray, CountArray]:
+def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[Float32Array, UInt16Array]:
     """Reduce a block to one image for each band.
 
     Args:
@@ -63,14 +63,14 @@ def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[FloatArray, CountArr
     return values, _count(stacks[0][0])
 
 
-def reduce_stack(stack: FloatArray, reducer: Reducer, units: str) -> FloatArray:
+def reduce_stack(stack: Float32Array, reducer: Reducer, units: str) -> Float32Array:
     """Reduce (time, y, x) to (y, x), ignoring NaN; NaN where all are."""
     if not len(stack):
         return np.full(stack.shape[1:], np.nan, np.float32)
     if reducer == "median":
-        median: FloatArray = bn.nanmedian(stack, axis=0)
+        median: Float32Array = bn.nanmedian(stack, axis=0)
         return median
-    mean: FloatArray = bn.nanmean(to_power(stack) if units == "dB" else stack, axis=0)
+    mean: Float32Array = bn.nanmean(to_power(stack) if units == "dB" else stack, axis=0)
     return to_decibel(mean) if units == "dB" else mean
 
 
@@ -86,7 +86,7 @@ class _Composer:
     dropped: dict[tuple[str, str], str] = field(default_factory=dict)
     """Why an item was left out, by collection and id."""
 
-    def compose_layer(self, items: Items, layer: LayerSpec) -> tuple[list[FloatArray], CountArray]:
+    def compose_layer(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
         """One image for each band of a layer, and the count of the first, from the items of one season."""
         while True:
             kept = self._without_dropped(items)
@@ -103,7 +103,7 @@ class _Composer:
         kept = tuple(item for item in items if (item["collection"], item["id"]) not in self.dropped)
         return Items(items=kept, query=items.query)
 
-    def _compose(self, items: Items, layer: LayerSpec) -> tuple[list[FloatArray], CountArray]:
+    def _compose(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
         rule = self.provider.rule(layer.collection)
         usable, reasons = split_usable(items, rule)
         self.dropped |= {(layer.collection, item): reason for item, reason in reasons.items()}
@@ -112,7 +112,7 @@ class _Composer:
             geobox=self.geobox, rule=rule, access=self.access, threads=self.threads, sampler=self.sampler
         )
         clear = reader.read_clear(groups)
-        images: list[FloatArray] = []
+        images: list[Float32Array] = []
         count = np.zeros(self.geobox.shape, np.uint16)
         for band in layer.bands:
             stack = reader.read_band(groups, band, clear)
@@ -207,6 +207,6 @@ def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
     return (*optical, *dated, *spec.guide.layers)[0]
 
 
-def _count(stack: FloatArray) -> CountArray:
-    count: CountArray = np.isfinite(stack).sum(axis=0).astype(np.uint16)
+def _count(stack: Float32Array) -> UInt16Array:
+    count: UInt16Array = np.isfinite(stack).sum(axis=0).astype(np.uint16)
     return count

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mapper.catalog.items import ItemDict, item_datetime
-from mapper.catalog.passes import name_pass
-from mapper.catalog.provider import CollectionRule, Provider
+from mapper.catalog.provider import CollectionRule, Provider, name_pass
 from mapper.cube.calibrate import decide, missing_values
 from mapper.cube.declaration import read_declaration
-from mapper.cube.groups import group_items
-from mapper.cube.place import declared_crs, declared_place
+from mapper.cube.observations import group_items
+from mapper.cube.projection import declared_crs, declared_place
 from mapper.errors import SpecError
 
 

@@ -1,6 +1,6 @@
 """The same pixels as :mod:`mapper.cube.read`, lazily through stackstac: for notebooks and regions, never for tasks.
 
-stackstac lays the graph out; every file is read by :mod:`mapper.cube.warp`, so both readers give the same numbers.
+stackstac lays the graph out; every file is read by :mod:`mapper.cube.resample`, so both readers give the same numbers.
 Items are mosaicked into the same observations. stackstac misreads what items of STAC 1.1 say about their projection, so
 it is told nothing but where each file lies on the target grid.
 """
@@ -23,15 +23,16 @@ from rasterio.windows import Window
 from shapely.geometry import shape
 
 from mapper.access.files import Access, gdal_environment
-from mapper.access.name import AssetName
 from mapper.access.rules import AccessRule
+from mapper.access.tally import AssetName
+from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import apply, find_clear, missing_values
-from mapper.cube.groups import Group, group_items, hold_band, require_bands
-from mapper.cube.place import declared_place
+from mapper.cube.observations import Group, group_items, hold_band, require_bands
+from mapper.cube.projection import declared_place
 from mapper.cube.read import as_dataset, split_usable
-from mapper.cube.warp import FloatArray, Resampling, Sampler
+from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import GridError
 
 Bounds = tuple[float, float, float, float]
@@ -179,7 +180,7 @@ class _FileReader:
         self.source = source
         self.url = url
 
-    def read(self, window: Window) -> FloatArray:
+    def read(self, window: Window) -> Float32Array:
         """Pixels of a window of the geobox (y, x)."""
         source = self.source
         name = AssetName(item=source.items[self.url], asset=source.asset, href=self.url)

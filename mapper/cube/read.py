@@ -1,13 +1,14 @@
 """Eager reading of one block: what a task does, through the loader of odc-stac.
 
 The loader mosaics and schedules; odc-stac itself would cut a block larger than its chunk into pieces and open every
-file once for each. Every file is read by :mod:`mapper.cube.warp`, for the clear pixels only, and calibrated here. Bands
-are read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
+file once for each. Every file is read by :mod:`mapper.cube.resample`, for the clear pixels only, and calibrated here.
+Bands are read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
 costs the memory of one band.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,16 +19,86 @@ from odc.geo.xr import xr_coords
 from odc.loader import chunked_load
 from odc.loader.types import RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 
-from mapper.access.files import Access
-from mapper.access.name import AssetName
+from mapper.access.files import Access, gdal_environment
+from mapper.access.rules import AccessRule
+from mapper.access.tally import AssetName
+from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
-from mapper.cube.driver import FileRequest, SamplerDriver
-from mapper.cube.groups import Group, group_items, hold_band, require_bands
-from mapper.cube.warp import BoolArray, FloatArray, Resampling, Sampler
+from mapper.cube.observations import Group, group_items, hold_band, require_bands
+from mapper.cube.resample import Resampling, Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRequest:
+    """One file to read, as the driver data of a source."""
+
+    name: AssetName
+    missing: tuple[float, ...]
+    """Stored values that are no measurements."""
+    pending: BoolArray | None
+    """(y, x) True for the pixels that its image still lacks, shared by the files of an image; None for all pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerDriver:
+    """Reads files as float32 with NaN where missing."""
+
+    access: Access
+    rule: AccessRule
+    sampler: Sampler
+
+    def new_load(self, _geobox: GeoBox, **_options: object) -> None:
+        """Nothing is shared by the files of a load but the sampler."""
+
+    def finalise_load(self, _state: None) -> None:
+        """Nothing to close."""
+
+    @contextmanager
+    def restore_env(self, _captured: dict[str, Any], _state: None) -> Iterator[None]:
+        """GDAL's settings, in the thread that reads."""
+        with gdal_environment():
+            yield
+
+    def open(self, source: RasterSource, _context: None) -> "_FileReader":
+        """A reader of one file; opens nothing yet."""
+        return _FileReader(request=source.driver_data, driver=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FileReader:
+    request: FileRequest
+    driver: SamplerDriver
+
+    def read(self, config: Any, geobox: GeoBox, **_options: object) -> tuple[tuple[slice, slice], Float32Array]:
+        """The pixels of a file on a geobox, and which of them they are: all or none."""
+        pixels = self._read(config, geobox)
+        if pixels is None:
+            return (slice(0, 0), slice(0, 0)), np.empty((0, 0), np.float32)
+        return (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])), pixels
+
+    def _read(self, config: Any, geobox: GeoBox) -> Float32Array | None:
+        pending = self.request.pending
+        if pending is not None and not pending.any():
+            return None
+        pixels = self.driver.sampler.read(
+            self.request.name,
+            geobox,
+            access=self.driver.access,
+            rule=self.driver.rule,
+            resampling=config.resampling,
+            missing=self.request.missing,
+            wanted=pending,
+        )
+        if pending is not None and pixels is not None:
+            # the files of an image are read one after the other: the next is asked for what this one lacks
+            pending &= np.isnan(pixels)
+        return pixels
+
 
 _LOG = logging.getLogger(__name__)
+
 
 _BLOCK_ROWS = 32
 """Rows that are calibrated at a time, so that temporary arrays stay in the cache of a core."""
@@ -52,7 +123,7 @@ class BlockReader:
         missing = () if mask.nodata is None else (float(mask.nodata),)
         return find_clear(self._load(groups, mask.asset, missing=lambda _: missing, resampling="nearest"), mask)
 
-    def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> FloatArray:
+    def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> Float32Array:
         """One band in physical units, float32, NaN where missing or masked; dims (group, y, x).
 
         Args:
@@ -90,7 +161,7 @@ class BlockReader:
         missing: Callable[[ItemDict], tuple[float, ...]],
         resampling: Resampling,
         clear: Sequence[BoolArray] | None = None,
-    ) -> FloatArray:
+    ) -> Float32Array:
         """Stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
         sources: list[dict[str, RasterSource]] = []
         images: dict[tuple[int, int, int], list[int]] = {}
@@ -114,7 +185,7 @@ class BlockReader:
             driver,
             pool=self.threads if self.threads > 1 else None,
         )
-        return cast("FloatArray", dataset[asset].data)
+        return cast("Float32Array", dataset[asset].data)
 
 
 def read_block(
@@ -175,7 +246,7 @@ def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBo
     return xr.Dataset({band: (("time", "y", "x"), stack, attrs) for band, stack in stacks.items()}, coords=coords)
 
 
-def _calibrate(image: FloatArray, calibration: Calibration) -> None:
+def _calibrate(image: Float32Array, calibration: Calibration) -> None:
     """Turn stored numbers into physical units in their place."""
     for first in range(0, len(image), _BLOCK_ROWS):
         rows = slice(first, first + _BLOCK_ROWS)

@@ -2,7 +2,7 @@
 
 The area average of a coarse target pixel is the mean of nearest reads at the centres of its ``scale`` x ``scale`` fine
 pixels: exact up to the fine sampling, and the same in every window. The standard deviation of such an average follows
-from the distance over which errors correlate (``source.sd_correlation``, see :mod:`mapper.cube.deviation`); without
+from the distance over which errors correlate (``source.sd_correlation``, see :mod:`mapper.cube.area_sd`); without
 one it is averaged as such, which takes the errors of neighbouring pixels as fully correlated: the cautious choice.
 """
 
@@ -17,14 +17,14 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from mapper.access.files import Access
+from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict, Items, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
-from mapper.cube.deviation import average_deviation, find_stored_grid
-from mapper.cube.groups import describe_use, group_items
-from mapper.cube.place import declared_place
+from mapper.cube.area_sd import average_deviation, find_stored_grid
+from mapper.cube.observations import describe_use, group_items
+from mapper.cube.projection import declared_place
 from mapper.cube.read import BlockReader
-from mapper.cube.warp import FloatArray
 from mapper.errors import CorruptAssetError, GridError
 from mapper.spec import MapSpec
 
@@ -38,9 +38,9 @@ _NESTING_TOLERANCE = 1e-2
 class Source:
     """The coarse map over one window, on the source grid."""
 
-    mean: FloatArray
+    mean: Float32Array
     """(y, x) in the units of its collection, NaN where missing."""
-    sd: FloatArray
+    sd: Float32Array
     """(y, x) standard deviation in the same units, NaN where unknown."""
     uses: tuple[ItemUse, ...]
     """How each item was used, those left out included."""
@@ -105,7 +105,7 @@ def is_source(item: ItemDict, spec: MapSpec) -> bool:
     return item["collection"] == spec.source.collection and (year is None or item_datetime(item).year == year)
 
 
-def average_blocks(fine: FloatArray, scale: int) -> FloatArray:
+def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
     """Mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
 
     Args:
@@ -127,8 +127,8 @@ def average_blocks(fine: FloatArray, scale: int) -> FloatArray:
 
 
 def _average_sd(
-    fine: FloatArray, geobox: GeoBox, items: list[ItemDict], reader: BlockReader, spec: MapSpec
-) -> FloatArray:
+    fine: Float32Array, geobox: GeoBox, items: list[ItemDict], reader: BlockReader, spec: MapSpec
+) -> Float32Array:
     """Standard deviation of the area averages of a window; of the stored pixels on a native grid."""
     band, correlation, scale = spec.source.sd, spec.source.sd_correlation, fine.shape[0] // geobox.shape[0]
     if band is None or correlation is None or scale == 1:
@@ -150,7 +150,7 @@ def _note(spec: MapSpec) -> str:
 
 def _read_without_corrupt(
     reader: BlockReader, items: Items, bands: list[str]
-) -> tuple[list[FloatArray], dict[str, str]]:
+) -> tuple[list[Float32Array], dict[str, str]]:
     """One image for each band, dates averaged, and why items were left out."""
     dropped: dict[str, str] = {}
     while True:
@@ -166,10 +166,10 @@ def _read_without_corrupt(
             dropped[error.item] = str(error)
 
 
-def _average_dates(stack: FloatArray) -> FloatArray:
+def _average_dates(stack: Float32Array) -> Float32Array:
     if not len(stack):
         return np.full(stack.shape[1:], np.nan, np.float32)
-    image: FloatArray = bn.nanmean(stack, axis=0) if len(stack) > 1 else stack[0]
+    image: Float32Array = bn.nanmean(stack, axis=0) if len(stack) > 1 else stack[0]
     return image
 
 

@@ -7,12 +7,9 @@ from itertools import pairwise
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from mapper.arrays import FloatArray, IntArray
 from mapper.evaluation.metrics import rounded
-
-FloatArray = npt.NDArray[np.floating]
-Counts = npt.NDArray[np.int64]
 
 BIOMASS_EDGES = (0.0, 25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, math.inf)
 """Classes of above-ground biomass, in Mg ha-1; the last is open."""
@@ -36,7 +33,7 @@ class Bins:
     truth_sum: tuple[float, ...] = ()
     error_step: float = 1.0
     """Resolution of the median error, in target units."""
-    histogram: Counts = field(default_factory=lambda: np.zeros((0, 2 * _ERROR_STEPS + 1), np.int64), repr=False)
+    histogram: IntArray = field(default_factory=lambda: np.zeros((0, 2 * _ERROR_STEPS + 1), np.int64), repr=False)
     """Errors counted in steps, (class, step): medians do not add up, their histograms do."""
 
     @classmethod

@@ -4,12 +4,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from mapper.arrays import FloatArray, IntArray
 from mapper.evaluation.metrics import DATA_RANGE
-
-FloatArray = npt.NDArray[np.floating]
-Counts = npt.NDArray[np.int64]
 
 _CELLS = 125
 
@@ -20,7 +17,7 @@ class Density:
 
     limit: float = DATA_RANGE
     """Upper end of both axes, in target units; what lies beyond counts at the edge."""
-    counts: Counts = field(default_factory=lambda: np.zeros((_CELLS, _CELLS), np.int64), repr=False)
+    counts: IntArray = field(default_factory=lambda: np.zeros((_CELLS, _CELLS), np.int64), repr=False)
     """(value, truth), both from 0 to the limit."""
 
     @classmethod

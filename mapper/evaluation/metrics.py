@@ -13,11 +13,9 @@ from operator import add
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from mapper.evaluation.structure import gradient_error, ssim_map
-
-FloatArray = npt.NDArray[np.floating]
+from mapper.arrays import FloatArray
+from mapper.evaluation.image_metrics import gradient_error, ssim_map
 
 DATA_RANGE = 500.0
 """Range of values that PSNR and SSIM refer to, in target units: above-ground biomass of 0 to 500 Mg ha-1.

@@ -1,22 +1,131 @@
 """What an overview shows, gathered from a finished map and its inputs."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
+from matplotlib.figure import Figure
 
-from mapper.catalog.archives import provider_of
+from mapper.arrays import FloatArray
 from mapper.catalog.items import Items
-from mapper.catalog.provider import Provider
+from mapper.catalog.provider import Provider, provider_of
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
-from mapper.evaluation.compare import Truth, read_truth, read_written
-from mapper.evaluation.report import Sheet, plot_overview, stretch
+from mapper.evaluation.score_map import Truth, read_truth, read_written
 from mapper.grid import MapGrid, Window
 from mapper.spec import MapSpec
 from mapper.store.repository import open_map
 
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What an overview shows; all fine arrays (y, x) on one grid, the source coarser by the scale."""
+
+    title: str
+    label: str
+    """Name and units of the target, for the colour bar."""
+    extent: tuple[float, float, float, float]
+    """Left, right, bottom, top in the CRS."""
+    unit: float = 1000.0
+    """What the axes count in, in units of the CRS."""
+    axis_label: str = "km from the upper left corner"
+    source: FloatArray
+    guide_rgb: npt.NDArray[np.floating]
+    """Three channels (y, x, 3), stretched to 0-1."""
+    target: FloatArray
+    truth: FloatArray | None = None
+    n_valid: npt.NDArray[np.integer] | None = None
+
+
+def stretch(bands: FloatArray, *, percentile: float = 98) -> npt.NDArray[np.float32]:
+    """Stretch bands (band, y, x) to 0-1 for display, as (y, x, band); missing pixels become grey."""
+    low = np.nanpercentile(bands, 100 - percentile, axis=(1, 2), keepdims=True)
+    high = np.nanpercentile(bands, percentile, axis=(1, 2), keepdims=True)
+    scaled = np.clip((bands - low) / np.maximum(high - low, 1e-6), 0, 1)
+    return np.moveaxis(np.where(np.isfinite(scaled), scaled, 0.5), 0, -1).astype(np.float32)
+
+
+def plot_overview(sheet: Sheet, path: Path) -> Path:
+    """Draw an overview sheet as a PNG.
+
+    Args:
+        sheet: What to show.
+        path: Where the PNG goes.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(15, 9.2), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    limit = float(np.nanpercentile(sheet.target if sheet.truth is None else sheet.truth, 99.5))
+    maps: Mapping[str, FloatArray | None] = {"source": sheet.source, "map": sheet.target, "truth": sheet.truth}
+    for axis, (name, values) in zip(axes[[0, 2, 3]], maps.items(), strict=True):
+        if values is None:
+            axis.axis("off")
+            continue
+        image = _show(axis, values, sheet, cmap="viridis", vmin=0, vmax=limit)
+        axis.set_title(f"{name}: {_describe(values)}")
+        figure.colorbar(image, ax=axis, label=sheet.label, shrink=0.85)
+    _show(axes[1], sheet.guide_rgb, sheet)
+    axes[1].set_title("guide, true colour composite")
+    _draw_difference(figure, axes[4], sheet)
+    _draw_observations(figure, axes[5], sheet)
+    figure.suptitle(sheet.title)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _show(axis: Axes, values: npt.NDArray[np.generic], sheet: Sheet, **style: Any) -> mpl.image.AxesImage:
+    left, right, bottom, top = sheet.extent
+    extent = (
+        0,
+        (right - left) / sheet.unit,
+        (bottom - top) / sheet.unit,
+        0,
+    )  # from the corner: full coordinates are long
+    image = axis.imshow(values, extent=extent, interpolation="nearest", **style)
+    axis.set_xlabel(sheet.axis_label, fontsize=7)
+    axis.tick_params(labelsize=7)
+    return image
+
+
+def _describe(values: FloatArray) -> str:
+    rows, cols = values.shape
+    return f"{cols} x {rows} px, mean {np.nanmean(values):.1f}"
+
+
+def _draw_difference(figure: Figure, axis: Axes, sheet: Sheet) -> None:
+    if sheet.truth is None:
+        axis.axis("off")
+        return
+    difference = sheet.target - sheet.truth
+    span = float(np.nanpercentile(np.abs(difference), 99))
+    image = _show(axis, difference, sheet, cmap="RdBu", vmin=-span, vmax=span)
+    rmse = float(np.sqrt(np.nanmean(np.square(difference))))
+    axis.set_title(f"map - truth: RMSE {rmse:.1f}, bias {np.nanmean(difference):+.1f}")
+    figure.colorbar(image, ax=axis, label=sheet.label, shrink=0.85)
+
+
+def _draw_observations(figure: Figure, axis: Axes, sheet: Sheet) -> None:
+    if sheet.n_valid is None:
+        axis.axis("off")
+        return
+    top = int(sheet.n_valid.max(initial=1))
+    steps = np.arange(-0.5, top + 1.5) if top <= 24 else np.linspace(-0.5, top + 0.5, 25)
+    image = _show(axis, sheet.n_valid, sheet, cmap="magma", norm=BoundaryNorm(steps, 256))
+    axis.set_title("valid observations in the guide")
+    figure.colorbar(image, ax=axis, label="count", shrink=0.85)
+
+
 _LONGEST_PX = 1024
+
+
 _TRUE_COLOUR = ("B04", "B03", "B02")
 
 

@@ -5,20 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mapper.arrays import FloatArray
 from mapper.evaluation.bins import Bins
 from mapper.evaluation.density import Density
 from mapper.evaluation.metrics import Score
 from mapper.evaluation.tally import Tally, Uncertainty
 from mapper.evaluation.uncertainty import Coverage, ErrorBySd
-
-FloatArray = npt.NDArray[np.floating]
 
 _COLOURS = (
     "#0072b2",

@@ -3,15 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
+from mapper.arrays import FloatArray
 from mapper.evaluation.bins import BIOMASS_EDGES, Bins
 from mapper.evaluation.density import Density
 from mapper.evaluation.metrics import DATA_RANGE, Score
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, SD_EDGES, Coverage, ErrorBySd
-
-FloatArray = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, kw_only=True)

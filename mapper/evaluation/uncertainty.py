@@ -12,12 +12,9 @@ from statistics import NormalDist
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
+from mapper.arrays import Float64Array, FloatArray
 from mapper.evaluation.metrics import rounded
-
-FloatArray = npt.NDArray[np.floating]
-Float64Array = npt.NDArray[np.float64]
 
 LEVELS = (0.68, 0.90, 0.95)
 """Nominal coverages that are reported."""

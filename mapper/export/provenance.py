@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from mapper import __version__
-from mapper.catalog.archives import provider_of
+from mapper.catalog.provider import provider_of
 from mapper.errors import SpecError
 from mapper.grid import Tile
 from mapper.spec import parse_spec

@@ -16,8 +16,8 @@ from typing import Any
 
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, check_free, ignore_progress
-from mapper.store.plain import PlainZarr, open_plain
 from mapper.store.repository import open_store
+from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _AT_ONCE = 4
 """Objects that are held in memory."""

@@ -6,10 +6,8 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from mapper.arrays import ByteArray
 from mapper.markup.html import Markup
-
-StateArray = npt.NDArray[np.uint8]
-"""(row, col): a place in :data:`STATES`."""
 
 STATES = ("missing", "ok", "empty", "failed", "outside")
 """Outside is what the area does not touch."""
@@ -20,7 +18,7 @@ COLOURS: Mapping[str, str] = MappingProxyType(
 _FAILED, _OUTSIDE = STATES.index("failed"), STATES.index("outside")
 
 
-def shrink_states(states: StateArray, *, rows: int, cols: int) -> tuple[StateArray, int]:
+def shrink_states(states: ByteArray, *, rows: int, cols: int) -> tuple[ByteArray, int]:
     """Make a map of tiles fit into some cells.
 
     A cell of several tiles is failed where one of them is, else what most of those in the area are.
@@ -47,7 +45,7 @@ def shrink_states(states: StateArray, *, rows: int, cols: int) -> tuple[StateArr
     return cells, factor
 
 
-def draw_tiles(states: StateArray, *, cells: int = 64, width: int = 260, height: int = 320) -> Markup:
+def draw_tiles(states: ByteArray, *, cells: int = 64, width: int = 260, height: int = 320) -> Markup:
     """A map of tiles as SVG.
 
     Args:
@@ -83,7 +81,7 @@ def draw_legend(counts: Mapping[str, int]) -> Markup:
     return Markup(f"<div>{' '.join(parts)}</div>")
 
 
-def count_states(states: StateArray) -> dict[str, int]:
+def count_states(states: ByteArray) -> dict[str, int]:
     """Tiles in each state, those outside left out."""
     counts = np.bincount(states.ravel(), minlength=len(STATES)).tolist()
     return {state: counts[number] for number, state in enumerate(STATES[:-1])}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.layers import start_small
+from mapper.models.model import start_small
 
 KERNEL = 3
 """Edge of the kernel; it has so many samples squared."""

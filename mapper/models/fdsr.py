@@ -14,9 +14,8 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
-from mapper.models.layers import QUARTER, check_guided, quarter, start_small
-from mapper.models.model import Network
-from mapper.models.reach import Reach, Span
+from mapper.models.model import QUARTER, Network, check_guided, quarter, start_small
+from mapper.models.receptive_field import Reach, Span
 
 _SLOPE = 0.2
 _DILATION = 2

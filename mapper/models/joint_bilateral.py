@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.layers import check_guided
-from mapper.models.model import Network
-from mapper.models.reach import Reach, Span
+from mapper.models.model import Network, check_guided
+from mapper.models.receptive_field import Reach, Span
 
 
 class JointBilateral(Network):

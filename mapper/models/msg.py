@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span
+from mapper.models.receptive_field import Reach, Span
 
 _BICUBIC_RADIUS = 2
 

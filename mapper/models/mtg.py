@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
 from mapper.models.msg import prime_factors
-from mapper.models.reach import Reach, Span
+from mapper.models.receptive_field import Reach, Span
 
 _BILINEAR_RADIUS = 1
 _FIRST_SHARE = 2.0

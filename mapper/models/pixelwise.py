@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.reach import Reach, Span
+from mapper.models.receptive_field import Reach, Span
 
 _LEAST_SD = 0.01
 """Of the standard deviation, in units of the source's training spread."""

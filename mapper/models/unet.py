@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.layers import check_guided, start_small
-from mapper.models.model import Network
-from mapper.models.reach import Reach, Span
+from mapper.models.model import Network, check_guided, start_small
+from mapper.models.receptive_field import Reach, Span
 
 _WIDTHS = (1, 2, 4, 4)  # of each level, from full resolution down, in units of the option
 _BOTTOM_BLOCKS = 2

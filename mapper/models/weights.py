@@ -1,9 +1,8 @@
 """Models from files and to files: safetensors and a card. Pickles are never loaded."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,57 +11,12 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from mapper.errors import WeightsError
+from mapper.models.architectures import build_network
 from mapper.models.card import INTERPOLATIONS, Card, read_card, weights_path
 from mapper.models.contract import Contract
-from mapper.models.dkn import DKN
-from mapper.models.ensemble import Ensemble
-from mapper.models.fdkn import FDKN
-from mapper.models.fdsr import FDSR
 from mapper.models.interpolation import Interpolation
-from mapper.models.joint_bilateral import JointBilateral
 from mapper.models.model import GuidedModel, Model, Network
-from mapper.models.msg import MSG
-from mapper.models.mtg import MTG
-from mapper.models.pixelwise import Pixelwise
-from mapper.models.unet import UNet
 from mapper.spec import ModelSpec
-
-ARCHITECTURES: Mapping[str, Callable[..., Network]] = MappingProxyType(
-    {
-        "dkn": DKN,
-        "fdkn": FDKN,
-        "fdsr": FDSR,
-        "joint-bilateral": JointBilateral,
-        "msg": MSG,
-        "mtg": MTG,
-        "pixelwise": Pixelwise,
-        "unet": UNet,
-    }
-)
-"""Architecture name to network; called with guide channels, scale and options."""
-
-
-def build_network(architecture: str, *, guide_channels: int, scale: int, options: Mapping[str, Any]) -> Network:
-    """Make an untrained network.
-
-    Args:
-        architecture: One of :data:`ARCHITECTURES`.
-        guide_channels: Channels of the guide.
-        scale: Source pixel / target pixel.
-        options: Of the architecture; ``members`` above 1 makes an ensemble of so many.
-
-    Raises:
-        WeightsError: If the architecture is unknown or does not take the options.
-    """
-    if architecture not in ARCHITECTURES:
-        raise WeightsError(f"unknown architecture {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
-    own = {name: value for name, value in options.items() if name != "members"}
-    members = int(options.get("members", 1))
-    try:
-        networks = [ARCHITECTURES[architecture](guide_channels, scale, **own) for _ in range(members)]
-        return networks[0] if members == 1 else Ensemble(networks)
-    except TypeError as error:
-        raise WeightsError(f"architecture {architecture} does not take {dict(options)}: {error}") from error
 
 
 def load_model(spec: ModelSpec) -> Model:

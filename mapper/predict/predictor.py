@@ -15,16 +15,15 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from mapper.arrays import Float32Array
 from mapper.grid import coarsen
 from mapper.models.model import Model
 from mapper.predict.patches import Patch, cut
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
-FloatArray = npt.NDArray[np.float32]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _logger = logging.getLogger(__name__)
@@ -34,15 +33,15 @@ _logger = logging.getLogger(__name__)
 class Prediction:
     """What a model says of one window, (y, x) in target units."""
 
-    mean: FloatArray
-    sd: FloatArray | None
+    mean: Float32Array
+    sd: Float32Array | None
     """Standard deviation; None for a model that gives none."""
     device_s: float = 0.0
     """Seconds that the device was held."""
     waited_s: float = 0.0
     """Seconds of waiting for a device that others held."""
 
-    def total_sd(self, source_sd: FloatArray, *, sees_source_sd: bool) -> FloatArray | None:
+    def total_sd(self, source_sd: Float32Array, *, sees_source_sd: bool) -> Float32Array | None:
         """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature.
 
         Args:
@@ -51,7 +50,7 @@ class Prediction:
         """
         if self.sd is None or sees_source_sd:
             return self.sd
-        total: FloatArray = np.hypot(self.sd, np.nan_to_num(source_sd, nan=0.0))
+        total: Float32Array = np.hypot(self.sd, np.nan_to_num(source_sd, nan=0.0))
         return total
 
 
@@ -93,7 +92,7 @@ class Predictor:
             model.to(self.device).eval()
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster, on a CPU too
 
-    def predict(self, guide: FloatArray, source: FloatArray, source_sd: FloatArray | None = None) -> Prediction:
+    def predict(self, guide: Float32Array, source: Float32Array, source_sd: Float32Array | None = None) -> Prediction:
         """Sharpen one window.
 
         Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
@@ -135,7 +134,7 @@ class Predictor:
         """Windows that the device takes at once."""
         return _slots(self.device.type)
 
-    def _scale(self, guide: FloatArray, source: FloatArray) -> int:
+    def _scale(self, guide: Float32Array, source: Float32Array) -> int:
         scale = int(guide.shape[-2] // max(source.shape[-2], 1))
         expected = self.model.contract.scale
         if scale < 1 or guide.shape[-2:] != (source.shape[-2] * scale, source.shape[-1] * scale):
@@ -145,8 +144,8 @@ class Predictor:
         return scale
 
     def _run(
-        self, guide: FloatArray, sources: FloatArray, patches: list[Patch], scale: int, turn: "_Turn"
-    ) -> FloatArray:
+        self, guide: Float32Array, sources: Float32Array, patches: list[Patch], scale: int, turn: "_Turn"
+    ) -> Float32Array:
         """Outputs (patch, 1 or 2, y, x) of whole patches; ``sources`` are the source and its standard deviation."""
         guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
         mean, sd = (
@@ -154,10 +153,10 @@ class Predictor:
         )
         with turn.hold(), torch.inference_mode(), _arithmetic(self.device, self.precision):
             output = self.model(self._send(guides), self._send(mean), self._send(sd))
-            values: FloatArray = output.float().cpu().numpy()
+            values: Float32Array = output.float().cpu().numpy()
         return values
 
-    def _send(self, array: FloatArray) -> torch.Tensor:
+    def _send(self, array: Float32Array) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)
 
     def _halve_batch(self, error: Exception) -> None:

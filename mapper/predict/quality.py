@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mapper.arrays import BoolArray
 from mapper.catalog.coverage import FEW_OBSERVATIONS
-from mapper.models.consistency import spread
-
-_BoolArray = npt.NDArray[np.bool_]
+from mapper.predict.consistency import spread
 
 
 class Quality(IntFlag):
@@ -41,12 +40,12 @@ def cf_attributes() -> dict[str, Any]:
 
 def flag_pixels(
     *,
-    gaps: _BoolArray,
+    gaps: BoolArray,
     n_valid: npt.NDArray[np.uint16],
     source: npt.NDArray[np.float32],
     source_sd: npt.NDArray[np.float32],
     block_means: npt.NDArray[np.floating],
-    inside: _BoolArray,
+    inside: BoolArray,
     item_dropped: bool,
 ) -> npt.NDArray[np.uint16]:
     """Flags of one window.
@@ -65,7 +64,7 @@ def flag_pixels(
     """
     scale = gaps.shape[0] // source.shape[0]
     disagrees = np.abs(block_means - source) > source_sd
-    bits: dict[Quality, _BoolArray | np.bool_] = {
+    bits: dict[Quality, BoolArray | np.bool_] = {
         Quality.GUIDE_GAP: gaps,
         Quality.SOURCE_MISSING: spread(np.isnan(source), scale),
         Quality.SOURCE_DISAGREES: spread(disagrees, scale),

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from mapper.markup.html import Markup
-from mapper.report.sample import Histogram
+from mapper.report.pixel_sample import Histogram
 
 BLUE, RED, GREEN, GREY = "#2f6f9f", "#d55e00", "#009e73", "#9aa7b1"
 _WIDE, _HIGH = 460, 190

@@ -6,10 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 from mapper import __version__
+from mapper.cost.prices import Prices
 from mapper.errors import StoreError
+from mapper.report.contents import Story, read_story
 from mapper.report.sections import describe_run
-from mapper.report.story import Story, read_story
-from mapper.run.prices import Prices
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """What a browser may load: nothing."""

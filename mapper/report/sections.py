@@ -9,10 +9,10 @@ from pyproj import CRS
 from mapper.markup.html import Cell, Markup, make_facts, make_table
 from mapper.markup.tile_map import count_states, draw_legend, draw_tiles
 from mapper.report.charts import BLUE, GREEN, GREY, draw_bars, draw_histogram, draw_ramp, draw_timeline, draw_work
-from mapper.report.gather import Acquisition
-from mapper.report.picture import Picture
-from mapper.report.story import Story
-from mapper.run.lines import describe_amount, describe_bytes, describe_seconds
+from mapper.report.contents import Story
+from mapper.report.quicklook import Picture
+from mapper.report.record_summary import Acquisition
+from mapper.text import describe_amount, describe_bytes, describe_seconds
 
 _STAGES = {"read": BLUE, "predict": GREEN, "write": "#cc79a7", "wait": GREY}
 _BOX, _SMALL_BOX = (660, 620), (300, 190)

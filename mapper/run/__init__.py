@@ -1,1 +1,1 @@
-"""Plans, tasks, executors, and the loop that turns a plan into commits."""
+"""Tiles of maps, guides and levels computed and committed, with their records."""

@@ -13,19 +13,20 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+from mapper.access.retry import Attempts, Backoff
 from mapper.errors import FailureBudgetError, StoreFullError, StoreLockedError, TransientStoreError
 from mapper.events import BatchCommitted, Callback, Event, RunFinished, RunStarted, TileFinished
-from mapper.run.budget import process_budget
-from mapper.run.executors import Executor
-from mapper.run.interrupts import Interrupted, Interrupts
-from mapper.run.outcome import Outcome
-from mapper.run.records import describe_error, worker_name
-from mapper.run.retries import Attempts, Backoff
-from mapper.store.faults import explain_faults
-from mapper.store.level_check import verify_levels
+from mapper.execute.executors import Executor
+from mapper.execute.interrupts import Interrupted, Interrupts
+from mapper.execute.memory_budget import process_budget
+from mapper.execute.outcome import Outcome
+from mapper.run.records import worker_name
+from mapper.store.errors import explain_faults
 from mapper.store.levels import LevelTile, Pyramid
 from mapper.store.pyramid import LevelWriter, MadeTile, make_level_tile, memory_bytes, open_level_writer
 from mapper.store.repository import open_store
+from mapper.store.verify import verify_levels
+from mapper.text import describe_error
 
 _FAILURES = 10
 """Failed tiles that are borne; one more ends the build."""

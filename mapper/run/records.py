@@ -1,8 +1,11 @@
 """What is put on record for one tile, whether it went well or not."""
 
+import logging
 import os
 import platform
 import socket
+from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
@@ -11,11 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper import __version__
+from mapper.access.files import Access
+from mapper.access.retry import Attempts
 from mapper.access.tally import Tally
+from mapper.access.throttle import Throttle, process_throttle
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.uses import ItemUse
-from mapper.run.context import Context, Task
+from mapper.errors import InputError, StoreFullError
+from mapper.plan.context import Context, Task
 from mapper.store.record import Record
+from mapper.text import describe_error
 
 _LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
 
@@ -72,11 +80,6 @@ def statistics(value: npt.NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def describe_error(error: BaseException) -> str:
-    """An error as one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-
-
 def worker_name() -> str:
     """Host and process."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -86,3 +89,50 @@ def worker_name() -> str:
 def _environment() -> str:
     libraries = [f"{name}=={metadata.version(name)}" for name in _LIBRARIES]
     return " ".join([f"python=={platform.python_version()}", *libraries])
+
+
+NOT_NEAR = "not read: it only touches the rim of what is read"
+"""What a record says of an item that was planned with and not asked for."""
+
+
+_logger = logging.getLogger(__name__)
+
+
+def attempt_task(
+    fork: Any,
+    context: Context,
+    task: Task,
+    work: Callable[[Attempts, Access], dict[str, Any]],
+    *,
+    throttle: Throttle | None = None,
+) -> tuple[Any, Record]:
+    """Make one tile, and its record.
+
+    Args:
+        fork: Of the store's session; what is written becomes visible when it is merged and committed.
+        context: What all tasks share.
+        task: Which tile, from which items.
+        work: Makes and writes the tile; told how often to try and how files are reached, it gives fields of the record.
+        throttle: Paces requests; by default that of this process.
+
+    Returns:
+        The fork, None if nothing was written to it, and the record of the tile.
+
+    Raises:
+        InputError: If the request is wrong: no other tile can do better.
+        StoreFullError: If no space is left.
+    """
+    attempts, started = Attempts(context.options.backoff), datetime.now(UTC)
+    access = Access(patience=context.options.patience, throttle=throttle or process_throttle())
+    try:
+        found = work(attempts, access)
+    except (InputError, StoreFullError):
+        raise
+    except Exception as error:  # the task boundary: a failed tile is a recorded tile
+        _logger.warning("tile %s failed: %s", task.tile, describe_error(error))
+        _logger.debug("tile %s failed", task.tile, exc_info=error)
+        facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
+        return None, failed_record(context, task, describe_error(error), **facts, **reading(access.tally))
+    facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
+    record = describe_task(context, task, **facts, **found, **reading(access.tally))
+    return (fork if record.content_sha256 else None), record

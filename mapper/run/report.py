@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mapper.markup.cards import show_shares
-from mapper.run.busy import WorkerUse, name_bottleneck, working
-from mapper.run.lines import describe_bytes, describe_seconds
+from mapper.monitor.utilisation import WorkerUse, name_bottleneck, working
+from mapper.text import describe_bytes, describe_seconds
 
 _FAILURES_SHOWN = 10
 _SHOWN_SECONDS = 0.1
@@ -78,7 +78,7 @@ class RunReport:
 
     @property
     def bottleneck(self) -> str:
-        """The stage that held the run back, see :func:`mapper.run.busy.name_bottleneck`."""
+        """The stage that held the run back, see :func:`mapper.monitor.utilisation.name_bottleneck`."""
         commit_busy = self.commit_s / self.seconds if self.seconds else None
         return name_bottleneck(self.stage_seconds, device_busy=self.device_busy, commit_busy=commit_busy)
 

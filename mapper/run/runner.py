@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from mapper.access.retry import Attempts
 from mapper.access.throttle import Throttle
 from mapper.errors import (
     FailureBudgetError,
@@ -33,27 +34,27 @@ from mapper.events import (
     TileFinished,
     TileRetried,
 )
+from mapper.execute.executors import Executor
+from mapper.execute.interrupts import Interrupted, Interrupts
+from mapper.execute.memory_budget import process_budget
+from mapper.execute.outcome import Outcome, Prepared
 from mapper.grid import Tile
-from mapper.run.budget import process_budget
-from mapper.run.busy import DeviceUse
-from mapper.run.context import MapContext, Task
-from mapper.run.estimate import memory_bytes
-from mapper.run.executors import Executor
-from mapper.run.guide import GuideContext
-from mapper.run.guide_task import run_guide_task
-from mapper.run.interrupts import Interrupted, Interrupts
-from mapper.run.order import Order, order_tasks
-from mapper.run.outcome import Outcome, Prepared
-from mapper.run.plan import Plan, check_plan
-from mapper.run.records import describe_error, failed_record
+from mapper.monitor.utilisation import DeviceUse
+from mapper.plan.context import MapContext, Task
+from mapper.plan.guide_context import GuideContext
+from mapper.plan.memory import memory_bytes
+from mapper.plan.pending import find_pending
+from mapper.plan.plan import Plan, check_plan
+from mapper.plan.selection import Order, order_tasks
+from mapper.run.guide_tile import run_guide_task
+from mapper.run.map_tile import load_predictor, run_task
+from mapper.run.records import failed_record
 from mapper.run.report import RunReport, TileFailure
-from mapper.run.resume import find_pending
-from mapper.run.retries import Attempts
-from mapper.run.task import load_predictor, run_task
 from mapper.store.ledger import read_ledger
 from mapper.store.record import Record
 from mapper.store.repository import create_store
 from mapper.store.writer import Writer, open_writer
+from mapper.text import describe_error
 
 _LEAST_BUDGET = 10
 _BUDGET_SHARE = 0.01
@@ -75,7 +76,7 @@ class RunPolicy:
     redo: tuple[Tile, ...] = ()
     """Tiles to compute again although they are up to date."""
     order: Order = "blocks"
-    """In which order tiles are handed out; see :mod:`mapper.run.order`."""
+    """In which order tiles are handed out; see :mod:`mapper.plan.selection`."""
 
 
 @dataclass(frozen=True)

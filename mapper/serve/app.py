@@ -1,25 +1,77 @@
 """The application: routes, and what stands before them. Read-only; no parameter names a file or an address."""
 
+from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from mapper import __version__
-from mapper.serve.answers import Health
-from mapper.serve.context import Served
-from mapper.serve.docs import make_docs_router
-from mapper.serve.faults import add_fault_handlers, describe_refusals
-from mapper.serve.guard import Guard
+from mapper.serve.errors import add_fault_handlers, describe_refusals
+from mapper.serve.middleware import Guard
 from mapper.serve.page import make_page_router
 from mapper.serve.pixel import make_pixel_router
+from mapper.serve.schemas import Health
 from mapper.serve.settings import AppSettings
 from mapper.serve.stac import make_stac_router
-from mapper.serve.stats import make_stats_router
-from mapper.serve.tiles import make_tiles_router
-from mapper.serve.versions import Versions
+from mapper.serve.stats.routes import make_stats_router
+from mapper.serve.tiles.routes import make_tiles_router
+from mapper.serve.versions import Served, Versions
 from mapper.serve.zarr import make_zarr_router
+
+_ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
+
+
+_MEDIA = {"js": "text/javascript", "css": "text/css"}
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>API of the map server</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="page"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+
+_START = 'SwaggerUIBundle({ url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null });\n'
+
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+def make_docs_router() -> APIRouter:
+    """The page and what it loads."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    def get_page() -> Response:
+        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+
+    @router.get("/docs/{name}")
+    def get_asset(name: str) -> Response:
+        headers = {"Cache-Control": "public, max-age=86400"}
+        if name == "start.js":
+            return Response(_START, headers=headers, media_type=_MEDIA["js"])
+        if name not in _ASSETS:
+            raise HTTPException(404, "no such file")
+        content = (files("fastapi_offline") / "static" / name).read_bytes()
+        return Response(content, headers=headers, media_type=_MEDIA[name.rpartition(".")[2]])
+
+    return router
+
 
 _ROUTERS = (
     make_page_router,
@@ -30,6 +82,8 @@ _ROUTERS = (
     make_stac_router,
 )
 """Each makes the routes of one subject from what is served; a new subject is a module and a name here."""
+
+
 _EXPOSED = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag", "X-Bounds", "X-Crs", "X-Level", "X-Units")
 
 

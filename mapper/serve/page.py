@@ -16,12 +16,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from mapper.serve.answers import VersionList
-from mapper.serve.context import Served
-from mapper.serve.faults import describe_refusals
+from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
-from mapper.serve.versions import Found
-from mapper.store.commits import Commit, find_branches, find_tags, trace_commits
+from mapper.serve.schemas import VersionList
+from mapper.serve.versions import Found, Served
+from mapper.store.snapshots import Commit, find_branches, find_tags, trace_commits
 
 _MEDIA = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 _POLICY = (

@@ -12,13 +12,11 @@ from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
-from mapper.serve.answers import History, PixelAnswer
-from mapper.serve.context import Served
-from mapper.serve.faults import describe_refusals
-from mapper.serve.versions import Found, Version
-from mapper.store.faults import explain_faults
-from mapper.store.history import trace_pixel
-from mapper.store.why import Answer, explain_pixel
+from mapper.serve.errors import describe_refusals
+from mapper.serve.schemas import History, PixelAnswer
+from mapper.serve.versions import Found, Served, Version
+from mapper.store.errors import explain_faults
+from mapper.store.why import Answer, explain_pixel, trace_pixel
 
 SAID: Mapping[str, str] = MappingProxyType(
     {

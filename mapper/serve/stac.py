@@ -16,13 +16,12 @@ from odc.geo.geom import Geometry
 from pyproj import CRS
 
 from mapper import __version__
-from mapper.serve.answers import StacCollection, StacItem
-from mapper.serve.context import Served
-from mapper.serve.faults import describe_refusals
+from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
-from mapper.serve.versions import Found, Version
-from mapper.store.batch import STATUS_CODES
-from mapper.store.faults import explain_faults
+from mapper.serve.schemas import StacCollection, StacItem
+from mapper.serve.versions import Found, Served, Version
+from mapper.store.errors import explain_faults
+from mapper.store.ledger_arrays import STATUS_CODES
 
 _SCHEMA = "https://stac-extensions.github.io/{}/schema.json"
 _ITEM_EXTENSIONS = ("datacube/v2.2.0", "projection/v2.0.0", "processing/v1.2.0", "version/v1.2.0")

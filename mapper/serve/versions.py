@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fastapi import Request
+
 from mapper.errors import InputError, StoreError
+from mapper.serve.settings import AppSettings
 from mapper.store.description import Description, read_description
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger
-from mapper.store.plain import PlainZarr, open_plain
 from mapper.store.repository import open_repository, open_session
+from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
 _SNAPSHOT = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
 
 
@@ -152,3 +157,24 @@ class Versions:
             while len(self._open) > self._kept:
                 self._open.popitem(last=False)
         return version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What is served, and how."""
+
+    versions: Versions
+    settings: AppSettings
+
+    def base_url(self, request: Request) -> str:
+        """Where clients reach the server, without a slash at the end."""
+        return (self.settings.public_url or str(request.base_url)).rstrip("/")
+
+    def say_caching(self, *, fixed: bool) -> str:
+        """``Cache-Control`` of an answer: a snapshot's is kept for ever, any other is asked again.
+
+        What a token protects is not for caches that others share.
+        """
+        if not fixed:
+            return "no-cache"
+        return f"{'private' if self.settings.token else 'public'}, max-age=31536000, immutable"

@@ -6,6 +6,9 @@ for is asked again, and answered with 304 as long as it is the same.
 """
 
 import re
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +17,48 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from mapper.serve.context import Served
-from mapper.serve.faults import describe_refusals
-from mapper.serve.pins import Pins
-from mapper.serve.versions import Found
-from mapper.store.plain import PlainZarr
+from mapper.serve.errors import describe_refusals
+from mapper.serve.versions import Found, Served
+from mapper.store.zarr_keys import PlainZarr
+
+_KEPT = 4096
+
+
+_LASTS_S = 60.0
+
+
+class Pins:
+    """Versions by client and key; for use by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pins: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+
+    def note(self, client: str, key: str, snapshot: str) -> None:
+        """Note that a client read the index of a shard at a version."""
+        with self._lock:
+            self._pins[client, key] = snapshot, time.monotonic()
+            self._pins.move_to_end((client, key))
+            if len(self._pins) > _KEPT:
+                self._pins.popitem(last=False)
+
+    def recall(self, client: str, key: str) -> str:
+        """The version that its next chunks are to come from; empty if it read no index lately."""
+        with self._lock:
+            snapshot, since = self._pins.get((client, key), ("", 0.0))
+        return snapshot if time.monotonic() - since < _LASTS_S else ""
+
 
 _PIECE = 4 << 20
 """Bytes held at once of an object that is sent whole."""
+
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
 _CONTENT: dict[str, dict[str, Any]] = {"application/json": {}, "application/octet-stream": {}}
+
+
 _NOT_THERE = "no such key: expected zarr.json of a group or array, or a chunk of an array that was written"
 
 

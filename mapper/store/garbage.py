@@ -19,7 +19,7 @@ from typing import Any
 import icechunk
 
 from mapper.errors import StoreError
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
 from mapper.store.repository import open_repository

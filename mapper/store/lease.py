@@ -32,7 +32,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from mapper.errors import StoreError, StoreLockedError
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.location import Location
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ import zarr
 from icechunk.session import Session
 
 from mapper.grid import Tile
-from mapper.store.batch import STATUS_CODES, read_blob, read_snapshot, read_status
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
+from mapper.store.ledger_arrays import STATUS_CODES, read_blob, read_snapshot, read_status
 from mapper.store.parquet import load_record, load_records
 from mapper.store.record import Record, Status
 from mapper.store.repository import open_repository, open_session
@@ -140,7 +140,7 @@ class Ledger:
 
     @property
     def state(self) -> npt.NDArray[np.uint8]:
-        """Status code of every tile, (row, col); see :data:`mapper.store.batch.STATUS_CODES`."""
+        """Status code of every tile, (row, col); see :data:`mapper.store.ledger_arrays.STATUS_CODES`."""
         return read_status(self.session.store)
 
     @property

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from mapper.errors import StoreLockedError
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.lease import hold_lease, read_lease
 from mapper.store.location import Location
 

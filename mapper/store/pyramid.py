@@ -24,9 +24,10 @@ from icechunk.session import ForkSession, Session
 from zarr.abc.store import Store
 
 from mapper import __version__
+from mapper.arrays import ByteArray
 from mapper.grid import Tile
-from mapper.store.batch import STATUS_CODES, assign_tiles, read_batches, read_status
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
+from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
 from mapper.store.levels import LevelBand, LevelTile, Pyramid, count_levels, create_levels, read_pyramid
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
@@ -40,8 +41,6 @@ _RULES = b"mapper pyramid 1"
 """Begins every origin: another number where reduction changes, and all tiles with it."""
 _STRIP = 128
 """Rows of a result that are reduced at once: what they take stays in the cache."""
-
-_ByteArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +59,9 @@ class State:
     """What the tiles of the levels are made from, and what they should be made from, at one version of a store."""
 
     pyramid: Pyramid
-    origins: tuple[_ByteArray, ...]
+    origins: tuple[ByteArray, ...]
     """For each level above the map (row, col, 32): of now; zeros where there is nothing below."""
-    marks: tuple[_ByteArray, ...]
+    marks: tuple[ByteArray, ...]
     """For each level above the map (row, col, 64): of the tile as it was made, and its content; zeros where none is."""
 
     def due(self, redo: Collection[LevelTile] = ()) -> list[LevelTile]:
@@ -235,7 +234,7 @@ def open_level_writer(location: str | Path, *, run_id: str) -> Iterator[LevelWri
         yield writer
 
 
-def _identify_map(store: Store) -> _ByteArray:
+def _identify_map(store: Store) -> ByteArray:
     """What each tile of the map is, (row, col, 20): task and commit; zeros where nothing stands."""
     task = np.asarray(zarr.open_array(store, path="ledger/task", mode="r")[:])
     batch = np.ascontiguousarray(read_batches(store), "<u4")
@@ -244,7 +243,7 @@ def _identify_map(store: Store) -> _ByteArray:
     return identities
 
 
-def _find_origins(below: _ByteArray, shape: tuple[int, int]) -> _ByteArray:
+def _find_origins(below: ByteArray, shape: tuple[int, int]) -> ByteArray:
     """Origins of a level, from what the tiles below it are."""
     rows, cols = shape
     padded = np.zeros((2 * rows, 2 * cols, below.shape[-1]), np.uint8)

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
+from mapper.store.chunk_reader import Place, Shards, open_shards
 from mapper.store.description import Description
 from mapper.store.encoding import Encoding
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.levels import count_levels, level_path
 from mapper.store.product import NO_GUIDE
 from mapper.store.pyramid import read_state
-from mapper.store.shards import Place, Shards, open_shards
 from mapper.store.tiles import NOT_WRITTEN
 
 Kind = Literal["values", "counts", "flags"]

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mapper.arrays import BoolArray
+
 Rule = Literal["mean", "decibels", "count", "flags"]
 
 _Array = npt.NDArray[Any]
-_BoolArray = npt.NDArray[np.bool_]
 
 
 def average_valid(stored: _Array, *, fill: float) -> _Array:
@@ -43,7 +44,7 @@ def average_decibels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
         return np.asarray(10.0 * np.log10(powers), np.float32)
 
 
-def average_written(stored: _Array, written: _BoolArray, *, fill: float) -> _Array:
+def average_written(stored: _Array, written: BoolArray, *, fill: float) -> _Array:
     """Rounded mean of 2 x 2 over the pixels that were written.
 
     Args:
@@ -71,7 +72,7 @@ def combine_flags(stored: _Array, *, fill: int) -> _Array:
     return bits
 
 
-def _average(stored: _Array, valid: _BoolArray, fill: float) -> _Array:
+def _average(stored: _Array, valid: BoolArray, fill: float) -> _Array:
     floating = np.issubdtype(stored.dtype, np.floating)
     shape = stored.shape[0] // 2, stored.shape[1] // 2
     total = np.zeros(shape, np.float64 if floating else np.int32)  # four 16 bit integers fit many times

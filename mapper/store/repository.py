@@ -17,10 +17,10 @@ from icechunk.session import Session
 from mapper import __version__
 from mapper.errors import StoreError
 from mapper.spec import MapSpec
-from mapper.store.batch import create_ledger
 from mapper.store.description import Description, check_same, read_description, write_description
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
 from mapper.store.layout import create_arrays
+from mapper.store.ledger_arrays import create_ledger
 from mapper.store.levels import count_levels, level_path
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock

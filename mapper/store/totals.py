@@ -13,7 +13,7 @@ from typing import Any
 import zarr
 from zarr.abc.store import Store
 
-from mapper.store.batch import read_blob
+from mapper.store.ledger_arrays import read_blob
 from mapper.store.parquet import load_records
 from mapper.store.record import Record
 

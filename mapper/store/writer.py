@@ -20,8 +20,8 @@ from icechunk.session import ForkSession, Session
 from mapper import __version__
 from mapper.grid import MapGrid, Tile
 from mapper.spec import MapSpec, TargetSpec
-from mapper.store.batch import append_batch, find_standing
-from mapper.store.faults import explain_faults
+from mapper.store.errors import explain_faults
+from mapper.store.ledger_arrays import append_batch, find_standing
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
 from mapper.store.product import Product, product_of

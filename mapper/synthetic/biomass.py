@@ -14,8 +14,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from scipy.special import ndtri
 
+from mapper.arrays import Float32Array
 from mapper.synthetic.frames import Frame, write_cog
-from mapper.synthetic.noise import FloatArray, Raster, derive_key, lattice_uniform, smooth_noise
+from mapper.synthetic.noise import Raster, derive_key, lattice_uniform, smooth_noise
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
 from mapper.synthetic.surface import average_blocks
@@ -88,16 +89,16 @@ def measure_biomass(
     return np.where(whole, agb, nodata), np.where(whole, np.rint(deviation).astype(np.uint16), nodata)
 
 
-def expect_source(mean: FloatArray) -> FloatArray:
+def expect_source(mean: Float32Array) -> Float32Array:
     """What the coarse map shows of a true mean, without noise: it saturates."""
     start, width, loss = _SATURATION
     lost = np.float32(loss * width) * np.logaddexp(0, (mean - start) / width)
     at_zero = np.float32(loss * width) * np.logaddexp(0, -start / width)
-    expected: FloatArray = np.maximum(mean - lost + at_zero, 0).astype(np.float32)
+    expected: Float32Array = np.maximum(mean - lost + at_zero, 0).astype(np.float32)
     return expected
 
 
-def average_truth(site: Site, geobox: GeoBox) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def average_truth(site: Site, geobox: GeoBox) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
     """Area mean of the truth on source pixels, and whether each lies wholly on the ground; (y, x)."""
     parts = GeoBox(
         (geobox.shape.y * _PARTS, geobox.shape.x * _PARTS), geobox.transform @ Affine.scale(1 / _PARTS), geobox.crs
@@ -107,7 +108,7 @@ def average_truth(site: Site, geobox: GeoBox) -> tuple[FloatArray, npt.NDArray[n
     return mean, average_blocks(sampler.inside.astype(np.float32), _PARTS) > 0.9999
 
 
-def _source_noise(seed: int, shape: tuple[int, int], *, row: int, col: int) -> FloatArray:
+def _source_noise(seed: int, shape: tuple[int, int], *, row: int, col: int) -> Float32Array:
     """Unit noise, a third of its variance shared by neighbours; a function of the place on the lattice."""
     rows, cols = -row + np.arange(shape[0]), col + np.arange(shape[1])
     white = ndtri(np.clip(lattice_uniform(derive_key(seed, "source"), rows, cols), 1e-6, 1 - 1e-6)).astype(np.float32)

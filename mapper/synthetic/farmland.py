@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mapper.synthetic.noise import Cells, FloatArray, Raster, derive_key, hash_uniform, smooth_noise
+from mapper.arrays import Float32Array
+from mapper.synthetic.noise import Cells, Raster, derive_key, hash_uniform, smooth_noise
 from mapper.synthetic.surface import Cover, empty_cover
 
 _CROPS = ((0.36, Cover.WHEAT), (0.50, Cover.RAPE), (0.68, Cover.MAIZE), (0.93, Cover.GRASS), (1.0, Cover.SOIL))
@@ -19,9 +20,9 @@ _CROPS = ((0.36, Cover.WHEAT), (0.50, Cover.RAPE), (0.68, Cover.MAIZE), (0.93, C
 class OpenLand:
     """Open land on every pixel, as if none were forest; arrays (y, x)."""
 
-    cover: FloatArray
+    cover: Float32Array
     """(kind, y, x) of the ground between the trees, fractions that sum to one."""
-    trees: FloatArray
+    trees: Float32Array
     """Fraction covered by single trees, hedges and gardens, all broadleaved."""
 
 
@@ -31,11 +32,11 @@ class _Parcels:
 
     along: npt.NDArray[np.int64]
     across: npt.NDArray[np.int64]
-    edge: FloatArray
+    edge: Float32Array
     """Metres to the nearest edge of the parcel."""
     key: int
 
-    def draw(self, name: str) -> FloatArray:
+    def draw(self, name: str) -> Float32Array:
         return hash_uniform(derive_key(self.key, name), self.along, self.across)
 
 

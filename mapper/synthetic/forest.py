@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mapper.synthetic.noise import Cells, FloatArray, Raster, cut_cells, derive_key, smooth_noise
+from mapper.arrays import Float32Array
+from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _AGES = ([0.0, 0.11, 0.34, 0.80, 1.0], [0.0, 6.0, 36.0, 95.0, 150.0])
@@ -32,15 +33,15 @@ class Stands:
 class Trees:
     """Trees on every pixel, as if all were forest; arrays float32 (y, x)."""
 
-    biomass: FloatArray
+    biomass: Float32Array
     """Mg ha-1."""
-    leaves: FloatArray
+    leaves: Float32Array
     """Fraction of the ground that is hidden by leaves."""
-    height: FloatArray
+    height: Float32Array
     """Metres, of the trees themselves."""
     conifer: npt.NDArray[np.bool_]
-    vigour: FloatArray
-    bare: FloatArray
+    vigour: Float32Array
+    bare: Float32Array
     """Bare or slash-covered fraction of the ground between the trees."""
 
 
@@ -52,7 +53,7 @@ def cut_stands(seed: int, at: Raster) -> Stands:
     )
 
 
-def grow_trees(seed: int, at: Raster, mosaic: Stands, *, relief: FloatArray) -> Trees:
+def grow_trees(seed: int, at: Raster, mosaic: Stands, *, relief: Float32Array) -> Trees:
     """Grow trees everywhere.
 
     Args:
@@ -89,7 +90,7 @@ def grow_trees(seed: int, at: Raster, mosaic: Stands, *, relief: FloatArray) -> 
     )
 
 
-def _choose_species(stands: Cells, patches: Cells, relief: FloatArray) -> npt.NDArray[np.bool_]:
+def _choose_species(stands: Cells, patches: Cells, relief: Float32Array) -> npt.NDArray[np.bool_]:
     """Pure stands of either kind, and mixed ones that change from patch to patch."""
     score = stands.draw("species") - 0.12 * np.tanh(relief)
     share = np.where(score < 0.42, 0.96, np.where(score < 0.62, 0.5, 0.05))
@@ -97,7 +98,7 @@ def _choose_species(stands: Cells, patches: Cells, relief: FloatArray) -> npt.ND
     return choice
 
 
-def _grow(age: FloatArray, conifer: npt.NDArray[np.bool_], site: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _grow(age: Float32Array, conifer: npt.NDArray[np.bool_], site: Float32Array) -> tuple[Float32Array, Float32Array]:
     """Biomass of full crowns (Mg ha-1), and how far towards the largest it has come (0-1)."""
     largest = np.where(conifer, np.float32(_CONIFER[0]), np.float32(_BROADLEAF[0])) * site
     rate = np.where(conifer, np.float32(_CONIFER[1]), np.float32(_BROADLEAF[1]))
@@ -105,7 +106,7 @@ def _grow(age: FloatArray, conifer: npt.NDArray[np.bool_], site: FloatArray) -> 
     return (largest * maturity).astype(np.float32), maturity
 
 
-def _close_canopy(seed: int, at: Raster, mosaic: Stands, age: FloatArray) -> FloatArray:
+def _close_canopy(seed: int, at: Raster, mosaic: Stands, age: Float32Array) -> Float32Array:
     """Canopy closure (0-1): stocking of the patch, gaps between crowns, skid trails."""
     draw = mosaic.patches.draw("stock")
     density = mosaic.stands.draw("stock")

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from scipy.interpolate import RectBivariateSpline
 
-from mapper.synthetic.noise import FloatArray
+from mapper.arrays import Float32Array
 
 _NODE_PX = 32
 """Projections are computed on every 32nd pixel and interpolated by a cubic spline: exact to millimetres."""
@@ -68,18 +68,18 @@ class Sampler:
     """Where the ground is known."""
     corner: npt.NDArray[np.int64]
     """Flat index of the upper left of the four ground pixels."""
-    down: FloatArray
-    right: FloatArray
+    down: Float32Array
+    right: Float32Array
     width: int
     """Columns of the ground."""
 
-    def read(self, values: npt.NDArray[np.generic]) -> FloatArray:
+    def read(self, values: npt.NDArray[np.generic]) -> Float32Array:
         """Values of a ground array at the pixels of the frame; those outside mean nothing."""
         flat = values.astype(np.float32, copy=False).ravel()
         upper, lower = self._across(flat, self.corner), self._across(flat, self.corner + self.width)
         return upper + self.down * (lower - upper)
 
-    def _across(self, flat: FloatArray, corner: npt.NDArray[np.int64]) -> FloatArray:
+    def _across(self, flat: Float32Array, corner: npt.NDArray[np.int64]) -> Float32Array:
         left = flat[corner]
         return left + self.right * (flat[corner + 1] - left)
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
+from mapper.arrays import Float32Array
 from mapper.synthetic.farmland import OpenLand, build_village, till_fields
 from mapper.synthetic.forest import Trees, cut_stands, grow_trees
-from mapper.synthetic.noise import Cells, FloatArray, Raster, cut_cells, derive_key, fractal_noise, smooth_noise
+from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, fractal_noise, smooth_noise
 from mapper.synthetic.surface import Cover, Surface, average_blocks, empty_cover
 
 CRS = "EPSG:3035"
@@ -30,16 +31,16 @@ _SINGLE_TREE = 95.0
 class _Land:
     """The large shapes, (y, x)."""
 
-    relief: FloatArray
+    relief: Float32Array
     """Standardised elevation before the valleys."""
-    elevation: FloatArray
+    elevation: Float32Array
     water: npt.NDArray[np.bool_]
     bank: npt.NDArray[np.bool_]
     """Beside water, where trees stand."""
     massifs: Cells
     wooded: npt.NDArray[np.bool_]
     village: npt.NDArray[np.bool_]
-    moisture: FloatArray
+    moisture: Float32Array
 
 
 @dataclass(frozen=True, kw_only=True)

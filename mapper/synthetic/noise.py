@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-FloatArray = npt.NDArray[np.float32]
+from mapper.arrays import Float32Array
 
 _SPLINE_SD = math.sqrt((151 / 315) ** 2 / 12)
 """Standard deviation of a bicubic B-spline whose coefficients are uniform on [0, 1)."""
@@ -39,13 +39,13 @@ class Cells:
 
     index: npt.NDArray[np.int64]
     """(y, x), flat index into the lattice of the window."""
-    border: FloatArray
+    border: Float32Array
     """(y, x), metres to the nearest border of the cell."""
     key: int
     rows: npt.NDArray[np.int64]
     cols: npt.NDArray[np.int64]
 
-    def draw(self, name: str) -> FloatArray:
+    def draw(self, name: str) -> Float32Array:
         """One random number on [0, 1) for each cell; dims (y, x)."""
         return lattice_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
 
@@ -56,7 +56,7 @@ def derive_key(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> FloatArray:
+def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Float32Array:
     """Uniform numbers on [0, 1) for pairs of integers; the arrays broadcast."""
     with np.errstate(over="ignore"):
         mixed = first.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key)
@@ -67,12 +67,12 @@ def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 
-def lattice_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> FloatArray:
+def lattice_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> Float32Array:
     """Uniform numbers on [0, 1) at lattice nodes; dims (row, col)."""
     return hash_uniform(key, rows[:, None], cols[None, :])
 
 
-def smooth_noise(key: int, at: Raster, grain_m: float) -> FloatArray:
+def smooth_noise(key: int, at: Raster, grain_m: float) -> Float32Array:
     """Noise of mean 0 and standard deviation 1, smooth over about ``grain_m``; dims (y, x)."""
     shift = lattice_uniform(key, np.array([0]), np.array([0, 1]))[0]
     rows, row_weights = _spline(at.north / grain_m + float(shift[0]))
@@ -81,7 +81,7 @@ def smooth_noise(key: int, at: Raster, grain_m: float) -> FloatArray:
     return np.ascontiguousarray((col_weights @ (row_weights @ nodes).T).T)
 
 
-def fractal_noise(key: int, at: Raster, grain_m: float, *, octaves: int, gain: float = 0.5) -> FloatArray:
+def fractal_noise(key: int, at: Raster, grain_m: float, *, octaves: int, gain: float = 0.5) -> Float32Array:
     """Octaves of :func:`smooth_noise`, each of half the grain and ``gain`` times the amplitude; sd 1; dims (y, x)."""
     total = np.zeros(at.shape, np.float32)
     for octave in range(octaves):
@@ -112,9 +112,9 @@ def _nearest_two(
     rows: npt.NDArray[np.int64],
     cols: npt.NDArray[np.int64],
     home: npt.NDArray[np.int64],
-    across: FloatArray,
-    along: FloatArray,
-) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    across: Float32Array,
+    along: Float32Array,
+) -> tuple[npt.NDArray[np.int64], Float32Array, Float32Array]:
     """Index of the nearest cell centre, and squared distances to the nearest two; among the 3 x 3 cells around."""
     centre_x = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "x"), rows, cols).ravel()
     centre_y = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "y"), rows, cols).ravel()

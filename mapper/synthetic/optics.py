@@ -7,7 +7,7 @@ darken a little beyond. Species, vigour, moisture and slopes change it as much. 
 import numpy as np
 import numpy.typing as npt
 
-from mapper.synthetic.noise import FloatArray
+from mapper.arrays import Float32Array
 from mapper.synthetic.sky import Sky, Sun
 from mapper.synthetic.surface import Cover, Surface
 
@@ -36,7 +36,7 @@ _CROP_DAYS = {  # day of the year: greenness from 0 (bare or ripe) to 1
 }
 
 
-def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> FloatArray:
+def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> Float32Array:
     """Surface reflectance under a clear sky.
 
     Args:
@@ -62,7 +62,7 @@ def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> Flo
     return result
 
 
-def look_through(sky: Sky, reflectance: FloatArray) -> FloatArray:
+def look_through(sky: Sky, reflectance: Float32Array) -> Float32Array:
     """Reflectance as it is retrieved under clouds: shadows darken, clouds and cirrus whiten; changes its input."""
     diffuse = np.array([0.42, 0.36, 0.31, 0.30, 0.27, 0.27, 0.24, 0.22], np.float32)
     veil = sky.cirrus * (1 - sky.cloud)
@@ -73,7 +73,7 @@ def look_through(sky: Sky, reflectance: FloatArray) -> FloatArray:
     return reflectance
 
 
-def _spectra_on(day: int) -> FloatArray:
+def _spectra_on(day: int) -> Float32Array:
     """Reflectance by kind and band on one day."""
     spectra = {kind: np.array(values) for kind, values in _SPECTRA.items()}
     for kind, (days, greenness) in _CROP_DAYS.items():
@@ -89,7 +89,7 @@ def _spectra_on(day: int) -> FloatArray:
     return np.stack([spectra[kind] for kind in Cover]).astype(np.float32)
 
 
-def _light_on_slopes(elevation: FloatArray, sun: Sun, resolution: float) -> FloatArray:
+def _light_on_slopes(elevation: Float32Array, sun: Sun, resolution: float) -> Float32Array:
     """Direct light on slopes relative to flat ground, half of it corrected away as processors do."""
     east, north, up = sun.direction
     slope_north, slope_east = slopes(elevation, resolution)
@@ -98,7 +98,7 @@ def _light_on_slopes(elevation: FloatArray, sun: Sun, resolution: float) -> Floa
     return np.asarray(np.clip(1 + np.float32(0.6) * (direct - 1), 0.3, 1.8), np.float32)
 
 
-def slopes(elevation: FloatArray, resolution: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def slopes(elevation: Float32Array, resolution: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Rise per metre to the north and to the east; dims (y, x)."""
     down, east = np.gradient(elevation, np.float32(resolution))
     return np.asarray(-down, np.float32), np.asarray(east, np.float32)

@@ -6,7 +6,7 @@ that terrain correction did not remove, and roofs change it too. Arrays are floa
 
 import numpy as np
 
-from mapper.synthetic.noise import FloatArray
+from mapper.arrays import Float32Array
 from mapper.synthetic.optics import slopes
 from mapper.synthetic.surface import Cover, Surface
 
@@ -22,7 +22,7 @@ _VOLUME = {"vv": (0.150, 55.0), "vh": (0.046, 80.0)}
 """Power of a full forest, and the biomass (Mg ha-1) at which 63 % of it are reached."""
 
 
-def scatter(ground: Surface, *, polarisation: str, wetness: float, look: float, resolution: float) -> FloatArray:
+def scatter(ground: Surface, *, polarisation: str, wetness: float, look: float, resolution: float) -> Float32Array:
     """Mean backscatter.
 
     Args:

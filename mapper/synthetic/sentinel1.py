@@ -14,8 +14,8 @@ import pystac
 from odc.geo.geobox import GeoBox
 from scipy import ndimage
 
+from mapper.arrays import Float32Array
 from mapper.synthetic.frames import Frame, cover_box, swath_mask, write_cog
-from mapper.synthetic.noise import FloatArray
 from mapper.synthetic.radar import POLARISATIONS, scatter
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
@@ -95,7 +95,7 @@ def _swath(site: Site, acquisition: Pass) -> npt.NDArray[np.bool_]:
     return swath_mask(site.geobox, edge=edge, tilt=tilt, keep="east")
 
 
-def _speckle(random: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
+def _speckle(random: np.random.Generator, shape: tuple[int, int]) -> Float32Array:
     """Gamma noise of mean 1; pixels are finer than the resolution, so that neighbours share some of it."""
     noise = random.standard_gamma(_LOOKS / 2, shape, np.float32) / np.float32(_LOOKS / 2)
     for axis in (0, 1):
@@ -103,7 +103,7 @@ def _speckle(random: np.random.Generator, shape: tuple[int, int]) -> FloatArray:
     return noise
 
 
-def _shorten(values: FloatArray) -> FloatArray:
+def _shorten(values: Float32Array) -> Float32Array:
     """Round to ten bits of mantissa."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)

@@ -15,8 +15,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
+from mapper.arrays import Float32Array
 from mapper.synthetic.frames import Frame, Sampler, cover_box, swath_mask, write_cog
-from mapper.synthetic.noise import FloatArray, derive_key
+from mapper.synthetic.noise import derive_key
 from mapper.synthetic.optics import BANDS, look_through, see_ground
 from mapper.synthetic.site import Site
 from mapper.synthetic.sky import Sky, Sun, cloud_sky
@@ -77,7 +78,7 @@ class Granule:
 class _View:
     """What one overpass sees of the ground; arrays (y, x) of the ground."""
 
-    reflectance: FloatArray
+    reflectance: Float32Array
     """(band, y, x)."""
     sky: Sky
     seen: npt.NDArray[np.bool_]
@@ -182,7 +183,7 @@ def _take_scene(site: Site, overpass: Overpass, granule: Granule, view: _View, o
     )  # fmt: skip
 
 
-def _count(reflectance: FloatArray, random: np.random.Generator, *, offset: int) -> npt.NDArray[np.uint16]:
+def _count(reflectance: Float32Array, random: np.random.Generator, *, offset: int) -> npt.NDArray[np.uint16]:
     """Digital numbers with the noise of the sensor; never 0, which is no data."""
     noise = random.standard_normal(reflectance.shape, np.float32)
     noise *= np.float32(0.0015) + np.float32(0.01) * reflectance

@@ -10,7 +10,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from mapper.synthetic.noise import FloatArray, Raster, derive_key, fractal_noise, smooth_noise
+from mapper.arrays import Float32Array
+from mapper.synthetic.noise import Raster, derive_key, fractal_noise, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _CLOUD_BASE_M = 1300.0
@@ -35,9 +36,9 @@ class Sun:
 class Sky:
     """Clouds over the ground at one time."""
 
-    cloud: FloatArray
-    cirrus: FloatArray
-    shadow: FloatArray
+    cloud: Float32Array
+    cirrus: Float32Array
+    shadow: Float32Array
     """Opacity of the cloud between the ground and the sun."""
 
 
@@ -62,7 +63,7 @@ def cloud_sky(key: int, at: Raster, *, coverage: float, cirrus: float, sun: Sun)
     )
 
 
-def _opacity(key: int, at: Raster, coverage: float) -> FloatArray:
+def _opacity(key: int, at: Raster, coverage: float) -> Float32Array:
     threshold = NormalDist().inv_cdf(1 - coverage)
     density = fractal_noise(key, at, 1500, octaves=6, gain=0.55)
     return np.float32(0.95) * smooth_step(density, threshold, threshold + 0.35)

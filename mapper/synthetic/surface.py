@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mapper.synthetic.noise import FloatArray
+from mapper.arrays import Float32Array
 
 
 class Cover(IntEnum):
@@ -31,33 +31,33 @@ class Cover(IntEnum):
 class Surface:
     """The ground of one window."""
 
-    cover: FloatArray
+    cover: Float32Array
     """(kind, y, x), fractions in the order of :class:`Cover`."""
-    biomass: FloatArray
-    height: FloatArray
+    biomass: Float32Array
+    height: Float32Array
     """Height of the canopy times its cover."""
-    vigour: FloatArray
+    vigour: Float32Array
     """How much brighter than its kind the vegetation is in the near infrared; about 0 +- 0.1."""
-    moisture: FloatArray
+    moisture: Float32Array
     """Of soil and leaves, about 0 +- 1."""
-    elevation: FloatArray
+    elevation: Float32Array
 
 
-def smooth_step(values: FloatArray, low: float, high: float) -> FloatArray:
+def smooth_step(values: Float32Array, low: float, high: float) -> Float32Array:
     """0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-    step: FloatArray = t * t * (3 - 2 * t)
+    step: Float32Array = t * t * (3 - 2 * t)
     return step
 
 
-def empty_cover(shape: tuple[int, int]) -> FloatArray:
+def empty_cover(shape: tuple[int, int]) -> Float32Array:
     """No cover at all: dims (kind, y, x)."""
     return np.zeros((len(Cover), *shape), np.float32)
 
 
-def average_blocks(values: FloatArray, factor: int) -> FloatArray:
+def average_blocks(values: Float32Array, factor: int) -> Float32Array:
     """Mean over ``factor`` x ``factor`` pixels of the last two dims."""
     *front, rows, cols = values.shape
     blocks = values.reshape(*front, rows // factor, factor, cols // factor, factor)
-    mean: FloatArray = blocks.mean(axis=(-3, -1), dtype=np.float32)
+    mean: Float32Array = blocks.mean(axis=(-3, -1), dtype=np.float32)
     return mean

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from mapper.catalog.chips import (
+from mapper.arrays import Float32Array
+from mapper.catalog.importers.biomassters_files import (
     CLOUD_LIMIT,
     MONTHS,
     NO_CLP,
@@ -34,8 +34,6 @@ from mapper.training.sample import Sample
 
 _POLARISATIONS = ("vv", "vh")
 _UNITS = "Mg ha-1"
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def read_chips(data: BioMasstersData) -> list[Sample]:
@@ -71,7 +69,7 @@ def read_chip(chip: Chip, seasons: Seasons, *, scale: int, limit: float | None) 
     if not crop_px:
         raise InputError(f"chip {chip.name} of {chip.size_px} px holds no source pixel of {scale} px")
     label = chip.read_label(crop_px)
-    truth: FloatArray = np.minimum(label, np.inf if limit is None else limit).astype(np.float32)
+    truth: Float32Array = np.minimum(label, np.inf if limit is None else limit).astype(np.float32)
     source = average_blocks(truth, scale)
     guide = np.concatenate([part for months in seasons.values() for part in _read_season(chip, months, crop_px)])
     content = hashlib.sha256()
@@ -106,7 +104,7 @@ def _bands() -> list[tuple[str, str]]:
     return [(band, "1") for band in S2_BANDS] + radar
 
 
-def _read_season(chip: Chip, months: Sequence[int], crop_px: int) -> tuple[FloatArray, FloatArray]:
+def _read_season(chip: Chip, months: Sequence[int], crop_px: int) -> tuple[Float32Array, Float32Array]:
     """Median reflectance and mean backscatter of some months; each (band, y, x)."""
     files = sorted(MONTHS.index(month) for month in set(months))
     optical = [_read_reflectance(chip, file, crop_px) for file in files]
@@ -118,7 +116,7 @@ def _read_season(chip: Chip, months: Sequence[int], crop_px: int) -> tuple[Float
     )
 
 
-def _read_reflectance(chip: Chip, file: int, crop_px: int) -> FloatArray | None:
+def _read_reflectance(chip: Chip, file: int, crop_px: int) -> Float32Array | None:
     """Reflectance (band, y, x), NaN where cloudy or missing; None if there is no file."""
     stored = chip.read("S2", file, crop_px)
     if stored is None:
@@ -128,7 +126,7 @@ def _read_reflectance(chip: Chip, file: int, crop_px: int) -> FloatArray | None:
     return np.where(usable, numbers.astype(np.float32) * np.float32(S2_SCALE), np.float32(np.nan))
 
 
-def _read_backscatter(chip: Chip, file: int, crop_px: int) -> FloatArray | None:
+def _read_backscatter(chip: Chip, file: int, crop_px: int) -> Float32Array | None:
     """Decibels (band, y, x), NaN where missing; None if there is no file."""
     stored = chip.read("S1", file, crop_px)
     if stored is None:
@@ -137,7 +135,7 @@ def _read_backscatter(chip: Chip, file: int, crop_px: int) -> FloatArray | None:
     return np.where(find_measured(stored), stored.astype(np.float32), np.float32(np.nan))[order]
 
 
-def _reduce(images: list[FloatArray], shape: tuple[int, int, int], reducer: Reducer, units: str) -> FloatArray:
+def _reduce(images: list[Float32Array], shape: tuple[int, int, int], reducer: Reducer, units: str) -> Float32Array:
     """One image of several, band by band; NaN where none is valid."""
     if not images:
         return np.full(shape, np.nan, np.float32)

@@ -25,8 +25,8 @@ from mapper.models.weights import save_model
 from mapper.training.checkpoint import Checkpoint, RunFolder
 from mapper.training.config import TrainConfig
 from mapper.training.curves import Row, write_curves
-from mapper.training.design import choose_options, make_model
 from mapper.training.distributed import Ranks
+from mapper.training.initial_model import choose_options, make_model
 from mapper.training.losses import Objective, Patches, members_of
 from mapper.training.sample import Sample
 from mapper.training.sampler import PatchSampler

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from mapper import __version__
-from mapper.catalog.archives import provider_of
 from mapper.catalog.items import Items, freeze_items
+from mapper.catalog.provider import provider_of
 from mapper.catalog.search import search, search_collection
 from mapper.errors import InputError, SpecError
 from mapper.spec import MapSpec, read_spec

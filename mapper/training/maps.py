@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mapper.catalog.archives import provider_of
+from mapper.arrays import Float32Array
 from mapper.catalog.items import Items, freeze_items
-from mapper.catalog.provider import Provider
+from mapper.catalog.provider import Provider, provider_of
 from mapper.catalog.search import search, search_collection
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
 from mapper.errors import InputError, SearchError
 from mapper.grid import MapGrid, Window, coarsen
-from mapper.models.consistency import block_mean
+from mapper.predict.consistency import block_mean
 from mapper.spec import MapSpec, read_spec
 from mapper.training.config import TruthConfig
 from mapper.training.sample import Sample
@@ -29,8 +29,6 @@ _BLOCK_PX = 512
 """Edge of the blocks that are read at a time, before it is widened to whole source pixels."""
 _LEAST_COVER = 0.5
 """Share of a source pixel that lies in the area, below which a map without a truth leaves it out."""
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def read_map(path: Path, truth: TruthConfig) -> Sample:
@@ -153,7 +151,7 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
     )
 
 
-def _read_area(grid: MapGrid, read: ReadTruth) -> FloatArray:
+def _read_area(grid: MapGrid, read: ReadTruth) -> Float32Array:
     """What is read of a whole map; NaN outside its area."""
     whole = Window(top=0, left=0, bottom=grid.shape[0], right=grid.shape[1]).grown(0, grid.scale)
     values = np.full(whole.shape, np.nan, np.float32)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from mapper.arrays import Float32Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,13 +15,13 @@ class Sample:
         ValueError: If the arrays do not nest.
     """
 
-    guide: FloatArray
+    guide: Float32Array
     """(channel, y, x); ``dates`` times the same bands, by date."""
-    source: FloatArray
+    source: Float32Array
     """(y / scale, x / scale)."""
-    source_sd: FloatArray
+    source_sd: Float32Array
     """Like ``source``; NaN where unknown."""
-    truth: FloatArray
+    truth: Float32Array
     """(y, x)."""
     bands: tuple[tuple[str, str], ...]
     """Name and units of each guide channel."""

@@ -11,23 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mapper.arrays import Float32Array
 from mapper.errors import InputError
 from mapper.models.contract import GuideBand
+from mapper.training.augment import vary_guide, vary_source
 from mapper.training.config import AugmentConfig
 from mapper.training.sample import Sample
-from mapper.training.variations import vary_guide, vary_source
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Patches of one shape; (patch, channel, y, x)."""
 
-    guide: FloatArray
-    source: FloatArray
-    source_sd: FloatArray
-    truth: FloatArray
+    guide: Float32Array
+    source: Float32Array
+    source_sd: Float32Array
+    truth: Float32Array
 
 
 def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
@@ -47,7 +46,7 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
     return tuple(bands)
 
 
-def measure(arrays: Sequence[FloatArray]) -> tuple[float, float]:
+def measure(arrays: Sequence[Float32Array]) -> tuple[float, float]:
     """Mean and standard deviation over the valid values of all arrays; 0 and 0 where there is none."""
     number = sum(int(np.isfinite(array).sum()) for array in arrays)
     if not number:
@@ -57,7 +56,7 @@ def measure(arrays: Sequence[FloatArray]) -> tuple[float, float]:
     return mean, float(np.sqrt(square / number))
 
 
-def pad_sample(sample: Sample, step: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def pad_sample(sample: Sample, step: int) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
     """Guide, source, its standard deviation and truth, continued by NaN to multiples of ``step`` target pixels.
 
     Args:
@@ -130,7 +129,7 @@ class PatchSampler:
         guide, source, source_sd, truth = (np.stack(arrays) for arrays in zip(*patches, strict=True))
         return Batch(guide=guide, source=source[:, None], source_sd=source_sd[:, None], truth=truth[:, None])
 
-    def _draw_one(self, random: np.random.Generator) -> tuple[FloatArray, ...]:
+    def _draw_one(self, random: np.random.Generator) -> tuple[Float32Array, ...]:
         index, *corner = self._origins[int(random.integers(len(self._origins)))]
         guide, source, source_sd, truth = self._arrays[index]
         fine = tuple(slice(at, at + self.patch_px) for at in corner)
@@ -148,7 +147,7 @@ class PatchSampler:
         return tuple(_turn(array, turns, flip=flip) for array in (varied, noisy, source_sd[coarse], truth[fine]))
 
 
-def _find_origins(truths: Sequence[FloatArray], *, step: int, steps: int) -> npt.NDArray[np.intp]:
+def _find_origins(truths: Sequence[Float32Array], *, step: int, steps: int) -> npt.NDArray[np.intp]:
     """Sample, row and column of the corner of every patch that holds known truth."""
     found = []
     for index, truth in enumerate(truths):
@@ -160,13 +159,13 @@ def _find_origins(truths: Sequence[FloatArray], *, step: int, steps: int) -> npt
     return np.concatenate(found)
 
 
-def _pad(array: FloatArray, rest: tuple[int, int]) -> FloatArray:
+def _pad(array: Float32Array, rest: tuple[int, int]) -> Float32Array:
     if not any(rest):
         return array
     widths = [(0, 0)] * (array.ndim - 2) + [(0, edge) for edge in rest]
     return np.pad(array, widths, constant_values=np.float32(np.nan))
 
 
-def _turn(array: FloatArray, turns: int, *, flip: bool) -> FloatArray:
+def _turn(array: Float32Array, turns: int, *, flip: bool) -> Float32Array:
     turned = np.rot90(array, turns, axes=(-2, -1))
     return np.ascontiguousarray(turned[..., ::-1] if flip else turned)

@@ -9,11 +9,11 @@ from operator import add
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from mapper.arrays import Float32Array
 from mapper.evaluation.metrics import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
-from mapper.models.consistency import spread
+from mapper.predict.consistency import spread
 from mapper.predict.predictor import Prediction
 from mapper.training.sample import Sample
 
@@ -21,8 +21,6 @@ _LEVEL = 0.9
 """Share of the errors that intervals are made to hold."""
 _LEAST_SCALE = 0.01
 """A deviation stays above 0, even where the source's own explains all errors."""
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def score(prediction: Prediction, sample: Sample) -> Score:
@@ -108,13 +106,13 @@ def describe_coverage(
     }
 
 
-def _error(prediction: Prediction, sample: Sample) -> FloatArray:
+def _error(prediction: Prediction, sample: Sample) -> Float32Array:
     """(y, x), NaN where source or truth is unknown."""
     known = spread(np.isfinite(sample.source), sample.scale)
     return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))
 
 
-def _spread_sd(sample: Sample) -> FloatArray:
+def _spread_sd(sample: Sample) -> Float32Array:
     """The source's deviation by target pixel, 0 where unknown, as a map counts it."""
-    known: FloatArray = np.nan_to_num(sample.source_sd, nan=0.0)
+    known: Float32Array = np.nan_to_num(sample.source_sd, nan=0.0)
     return np.asarray(spread(known, sample.scale), np.float32)

@@ -7,14 +7,12 @@ are held out, with a rim around them that is neither learnt nor scored.
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_dilation
 
+from mapper.arrays import BoolArray
 from mapper.errors import InputError
 from mapper.training.config import HoldOutConfig
 from mapper.training.sample import Sample
-
-_BoolArray = npt.NDArray[np.bool_]
 
 
 def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, Sample]:
@@ -32,7 +30,7 @@ def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, 
         InputError: If fewer than two blocks hold truth, or nothing is left to learn.
     """
     cells = sample.source.shape[0], sample.scale, sample.source.shape[1], sample.scale
-    coarse: _BoolArray = np.asarray(np.isfinite(sample.truth).reshape(cells).any((1, 3)), bool)
+    coarse: BoolArray = np.asarray(np.isfinite(sample.truth).reshape(cells).any((1, 3)), bool)
     held = _choose_blocks(coarse, config, seed, sample.name)
     near = _grow(held, config.gap_source_px)
     learnt, scored = (_mask(sample, where) for where in (~near, held))
@@ -41,7 +39,7 @@ def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, 
     return learnt, scored
 
 
-def _choose_blocks(known: _BoolArray, config: HoldOutConfig, seed: int, name: str) -> _BoolArray:
+def _choose_blocks(known: BoolArray, config: HoldOutConfig, seed: int, name: str) -> BoolArray:
     edge = config.block_source_px
     rows, cols = (-(-length // edge) for length in known.shape)
     padded = np.zeros((rows * edge, cols * edge), bool)
@@ -56,12 +54,12 @@ def _choose_blocks(known: _BoolArray, config: HoldOutConfig, seed: int, name: st
     return held.repeat(edge, 0).repeat(edge, 1)[: known.shape[0], : known.shape[1]]
 
 
-def _grow(where: _BoolArray, pixels: int) -> _BoolArray:
+def _grow(where: BoolArray, pixels: int) -> BoolArray:
     if not pixels:
         return where
     return np.asarray(binary_dilation(where, np.ones((3, 3), bool), iterations=pixels), bool)
 
 
-def _mask(sample: Sample, where: _BoolArray) -> Sample:
+def _mask(sample: Sample, where: BoolArray) -> Sample:
     fine = where.repeat(sample.scale, 0).repeat(sample.scale, 1)
     return replace(sample, truth=np.where(fine, sample.truth, np.float32(np.nan)))

@@ -20,9 +20,9 @@ from mapper.spec import ModelSpec
 from mapper.training.checkpoint import RunFolder
 from mapper.training.config import TrainConfig
 from mapper.training.datasets import read_samples
-from mapper.training.design import choose_options
 from mapper.training.distributed import Ranks, connect
 from mapper.training.fitting import Fitted, Watch, fit
+from mapper.training.initial_model import choose_options
 from mapper.training.sample import Sample
 from mapper.training.sampler import pad_sample
 from mapper.training.scoring import calibrate, describe_coverage, pool, score

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import odc.geo.xr  # noqa: F401  gives arrays the accessor that tells where their pixels lie
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
+from mapper.arrays import Float32Array
 from mapper.catalog.items import Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.read import read_block
@@ -18,8 +18,7 @@ from mapper.store.repository import open_map, store_exists
 _PLACE_TOLERANCE = 1e-3
 """Of a target pixel, over the extent of a store: coordinates are decimal."""
 
-FloatArray = npt.NDArray[np.float32]
-ReadTruth = Callable[[Window], FloatArray]
+ReadTruth = Callable[[Window], Float32Array]
 """Reads a window of the map's grid; (y, x) in target units, NaN where unknown."""
 
 
@@ -34,7 +33,7 @@ def read_from_items(grid: MapGrid, items: Items, variable: str, *, rule: Collect
     """
     nearest = rule.model_copy(update={"resampling": "nearest"})
 
-    def read(window: Window) -> FloatArray:
+    def read(window: Window) -> Float32Array:
         geobox = grid.geobox_of(window)
         block = read_block(items.touching(geobox), geobox, bands=(variable,), rule=nearest)
         return _first_valid(block[variable].to_numpy(), window.shape)
@@ -82,7 +81,7 @@ def read_from_store(grid: MapGrid, array: xr.DataArray, location: str) -> ReadTr
     """
     top, left = _offset(grid, _geobox_of(array, location), location)
 
-    def read(window: Window) -> FloatArray:
+    def read(window: Window) -> Float32Array:
         result = np.full(window.shape, np.nan, np.float32)
         rows, cols = array.shape
         inner = Window(
@@ -124,7 +123,7 @@ def _offset(grid: MapGrid, stored: GeoBox, location: str) -> tuple[int, int]:
     return whole[1], whole[0]
 
 
-def _first_valid(stack: FloatArray, shape: tuple[int, int]) -> FloatArray:
+def _first_valid(stack: Float32Array, shape: tuple[int, int]) -> Float32Array:
     """(time, y, x) to (y, x)."""
     result = np.full(shape, np.nan, np.float32)
     for layer in stack:

@@ -12,14 +12,12 @@ from dataclasses import replace
 
 import bottleneck as bn
 import numpy as np
-import numpy.typing as npt
 
+from mapper.arrays import Float32Array
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.source import average_blocks
 from mapper.errors import InputError
 from mapper.training.sample import Sample
-
-FloatArray = npt.NDArray[np.float32]
 
 
 def degrade(sample: Sample) -> Sample:
@@ -66,7 +64,7 @@ def degrade(sample: Sample) -> Sample:
     )
 
 
-def average_guide(channel: FloatArray, scale: int, units: str) -> FloatArray:
+def average_guide(channel: Float32Array, scale: int, units: str) -> Float32Array:
     """Mean of ``scale`` x ``scale`` blocks over what is valid; NaN where nothing is.
 
     Args:
@@ -79,12 +77,12 @@ def average_guide(channel: FloatArray, scale: int, units: str) -> FloatArray:
     """
     rows, cols = channel.shape[0] // scale, channel.shape[1] // scale
     blocks = channel.reshape(rows, scale, cols, scale).transpose(0, 2, 1, 3).reshape(rows, cols, scale * scale)
-    mean: FloatArray = bn.nanmean((to_power(blocks) if units == "dB" else blocks).astype(np.float64), axis=-1)
+    mean: Float32Array = bn.nanmean((to_power(blocks) if units == "dB" else blocks).astype(np.float64), axis=-1)
     mean = mean.astype(np.float32)
     return to_decibel(mean) if units == "dB" else mean
 
 
-def _fit(array: FloatArray, shape: tuple[int, int]) -> FloatArray:
+def _fit(array: Float32Array, shape: tuple[int, int]) -> Float32Array:
     """An array cut, or filled up with NaN, at its lower and right edge."""
     fitted = np.full(shape, np.nan, np.float32)
     rows, cols = (min(pair) for pair in zip(array.shape, shape, strict=True))

@@ -26,7 +26,7 @@ from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
 from mapper.models.card import Card
 from mapper.models.contract import Contract, GuideBand
-from mapper.run.context import make_context
+from mapper.plan.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
 from mapper.store.record import TileArrays

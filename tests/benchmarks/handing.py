@@ -17,7 +17,8 @@ import continent
 import psutil
 
 from mapper.cli.program import app
-from mapper.run import job, runner
+from mapper.plan import job
+from mapper.run import runner
 
 
 def count_tiles(tiles):

@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from run_maps import make_items, make_spec
 
 from mapper.cluster.local import local_cluster
+from mapper.execute.executors import DaskExecutor, ThreadExecutor
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
 from mapper.predict.predictor import Predictor
-from mapper.run import task
-from mapper.run.context import make_context
-from mapper.run.executors import DaskExecutor, ThreadExecutor
-from mapper.run.plan import make_plan
+from mapper.run import map_tile as task
 from mapper.run.runner import run_plan
 
 STAGES = ("read", "predict", "write")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from store_maps import PROJECTED, make_record, make_spec
 
-from mapper.run.executors import ThreadExecutor
+from mapper.execute.executors import ThreadExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.record import TileArrays
 from mapper.store.repository import create_store, open_store

@@ -33,13 +33,13 @@ import pytest
 from distributed import Client
 
 from mapper.catalog.freeze import open_items
+from mapper.cost.estimate import estimate_tasks
+from mapper.cost.forecast import make_forecast
 from mapper.events import BatchCommitted, RunStarted, TileFinished
+from mapper.execute.executors import SHORT_LOGS, DaskExecutor, ThreadExecutor
+from mapper.plan.plan import make_plan
+from mapper.plan.selection import order_tasks
 from mapper.run import runner
-from mapper.run.estimate import estimate_tasks
-from mapper.run.executors import SHORT_LOGS, DaskExecutor, ThreadExecutor
-from mapper.run.forecast import make_forecast
-from mapper.run.order import order_tasks
-from mapper.run.plan import make_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import create_store
 

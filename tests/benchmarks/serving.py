@@ -41,13 +41,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from map_server import MapServer
 from store_maps import make_record, make_spec
 
-from mapper.run.executors import SerialExecutor
+from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.levels import count_levels
-from mapper.store.plain import open_plain
 from mapper.store.record import TileArrays
 from mapper.store.repository import create_store, open_store
 from mapper.store.writer import open_writer, write_tile
+from mapper.store.zarr_keys import open_plain
 
 SECONDS = float(os.environ.get("MAPPER_SECONDS", "4"))
 ROUNDS = int(os.environ.get("MAPPER_ROUNDS", "3"))

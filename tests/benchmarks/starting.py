@@ -22,9 +22,9 @@ import pytest
 
 from mapper.catalog.freeze import open_items
 from mapper.catalog.inventory import inventory_path
-from mapper.run.job import plan_path
-from mapper.run.order import order_tasks
-from mapper.run.plan_file import load_plan
+from mapper.plan.job import plan_path
+from mapper.plan.plan_file import load_plan
+from mapper.plan.selection import order_tasks
 from mapper.spec import read_spec
 from mapper.store.repository import create_store
 

@@ -1,0 +1,146 @@
+"""How a method comes to a model for a place, without seeing the truth of that place.
+
+That truth is not among the arguments: a training gets other places, or the place's own source and guide, coarsened.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mapper.benchmark.sites import Place, slug
+from mapper.benchmark.suite import MethodConfig, is_weights
+from mapper.errors import SpecError
+from mapper.models.architectures import ARCHITECTURES
+from mapper.models.card import Card, read_card
+from mapper.models.model import Model
+from mapper.models.pixtransform import make_pixtransform
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
+from mapper.training.config import TrainConfig, read_config
+from mapper.training.curves import Row
+from mapper.training.fitting import Watch
+from mapper.training.sample import Sample
+from mapper.training.trainer import train
+from mapper.training.wald import degrade
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """A model that is scored at a place."""
+
+    model: Model
+    parameters: int
+    name: str
+    """Of the weights."""
+    whole: bool = False
+    """Whether the place must be given to the model in one piece."""
+
+
+def check_method(method: MethodConfig, places: Sequence[Place]) -> None:
+    """Find out before anything is trained what cannot work.
+
+    Raises:
+        InputError: If weights or a training description are missing or wrong, or there is no other place.
+    """
+    if method.model is not None:
+        card = read_card(_spec_of(method.model))
+        _check_contract(card, places[0].sample)
+        seen = sorted({place.name for place in places if _has_seen(card, place.sample)})
+        if seen:
+            raise SpecError(f"{method.name}: {card.name} was trained or calibrated on {', '.join(seen)}: it is no test")
+    if method.recipe is not None and len(places) < 2:
+        raise SpecError(f"{method.name} is trained on the other places, but {places[0].name} is the only one")
+    for path in (method.recipe, method.wald):
+        if path is not None and (architecture := read_config(path).model.architecture) not in ARCHITECTURES:
+            raise SpecError(f"{path} trains {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
+
+
+def open_contestant(
+    method: MethodConfig, place: Place, others: Sequence[Place], *, weights: Path, notify: Notify
+) -> Contestant:
+    """Load, train or set up the model that is scored at a place.
+
+    Args:
+        method: How.
+        place: Where it will be scored.
+        others: All other places of the suite.
+        weights: Folder of weights that are trained here; what is there already is not trained again.
+        notify: Is told what is done.
+
+    Raises:
+        ValueError: If the place is among the others.
+    """
+    if any(other.name == place.name for other in others):
+        raise ValueError(f"{place.name} is scored and must not be trained on")
+    if method.model is not None:
+        return _load(_spec_of(method.model))
+    if method.recipe is not None:
+        config = _config(method.recipe, others, weights, f"without-{slug(place.name)}")
+        return _train(config, [other.sample for other in others], notify)
+    if method.wald is not None:
+        config = _config(method.wald, [place], weights, f"on-{slug(place.name)}")
+        return _train(config, [degrade(place.blind)], notify)
+    sample = place.sample
+    model = make_pixtransform(bands=sample.bands, units=sample.source_units, scale=sample.scale, **method.options)
+    return Contestant(model=model, parameters=model.parameters, name=method.name, whole=True)
+
+
+def _config(path: Path, places: Sequence[Place], weights: Path, suffix: str) -> TrainConfig:
+    """A training description whose data are these places, and no other place at all."""
+    config = read_config(path)
+    changes = {
+        "name": f"{config.name}-{suffix}",
+        "out": weights.absolute(),
+        "data": tuple(place.data for place in places),
+        "validation": (),  # what a file names there might be the place that is scored
+    }
+    return config.model_copy(update=changes)
+
+
+def _train(config: TrainConfig, samples: Sequence[Sample], notify: Notify) -> Contestant:
+    notify(f"{config.name} learns from {', '.join(sample.name for sample in samples)}")
+    train(config, samples=samples, validation=[], notify=notify, watch=_tell_quarters(config, notify))
+    return _load(ModelSpec(name=config.name, weights=config.out / f"{config.name}.safetensors"))
+
+
+def _tell_quarters(config: TrainConfig, notify: Notify) -> Watch:
+    """Say four times how far a training is."""
+    told = {0}
+
+    def watch(row: Row) -> None:
+        quarter = 4 * row.step // config.steps
+        if quarter not in told:
+            told.add(quarter)
+            notify(f"{config.name}: step {row.step} of {config.steps}, loss {row.loss:.3f}")
+
+    return watch
+
+
+def _load(spec: ModelSpec) -> Contestant:
+    return Contestant(model=load_model(spec), parameters=read_card(spec).parameters, name=spec.name)
+
+
+def _spec_of(model: str) -> ModelSpec:
+    return ModelSpec(name=Path(model).stem, weights=Path(model)) if is_weights(model) else ModelSpec(name=model)
+
+
+def _has_seen(card: Card, sample: Sample) -> bool:
+    """Whether a card names a place among those it was trained, validated or calibrated on."""
+    known = [entry for part in ("data", "validation") for entry in card.training.get(part, ())]
+    return any((isinstance(e, dict) and sample.name == e.get("name")) or sample.digest == _digest_of(e) for e in known)
+
+
+def _digest_of(entry: object) -> str:
+    return str(entry.get("digest") if isinstance(entry, dict) else entry)
+
+
+def _check_contract(card: Card, sample: Sample) -> None:
+    card.contract.check(
+        channels=sample.bands,
+        source_units=sample.source_units,
+        target_units=sample.source_units,
+        scale=sample.scale,
+        source_has_sd=True,
+    )

@@ -1,0 +1,169 @@
+"""The report of a suite as files: Markdown to read, CSV to compute with, JSON for machines, pictures to look at."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mapper.benchmark.results import Outcome, Report
+from mapper.benchmark.sites import slug
+from mapper.evaluation.density import Density
+from mapper.evaluation.plots import plot_bins, plot_maps, plot_reliability, plot_scatter
+from mapper.evaluation.tables import Cell, Column, score_columns, score_row, to_csv, to_markdown
+from mapper.evaluation.uncertainty import LEVELS, ErrorBySd
+
+_GROUPS = {"guide+source": "guide + source", "source": "source only", "guide": "guide only"}
+_METRICS = ("rmse", "mae", "bias", "r2", "psnr", "ssim", "gradient_rmse", "residual_mean")
+
+
+def write_report(report: Report, work: Path) -> dict[str, Path]:
+    """Write ``suite.md``, ``suite.csv``, ``suite.json`` and the pictures.
+
+    Args:
+        report: What a suite found.
+        work: Folder; made if it is missing.
+
+    Returns:
+        Name of each file to its path.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "suite.md": to_text(report, pictures=True),
+        "suite.csv": to_csv(table_rows(report), table_columns(report)),
+        "suite.json": json.dumps(report.to_dict(), indent=2, default=str) + "\n",
+    }
+    for name, text in texts.items():
+        (work / name).write_text(text)
+    return {name: work / name for name in texts} | {path.name: path for path in draw(report, work)}
+
+
+def table_columns(report: Report) -> tuple[Column, ...]:
+    """Columns of the main table; of those with units, most are in those of the target."""
+    units = report.units
+    scores = {column.key: column for column in score_columns(units, metrics=_METRICS)}
+    scores["gradient_rmse"] = replace(scores["gradient_rmse"], title="gradient")
+    scores["residual_mean"] = replace(scores["residual_mean"], title="block residual")
+    native = [Column(key="rmse_native", title="native", units=units, best="low")] if report.suite.native else []
+    levels = [Column(key=f"coverage_{round(100 * level)}", title=f"in {level:.0%}", digits=3) for level in LEVELS]
+    places = [Column(key=f"rmse {name}", title=name, units=units, best="low") for name in report.samples]
+    return (
+        Column(key="parameters", title="parameters"),
+        scores.pop("rmse"),
+        Column(key="rmse_mean", title="mean of places", units=units, best="low"),
+        Column(key="ratio", title="/ bicubic", digits=3, best="low"),
+        *native,
+        *scores.values(),
+        *(levels if any(outcome.coverage for outcome in report.outcomes) else ()),
+        Column(key="mpx_per_second", title="Mpx/s"),
+        *(places if len(places) > 1 else ()),
+    )
+
+
+def table_rows(report: Report) -> list[dict[str, Cell]]:
+    """Rows of the main table, one for each method."""
+    return [_row(report, outcome) for outcome in report.outcomes]
+
+
+def to_text(report: Report, *, pictures: bool = False) -> str:
+    """The report in Markdown: the main table, errors by class of the truth, and how it was made."""
+    suite = report.suite
+    columns = [replace(column, units="") for column in table_columns(report)]
+    parts = [f"# {suite.title}", _describe(report), to_markdown(table_rows(report), columns)]
+    for quantity, title in (("bias", "Bias"), ("rmse", "RMSE"), ("median_error", "Median error")):
+        rows = [_bin_row(outcome, quantity) for outcome in report.outcomes]
+        parts += [f"## {title} by class of the truth ({report.units})", to_markdown(rows, _bin_columns(report))]
+    if pictures:
+        parts += ["\n".join(f"![{path.stem}]({path.name})" for path in _pictures(report, Path()))]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def draw(report: Report, work: Path) -> list[Path]:
+    """Draw the pictures of a report: scatter, errors by class, reliability, and a panel of maps for each place."""
+    label = report.units
+    scatter, bins, *rest = _pictures(report, work)
+    densities = {outcome.method.name: _density(report, outcome) for outcome in report.outcomes}
+    plot_scatter(densities, {o.method.name: o.scores.pooled for o in report.outcomes}, scatter, label=label)
+    plot_bins({outcome.method.name: outcome.bins for outcome in report.outcomes}, bins, units=label)
+    coverages = {outcome.method.name: c for outcome in report.outcomes if (c := outcome.coverage) is not None}
+    if coverages:
+        by_sd = {outcome.method.name: _by_sd(report, outcome) for outcome in report.outcomes if outcome.coverage}
+        plot_reliability(coverages, rest.pop(0), units=label, by_sd=by_sd)
+    for (place, sample), path in zip(report.samples.items(), rest, strict=True):
+        maps = {outcome.method.name: outcome.results[place].value for outcome in report.outcomes}
+        plot_maps({"source": sample.source} | maps, sample.truth, path, label=label)
+    return _pictures(report, work)
+
+
+def _pictures(report: Report, work: Path) -> list[Path]:
+    reliability = ["reliability.png"] if any(outcome.coverage for outcome in report.outcomes) else []
+    maps = [f"maps-{slug(name)}.png" for name in report.samples]
+    return [work / name for name in ("scatter.png", "bins.png", *reliability, *maps)]
+
+
+def _describe(report: Report) -> str:
+    suite, places = report.suite, report.samples
+    sources = sorted({sample.degradation for sample in places.values() if sample.degradation})
+    scale = next(iter(places.values())).scale
+    native = ", at the label's own (`native`) resolution" if suite.native else ""
+    lines = [
+        f"- places: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in places.items())}",
+        f"- source pixel: {scale} x {scale} target pixels; {'; '.join(sources) or 'as delivered'}",
+        f"- errors are in {report.units}: RMSE over all pixels, its mean over places{native}, and by place",
+        f"- gradients are in {report.units} per pixel; the block residual is the mean of |block mean of map - source|",
+        f"- PSNR (dB) and SSIM refer to a fixed range of {suite.data_range:g} {report.units}",
+        "- `in 90%`: share of errors within the interval that is to hold 90 %",
+        f"- Mpx/s: from arrays in memory to arrays in memory, on {report.device}",
+        *(f"- {outcome.method.name}: {how}" for outcome in report.outcomes if (how := _how(outcome))),
+        *(f"- {note}" for note in report.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _how(outcome: Outcome) -> str:
+    """What must be known of a method beside its figures."""
+    method, facts = outcome.method, []
+    if method.recipe is not None:
+        facts.append(f"trained for each place on all others ({method.recipe.name})")
+    if method.wald is not None:
+        facts.append(f"trained for each place on its own source by Wald's protocol ({method.wald.name})")
+    if method.per_scene is not None:
+        facts.append("fitted to each place" + "".join(f", {key} {value}" for key, value in method.options.items()))
+    if method.consistency != "none":
+        facts.append(f"consistency {method.consistency}")
+    return ", ".join(facts)
+
+
+def _row(report: Report, outcome: Outcome) -> dict[str, Cell]:
+    scores, native, coverage = outcome.scores, outcome.native, outcome.coverage
+    row = score_row(outcome.method.name, scores.pooled, group=_GROUPS[outcome.method.group])
+    row |= {"parameters": outcome.parameters, "rmse_mean": scores.mean(), "ratio": report.ratio(outcome)}
+    if native is not None:
+        row |= {"rmse_native": native.pooled.rmse, "rmse_native_mean": native.mean()}
+    row |= {f"coverage_{round(100 * level)}": coverage.share(level) if coverage else None for level in LEVELS}
+    row["mpx_per_second"] = outcome.mpx_per_second
+    return row | {f"rmse {name}": score.rmse for name, score in scores.places.items()}
+
+
+def _bin_columns(report: Report) -> tuple[Column, ...]:
+    return tuple(Column(key=label, title=label, digits=1) for label in report.outcomes[0].bins.labels)
+
+
+def _bin_row(outcome: Outcome, quantity: str) -> dict[str, Cell]:
+    values: Sequence[float] = getattr(outcome.bins, quantity)
+    return {"method": outcome.method.name} | dict(zip(outcome.bins.labels, values, strict=True))
+
+
+def _density(report: Report, outcome: Outcome) -> Density:
+    """All places together."""
+    limit = report.suite.data_range
+    first, *rest = (Density.of(r.value, report.samples[name].truth, limit=limit) for name, r in outcome.results.items())
+    return sum(rest, first)
+
+
+def _by_sd(report: Report, outcome: Outcome) -> ErrorBySd:
+    parts = (
+        ErrorBySd.of(result.value - report.samples[name].truth, result.sd)
+        for name, result in outcome.results.items()
+        if result.sd is not None
+    )
+    return sum(parts, ErrorBySd())

@@ -1,0 +1,153 @@
+"""What a suite found: of each method at each place its map and scores, and of each method what they add up to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any
+
+from mapper.arrays import Float32Array
+from mapper.benchmark.suite import MethodConfig, Suite
+from mapper.evaluation.bins import Bins
+from mapper.evaluation.metrics import Score, Scores, rounded
+from mapper.evaluation.uncertainty import Coverage
+from mapper.training.sample import Sample
+
+YARDSTICK = "bicubic"
+"""The method that others are divided by."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """One method at one place."""
+
+    value: Float32Array
+    """(y, x) in target units; NaN where nothing is scored."""
+    sd: Float32Array | None
+    """Like ``value``: its standard deviation; None where the model gives none."""
+    score: Score
+    native: Score | None
+    """At the label's own resolution."""
+    bins: Bins
+    coverage: Coverage | None
+    seconds: float
+    """From arrays in memory to arrays in memory; loading and warming up are not in it."""
+    weights: str
+    """Name of the model at this place."""
+    parameters: int
+    device: str
+    """What predicted, and on a CPU with how many threads."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that were predicted."""
+        return int(self.value.size)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """One method at all places."""
+
+    method: MethodConfig
+    results: Mapping[str, Result]
+    """By place."""
+
+    @property
+    def scores(self) -> Scores:
+        """On the pixels of the map."""
+        return Scores(places={name: result.score for name, result in self.results.items()})
+
+    @property
+    def native(self) -> Scores | None:
+        """At the label's own resolution, where the suite asks for it."""
+        native = {name: result.native for name, result in self.results.items() if result.native is not None}
+        return Scores(places=native) if native else None
+
+    @property
+    def bins(self) -> Bins:
+        """Errors by class of the truth, all places together."""
+        return reduce(add, (result.bins for result in self.results.values()))
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """All places together; None where the model gives no standard deviation."""
+        known = [result.coverage for result in self.results.values() if result.coverage is not None]
+        return reduce(add, known) if known else None
+
+    @property
+    def parameters(self) -> int:
+        """Of the largest model, should they differ from place to place."""
+        return max(result.parameters for result in self.results.values())
+
+    @property
+    def mpx_per_second(self) -> float:
+        """Millions of target pixels in a second, from arrays in memory to arrays in memory."""
+        seconds = sum(result.seconds for result in self.results.values())
+        return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, for JSON."""
+        return {
+            "method": self.method.model_dump(mode="json", exclude_none=True),
+            "weights": {name: result.weights for name, result in self.results.items()},
+            "parameters": self.parameters,
+            "mpx_per_second": rounded(self.mpx_per_second),
+            "scores": self.scores.to_dict(),
+            "native": self.native.to_dict() if self.native else None,
+            "bins": self.bins.to_dict(),
+            "coverage": self.coverage.to_dict() if self.coverage else None,
+            "coverage_places": {
+                name: result.coverage.to_dict() for name, result in self.results.items() if result.coverage
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Report:
+    """What a suite found."""
+
+    suite: Suite
+    samples: Mapping[str, Sample]
+    """By place; guide, source and truth."""
+    outcomes: tuple[Outcome, ...]
+    device: str
+    """What predicted, and with how many threads."""
+    notes: tuple[str, ...] = field(default=())
+    """What a reader must know beside the figures."""
+
+    @property
+    def units(self) -> str:
+        """Of the target."""
+        return next(iter(self.samples.values())).source_units
+
+    @property
+    def yardstick(self) -> Outcome | None:
+        """The outcome that others are divided by; None if it is not in the suite or was not asked for."""
+        return next((outcome for outcome in self.outcomes if outcome.method.model == YARDSTICK), None)
+
+    def ratio(self, outcome: Outcome) -> float:
+        """Pooled RMSE / that of the yardstick; NaN without one."""
+        return outcome.scores.pooled.rmse / self.yardstick.scores.pooled.rmse if self.yardstick else float("nan")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the pixels, for JSON."""
+        return {
+            "suite": self.suite.name,
+            "title": self.suite.title,
+            "units": self.units,
+            "device": self.device,
+            "notes": list(self.notes),
+            "places": {
+                name: {
+                    "shape": list(sample.truth.shape),
+                    "scale": sample.scale,
+                    "source": sample.degradation,
+                    "digest": sample.digest,
+                }
+                for name, sample in self.samples.items()
+            },
+            "methods": {
+                outcome.method.name: outcome.to_dict() | {"ratio_to_bicubic": rounded(self.ratio(outcome))}
+                for outcome in self.outcomes
+            },
+        }

@@ -1,0 +1,1 @@
+"""Archives without STAC, described as STAC catalogues."""

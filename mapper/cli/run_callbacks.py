@@ -1,0 +1,61 @@
+"""Who hears of a run on the command line, and what is said at its end."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mapper.cli.printing import notify, print_json
+from mapper.errors import InputError
+
+if TYPE_CHECKING:
+    from mapper.events import Callback
+    from mapper.monitor.metrics import RunMetrics
+    from mapper.plan.context import MapContext
+    from mapper.plan.plan import Plan
+    from mapper.run.report import RunReport
+
+
+@contextmanager
+def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
+    """The progress bar, and what else was asked for.
+
+    Args:
+        log: File for JSON lines.
+        metrics_port: Port for Prometheus; 0 takes a free one.
+
+    Raises:
+        InputError: If metrics cannot be served.
+    """
+    from mapper.monitor.progress import EventLog, ProgressBar
+
+    callbacks: list[Callback] = [ProgressBar(), *([EventLog(log)] if log else [])]
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            callbacks.append(_open_metrics(stack, metrics_port))
+        yield callbacks
+
+
+def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
+    try:
+        from mapper.monitor.metrics import serve_metrics
+    except ImportError as error:
+        raise InputError("--metrics-port needs prometheus-client: pip install 'mapper[worker]'") from error
+    metrics, port = stack.enter_context(serve_metrics(port))
+    notify(f"metrics on port {port}: /metrics")
+    return metrics
+
+
+def end_run(report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool) -> None:
+    """Say what a run did, and what the map took against what was estimated."""
+    from mapper.cost.forecast import compare, forecast_again
+    from mapper.cost.prices import read_prices
+
+    if as_json:
+        print_json(report.to_dict())
+        return
+    typer.echo(report.summary())
+    if report.tiles and (line := compare(forecast_again(plan, context, read_prices(prices) if prices else None))):
+        typer.echo(line)

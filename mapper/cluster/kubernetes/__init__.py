@@ -1,0 +1,1 @@
+"""Dask clusters on Kubernetes: manifests, launching, and the connection to them."""

@@ -1,0 +1,219 @@
+"""Parts that pods of every kind share: what they may do, where they run, their secrets, environment and probes.
+
+Pods run as an ordinary user on a read-only file system, hold no token for the Kubernetes API and may gain no
+privileges: they pass the Pod Security Standard "restricted".
+"""
+
+from typing import Any
+
+from mapper.cluster.settings import ClusterSettings, PoolSettings
+
+Manifest = dict[str, Any]
+
+
+COMM_PORT, HTTP_PORT, WORKER_PORT = 8786, 8787, 8788
+
+
+PART_OF = {"app.kubernetes.io/part-of": "mapper"}
+"""Label of everything, and what network policies go by."""
+
+
+SCRAPED = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(HTTP_PORT),
+    "prometheus.io/path": "/metrics",
+}
+
+
+USER = 10001
+"""Of the image, see deploy/docker."""
+
+
+GPU = "nvidia.com/gpu"
+
+
+_SCRATCH = {"HOME": "/tmp", "DASK_TEMPORARY_DIRECTORY": "/tmp"}  # noqa: S108 - an emptyDir of the pod
+
+
+_TLS_FOLDER = "/etc/mapper/tls"
+
+
+_SPOT_LABELS = {
+    "cloud.google.com/gke-spot": "true",
+    "eks.amazonaws.com/capacityType": "SPOT",
+    "karpenter.sh/capacity-type": "spot",
+    "kubernetes.azure.com/scalesetpriority": "spot",
+}
+"""What marks a spot node at each provider."""
+
+
+_SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
+
+
+def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, placing: Manifest) -> Manifest:
+    """A pod of one container.
+
+    Args:
+        settings: Of the cluster.
+        container: From :func:`make_container`; its volumes are added here.
+        account: ServiceAccount that it runs as.
+        placing: Where it may run, and when it ends.
+    """
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
+    if settings.secrets.tls:
+        volumes.append({"name": "tls", "secret": {"secretName": settings.secrets.tls, "defaultMode": 0o440}})
+    return {
+        "serviceAccountName": account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **placing,
+        "volumes": volumes,
+        "containers": [container],
+    }
+
+
+def make_container(settings: ClusterSettings, name: str, *, image: str, args: list[str]) -> Manifest:
+    """A container that can write to ``/tmp`` alone, with the certificates of Dask processes."""
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": _SCRATCH["HOME"]}]
+    if settings.secrets.tls:
+        mounts.append({"name": "tls", "mountPath": _TLS_FOLDER, "readOnly": True})
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": args,
+        "env": to_env({**_SCRATCH, **_tls_variables(settings)}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def to_env(variables: dict[str, str]) -> list[Manifest]:
+    """Environment variables, as a container names them."""
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def secret_variables(settings: ClusterSettings) -> list[Manifest]:
+    """The secrets whose keys become environment variables of workers and driver."""
+    names = dict.fromkeys((settings.secrets.store, settings.secrets.archive))
+    return [{"secretRef": {"name": name}} for name in names if name]
+
+
+def make_resources(cpu: str, memory: str, *, gpu: bool = False) -> Manifest:
+    """What a container asks for; memory beyond it is refused, cores beyond it too."""
+    asked = {"cpu": cpu, "memory": memory}
+    return {"requests": dict(asked), "limits": asked | ({GPU: "1"} if gpu else {})}
+
+
+def off_spot() -> Manifest:
+    """The nodes of any provider that are not spot nodes; a node without such a label is none."""
+    rules = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in _SPOT_LABELS.items()]
+    return _require([{"matchExpressions": rules}])
+
+
+def place_worker(pool: PoolSettings) -> Manifest:
+    """Where workers of a pool run, and how long they have to end."""
+    tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if pool.gpu else []
+    if pool.spot:
+        tolerations += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in _SPOT_TAINTS]
+    on_spot = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]} for key, value in _SPOT_LABELS.items()
+    ]
+    return {
+        "terminationGracePeriodSeconds": pool.grace_seconds,
+        **({"nodeSelector": dict(pool.node_selector)} if pool.node_selector else {}),
+        "affinity": _require(on_spot) if pool.spot else off_spot(),
+        **({"tolerations": tolerations} if tolerations else {}),
+    }
+
+
+def _require(terms: list[Manifest]) -> Manifest:
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+def _tls_variables(settings: ClusterSettings) -> dict[str, str]:
+    """Dask's configuration: one certificate for all, and nothing in the clear."""
+    if not settings.secrets.tls:
+        return {}
+    prefix = "DASK_DISTRIBUTED__COMM__"
+    variables = {
+        f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TLS__CA_FILE": f"{_TLS_FOLDER}/ca.crt",
+    }
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        variables[f"{prefix}TLS__{role}__CERT"] = f"{_TLS_FOLDER}/tls.crt"
+        variables[f"{prefix}TLS__{role}__KEY"] = f"{_TLS_FOLDER}/tls.key"
+    return variables
+
+
+def cluster_labels(settings: ClusterSettings) -> dict[str, str]:
+    """What every object of a cluster bears, and every pod, and nothing else."""
+    return {**PART_OF, "app.kubernetes.io/instance": settings.name}
+
+
+def server_labels(settings: ClusterSettings) -> dict[str, str]:
+    """What every object of the server bears: it stays when the cluster is taken down."""
+    return {**PART_OF, "app.kubernetes.io/instance": f"{settings.name}-server"}
+
+
+def metadata_of(settings: ClusterSettings, name: str, labels: dict[str, str] | None = None) -> Manifest:
+    """Name, namespace and labels of an object; by default the cluster's."""
+    return {"name": name, "namespace": settings.namespace, "labels": labels or cluster_labels(settings)}
+
+
+def account_of(settings: ClusterSettings, role: str) -> str:
+    """Name of the ServiceAccount of a role."""
+    return f"{settings.name}-{role}"
+
+
+def make_account(settings: ClusterSettings, role: str, labels: dict[str, str] | None = None) -> Manifest:
+    """A ServiceAccount without any right."""
+    pull = settings.secrets.pull
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": metadata_of(settings, account_of(settings, role), labels),
+        "automountServiceAccountToken": False,
+        **({"imagePullSecrets": [{"name": pull}]} if pull else {}),
+    }
+
+
+def make_guard(
+    settings: ClusterSettings, name: str, selected: dict[str, str], labels: dict[str, str] | None = None
+) -> Manifest:
+    """Keeps the one pod that everything hangs on from being evicted; a lost node takes it all the same."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata_of(settings, f"{settings.name}-{name}", labels),
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": dict(selected)}},
+    }
+
+
+def tcp_port(port: int) -> Manifest:
+    """A port as network policies name it."""
+    return {"protocol": "TCP", "port": port}
+
+
+def named_port(name: str, port: int) -> Manifest:
+    """A port as containers name it."""
+    return {"name": name, "containerPort": port, "protocol": "TCP"}
+
+
+def make_egress(settings: ClusterSettings) -> list[Manifest]:
+    """What pods may reach outside the namespace: names, archives and stores."""
+    return [
+        {"ports": [{"protocol": "UDP", "port": 53}, tcp_port(53)]},
+        {"ports": [tcp_port(port) for port in settings.egress_ports]},
+    ]

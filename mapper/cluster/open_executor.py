@@ -1,0 +1,72 @@
+"""From a word on the command line to an executor."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import psutil
+
+from mapper.cluster.kubernetes.session import WORD, KubernetesOptions, find_pool, hold_pool
+from mapper.cluster.local import local_cluster
+from mapper.cluster.throttle import paced_executor
+from mapper.errors import SpecError
+from mapper.execute.executors import Executor, SerialExecutor, ThreadExecutor, default_threads
+
+_WORKERS = 2
+_LOCAL_THREADS = 2
+
+
+def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
+    """Bytes that one task may use, on this machine or on Kubernetes; None for another cluster, which minds its own.
+
+    Args:
+        name: As for :func:`open_executor`.
+        workers: As for :func:`open_executor`.
+        kubernetes: As for :func:`open_executor`.
+
+    Raises:
+        SpecError: If the name is of a pool that is not there.
+    """
+    if _is_kubernetes(name):
+        settings = (kubernetes or KubernetesOptions()).settings
+        return settings.task_memory(find_pool(name, settings))
+    tasks = {"serial": 1, "threads": workers or default_threads(), "local": _LOCAL_THREADS * (workers or _WORKERS)}
+    return int(psutil.virtual_memory().total / tasks[name]) if name in tasks else None
+
+
+@contextmanager
+def open_executor(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> Iterator[Executor]:
+    """Open an executor, and close what it runs on.
+
+    Args:
+        name: ``threads`` of this process, ``serial``, ``local`` worker processes, ``kubernetes`` or
+            ``kubernetes:POOL``, or the address of a Dask scheduler.
+        workers: Threads or processes; 0 suits the machine. On Kubernetes pools have the sizes of their settings.
+        kubernetes: Settings of a cluster there; None: the defaults.
+
+    Raises:
+        SpecError: If the name is none of these.
+        ClusterError: If no scheduler answers, or a pool on Kubernetes does not come up.
+    """
+    if name == "serial":
+        yield SerialExecutor()
+    elif name == "threads":
+        yield ThreadExecutor(workers)
+    elif name == "local":
+        with local_cluster(workers or _WORKERS, threads_per_worker=_LOCAL_THREADS) as client:
+            yield paced_executor(client)
+    elif "://" in name:
+        yield paced_executor(name)
+    elif _is_kubernetes(name):
+        options = kubernetes or KubernetesOptions()
+        pool = find_pool(name, options.settings)
+        with hold_pool(pool, options) as address:
+            asked = {"GPU": 1.0} if options.settings.pools[pool].gpu else {}
+            yield replace(paced_executor(address), resources=asked)
+    else:
+        known = "threads, serial, local, kubernetes, kubernetes:POOL"
+        raise SpecError(f"unknown cluster {name!r}: use {known}, or an address such as tcp://host:8786")
+
+
+def _is_kubernetes(name: str) -> bool:
+    return name.partition(":")[0] == WORD and "://" not in name

@@ -1,0 +1,289 @@
+"""Resampling files onto the grid of a map so that no pixel depends on the window it was read in.
+
+GDAL's warper approximates the projection inside the window it is given: the same pixel read in two windows differs by
+up to 0.07 of a source pixel, and nearest neighbours flip. Here the exact position of every target pixel is computed
+once for each source *grid* (CRS, pixel size, phase), shared by all files on it (every Sentinel-2 tile of a UTM zone),
+and each file is then a plain window read followed by a few gathers of stored numbers, for the pixels that are wanted
+and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file.
+
+A target pixel is missing where the source pixel that holds its centre is missing; of the other neighbours only the
+valid ones count. Nothing is averaged when the target is coarser than the source.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from mapper.access.files import Access
+from mapper.access.rules import AccessRule
+from mapper.access.tally import AssetName
+from mapper.arrays import BoolArray, Float32Array
+from mapper.cube.pixel_positions import Lattice, SourceGrid, locate
+
+Resampling = Literal["nearest", "bilinear", "cubic"]
+
+_CACHED_LATTICES = 4
+_BLOCK_PX = 2**15
+"""Target pixels that are resampled at a time: what they need stays in the cache of a core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Source pixels as they are stored, as many as a lattice needs."""
+
+    stored: npt.NDArray[Any]
+    """(y, x): whole numbers of at most 16 bits, or float32."""
+    missing: int | None
+    """Stored number of a missing pixel; None where it is NaN."""
+
+    def find_valid(self, values: npt.NDArray[Any]) -> BoolArray:
+        """True where values taken from the frame are measurements."""
+        valid: BoolArray = np.isfinite(values) if self.missing is None else values != self.missing
+        return valid
+
+
+@dataclass(kw_only=True)
+class Sampler:
+    """Reads files onto geoboxes, remembering the few lattices used last. May be shared by threads."""
+
+    _lattices: OrderedDict[tuple[GeoBox, SourceGrid], Lattice] = field(default_factory=OrderedDict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def __reduce__(self) -> tuple[type["Sampler"], tuple[()]]:
+        return Sampler, ()
+
+    def __dask_tokenize__(self) -> str:
+        return "mapper.Sampler"
+
+    def read(
+        self,
+        name: AssetName,
+        geobox: GeoBox,
+        *,
+        access: Access,
+        rule: AccessRule,
+        resampling: Resampling,
+        missing: Sequence[float],
+        wanted: BoolArray | None = None,
+    ) -> Float32Array | None:
+        """Read the first band of a file onto a geobox.
+
+        Args:
+            name: What the file is, and where.
+            geobox: Target pixels.
+            access: How files are reached, and who counts.
+            rule: How the files of its collection are reached.
+            resampling: How.
+            missing: Stored values that are no measurements.
+            wanted: (y, x) True for the pixels that are asked for; None for all.
+
+        Returns:
+            Stored numbers (y, x), float32, NaN where missing or not wanted; None where the file has no pixel there.
+
+        Raises:
+            TransientAssetError: Throttling or network.
+            CorruptAssetError: The file is missing, truncated or no georeferenced raster.
+        """
+
+        def read_frame(dataset: rasterio.DatasetReader) -> tuple[Lattice, Frame] | None:
+            grid, origin = SourceGrid.of(dataset)
+            lattice = self.lattice(geobox, grid)
+            frame = _read_frame(dataset, origin, lattice, missing)
+            return None if frame is None else (lattice, frame)
+
+        found = access.read(name, rule, read_frame)
+        return None if found is None else resample(found[1], found[0], resampling, wanted)
+
+    def lattice(self, geobox: GeoBox, grid: SourceGrid) -> Lattice:
+        """Where the pixels of a geobox lie on a source grid."""
+        with self._lock:
+            key = (geobox, grid)
+            if key not in self._lattices:
+                self._lattices[key] = locate(geobox, grid)
+                if len(self._lattices) > _CACHED_LATTICES:
+                    self._lattices.popitem(last=False)
+            self._lattices.move_to_end(key)
+            return self._lattices[key]
+
+
+def resample(frame: Frame, lattice: Lattice, resampling: Resampling, wanted: BoolArray | None = None) -> Float32Array:
+    """Resample a frame of source pixels to target pixels.
+
+    Args:
+        frame: Source pixels.
+        lattice: Where the target pixels lie on them.
+        resampling: How.
+        wanted: (y, x) True for the pixels that are asked for; None for all.
+
+    Returns:
+        Stored numbers (y, x), float32, NaN where missing or not wanted.
+    """
+    values = np.full(lattice.corner.shape, np.nan, np.float32)
+    flat = values.reshape(-1)
+    for block in _blocks(lattice, None if wanted is None else wanted.reshape(-1)):
+        if resampling == "nearest" or block.weights is None:
+            pixels = _hold(frame, block)
+        else:
+            pixels = _blend(frame, block, resampling)
+        if block.chosen is None:
+            flat[block.span] = pixels
+        else:
+            flat[block.span][block.chosen] = pixels
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Some target pixels in a row, and where they lie."""
+
+    span: slice
+    chosen: npt.NDArray[np.intp] | None
+    """Which of the span; None for all."""
+    corner: npt.NDArray[np.intp]
+    weights: tuple[Float32Array, Float32Array] | None
+
+
+def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
+    """The wanted pixels of a lattice, some at a time."""
+    inside = None if lattice.outside is None else ~lattice.outside.reshape(-1)
+    corner, weights = lattice.corner.reshape(-1), lattice.weights and [each.reshape(-1) for each in lattice.weights]
+    for first in range(0, corner.size, _BLOCK_PX):
+        span = slice(first, min(first + _BLOCK_PX, corner.size))
+        masks = [mask[span] for mask in (wanted, inside) if mask is not None]
+        chosen = np.flatnonzero(np.logical_and.reduce(masks)) if masks else None
+        if chosen is not None and chosen.size == span.stop - span.start:
+            chosen = None
+        if chosen is None:
+            yield _Block(
+                span=span,
+                chosen=None,
+                corner=corner[span].astype(np.intp),
+                weights=(weights[0][span], weights[1][span]) if weights else None,
+            )
+        elif chosen.size:
+            yield _Block(
+                span=span,
+                chosen=chosen,
+                corner=corner[span].take(chosen).astype(np.intp),
+                weights=(weights[0][span].take(chosen), weights[1][span].take(chosen)) if weights else None,
+            )
+
+
+def _hold(frame: Frame, block: _Block) -> Float32Array:
+    """The source pixel that holds each target pixel."""
+    index = block.corner
+    if block.weights is not None:
+        index = index + (block.weights[0] >= 0.5) * frame.stored.shape[1] + (block.weights[1] >= 0.5)
+    stored = _take(frame, index)
+    held: Float32Array = stored.astype(np.float32)
+    held[~frame.find_valid(stored)] = np.nan
+    return held
+
+
+def _blend(frame: Frame, block: _Block, resampling: Resampling) -> Float32Array:
+    """Weighted mean of the valid source pixels around each target pixel."""
+    if block.weights is None:
+        raise ValueError("coinciding grids need no blending")
+    reach = range(2) if resampling == "bilinear" else range(-1, 3)
+    mix = _mix_bilinear if resampling == "bilinear" else _mix_cubic
+    width = frame.stored.shape[1]
+    stored = [[_take(frame, block.corner + (row * width + col)) for col in reach] for row in reach]
+    valid = [[frame.find_valid(values) for values in line] for line in stored]
+    if all(each.all() for line in valid for each in line):
+        return mix([[values.astype(np.float32) for values in line] for line in stored], block.weights)
+    known = [[mask.astype(np.float32) for mask in line] for line in valid]
+    values = [
+        [np.where(mask, each, 0).astype(np.float32, copy=False) for each, mask in zip(*line, strict=True)]
+        for line in zip(stored, valid, strict=True)
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mixed = mix(values, block.weights)
+        mixed /= mix(known, block.weights)
+    (near, right), (below, across) = (line[reach.index(0) :][:2] for line in valid[reach.index(0) :][:2])
+    lower, later = block.weights[0] >= 0.5, block.weights[1] >= 0.5
+    mixed[~np.where(lower, np.where(later, across, below), np.where(later, right, near))] = np.nan
+    return mixed
+
+
+def _take(frame: Frame, index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    # a lattice holds no index beside its frame: "clip" only spares numpy a check of each
+    return frame.stored.reshape(-1).take(index, mode="clip")
+
+
+def _mix_bilinear(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
+    """Weighted sum of 2 x 2 neighbours; works in their place."""
+    (first, right), (second, across) = values
+    _approach(first, right, weights[1])
+    _approach(second, across, weights[1])
+    _approach(right, across, weights[0])
+    return across
+
+
+def _approach(start: Float32Array, end: Float32Array, share: Float32Array) -> None:
+    """Move ``end`` to where a share of the way from ``start`` to it is gone."""
+    end -= start
+    end *= share
+    end += start
+
+
+def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
+    """Weighted sum of 4 x 4 neighbours."""
+    rows, cols = (_cubic_weights(weight) for weight in weights)
+    total = np.zeros_like(weights[0])
+    for row, line in zip(rows, values, strict=True):
+        partial = np.zeros_like(total)
+        for col, value in zip(cols, line, strict=True):
+            partial += col * value
+        total += row * partial
+    return total
+
+
+def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
+    """Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
+    return (
+        ((-0.5 * t + 1) * t - 0.5) * t,
+        (1.5 * t - 2.5) * t * t + 1,
+        ((-1.5 * t + 2) * t + 0.5) * t,
+        (0.5 * t - 0.5) * t * t,
+    )
+
+
+def _read_frame(
+    dataset: rasterio.DatasetReader, origin: tuple[int, int], lattice: Lattice, missing: Sequence[float]
+) -> Frame | None:
+    """The pixels of a file in the frame of a lattice, missing where it has none; None where it has none at all."""
+    top, left = lattice.top - origin[0], lattice.left - origin[1]
+    row, col = max(top, 0), max(left, 0)
+    height = min(top + lattice.shape[0], dataset.height) - row
+    width = min(left + lattice.shape[1], dataset.width) - col
+    if height <= 0 or width <= 0:
+        return None
+    part = _mark_missing(dataset.read(1, window=Window(col, row, width, height)), missing)
+    if part.stored.shape == lattice.shape:
+        return part
+    stored = np.full(lattice.shape, np.nan if part.missing is None else part.missing, part.stored.dtype)
+    stored[row - top : row - top + height, col - left : col - left + width] = part.stored
+    return Frame(stored=stored, missing=part.missing)
+
+
+def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> Frame:
+    """Let all missing pixels have one number; small whole numbers are kept as they are, others become float32."""
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+        limits = np.iinfo(stored.dtype)
+        codes = [int(value) for value in missing if float(value).is_integer() and limits.min <= value <= limits.max]
+        for code in codes[1:]:
+            stored[stored == code] = codes[0]
+        if codes:
+            return Frame(stored=stored, missing=codes[0])
+    pixels: Float32Array = stored.astype(np.float32)
+    for value in missing:
+        pixels[stored == value] = np.nan
+    return Frame(stored=pixels, missing=None)

@@ -1,0 +1,220 @@
+"""Ways to call one function on many inputs: here, in threads, or on a Dask cluster.
+
+All keep the same promises, which one test suite checks on each of them:
+
+- inputs are pulled one by one, in the caller's thread, and only when there is room: at most ``window`` of them are out
+  without their outcome having been handed over, so nothing grows with the length of the list;
+- every input comes back exactly once, in any order, as a result or as an error; an error ends nothing;
+- a function that is :class:`~mapper.execute.outcome.Prepared` is prepared once in each process before it is called;
+- closing the iterator starts nothing more.
+
+A tile spends its time in turns reading (network, decoding), predicting (device) and writing. These overlap because
+several tiles are on their way in one process, in threads; the device is guarded by the predictor. That is why
+:class:`ThreadExecutor` is the one to use on one machine, why a Dask worker has several threads, and why there is no
+pipeline of stages. :class:`SerialExecutor` overlaps nothing: it is for debuggers and as a yardstick in tests.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+import dask
+from distributed import Client, SchedulerPlugin
+
+from mapper.access.throttle import Throttle, process_throttle
+from mapper.errors import ClusterError
+from mapper.execute.dask_futures import Flight, Rules, StragglerPolicy
+from mapper.execute.outcome import Outcome, prepare
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_GREETINGS = 3
+"""Times that a scheduler is asked for a connection."""
+SHORT_LOGS: Mapping[str, int] = MappingProxyType({"distributed.admin.low-level-log-length": 10})
+"""Settings of Dask for a driver and what it starts.
+
+By default the last 1000 messages of every connection are kept, and with them the items of the tiles that they carried:
+a scheduler of two workers grew by a gigabyte.
+"""
+
+
+class Executor(Protocol):
+    """Calls one function on many inputs."""
+
+    @property
+    def throttle(self) -> Callable[[], Throttle]:
+        """Gives what paces the requests of a task, when it is called by the task; picklable."""
+
+    def run(
+        self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
+    ) -> Iterator[Outcome[T, R]]:
+        """Yield the outcome of every input, as they come.
+
+        Args:
+            function: What to call; picklable where it leaves the process.
+            inputs: Pulled lazily, in this thread.
+            window: Inputs out at once; None takes what suits the executor.
+        """
+
+
+@dataclass(frozen=True)
+class SerialExecutor:
+    """One after the other, in the calling thread."""
+
+    throttle: Callable[[], Throttle] = process_throttle
+
+    def run(
+        self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
+    ) -> Iterator[Outcome[T, R]]:
+        """Yield the outcome of every input, in order; the window is always 1."""
+        del window
+        prepare(function)
+        for value in inputs:
+            yield _call(function, value)
+
+
+@dataclass(frozen=True)
+class ThreadExecutor:
+    """Threads of this process: tiles overlap in reading, predicting and writing."""
+
+    threads: int = 0
+    """0: :func:`default_threads`; a tile's memory is paid once per thread."""
+    throttle: Callable[[], Throttle] = process_throttle
+
+    def run(
+        self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
+    ) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes as they come; after closing, calls that have begun are waited for."""
+        threads = self.threads or default_threads()
+        waiting = iter(inputs)
+        out: dict[futures.Future[R], T] = {}
+        prepare(function)
+        pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="tile")
+        try:
+            while True:
+                for value in itertools.islice(waiting, (window or threads) - len(out)):
+                    out[pool.submit(function, value)] = value
+                if not out:
+                    return
+                done = next(iter(futures.wait(out, return_when=futures.FIRST_COMPLETED).done))
+                yield _settle(done, out.pop(done))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def default_threads() -> int:
+    """Tiles at a time in this process: one for each core and one more, at most 4."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
+def _call(function: Callable[[T], R], value: T) -> Outcome[T, R]:
+    try:
+        return Outcome(input=value, result=function(value))
+    except Exception as error:  # noqa: BLE001 - whatever a task raises is its outcome
+        return Outcome(input=value, error=error)
+
+
+def _settle(future: futures.Future[R], value: T) -> Outcome[T, R]:
+    error = future.exception()
+    return Outcome(input=value, error=error) if error else Outcome(input=value, result=future.result())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaskExecutor:
+    """A Dask cluster, which never knows more than a window of tasks.
+
+    The loss of a worker or of the scheduler puts inputs back in the queue, and what nobody answers is given out again
+    (see :mod:`mapper.execute.dask_futures`). An input may therefore run twice: what a function writes must not clash
+    with itself.
+    """
+
+    cluster: Client | str
+    """A connected client, or the address of a scheduler."""
+    attempts: int = 4
+    """How often an input is given out before its loss becomes its outcome; exceptions are never retried here.
+
+    That workers die of an input is known when the scheduler gives up on it, after ``allowed-failures`` + 1 of them.
+    """
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """What one task asks of a worker, for example ``{"GPU": 1}``."""
+    patience: float = 300.0
+    """Seconds to wait for the scheduler and the first worker."""
+    stragglers: StragglerPolicy = field(default_factory=StragglerPolicy)
+    """When an input that is out for very long is given out again, to another worker."""
+    plugins: tuple[SchedulerPlugin, ...] = ()
+    """What the scheduler is to hold while it serves; see :func:`mapper.cluster.throttle.paced_executor`."""
+    throttle: Callable[[], Throttle] = process_throttle
+    """By default each worker process paces itself, as if it were alone."""
+
+    @property
+    def dashboard(self) -> str:
+        """Where people can look at the cluster; empty if it has no such page.
+
+        Raises:
+            ClusterError: If no scheduler answers.
+        """
+        with self._reach() as client, suppress(KeyError):  # that a scheduler without the page has no port for
+            return str(client.dashboard_link or "")
+        return ""
+
+    def run(
+        self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
+    ) -> Iterator[Outcome[T, R]]:
+        """Yield outcomes as they come.
+
+        Raises:
+            ClusterError: If no scheduler or worker answers, a worker cannot be made ready, or the scheduler is gone for
+                good.
+            InputError: If preparing the function shows that the request is wrong.
+        """
+        with self._connect() as client:
+            rules = Rules(
+                attempts=self.attempts,
+                resources=self.resources,
+                patience=self.patience,
+                plugins=self.plugins,
+                stragglers=self.stragglers,
+                width=window,
+            )
+            yield from Flight(client, rules, function, iter(inputs)).drain()
+
+    @contextmanager
+    def _connect(self) -> Iterator[Client]:
+        with self._reach() as client:
+            self._await_worker(client)
+            yield client
+
+    @contextmanager
+    def _reach(self) -> Iterator[Client]:
+        if isinstance(self.cluster, Client):
+            yield self.cluster
+            return
+        try:
+            client = self._make_client(self.cluster)
+        except (OSError, ValueError, AssertionError) as error:
+            raise ClusterError(f"no Dask scheduler answers at {self.cluster}: {error}") from error
+        with client:
+            yield client
+
+    def _make_client(self, address: str) -> Client:
+        for _ in range(_GREETINGS - 1):
+            # distributed asserts that a scheduler's greeting comes alone; a busy one may send more with it
+            with suppress(AssertionError):
+                return self._ask_for_client(address)
+        return self._ask_for_client(address)
+
+    def _ask_for_client(self, address: str) -> Client:
+        with dask.config.set(SHORT_LOGS):
+            return Client(address, timeout=self.patience, set_as_default=False)
+
+    def _await_worker(self, client: Client) -> None:
+        try:
+            client.wait_for_workers(1, timeout=self.patience)
+        except (TimeoutError, OSError) as error:
+            raise ClusterError(f"no worker joined the Dask cluster in {self.patience:g} s") from error

@@ -1,0 +1,53 @@
+"""Networks by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from mapper.errors import WeightsError
+from mapper.models.dkn import DKN, FDKN
+from mapper.models.ensemble import Ensemble
+from mapper.models.fdsr import FDSR
+from mapper.models.joint_bilateral import JointBilateral
+from mapper.models.model import Network
+from mapper.models.msg import MSG
+from mapper.models.mtg import MTG
+from mapper.models.pixelwise import Pixelwise
+from mapper.models.unet import UNet
+
+ARCHITECTURES: Mapping[str, Callable[..., Network]] = MappingProxyType(
+    {
+        "dkn": DKN,
+        "fdkn": FDKN,
+        "fdsr": FDSR,
+        "joint-bilateral": JointBilateral,
+        "msg": MSG,
+        "mtg": MTG,
+        "pixelwise": Pixelwise,
+        "unet": UNet,
+    }
+)
+"""Architecture name to network; called with guide channels, scale and options."""
+
+
+def build_network(architecture: str, *, guide_channels: int, scale: int, options: Mapping[str, Any]) -> Network:
+    """Make an untrained network.
+
+    Args:
+        architecture: One of :data:`ARCHITECTURES`.
+        guide_channels: Channels of the guide.
+        scale: Source pixel / target pixel.
+        options: Of the architecture; ``members`` above 1 makes an ensemble of so many.
+
+    Raises:
+        WeightsError: If the architecture is unknown or does not take the options.
+    """
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(f"unknown architecture {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
+    own = {name: value for name, value in options.items() if name != "members"}
+    members = int(options.get("members", 1))
+    try:
+        networks = [ARCHITECTURES[architecture](guide_channels, scale, **own) for _ in range(members)]
+        return networks[0] if members == 1 else Ensemble(networks)
+    except TypeError as error:
+        raise WeightsError(f"architecture {architecture} does not take {dict(options)}: {error}") from error

@@ -1,0 +1,1 @@
+"""Progress, throughput and utilisation of a run, for terminals and for Prometheus."""

@@ -1,0 +1,1 @@
+"""Sums, means and their uncertainty over polygons."""

@@ -1,0 +1,1 @@
+"""Web map tiles, drawn from the pyramid of a map."""

@@ -1,0 +1,114 @@
+"""How a variable looks when nobody says: its colour map, and the range of values that the colours span."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.errors import InputError
+from mapper.serve.tiles.colours import Colormap
+from mapper.store.rasters import Raster, Rasters
+
+_NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,15})?(?:[eE][-+]?[0-9]{1,2})?"
+
+
+_RANGE = re.compile(f"({_NUMBER}),({_NUMBER})")
+
+
+_MOST = 1e30
+
+
+Range = str | None
+
+
+def read_range(text: Range, name: str) -> tuple[float, float] | None:
+    """Two rising numbers; None if nothing was given.
+
+    Raises:
+        InputError: If it is anything else.
+    """
+    if text is None:
+        return None
+    match = _RANGE.fullmatch(text)
+    low, high = (float(part) for part in match.groups()) if match else (0.0, 0.0)
+    if not -_MOST <= low < high <= _MOST or high - low < 1 / _MOST:
+        raise InputError(f"{name}: expected two rising numbers, 0,400 say")
+    return low, high
+
+
+_MOST_PIXELS = 1 << 22
+"""Of the coarsest level, to be read whole."""
+
+
+_CHUNKS = 16
+"""Of a map without a level that coarse."""
+
+
+_HIGH, _LOW = 98, 2
+"""Percentiles: a few extremes are not to take all colours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Colours of a variable."""
+
+    colormap: Colormap
+    low: float
+    """Value of the first colour."""
+    high: float
+    """Value of the last."""
+
+
+def find_look(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> Look:
+    """How a variable looks, from a sample of its values.
+
+    Args:
+        rasters: A version of a map.
+        name: The variable.
+        tiles: Rows and columns of tiles with data, (tile, 2).
+
+    Raises:
+        StoreError: If the storage fails.
+    """
+    raster = rasters.find(name)
+    values = _sample(rasters, name, tiles)
+    values = values[np.isfinite(values)]
+    colormap: Colormap = "viridis"
+    if name.endswith("_sd"):
+        colormap = "magma"
+    elif raster.kind == "counts":
+        colormap = "cividis"
+    if values.size == 0:
+        return Look(colormap=colormap, low=0.0, high=1.0)
+    low, high = np.percentile(values, (_LOW, _HIGH)).tolist()
+    low = 0.0 if 0 <= low < high else low  # what starts near nothing starts at nothing
+    step = _round_step(max(high - low, abs(high) / 100))
+    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    return Look(colormap=colormap, low=low, high=high if high > low else low + step)
+
+
+def _sample(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    coarsest = rasters.find(name, rasters.levels - 1)
+    rows, cols = coarsest.shape
+    if rows * cols <= _MOST_PIXELS:
+        return coarsest.decode(coarsest.read(slice(0, rows), slice(0, cols))).ravel()
+    fine = rasters.find(name)
+    chosen = tiles[np.unique(np.linspace(0, len(tiles) - 1, _CHUNKS).astype(np.int64))] if len(tiles) else tiles
+    chunks = [_read_middle(fine, rasters.grid.tile_px, row, col) for row, col in chosen.tolist()]
+    return np.concatenate([fine.decode(chunk).ravel() for chunk in chunks]) if chunks else np.empty(0, np.float32)
+
+
+def _read_middle(raster: Raster, tile_px: int, row: int, col: int) -> npt.NDArray[np.generic]:
+    """A chunk from the middle of a tile."""
+    offset = tile_px // 2 // raster.chunk_px * raster.chunk_px
+    top, left = row * tile_px + offset, col * tile_px + offset
+    return raster.read(slice(top, top + raster.chunk_px), slice(left, left + raster.chunk_px))
+
+
+def _round_step(span: float) -> float:
+    """A fifth or less of a span: 1, 2 or 5 times a power of ten."""
+    raw = max(span, 1e-9) / 10
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))

@@ -1,0 +1,66 @@
+"""The commits of a store: those that names stand for, and those that led to a version."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from mapper.store.errors import explain_faults
+from mapper.store.ledger import Ledger
+
+_MOST_NAMES = 500
+"""Branches, and tags, that are looked up: each is a request to the storage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One version of a store."""
+
+    snapshot: str
+    written_at: datetime
+    message: str
+
+
+def find_branches(ledger: Ledger) -> Mapping[str, Commit]:
+    """The last commit of each branch.
+
+    Raises:
+        StoreError: If the storage fails.
+    """
+    repository = ledger.repository
+    with explain_faults("the store"):
+        names = sorted(repository.list_branches())[:_MOST_NAMES]
+        return {name: _look_up(ledger, repository.lookup_branch(name)) for name in names}
+
+
+def find_tags(ledger: Ledger) -> Mapping[str, Commit]:
+    """The commit that each tag stands for.
+
+    Raises:
+        StoreError: If the storage fails.
+    """
+    repository = ledger.repository
+    with explain_faults("the store"):
+        names = sorted(repository.list_tags())[:_MOST_NAMES]
+        return {name: _look_up(ledger, repository.lookup_tag(name)) for name in names}
+
+
+def trace_commits(ledger: Ledger, limit: int) -> list[Commit]:
+    """The commits that led to a version, the latest first: itself, then those before it, as far as they are kept.
+
+    Raises:
+        StoreError: If the storage fails.
+    """
+    with explain_faults("the store"):
+        commits = islice(_trace(ledger, ledger.session.snapshot_id), limit)
+        return [commit for commit, is_first in commits if not is_first]
+
+
+def _look_up(ledger: Ledger, snapshot: str) -> Commit:
+    return next(_trace(ledger, snapshot))[0]
+
+
+def _trace(ledger: Ledger, snapshot: str) -> Iterator[tuple[Commit, bool]]:
+    """Commits, and whether each is the very first: made before the store was, it holds nothing."""
+    for info in ledger.repository.ancestry(snapshot_id=snapshot):
+        yield Commit(snapshot=info.id, written_at=info.written_at, message=info.message), info.parent_id is None

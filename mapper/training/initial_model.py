@@ -1,0 +1,85 @@
+"""The model that a training begins with: the network that is described, or weights, and the contract of the samples."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mapper.errors import ContractError, WeightsError
+from mapper.models.architectures import ARCHITECTURES, build_network
+from mapper.models.card import read_card
+from mapper.models.contract import Contract
+from mapper.models.model import GuidedModel
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
+from mapper.training.config import TrainConfig
+from mapper.training.sample import Sample
+from mapper.training.sampler import measure, measure_bands
+
+
+def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
+    """The model to begin with: untrained, same seed, same weights; or as the weights of ``config.start`` left it.
+
+    Raises:
+        InputError: If the samples do not belong together.
+        WeightsError: If the architecture is unknown or does not take its options, or is not that of the start.
+        ContractError: If the samples do not fit the start.
+    """
+    if config.start is not None:
+        return _go_on(samples, config, config.start)
+    bands, scale = measure_bands(samples), samples[0].scale
+    bands = bands if config.model.guide else ()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = build_network(
+            config.model.architecture,
+            guide_channels=len(bands),
+            scale=scale,
+            options=choose_options(config, samples[0]),
+        )
+    source_mean, source_sd = measure([sample.source for sample in samples])
+    contract = Contract(
+        model=config.model.architecture,
+        guide=bands,
+        source_units=samples[0].source_units,
+        source_mean=source_mean,
+        source_sd=source_sd or 1.0,
+        target=config.target,
+        target_units=samples[0].source_units,
+        scale=scale,
+        halo_px=network.halo_px,
+        align_px=network.align_px,
+        sees_source_sd=network.sees_source_sd,
+        gives_sd=network.gives_sd,
+        non_negative=config.model.non_negative,
+    )
+    return GuidedModel(network, contract)
+
+
+def choose_options(config: TrainConfig, sample: Sample) -> dict[str, Any]:
+    """Options of the architecture, with what the sample tells; those the card has to name."""
+    options = dict(config.model.options)
+    if getattr(ARCHITECTURES.get(config.model.architecture), "sees_dates", False) and config.model.guide:
+        options.setdefault("dates", sample.dates)
+    return options
+
+
+def _go_on(samples: Sequence[Sample], config: TrainConfig, start: Path) -> GuidedModel:
+    """A trained model with its own constants of normalisation, its standard deviation not calibrated any more."""
+    spec = ModelSpec(name=start.stem, weights=start)
+    card, model = read_card(spec), load_model(spec)
+    asked = config.model.architecture, choose_options(config, samples[0])
+    if not isinstance(model, GuidedModel) or (card.contract.model, dict(card.options)) != asked:
+        raise WeightsError(f"{start} holds {card.contract.model} {dict(card.options)}, expected {asked[0]} {asked[1]}")
+    for sample in samples:
+        order = card.contract.check(
+            channels=sample.bands,
+            source_units=sample.source_units,
+            target_units=sample.source_units,
+            scale=sample.scale,
+        )
+        if config.model.guide and order != tuple(range(len(sample.bands))):
+            raise ContractError(f"{start} knows the guide channels of {sample.name} in another order or number")
+    return GuidedModel(model.network, replace(card.contract, sd_scale=1.0)).train()

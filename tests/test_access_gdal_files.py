@@ -1,0 +1,91 @@
+"""The bridge to GDAL: whatever happens behind it, GDAL is never shown an exception, and nobody a made-up pixel."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import RasterioIOError
+from rasterio.io import MemoryFile
+
+from mapper.access.gdal_files import read_remote
+from mapper.access.tally import AssetName
+
+PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 57e5)}
+
+
+class Fake:
+    """A remote file in memory, which raises an error from one request on."""
+
+    def __init__(self, content, *, error=None, after=0):
+        self.name = AssetName(item="i", asset="B04", href="https://archive.test/a/b.tif?v=1")
+        self.content, self.size = content, len(content)
+        self.error, self.left, self.asked = error, after, 0
+
+    def read_ranges(self, ranges):
+        self.asked += 1
+        if self.error is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise self.error
+        return [self.content[start : start + count] for start, count in ranges]
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.arange(96 * 80, dtype=np.uint16).reshape(96, 80)
+
+
+@pytest.fixture(scope="module", params=[None, "deflate"])
+def content(request, pixels):
+    """Uncompressed, zeros would be pixels."""
+    with MemoryFile() as memory:
+        options = {"compress": request.param} if request.param else {}
+        shape = {"width": 80, "height": 96, "count": 1, "dtype": "uint16", "blockysize": 16}
+        with memory.open(driver="GTiff", **shape, **PLACE, **options) as dataset:
+            dataset.write(pixels, 1)
+        return bytes(memory.getbuffer())
+
+
+def read_all(dataset):
+    return dataset.read(1)
+
+
+def test_pixels_come_through_in_any_thread(content, pixels):
+    with ThreadPoolExecutor(6) as pool:
+        for got in pool.map(lambda _: read_remote(Fake(content), read_all), range(60)):
+            np.testing.assert_array_equal(got, pixels)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("odd"), KeyboardInterrupt(), SystemExit(3)])
+def test_an_error_behind_the_bridge_comes_out_as_it_is_wherever_it_happens(content, error):
+    whole = Fake(content)
+    read_remote(whole, read_all)
+    for after in range(whole.asked):
+        broken = Fake(content, error=error, after=after)
+        with pytest.raises(type(error)) as caught:
+            read_remote(broken, read_all)
+        assert caught.value is error
+        assert broken.asked == after + 1, "nothing is asked after an error"
+
+
+def test_what_is_no_raster_is_gdals_to_say():
+    with pytest.raises(RasterioIOError, match=r"b\.tif"):
+        read_remote(Fake(b"no raster" * 99), read_all)
+
+
+def test_a_process_that_used_the_bridge_ends_quietly(tmp_path, content):
+    path = tmp_path / "b.tif"
+    path.write_bytes(content)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path.parent)!r})
+sys.path.insert(0, {__file__.rsplit("/", 1)[0]!r})
+from pathlib import Path
+from test_access_opener import Fake, read_all, read_remote
+print(read_remote(Fake(Path({str(path)!r}).read_bytes()), read_all).sum())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

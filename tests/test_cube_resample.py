@@ -1,0 +1,221 @@
+"""Resampling is exact, does not depend on the window, never mixes missing pixels in, and says which file is broken."""
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Transformer
+from rasterio.vrt import WarpedVRT
+from scenes import box_at, reflectance, write_cog
+
+from mapper.access.files import Access, gdal_environment
+from mapper.access.rules import AccessRule
+from mapper.access.tally import AssetName
+from mapper.cube.resample import Sampler
+from mapper.errors import CorruptAssetError, TransientAssetError
+
+UTM = box_at("EPSG:32633", 300000, 5700000, size=512)
+LONGEST = 300
+
+
+def target_on(source, *, size=LONGEST, crs="EPSG:3035", step=10.0, shift=(0, 0)):
+    """A geobox in another CRS over the centre of a source."""
+    x, y = source.extent.centroid.coords[0]
+    east, north = Transformer.from_crs(str(source.crs), crs, always_xy=True).transform(x, y)
+    east, north = round(east / step) * step, round(north / step) * step
+    return box_at(
+        crs, east - (size // 2 - shift[0]) * step, north + (size // 2 - shift[1]) * step, size=size, step=step
+    )
+
+
+def name_of(path):
+    return AssetName(item="the-item", asset="B02", href=str(path))
+
+
+def read(path, geobox, resampling="bilinear", missing=(0,), sampler=None):
+    with gdal_environment():
+        return (sampler or Sampler()).read(
+            name_of(path), geobox, access=Access(), rule=AccessRule(), resampling=resampling, missing=missing
+        )
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    pixels = reflectance(np.random.default_rng(0), (512, 512))
+    pixels[:200, :230] = 0
+    return write_cog(tmp_path_factory.mktemp("scene") / "b.tif", pixels, UTM, nodata=0)
+
+
+@pytest.fixture(scope="module")
+def wholes(scene):
+    return {how: read(scene, target_on(UTM), how) for how in ("nearest", "bilinear", "cubic")}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["nearest", "bilinear", "cubic"]),
+    st.integers(0, LONGEST - 2),
+    st.integers(0, LONGEST - 2),
+    st.integers(1, LONGEST),
+    st.integers(1, LONGEST),
+)
+def test_a_pixel_is_the_same_in_every_window(scene, wholes, how, top, left, height, width):
+    expected = wholes[how][top : top + height, left : left + width]
+    part = target_on(UTM)[top : top + expected.shape[0], left : left + expected.shape[1]]
+    found = read(scene, part, how)
+    found = np.full(part.shape, np.nan, np.float32) if found is None else found
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    if how == "nearest":
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_windows_agree_on_a_geographic_grid_too(scene):
+    grid = target_on(UTM, crs="EPSG:4326", step=1 / 11250)
+    whole = read(scene, grid, "bilinear")
+    for rows, cols in ((slice(0, 120), slice(60, 300)), (slice(133, 260), slice(7, 31))):
+        np.testing.assert_allclose(read(scene, grid[rows, cols], "bilinear"), whole[rows, cols], rtol=1e-6)
+
+
+def test_positions_are_exact(tmp_path):
+    # the value of a source pixel is a linear function of its position, which bilinear keeps
+    rows, cols = np.mgrid[:512, :512] + 0.5
+    pixels = (cols * 3 + rows * 7).astype(np.float32)
+    path = write_cog(tmp_path / "ramp.tif", pixels, UTM)
+    target = target_on(UTM)
+    x, y = np.meshgrid(
+        target.transform.c + 10 * (np.arange(LONGEST) + 0.5), target.transform.f - 10 * (np.arange(LONGEST) + 0.5)
+    )
+    east, north = Transformer.from_crs("EPSG:3035", "EPSG:32633", always_xy=True).transform(x, y)
+    expected = (east - 300000) / 10 * 3 + (5700000 - north) / 10 * 7
+    np.testing.assert_allclose(read(path, target, missing=()), expected, atol=2e-3)
+    np.testing.assert_allclose(read(path, target, "cubic", missing=()), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(("how", "tolerance"), [("bilinear", 2), ("cubic", 3)])
+def test_values_are_those_of_an_exact_warp_by_gdal(scene, wholes, how, tolerance):
+    # GDAL weighs with single-precision positions: 2e-4 px on neighbours that differ by thousands
+    target = target_on(UTM)
+    size = {"width": target.width, "height": target.height}
+    with (
+        rasterio.open(scene) as file,
+        WarpedVRT(
+            file,
+            crs="EPSG:3035",
+            transform=target.transform,
+            resampling=rasterio.enums.Resampling[how],
+            tolerance=1e-6,
+            dtype="float32",
+            nodata=float("nan"),
+            XSCALE=1,
+            YSCALE=1,
+            **size,
+        ) as warped,
+    ):
+        expected = warped.read(1)
+    inner = ~np.isnan(wholes[how]) & ~np.isnan(expected)
+    if how == "cubic":  # GDAL falls back to bilinear beside missing pixels
+        clean = ~np.isnan(read(scene, target, "nearest"))
+        inner &= clean & (np.abs(wholes[how] - expected) < 1000)
+    np.testing.assert_array_equal(np.isnan(wholes[how]), np.isnan(expected))
+    assert np.median(np.abs(wholes[how] - expected)[inner]) < 0.1
+    assert np.percentile(np.abs(wholes[how] - expected)[inner], 99) < tolerance
+
+
+def test_missing_pixels_are_never_mixed_in(tmp_path):
+    pixels = np.full((512, 512), 3000, np.uint16)
+    pixels[:, 256:] = 0
+    pixels[100:120, 100:120] = 0
+    path = write_cog(tmp_path / "edge.tif", pixels, UTM, nodata=0)
+    for how in ("nearest", "bilinear", "cubic"):
+        found = read(path, target_on(UTM), how)
+        assert 0.3 < np.isnan(found).mean() < 0.7
+        np.testing.assert_allclose(found[~np.isnan(found)], 3000, rtol=1e-5)
+
+
+def test_all_missing_values_count_and_the_tag_of_the_file_does_not(tmp_path):
+    pixels = np.array([[0, 5], [7, 65535]], np.uint16)
+    grid = box_at("EPSG:32633", 300000, 5700000, size=2)
+    path = write_cog(tmp_path / "tag.tif", pixels, grid, nodata=5)
+    np.testing.assert_array_equal(read(path, grid, missing=(0, 65535)), [[np.nan, 5], [7, np.nan]])
+    np.testing.assert_array_equal(read(path, grid, missing=()), pixels)
+
+
+@pytest.mark.parametrize("how", ["nearest", "bilinear", "cubic"])
+def test_on_its_own_grid_a_file_is_unchanged(scene, how):
+    with rasterio.open(scene) as file:
+        stored = file.read(1).astype(np.float32)
+    stored[stored == 0] = np.nan
+    np.testing.assert_array_equal(read(scene, UTM, how), stored)
+    np.testing.assert_array_equal(read(scene, UTM[37:200, 101:333], how), stored[37:200, 101:333])
+
+
+def test_half_the_pixel_size_repeats_pixels(scene):
+    fine = GeoBox((400, 400), UTM[200:400, 250:450].transform @ rasterio.Affine.scale(0.5), UTM.crs)
+    coarse = read(scene, UTM[200:400, 250:450], "nearest")
+    np.testing.assert_array_equal(read(scene, fine, "nearest"), coarse.repeat(2, 0).repeat(2, 1))
+
+
+def test_files_of_one_grid_share_one_lattice(tmp_path):
+    sampler, target = Sampler(), target_on(UTM)
+    rng = np.random.default_rng(1)
+    for k, shift in enumerate(((0, 0), (-1500, 700), (640, 640))):
+        place = box_at("EPSG:32633", 300000 + shift[0], 5700000 + shift[1], size=512)
+        read(write_cog(tmp_path / f"{k}.tif", reflectance(rng, (512, 512)), place), target, sampler=sampler)
+    assert len(sampler._lattices) == 1
+
+
+def test_south_up_files_are_read_right(tmp_path, scene):
+    with rasterio.open(scene) as file:
+        stored = file.read(1)
+    flipped = GeoBox(UTM.shape, rasterio.Affine(10, 0, 300000, 0, 10, 5700000 - 5120), UTM.crs)
+    profile = {"driver": "GTiff", "height": 512, "width": 512, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "s.tif", "w", **profile, transform=flipped.transform) as file:
+        file.write(stored[::-1], 1)
+    target = target_on(UTM)
+    np.testing.assert_allclose(read(tmp_path / "s.tif", target), read(scene, target), rtol=1e-5)
+
+
+def test_a_file_beside_the_window_is_none(scene):
+    assert read(scene, target_on(UTM, shift=(5000, 0))) is None
+
+
+def damage(path, kind):
+    content = path.read_bytes()
+    broken = path.with_name(f"{kind}.tif")
+    if kind != "absent":
+        broken.write_bytes(content[: len(content) // 2] if kind == "truncated" else b"no raster at all")
+    return broken
+
+
+@pytest.mark.parametrize("kind", ["truncated", "junk", "absent"])
+def test_a_broken_file_is_named(scene, kind):
+    path = damage(scene, kind)
+    with pytest.raises(CorruptAssetError) as caught:
+        read(path, target_on(UTM))
+    assert (caught.value.item, caught.value.asset, caught.value.href) == ("the-item", "B02", str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("trouble", ["Too many open files", "Cannot allocate memory", "Input/output error"])
+def test_trouble_of_the_machine_is_not_blamed_on_the_file(scene, monkeypatch, trouble):
+    def fail(*_, **__):
+        raise rasterio.errors.RasterioIOError(f"b.tif: {trouble}")
+
+    monkeypatch.setattr(rasterio, "open", fail)
+    with pytest.raises(TransientAssetError, match=trouble):
+        read(scene, target_on(UTM))
+
+
+def test_a_file_without_georeference_is_broken(tmp_path):
+    profile = {"driver": "GTiff", "height": 4, "width": 4, "count": 1, "dtype": "uint8"}
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(tmp_path / "n.tif", "w", **profile) as file,
+    ):
+        file.write(np.zeros((1, 4, 4), np.uint8))
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), pytest.raises(CorruptAssetError, match="georeference"):
+        read(tmp_path / "n.tif", target_on(UTM))
