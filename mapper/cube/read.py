@@ -2,8 +2,8 @@
 
 The loader mosaics and schedules; odc-stac itself would cut a block larger than its chunk into pieces and open every
 file once for each. Every file is read by :mod:`mapper.cube.resample`, for the clear pixels only, and calibrated here.
-Bands are read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
-costs the memory of one band.
+Bands are read one at a time and observations without a single clear pixel are not read at all, so that the block of a
+season costs the memory of one band.
 """
 
 import logging
