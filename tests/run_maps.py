@@ -3,6 +3,7 @@
 import json
 import time
 from functools import partial
+from uuid import UUID
 
 import numpy as np
 import rasterio
@@ -16,6 +17,7 @@ from mapper.models.architectures import build_network
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
 from mapper.models.weights import save_model
+from mapper.plan.context import Task
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
@@ -87,6 +89,13 @@ def _item(folder, collection, name, day, step, bands, *, nodata, **properties):
         "links": [],
     }
     return json.loads(json.dumps(item))
+
+
+def make_task(tile, *, guide=(), source=()):
+    """A task of some items, which no plan has made."""
+    return Task(
+        tile=tile, id=str(UUID(int=0)), items_digest="00" * 32, guide=freeze_items(guide), source=freeze_items(source)
+    )
 
 
 def contents_of(location, spec):

@@ -46,6 +46,7 @@ from mapper.plan.memory import memory_bytes
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import Plan, check_plan
 from mapper.plan.selection import Order, order_tasks
+from mapper.plan.task_table import TaskTable
 from mapper.run.guide_tile import run_guide_task
 from mapper.run.map_tile import load_predictor, run_task
 from mapper.run.records import failed_record
@@ -319,7 +320,7 @@ def compute_input(
     context: MapContext | GuideContext, throttle: Callable[[], Throttle], tile: TileInput
 ) -> tuple[Any, Record]:
     """What a worker calls, as soon as the memory is free that the tile will need."""
-    with process_budget().hold(float(memory_bytes(context, [tile.task])[0])):
+    with process_budget().hold(float(memory_bytes(context, TaskTable.of([tile.task]))[0])):
         if isinstance(context, GuideContext):
             return run_guide_task(tile.fork, context, tile.task, throttle=throttle())
         return run_task(tile.fork, context, tile.task, throttle=throttle())
