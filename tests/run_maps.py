@@ -122,6 +122,7 @@ class SlowExecutor:
     def __init__(self, executor, seconds):
         self.executor = executor
         self.throttle = executor.throttle
+        self.dashboard = executor.dashboard
         self.seconds = seconds
 
     def run(self, function, inputs, *, window=None):

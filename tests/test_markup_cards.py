@@ -17,6 +17,7 @@ from mapper.markup.tile_map import draw_tiles
 from mapper.plan.plan import Plan, make_plan
 from mapper.plan.task_table import TaskTable
 from mapper.run.report import RunReport, TileFailure
+from mapper.store.totals import Totals
 
 NASTY = "<script>alert(1)</script> \"'&"
 
@@ -64,8 +65,9 @@ def test_a_plan_shows_its_tiles(tmp_path):
 
 
 REPORT = RunReport(
-    run_id="run-1", tiles=9, skipped=1, done=7, empty=1, failed=1, commits=2, snapshot="ABC", seconds=12.5,
-    stage_seconds={"read": 20.0, "predict": 5.0, "wait": 0.0}, pixels=12_345_678,
+    run_id="run-1", tiles=9, skipped=1, commits=2, snapshot="ABC", seconds=12.5,
+    totals=Totals(tiles={"ok": 7, "empty": 1, "failed": 1}, pixels=12_345_678,
+                  seconds={"read": 20.0, "predict": 5.0, "wait": 0.0}),
     failures=(TileFailure(tile=(3, 4), reason=NASTY),), stopped=NASTY,
 )  # fmt: skip
 

@@ -120,7 +120,7 @@ def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> np
 def plan_repair(plan: Plan, report: VerifyReport) -> Plan:
     """The part of a plan that makes a store whole: its missing, stale and corrupt tiles.
 
-    Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``RunPolicy.redo``). Failed
+    Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``redo`` of a run). Failed
     tiles are left to a run: what made them fail is no damage of the store.
     """
     damaged = {*report.missing, *report.stale, *report.corrupt}
