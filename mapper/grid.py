@@ -67,6 +67,12 @@ class Window:
             slice(self.left - outer.left, self.right - outer.left),
         )
 
+    def shifted(self, pixels: int) -> "Window":
+        """This window moved down and right."""
+        return Window(
+            top=self.top + pixels, left=self.left + pixels, bottom=self.bottom + pixels, right=self.right + pixels
+        )
+
     def grown(self, margin: int, step: int) -> "Window":
         """This window with ``margin`` pixels on every side, widened outwards to multiples of ``step``."""
         return Window(

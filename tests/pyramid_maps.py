@@ -10,6 +10,7 @@ from store_maps import PROJECTED, make_record, make_spec, write_tiles
 
 from mapper.events import BatchCommitted
 from mapper.execute.executors import SerialExecutor
+from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid
 from mapper.store.repository import create_store, open_store
 from mapper.store.tiles import NOT_WRITTEN
@@ -96,7 +97,7 @@ def build_slowly(store):
             sys.stdout.flush()
         time.sleep(0.2)
 
-    build_pyramid(store, SerialExecutor(), callbacks=[say], every=2)
+    build_pyramid(store, SerialExecutor(), callbacks=[say], policy=RunPolicy(commit_tiles=2))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ from fault_server import serve_faults
 from rasterio.windows import Window
 
 from mapper.access.files import Access, gdal_environment
-from mapper.access.retry import Patience
+from mapper.access.retry import REQUEST_RETRY
 from mapper.access.rules import AccessRule, Limits, SigningRule
 from mapper.access.tally import AssetName
 from mapper.access.throttle import LocalThrottle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
-QUICK = Patience(first=0.01, ceiling=0.02, read=10, attempts=3)
-HASTY = replace(QUICK, read=0.4)
+QUICK = replace(REQUEST_RETRY, initial_backoff_s=0.01, max_backoff_s=0.02, read_timeout_s=10, attempts=3)
+HASTY = replace(QUICK, read_timeout_s=0.4)
 """For servers that stall; a busy machine may stall a little too."""
 PART = Window(50, 30, 300, 290)
 PASSING = {
@@ -73,12 +73,12 @@ def serve(folder):
 def read(server, *, file="b.tif", access=None, rule=None, window=PART, query=""):
     name = AssetName(item="scene", asset="B04", href=f"{server.address}/{file}{query}")
     with gdal_environment():
-        return (access or Access(patience=QUICK)).read(
+        return (access or Access(retry=QUICK)).read(
             name, rule or AccessRule(), lambda dataset: dataset.read(1, window=window)
         )
 
 
-def patience_for(fault):
+def retry_for(fault):
     return HASTY if fault == "stall" else QUICK
 
 
@@ -89,7 +89,7 @@ def cut(pixels):
 
 @pytest.mark.parametrize("file", ["b.tif", "b.jp2"])
 def test_a_part_of_a_file_is_read_and_paid_for(serve, pixels, file, folder):
-    server, access = serve(), Access(patience=QUICK)
+    server, access = serve(), Access(retry=QUICK)
     np.testing.assert_array_equal(read(server, file=file, access=access), cut(pixels))
     log = server.log()
     assert access.tally.requests == len(log)
@@ -106,7 +106,7 @@ def test_what_passes_is_tried_again_and_noted(serve, pixels, fault, where, caplo
     caplog.set_level(logging.INFO)
     server, access = (
         serve("--first", *["none"] * where, fault, fault, "--stall", "1.2"),
-        Access(patience=patience_for(fault)),
+        Access(retry=retry_for(fault)),
     )
     np.testing.assert_array_equal(read(server, access=access), cut(pixels))
     assert [(retry.reason, retry.attempt) for retry in access.tally.retries] == [(PASSING[fault], k) for k in (1, 2)]
@@ -121,7 +121,7 @@ def test_what_passes_is_tried_again_and_noted(serve, pixels, fault, where, caplo
 def test_what_does_not_pass_is_worth_another_attempt_at_the_tile_and_is_not_remembered(serve, pixels, fault, where):
     server = serve("--first", *["none"] * where, *[fault] * QUICK.attempts, "--stall", "1.2")
     with pytest.raises(TransientAssetError, match=f"B04.*scene.*{PASSING[fault]}, 3 attempts"):
-        read(server, access=Access(patience=patience_for(fault)))
+        read(server, access=Access(retry=retry_for(fault)))
     np.testing.assert_array_equal(read(server), cut(pixels))
 
 
@@ -138,7 +138,7 @@ def test_no_server_is_worth_another_attempt():
     [("cut.tif", "truncated"), ("none.tif", "not recognized"), ("absent.tif", "does not exist"), ("empty.tif", "416")],
 )
 def test_a_broken_file_is_corrupt_at_once_and_named(serve, file, said):
-    server, access = serve(), Access(patience=QUICK)
+    server, access = serve(), Access(retry=QUICK)
     with pytest.raises(CorruptAssetError, match=said) as caught:
         read(server, file=file, access=access)
     error = caught.value
@@ -189,7 +189,7 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(serve):
             paused.append((host, seconds))
 
     server = serve("--first", "429", "503", "--retry-after", "0.3")
-    access = Access(patience=QUICK, throttle=Noting(sleep=slept.append))
+    access = Access(retry=QUICK, throttle=Noting(sleep=slept.append))
     start = time.monotonic()
     read(server, access=access)
     assert paused == [(server.address.removeprefix("http://"), 0.3)] * 2
@@ -200,7 +200,7 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks(serve):
 def test_requests_are_paced(serve):
     server = serve()
     rule = AccessRule(limits=Limits(requests_per_second=50, burst=1))
-    access = Access(patience=QUICK, throttle=LocalThrottle())
+    access = Access(retry=QUICK, throttle=LocalThrottle())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: read(server, access=access, rule=rule), range(8)))
     times = [entry["time"] for entry in server.log()]
@@ -215,7 +215,7 @@ def tokens(server):
 def test_a_signature_that_is_refused_is_made_anew_and_never_told(folder, pixels, caplog):
     caplog.set_level(logging.DEBUG, "mapper")
     with serve_faults(folder.parent, "--token-life", "60", "--first", "403", "none", "403") as server:
-        access, file = Access(patience=QUICK), f"{folder.name}/b.tif"
+        access, file = Access(retry=QUICK), f"{folder.name}/b.tif"
         np.testing.assert_array_equal(read(server, file=file, access=access, rule=tokens(server)), cut(pixels))
         assert [retry.reason for retry in access.tally.retries] == ["HTTP 403, signed anew"] * 2
         assert sum(entry["fault"] == "token" for entry in server.log()) == 3
@@ -234,7 +234,7 @@ def test_a_signature_that_is_refused_again_and_again_is_a_denial(folder):
 
 
 def test_files_outlive_their_tokens(folder, pixels):
-    access = Access(patience=QUICK)
+    access = Access(retry=QUICK)
     with serve_faults(folder.parent, "--token-life", "0.3") as server:
         for _ in range(4):
             got = read(server, file=f"{folder.name}/b.tif", access=access, rule=tokens(server))
@@ -246,7 +246,7 @@ def test_files_outlive_their_tokens(folder, pixels):
 def test_threads_read_the_same_through_many_faults(serve, pixels):
     kinds = [fault for fault in PASSING if fault != "stall"]
     server = serve("--share", "0.2", "--seed", "5", "--kinds", *kinds)
-    access = Access(patience=replace(QUICK, attempts=9))
+    access = Access(retry=replace(QUICK, attempts=9))
     with ThreadPoolExecutor(6) as pool:
         for got in pool.map(lambda _: read(server, access=access), range(40)):
             np.testing.assert_array_equal(got, cut(pixels))
@@ -270,12 +270,12 @@ def test_errors_of_the_reader_are_its_own(serve):
 )  # fmt: skip
 def test_pauses_are_asked_for_in_seconds_or_as_a_date(header, seconds):
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    assert Patience().retry_after(header, now=now) == seconds
+    assert REQUEST_RETRY.retry_after(header, now=now) == seconds
 
 
 def test_pauses_grow_to_a_ceiling_and_spread():
-    patience = Patience(first=1, ceiling=10)
+    policy = replace(REQUEST_RETRY, initial_backoff_s=1, max_backoff_s=10)
     for failures, longest in ((1, 1), (3, 4), (9, 10), (5000, 10)):
-        delays = [patience.delay(failures) for _ in range(200)]
+        delays = [policy.delay(failures) for _ in range(200)]
         assert 0 <= min(delays) < 0.1 * longest
         assert 0.9 * longest < max(delays) <= longest

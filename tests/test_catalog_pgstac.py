@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,15 @@ from shared import SHARED, needs_shared
 from mapper.catalog.items import freeze_items
 from mapper.catalog.normalise import admit_item, locate
 from mapper.catalog.query import CollectionQuery, make_queries
-from mapper.catalog.search import Patience, search
+from mapper.catalog.search import SEARCH_RETRY, SearchRetry, search
 from mapper.catalog.static import read_catalog, write_catalog
 from mapper.errors import SearchError
 from mapper.store.ledger import read_ledger
 
-QUICK = Patience(pause_s=0.01, backoff_s=0.01)
+QUICK = SearchRetry(
+    request=replace(SEARCH_RETRY.request, initial_backoff_s=0.01),
+    query=replace(SEARCH_RETRY.query, initial_backoff_s=0.01),
+)
 COLLECTIONS = ("sentinel-2-l2a", "sentinel-1-rtc", "esa-cci-biomass")
 SPELLED = {"filter": ("filter", "pagination"), "query": ("query", "pagination"), "neither": ("pagination",)}
 """What an API is told to implement, and so to advertise."""
@@ -96,7 +99,7 @@ def process_again():
 def found(cluster):
     """What is found of a few items, one scene of them processed again."""
     address = cluster.serve(cluster.store([*make_items(), *process_again()]))
-    return search(make_spec(address), patience=QUICK)
+    return search(make_spec(address), retry=QUICK)
 
 
 def meets(box, other):
@@ -138,7 +141,7 @@ def test_a_search_gives_what_a_filter_of_the_same_list_gives(archive, cloud_limi
         period=dict(zip(("start", "end"), period, strict=True)),
         catalog__override={"access": {"limits": {"page": page}}},
     )
-    found = search(spec, patience=QUICK)
+    found = search(spec, retry=QUICK)
     expected = wanted(spec, cloud_limit=cloud_limit, months={4, 5, 6, 7, 8}, orbits={"descending"})
     assert {name: ids(found, name) for name in expected} == expected
     assert all(expected.values()), "a search that finds nothing shows nothing"
@@ -150,7 +153,7 @@ def test_the_server_understands_how_clouds_are_filtered(archive, monkeypatch):
     monkeypatch.setattr(CollectionQuery, "accepts", lambda *_: True)
     spec = make_spec(archive)
     expected = wanted(spec, cloud_limit=80, months=range(1, 13), orbits={"ascending", "descending"})
-    assert ids(search(spec, patience=QUICK), "sentinel-2-l2a") == expected["sentinel-2-l2a"]
+    assert ids(search(spec, retry=QUICK), "sentinel-2-l2a") == expected["sentinel-2-l2a"]
 
 
 def test_the_count_that_the_server_states_is_that_of_all_pages(archive):
@@ -198,7 +201,7 @@ def test_items_of_real_archives_pass_through_unchanged(cluster):
 @pytest.mark.parametrize("archive", ["filter"], indirect=True)
 def test_a_collection_that_the_api_lacks_is_named(archive):
     with pytest.raises(SearchError, match=r"unknown collection 'truth'.*has esa-cci-biomass, sentinel-1-rtc"):
-        search(make_spec(archive, source__collection="truth"), patience=QUICK)
+        search(make_spec(archive, source__collection="truth"), retry=QUICK)
 
 
 def publish(folder, server):

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 import pystac
 import pytest
@@ -11,11 +12,14 @@ from catalog_fakes import SOUTH, WEST, make_item, make_items, make_spec
 from mapper.catalog.freeze import save_items
 from mapper.catalog.items import freeze_items
 from mapper.catalog.normalise import admit_item
-from mapper.catalog.search import Patience, search, search_collection
+from mapper.catalog.search import SEARCH_RETRY, SearchRetry, search, search_collection
 from mapper.catalog.static import write_catalog
 from mapper.errors import GridError, SearchError, SpecError
 
-QUICK = Patience(pause_s=0.01, backoff_s=0.01)
+QUICK = SearchRetry(
+    request=replace(SEARCH_RETRY.request, initial_backoff_s=0.01),
+    query=replace(SEARCH_RETRY.query, initial_backoff_s=0.01),
+)
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -32,9 +36,9 @@ def ids(items):
     return {item["id"] for item in items}
 
 
-def search_error(href, *, patience=QUICK, **parts):
+def search_error(href, *, retry=QUICK, **parts):
     with pytest.raises(SearchError) as error:
-        search(make_spec(href, **parts), patience=patience)
+        search(make_spec(href, **parts), retry=retry)
     line = str(error.value)
     assert "\n" not in line
     assert str(href) in line
@@ -54,7 +58,7 @@ def on_disk(folder, items):
 
 def test_an_api_gives_every_item_over_many_pages(stac_api):
     address = stac_api(make_items(), "--page", "7")
-    items = search(make_spec(address), patience=QUICK)
+    items = search(make_spec(address), retry=QUICK)
     assert ids(items) == ids(make_items())
     assert served(address).count("POST /search") == 2 * (4 + 1 + 1)
     assert {query["endpoint"] for query in items.query["queries"]} == {address}
@@ -65,7 +69,7 @@ def test_an_api_gives_every_item_over_many_pages(stac_api):
 
 def test_what_was_found_does_not_depend_on_where_it_lies(stac_api, tmp_path):
     spread = [*make_items(), make_item("elsewhere", bounds=(20, 40, 21, 41))]
-    over_http = search(make_spec(stac_api(spread)), patience=QUICK)
+    over_http = search(make_spec(stac_api(spread)), retry=QUICK)
     static = search(make_spec(on_disk(tmp_path / "static", spread)))
     save_items(static, tmp_path / "items.parquet")
     frozen = search(make_spec(tmp_path / "items.parquet"))
@@ -92,7 +96,7 @@ def test_filters_hold_whatever_the_server_implements(stac_api, options):
     ]
     wanted = [make_item("near", bounds=(WEST + 0.21, SOUTH, WEST + 1, SOUTH + 1), **{"eo:cloud_cover": 80.0})]
     address = stac_api([*make_items(), *unwanted, *wanted], *options)
-    assert ids(search(make_spec(address), patience=QUICK)) == ids([*make_items(), *wanted])
+    assert ids(search(make_spec(address), retry=QUICK)) == ids([*make_items(), *wanted])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_filters_hold_whatever_the_server_implements(stac_api, options):
 )
 def test_a_server_filters_clouds_in_the_words_that_it_says_it_understands(stac_api, options, condition):
     address = stac_api(make_items(), *options)
-    search(make_spec(address), patience=QUICK)
+    search(make_spec(address), retry=QUICK)
     assert conditions(address) == [condition] * 2 + [{}] * 4, "clouds are asked of the layer that limits them only"
 
 
@@ -114,19 +118,19 @@ def test_a_provider_states_how_large_a_page_may_be(stac_api):
     address = stac_api(make_items(), "--most", "7")
     assert "limit is more than 7" in search_error(address)
     limits = {"access": {"limits": {"page": 7}}}
-    assert ids(search(make_spec(address, catalog__override=limits), patience=QUICK)) == ids(make_items())
+    assert ids(search(make_spec(address, catalog__override=limits), retry=QUICK)) == ids(make_items())
 
 
 def test_the_last_moment_of_the_period_is_in_it(stac_api):
     late = make_item("late", when="2020-08-31T23:59:59.999Z", **{"eo:cloud_cover": 0})
     spec = make_spec(stac_api([*make_items(), late]), period={"start": "2020-04-01", "end": "2020-08-31"})
-    assert "late" in ids(search(spec, patience=QUICK))
+    assert "late" in ids(search(spec, retry=QUICK))
 
 
 def test_a_source_without_year_is_searched_in_the_period(stac_api):
     source = make_item("agb-2020", "esa-cci-biomass", when="2020-07-01T00:00:00Z")
     spec = make_spec(stac_api([*make_items(), source]), source__year=None)
-    assert ids(search(spec, patience=QUICK).of("esa-cci-biomass")) == {"agb-2020"}
+    assert ids(search(spec, retry=QUICK).of("esa-cci-biomass")) == {"agb-2020"}
 
 
 def test_a_truth_is_searched_at_the_time_of_the_source(tmp_path):
@@ -139,7 +143,7 @@ def test_a_truth_is_searched_at_the_time_of_the_source(tmp_path):
 
 def test_a_season_without_radar_does_not_stop_the_search(stac_api):
     few = [item for item in make_items() if item["id"] not in ("s1-0", "s1-1")]
-    items = search(make_spec(stac_api(few)), patience=QUICK)
+    items = search(make_spec(stac_api(few)), retry=QUICK)
     assert not items.of("sentinel-1-rtc").in_months((4, 5))
 
 
@@ -147,7 +151,7 @@ def test_a_season_without_radar_does_not_stop_the_search(stac_api):
 def test_an_answer_that_drifts_is_asked_for_until_it_settles(stac_api, options, caplog):
     address = stac_api(make_items(), "--page", "8", "--drift", "2", *options)
     with caplog.at_level(logging.WARNING):
-        assert ids(search(make_spec(address), patience=QUICK)) == ids(make_items())
+        assert ids(search(make_spec(address), retry=QUICK)) == ids(make_items())
     assert "not the same as before" in caplog.text
 
 
@@ -161,14 +165,14 @@ def test_an_answer_that_never_settles_is_an_error(stac_api):
 @pytest.mark.parametrize("status", [429, 503])
 def test_throttled_requests_are_repeated(stac_api, status):
     address = stac_api(make_items(), "--fail", "3", "--status", str(status))
-    assert ids(search(make_spec(address), patience=QUICK)) == ids(make_items())
+    assert ids(search(make_spec(address), retry=QUICK)) == ids(make_items())
     assert served(address).count("POST /search") == 3 + 2 * 3
 
 
 def test_a_server_decides_how_long_to_wait(stac_api):
     address = stac_api(make_items(), "--fail", "1", "--status", "429", "--retry-after", "1")
     begun = time.monotonic()
-    search(make_spec(address), patience=QUICK)
+    search(make_spec(address), retry=QUICK)
     assert time.monotonic() - begun >= 1
 
 
@@ -243,7 +247,7 @@ def test_of_a_scene_processed_again_the_newest_is_kept(stac_api):
     scene = {"platform": "sentinel-2a", "s2:mgrs_tile": "33UUR", "eo:cloud_cover": 0}
     old = make_item("old", **scene, **{"s2:processing_baseline": "03.01"})
     new = make_item("new", **scene, **{"s2:processing_baseline": "05.00"})
-    items = search(make_spec(stac_api([*make_items(), old, new])), patience=QUICK)
+    items = search(make_spec(stac_api([*make_items(), old, new])), retry=QUICK)
     assert "new" in ids(items)
     assert "old" not in ids(items)
     assert items.query["superseded"] == ["old"]

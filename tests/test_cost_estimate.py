@@ -16,6 +16,7 @@ from mapper.plan.context import RunOptions, make_context
 from mapper.plan.memory import memory_bytes, tile_bytes
 from mapper.plan.plan import Plan, make_plan
 from mapper.plan.task_table import TaskTable
+from mapper.store.identity import Identity
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_memory_of_many_tasks_is_that_of_each_alone(guided):
 
 def test_a_model_without_guide_needs_little(guided):
     context, tasks = guided
-    bare = replace(context, contract=replace(context.contract, guide=()))
+    bare = replace(context, roles=("source",))
     assert memory_bytes(bare, tasks).max() < memory_bytes(context, tasks).min() / 4
 
 
@@ -106,4 +107,4 @@ def test_no_task_costs_nothing(guided):
     assert found.distinct_scenes == 0
     nothing = TaskTable.of([])
     with pytest.raises(PlanError, match="no task"):
-        explain_plan(Plan(spec_digest="", grid_digest="", model_digest="", items_digest="", tasks=nothing), context)
+        explain_plan(Plan(identity=Identity(), tasks=nothing), context)

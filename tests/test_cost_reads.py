@@ -22,6 +22,7 @@ from mapper.cube.resample import Sampler, SourceGrid
 from mapper.plan.context import make_context
 from mapper.plan.memory import Pairs
 from mapper.plan.task_table import TaskTable
+from mapper.plan.window_rules import HaloRule
 
 EAST, NORTH = 4_300_000, 3_230_000
 
@@ -65,8 +66,8 @@ def spec(tmp_path_factory):
 def context(spec):
     """As if the model had a guide and a halo of 32 px."""
     context = make_context(spec)
-    contract = replace(context.contract, guide=("any",), halo_px=32)
-    return replace(context, contract=contract)
+    halo = 32 + context.grid.scale
+    return replace(context, roles=("guide", "source"), halo_px=halo, window_rule=HaloRule(halo_px=halo, step_px=10))
 
 
 def count(context, *items):

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,11 +13,12 @@ from distributed import Client
 
 from mapper.cluster.local import local_cluster
 from mapper.errors import ClusterError, WeightsError
-from mapper.execute.dask_futures import StragglerPolicy
-from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
+from mapper.execute.dask_futures import StragglerPolicy, TileTimes
+from mapper.execute.executors import CLUSTER_RETRY, DaskExecutor, SerialExecutor, ThreadExecutor
 from mapper.execute.outcome import Prepared
 
-HASTY = StragglerPolicy(least=2.0, factor=3.0, unknown=4.0, copies=2, fetch=2.0)
+QUICK = replace(CLUSTER_RETRY, read_timeout_s=2.0)
+HASTY = StragglerPolicy(least_s=2.0, factor=3.0, unknown_s=4.0, copies=2)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,9 @@ def test_cancelled_futures_are_not_taken_for_results(client):
 
 def test_a_worker_that_is_told_to_end_loses_nothing(cluster, tmp_path):
     values = range(60)
-    outcomes = DaskExecutor(cluster=cluster.address, patience=60).run(prepared(tmp_path), values, window=8)
+    outcomes = DaskExecutor(cluster=cluster.address, retry=replace(CLUSTER_RETRY, connect_timeout_s=60)).run(
+        prepared(tmp_path), values, window=8
+    )
     found = [next(outcomes) for _ in range(8)]
     worker = cluster.worker(0)
     worker.send_signal(signal.SIGTERM)
@@ -153,7 +157,9 @@ def test_a_worker_that_is_told_to_end_loses_nothing(cluster, tmp_path):
 
 def test_a_scheduler_that_comes_back_empty_is_told_everything_again(cluster, tmp_path):
     values = range(60)
-    outcomes = DaskExecutor(cluster=cluster.address, patience=60).run(prepared(tmp_path), values, window=8)
+    outcomes = DaskExecutor(cluster=cluster.address, retry=replace(CLUSTER_RETRY, connect_timeout_s=60)).run(
+        prepared(tmp_path), values, window=8
+    )
     found = [next(outcomes) for _ in range(8)]
     before = {outcome.result[1] for outcome in found}
     cluster.scheduler().kill()
@@ -173,7 +179,9 @@ def stop_once(folder, value):
 
 
 def test_what_a_worker_that_hangs_does_not_answer_is_given_to_another_and_comes_back_once(client, tmp_path):
-    outcomes = list(DaskExecutor(cluster=client, stragglers=HASTY).run(partial(stop_once, tmp_path), range(20)))
+    outcomes = list(
+        DaskExecutor(cluster=client, retry=QUICK, stragglers=HASTY).run(partial(stop_once, tmp_path), range(20))
+    )
     os.kill(int((tmp_path / "stopped").read_text()), signal.SIGCONT)
     assert sorted(outcome.result for outcome in outcomes) == list(range(20))
     assert {outcome.input: outcome.attempts for outcome in outcomes}[3] == 2
@@ -186,7 +194,7 @@ def hang(value):
 
 def test_an_input_that_hangs_wherever_it_goes_fails_and_does_not_hold_up_the_end():
     with local_cluster(2, threads_per_worker=2, memory_limit=0) as client:
-        outcomes = list(DaskExecutor(cluster=client, stragglers=HASTY).run(hang, range(20)))
+        outcomes = list(DaskExecutor(cluster=client, retry=QUICK, stragglers=HASTY).run(hang, range(20)))
     errors = {outcome.input: outcome.error for outcome in outcomes if outcome.error}
     assert sorted(outcome.input for outcome in outcomes) == list(range(20))
     assert set(errors) == {3}
@@ -211,3 +219,30 @@ def test_an_input_that_kills_its_workers_fails_alone(client):
     assert [(outcome.input, outcome.attempts, type(outcome.error).__name__) for outcome in failed] == [
         (5, 3, "KilledWorker")
     ]
+
+
+def times_of(seconds, **policy):
+    times = TileTimes(policy=StragglerPolicy(**policy))
+    for value in seconds:
+        times.add(value)
+    return times
+
+
+def test_a_tile_is_late_that_is_out_many_times_longer_than_nearly_all_others():
+    assert times_of(range(100), factor=5, share=0.95).limit_s == 5 * 95
+
+
+def test_a_few_slow_tiles_do_not_make_slow_ones_usual():
+    assert times_of([20] * 97 + [9000] * 3).limit_s == 100
+
+
+def test_nothing_is_late_too_soon():
+    assert times_of([0.1] * 50, least_s=60).limit_s == 60
+
+
+def test_before_any_came_back_the_wait_is_long():
+    assert times_of([], unknown_s=3600).limit_s == 3600
+
+
+def test_the_latest_tiles_count():
+    assert times_of([1000] * 500 + [20] * 1000).limit_s == 100

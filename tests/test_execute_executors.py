@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from mapper.cluster.local import local_cluster
 from mapper.errors import ClusterError
-from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
+from mapper.execute.executors import CLUSTER_RETRY, DaskExecutor, SerialExecutor, ThreadExecutor
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,10 @@ def executor(request):
         return ThreadExecutor(3)
     client = request.getfixturevalue("client")
     if request.param == "dask":
-        return DaskExecutor(cluster=client, attempts=2, patience=20)
-    return DaskExecutor(cluster=client.scheduler.address, attempts=2, patience=20)
+        return DaskExecutor(cluster=client, retry=replace(CLUSTER_RETRY, attempts=2, connect_timeout_s=20))
+    return DaskExecutor(
+        cluster=client.scheduler.address, retry=replace(CLUSTER_RETRY, attempts=2, connect_timeout_s=20)
+    )
 
 
 def double_odd(value):
@@ -124,13 +127,13 @@ def die(_value):
 def test_an_input_that_kills_every_worker_becomes_an_error():
     with local_cluster(1, threads_per_worker=1, memory_limit=0) as client:
         client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-        (outcome,) = DaskExecutor(cluster=client, attempts=2).run(die, [1])
+        (outcome,) = DaskExecutor(cluster=client, retry=replace(CLUSTER_RETRY, attempts=2)).run(die, [1])
         assert type(outcome.error).__name__ == "KilledWorker"
         assert outcome.attempts == 2
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error():
-    executor = DaskExecutor(cluster="tcp://127.0.0.1:9", patience=1)
+    executor = DaskExecutor(cluster="tcp://127.0.0.1:9", retry=replace(CLUSTER_RETRY, connect_timeout_s=1))
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(executor.run(nap, [1]))
 
@@ -146,7 +149,9 @@ def test_a_scheduler_that_is_gone_for_good_is_an_error_and_no_hang(tmp_path):
         [*module, "distributed.cli.dask_worker", f"tcp://{address}", "--no-nanny", *common], **options
     )
     try:
-        outcomes = DaskExecutor(cluster=f"tcp://{address}", patience=10).run(time.sleep, [0.05] * 1000, window=4)
+        outcomes = DaskExecutor(cluster=f"tcp://{address}", retry=replace(CLUSTER_RETRY, connect_timeout_s=10)).run(
+            time.sleep, [0.05] * 1000, window=4
+        )
         assert next(outcomes).error is None
         scheduler.kill()
         with pytest.raises(ClusterError, match="the Dask scheduler is gone"):

@@ -17,6 +17,7 @@ from mapper.markup.tile_map import draw_tiles
 from mapper.plan.plan import Plan, make_plan
 from mapper.plan.task_table import TaskTable
 from mapper.run.report import RunReport, TileFailure
+from mapper.store.identity import Identity
 from mapper.store.totals import Totals
 
 NASTY = "<script>alert(1)</script> \"'&"
@@ -119,7 +120,7 @@ def test_a_plan_of_a_hundred_thousand_tiles_is_small():
 
 def test_a_plan_shows_its_tiles_where_they_are():
     tasks = TaskTable.of([make_task(tile) for tile in (Tile(7, 7), Tile(8, 9))])
-    plan = Plan(spec_digest="a", grid_digest="b", model_digest="c", items_digest="d", tasks=tasks)
+    plan = Plan(identity=Identity(), tasks=tasks)
     assert read_html(plan._repr_html_())[0].drawn.startswith("M0 0h1v1h-1zM2 1h1v1h-1z")
 
 

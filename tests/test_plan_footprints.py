@@ -73,7 +73,9 @@ def test_windows_of_all_tiles_are_those_of_each(tmp_path, crs):
     context = make_context(make_spec(tmp_path, area=(14.0, 52.0, 14.2, 52.1), grid=GRIDS[crs], source=source))
     tiles = list(context.grid.tiles())
     boxes = [context.grid.geobox_of(context.grid.window(tile)).boundingbox.bbox for tile in tiles]
-    windows = [context.window(tile) for tile in tiles]
+    step = context.contract.step(context.grid.scale)
+    windows = [context.grid.window(tile, halo_px=context.halo_px, step=step) for tile in tiles]
+    assert [context.window(tile) for tile in tiles] == windows
     assert windows_at(context, to_indices(tiles)).tolist() == [[w.top, w.left, w.bottom, w.right] for w in windows]
     np.testing.assert_allclose(bounds_at(context, to_indices(tiles), halo=False), boxes, rtol=1e-12)
     halos = [context.grid.geobox_of(window).boundingbox.bbox for window in windows]

@@ -26,7 +26,7 @@ def planned(region):
     write_weights(region.folder)
     region.change(model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=64, grid__chunk=64)
     job = prepare_job(region.map)
-    assert not job.kept
+    assert not job.saved
     job.freeze()
     return region, list(job.plan.tasks)
 
@@ -52,7 +52,7 @@ def change_items(region, change):
 def test_a_kept_plan_is_used_again_and_is_what_planning_makes(planned, planning):
     region, tasks = planned
     job = prepare_job(region.map)
-    assert job.kept
+    assert job.saved
     assert planning.call_count == 0
     assert list(job.plan.tasks) == tasks
     content = plan_path(region.map).read_bytes()
@@ -98,17 +98,17 @@ def test_whatever_a_plan_depends_on_is_planned_again_when_it_changes(planned, pl
     change(region)
     with caplog.at_level(logging.INFO):
         job = prepare_job(region.map)
-    assert (planning.call_count, job.kept) == (1, False)
+    assert (planning.call_count, job.saved) == (1, False)
     assert f"another {what}" in caplog.text
     assert job.plan == make_plan(job.spec, job.items)
     job.freeze()
-    assert prepare_job(region.map).kept
+    assert prepare_job(region.map).saved
 
 
 def test_another_version_of_mapper_plans_again(planned, planning):
     region, _ = planned
     with mock.patch.object(job_module, "__version__", "0"):
-        assert not prepare_job(region.map).kept
+        assert not prepare_job(region.map).saved
     assert planning.call_count == 1
 
 

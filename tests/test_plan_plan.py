@@ -61,7 +61,7 @@ def test_planning_twice_gives_the_same_plan(guided):
     context, plan, items = guided
     again = make_plan(context.spec, items)
     assert again == plan
-    assert plan.items_digest == items.digest
+    assert plan.identity.items == items.digest
     assert len(plan) == 16
     assert len({task.id for task in plan.tasks}) == 16
 
@@ -109,7 +109,9 @@ def test_a_plan_file_is_refused_for_other_items_or_another_key(guided, tmp_path)
 
 def test_ids_change_with_model_and_with_items_that_touch_only(guided):
     context, plan, items = guided
-    other_model = make_plan(context.spec, items, context=replace(context, model_digest="f" * 64))
+    other_model = make_plan(
+        context.spec, items, context=replace(context, identity=replace(context.identity, model="f" * 64))
+    )
     assert not {task.id for task in plan.tasks} & {task.id for task in other_model.tasks}
     far = moved(items, "S2_2020-06-03", (10.0, 52.0, 10.004, 52.1))
     tiles = {task.tile for task in make_plan(context.spec, far, context=context).tasks if len(task.guide) == 2}
@@ -126,16 +128,16 @@ def test_items_of_other_months_and_orbits_change_nothing(guided):
     winter["properties"] |= {"datetime": "2020-12-03T10:00:00Z"}
     more = make_plan(context.spec, freeze_items([*items, winter], query=items.query), context=context)
     assert more.tasks == plan.tasks
-    assert more.items_digest != plan.items_digest
+    assert more.identity.items != plan.identity.items
 
 
 def test_a_plan_for_another_map_or_model_is_refused(guided):
     context, plan, _ = guided
     check_plan(plan, context)
     with pytest.raises(PlanError, match="another model"):
-        check_plan(replace(plan, model_digest="0"), context)
+        check_plan(replace(plan, identity=replace(plan.identity, model="0")), context)
     with pytest.raises(PlanError, match="another map and grid"):
-        check_plan(replace(plan, spec_digest="0", grid_digest="0"), context)
+        check_plan(replace(plan, identity=replace(plan.identity, spec="0", grid="0")), context)
 
 
 def test_selections_are_part_of_planning(guided):
@@ -185,7 +187,7 @@ def test_channels_come_in_the_order_of_the_model(scenes):
     _, folder = scenes
     model = save_network(folder)
     layers = {"layers": [{"collection": "sentinel-2-l2a", "bands": ["B02", "B08", "B04"]}], "seasons": {"summer": [6]}}
-    assert make_context(make_spec(folder, model=model, guide=layers)).channels == (2, 1)
+    assert make_context(make_spec(folder, model=model, guide=layers)).model.channels == (2, 1)
 
 
 def test_context_takes_a_provider_and_a_card_of_ones_own(scenes):
@@ -193,7 +195,19 @@ def test_context_takes_a_provider_and_a_card_of_ones_own(scenes):
     spec = make_spec(folder)
     provider = load_provider("demo").model_copy(update={"title": "mine"})
     context = make_context(spec, provider=provider, card=replace(read_card(spec.model), sha256="a" * 64))
-    assert (context.provider.title, context.model_digest) == ("mine", "a" * 64)
+    assert (context.provider.title, context.identity.model) == ("mine", "a" * 64)
+
+
+def test_items_that_were_not_searched_as_far_as_windows_reach_are_refused(scenes):
+    items, folder = scenes
+    spec = make_spec(folder)
+    card = read_card(spec.model)
+    context = make_context(spec, card=replace(card, contract=replace(card.contract, halo_px=120)))
+    assert context.halo_px == 170
+    with pytest.raises(PlanError, match="searched 160 px around the area, tiles need 170 px of context"):
+        make_plan(spec, items, context=context)
+    wider = replace(items, query={**items.query, "margin_px": 170})
+    assert len(make_plan(spec, wider, context=context)) == 16
 
 
 def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
@@ -210,7 +224,7 @@ def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
     redone = find_pending(plan, ledger, redo=[Tile(1, 1)]).todo
     assert [(due.task.tile, due.cause) for due in redone] == [(Tile(1, 1), "redo")]
 
-    other = replace(context, model_digest="e" * 64)
+    other = replace(context, identity=replace(context.identity, model="e" * 64))
     stale = find_pending(make_plan(spec, items, context=other), ledger)
     unread = find_pending(make_plan(spec, items, context=other), ledger, explain=False)
     assert [(due.task, due.cause) for due in unread.todo] == [(due.task, due.cause) for due in stale.todo]

@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
 from fault_server import serve_faults
 from region import Region, run_json, run_mapper, write_weights
 
-from mapper.access.retry import Backoff, Patience
+from mapper.access.retry import REQUEST_RETRY, TILE_RETRY
 from mapper.execute.executors import ThreadExecutor
 from mapper.monitor.progress import EventLog
 from mapper.plan.context import RunOptions
@@ -66,7 +66,9 @@ def move_to(region, address):
 
 def run_faulty(region):
     """Make the map from the server; the report and the events."""
-    options = RunOptions(patience=Patience(first=0.05, ceiling=0.2, read=1.0))
+    options = RunOptions(
+        request_retry=replace(REQUEST_RETRY, initial_backoff_s=0.05, max_backoff_s=0.2, read_timeout_s=1.0)
+    )
     job = prepare_job(region.map, refresh=True, options=options)
     log = EventLog(region.folder / "run.jsonl")
     report = run_plan(job.plan, job.context, job.spec.store, ThreadExecutor(3), callbacks=[log])
@@ -118,8 +120,9 @@ def test_the_map_is_the_same_and_every_retry_is_told_with_its_reason(region):
 def test_an_archive_that_stays_down_fails_tiles_and_says_what_was_tried(region):
     with serve_faults(region.folder, "--share", 1, "--kinds", 503) as server:
         move_to(region, server.address)
-        patience, backoff = Patience(first=0.01, attempts=2), Backoff(first=0.01, attempts=2)
-        job = prepare_job(region.map, refresh=True, options=RunOptions(patience=patience, backoff=backoff))
+        requests = replace(REQUEST_RETRY, initial_backoff_s=0.01, attempts=2)
+        tiles = replace(TILE_RETRY, initial_backoff_s=0.01, attempts=2)
+        job = prepare_job(region.map, refresh=True, options=RunOptions(request_retry=requests, tile_retry=tiles))
         report = run_plan(job.plan, job.context, job.spec.store, ThreadExecutor(3))
         requests = len([entry for entry in server.log() if entry["fault"] == "503"])
     assert (report.failed, report.exit_code) == (report.tiles, 1)

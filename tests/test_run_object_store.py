@@ -12,7 +12,7 @@ import pytest
 from run_maps import assert_same_map, contents_of, make_items, make_spec
 from s3_server import make_location
 
-from mapper.access.retry import Backoff
+from mapper.access.retry import RetryPolicy
 from mapper.catalog.freeze import save_items
 from mapper.errors import StoreLockedError, TransientStoreError
 from mapper.execute.executors import SerialExecutor, ThreadExecutor
@@ -72,7 +72,7 @@ def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     items = make_items(folder, hole=(slice(36, 43), slice(34, 42)))
     spec = make_spec(folder)
-    context = make_context(spec, options=RunOptions(backoff=Backoff(attempts=3, first=0.2)))
+    context = make_context(spec, options=RunOptions(tile_retry=RetryPolicy(attempts=3, initial_backoff_s=0.2)))
     plan = make_plan(spec, items, context=context)
     save_items(items, folder / "items.parquet")
     save_plan(plan, folder / "plan")

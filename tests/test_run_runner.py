@@ -272,7 +272,12 @@ def test_a_second_run_at_the_same_time_is_refused(planned, store):
 def test_a_plan_of_another_map_is_refused_before_a_store_is_made(planned, tmp_path):
     context, plan = planned
     with pytest.raises(PlanError, match="another model"):
-        run_plan(plan, replace(context, model_digest="0" * 64), str(tmp_path / "none"), SerialExecutor())
+        run_plan(
+            plan,
+            replace(context, identity=replace(context.identity, model="0" * 64)),
+            str(tmp_path / "none"),
+            SerialExecutor(),
+        )
     assert not (tmp_path / "none").exists()
 
 

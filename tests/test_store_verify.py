@@ -120,17 +120,19 @@ def test_other_task_ids_are_stale_with_the_reason(full):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model_digest": "c" * 64, "model": "msg"}, "model changed: bicubic bbbbbbbbbbbb -> msg cccccccccccc"),
+        ({"identity": {"model": "c" * 64}, "model": "msg"}, "model changed: bicubic bbbbbbbbbbbb -> msg cccccccccccc"),
         ({"items": {}}, "item removed: sentinel-2-l2a/S2_0; item removed: sentinel-2-l2a/S2_1; item removed"),
-        ({"spec_digest": "d" * 64}, "spec changed: 555555555555 -> dddddddddddd"),
-        ({"grid_digest": "d" * 64}, "grid changed"),
+        ({"identity": {"spec": "d" * 64}}, "spec changed: 555555555555 -> dddddddddddd"),
+        ({"identity": {"grid": "d" * 64}}, "grid changed"),
         ({"code_version": "9"}, "code changed: 0.1.0 -> 9"),
         ({}, "task id"),
     ],
 )
 def test_reasons_name_what_changed(changes, reason):
     record = make_record(Tile(0, 0))
-    expected = replace(Expected.of(record), task_id="another", **changes)
+    made = Expected.of(record)
+    identity = replace(made.identity, **changes.pop("identity", {}))
+    expected = replace(made, task_id="another", identity=identity, **changes)
     assert explain_stale(record, expected).startswith(reason)
 
 

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 
 from mapper.access.gdal_files import read_remote
 from mapper.access.remote import RemoteFile, asset_error
-from mapper.access.retry import Patience
+from mapper.access.retry import REQUEST_RETRY, RetryPolicy
 from mapper.access.rules import AccessRule
 from mapper.access.storage import is_remote
 from mapper.access.tally import AssetName, Tally
@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Access:
     """How files are reached, and who counts; one object for one tile, shared by its threads."""
 
-    patience: Patience = field(default_factory=Patience)
+    retry: RetryPolicy = REQUEST_RETRY
     throttle: Throttle = field(default_factory=process_throttle)
     tally: Tally = field(default_factory=Tally)
 
@@ -52,7 +52,7 @@ class Access:
         """
         if not is_remote(name.href):
             return _read_local(name, read)
-        remote = RemoteFile(name, rule, patience=self.patience, throttle=self.throttle, tally=self.tally)
+        remote = RemoteFile(name, rule, retry=self.retry, throttle=self.throttle, tally=self.tally)
         remote.open()
         try:
             return read_remote(remote, read)
@@ -64,7 +64,7 @@ def gdal_environment() -> rasterio.Env:
     """The settings under which every file is read; a context manager.
 
     There are none for HTTP: GDAL does not see the network (:mod:`mapper.access.gdal_files`), and so has no failure of
-    it to remember. How patient requests are is said in :class:`mapper.access.retry.Patience`.
+    it to remember. Retries and timeouts are those of a :class:`mapper.access.retry.RetryPolicy`.
     """
     return rasterio.Env(
         GDAL_CACHEMAX=64,  # MB; a block is decoded once for a tile, so a larger cache only costs memory

@@ -1,7 +1,7 @@
 """Parts of remote files: asked for over HTTP, checked, and asked for again when the network or the archive fails.
 
 What an answer means decides what happens to it. Throttling, a busy server, a broken or silent connection and a body
-that is too short are tried again, with patience. A refused signature is made anew. A file that does not exist or ends
+that is too short are tried again. A refused signature is made anew. A file that does not exist or ends
 too early is corrupt, and dropped by those who read it. A denial that a new signature does not cure is neither: wrong
 keys must not quietly thin out a map.
 """
@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
 from mapper.access.connections import pool_for
-from mapper.access.retry import Patience
+from mapper.access.retry import RetryPolicy
 from mapper.access.rules import AccessRule
 from mapper.access.sign import shared_signer, sign, unsign
 from mapper.access.storage import to_url
@@ -71,7 +71,7 @@ class RemoteFile:
     Args:
         name: What the file is, for errors and notes.
         rule: How it is reached.
-        patience: How requests are tried again.
+        retry: Attempts, pauses and timeouts of requests.
         throttle: Paces requests.
         tally: Counts them.
         sleep: Waits; replaced in tests.
@@ -82,7 +82,7 @@ class RemoteFile:
         name: AssetName,
         rule: AccessRule,
         *,
-        patience: Patience,
+        retry: RetryPolicy,
         throttle: Throttle,
         tally: Tally,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,7 +91,7 @@ class RemoteFile:
         self.size = 0
         """Bytes; known after the first request."""
         self._rule = rule
-        self._patience = patience
+        self._retry = retry
         self._throttle = throttle
         self._tally = tally
         self._sleep = sleep
@@ -169,12 +169,12 @@ class RemoteFile:
             failed, refused = failed + 1, 0
             if answer.retry_after and isinstance(url, str):
                 self._throttle.pause(_host(url), answer.retry_after)
-            if failed >= self._patience.attempts:
+            if failed >= self._retry.attempts:
                 raise self._error(TransientAssetError, f"{answer.reason}, {failed} attempts")
-            self._wait(url, answer.reason, attempt, max(self._patience.delay(failed), answer.retry_after))
+            self._wait(url, answer.reason, attempt, max(self._retry.delay(failed), answer.retry_after))
 
     def _renew(self, url: str, refused: int, answer: _Trouble) -> None:
-        if self._rule.signing.kind == "none" or refused > self._patience.signatures:
+        if self._rule.signing.kind == "none" or refused > self._retry.max_resigns:
             raise self._error(AssetError, f"access is denied ({answer.reason})")
         shared_signer(self._rule.signing).forget(url)
 
@@ -203,7 +203,6 @@ class RemoteFile:
 
     def _ask(self, url: str, start: int, count: int) -> bytes | _Trouble:
         """Put one request."""
-        patience = self._patience
         try:
             response = pool_for(url).request(
                 "GET",
@@ -211,7 +210,7 @@ class RemoteFile:
                 headers={"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"},
                 preload_content=False,
                 retries=_REDIRECTS,
-                timeout=urllib3.Timeout(connect=patience.connect, read=patience.read),
+                timeout=urllib3.Timeout(connect=self._retry.connect_timeout_s, read=self._retry.read_timeout_s),
             )
         except HTTPError as error:
             self._tally.count()
@@ -244,7 +243,7 @@ class RemoteFile:
         if status in (401, 403):
             return _Trouble(reason=f"HTTP {status}", refused=True)
         if status in _BUSY or status >= 500:
-            pause = self._patience.retry_after(response.headers.get("Retry-After"))
+            pause = self._retry.retry_after(response.headers.get("Retry-After"))
             return _Trouble(reason=f"HTTP {status}", retry_after=pause)
         raise self._error(AssetError, f"the server answers HTTP {status}")
 
@@ -283,7 +282,7 @@ class RemoteFile:
 
     def _body(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
         """The body, at most so many bytes; counted also where it breaks off."""
-        deadline = time.monotonic() + self._patience.request
+        deadline = time.monotonic() + self._retry.total_timeout_s
         body = bytearray()
         try:
             while len(body) < limit and (piece := response.read1(min(_PIECE, limit - len(body)))):

@@ -1,4 +1,4 @@
-"""How long to wait for an archive: attempts, pauses, timeouts."""
+"""Retries: one type of policy for requests, tiles, commits, searches and clusters, and the counting of attempts."""
 
 import logging
 import random
@@ -13,42 +13,70 @@ from mapper.errors import TransientAssetError, TransientStoreError
 
 _T = TypeVar("_T")
 
-
+_MOST_DOUBLINGS = 30
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backoff:
-    """How often to try, and how long to wait in between: doubling, with jitter, up to a ceiling."""
+class RetryPolicy:
+    """Attempts, the pauses between them, and timeouts. Pauses double after each failure; durations in seconds."""
 
     attempts: int = 5
-    first: float = 1.0
-    """Seconds before the second attempt."""
-    ceiling: float = 60.0
-    """Seconds at most."""
+    """Attempts in all, the first one included."""
+    initial_backoff_s: float = 1.0
+    """Longest pause after the first failure."""
+    max_backoff_s: float = 60.0
+    """Longest pause of all, unless a server asks for more."""
+    least_share: float = 0.5
+    """Shortest pause as a part of the longest: 0 spreads many workers most, 1 leaves nothing to chance."""
+    max_retry_after_s: float = 120.0
+    """Longest pause that a server may ask for."""
+    max_resigns: int = 2
+    """Renewals of the signature of a location that was refused with the last one."""
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    """For the next bytes of an answer."""
+    total_timeout_s: float = 300.0
+    """For a whole answer: one that trickles is given up."""
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait after a failed attempt (1 is the first); between half and all of the nominal time."""
-        nominal = min(self.ceiling, self.first * 2.0 ** (attempt - 1))
-        return float(nominal * random.uniform(0.5, 1.0))  # noqa: S311 - spreads workers in time, hides nothing
+    def delay(self, failures: int) -> float:
+        """Return the pause after so many failures, at random between the shortest and the longest."""
+        longest = min(self.max_backoff_s, self.initial_backoff_s * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+        return float(longest * random.uniform(self.least_share, 1.0))  # noqa: S311 - spreads workers, hides nothing
+
+    def retry_after(self, header: str | None, *, now: datetime | None = None) -> float:
+        """Return the pause that a server asks for in ``Retry-After``, in seconds or as a date; 0 if it does not."""
+        if not header:
+            return 0.0
+        try:
+            seconds = float(header)
+        except ValueError:
+            seconds = _seconds_until(header, now or datetime.now(UTC))
+        return min(max(seconds, 0.0), self.max_retry_after_s)
+
+
+TILE_RETRY = RetryPolicy()
+"""For reading and writing one tile, and for one commit."""
+REQUEST_RETRY = RetryPolicy(attempts=8, initial_backoff_s=0.5, max_backoff_s=30.0, least_share=0.0)
+"""For one request to an archive, before the tile as a whole is tried again."""
 
 
 class Attempts:
     """Calls functions until they succeed, and counts; one object for one tile.
 
     Args:
-        backoff: How often, and how long to wait.
+        policy: Attempts and pauses.
         sleep: Waits; replaced in tests.
     """
 
-    def __init__(self, backoff: Backoff, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.backoff = backoff
+    def __init__(self, policy: RetryPolicy, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.policy = policy
         self.count = 1
         """Attempts so far; 1 until something has failed."""
         self._sleep = sleep
 
     def call(self, function: Callable[[], _T]) -> _T:
-        """Call a function, again after transient errors, as long as attempts are left.
+        """Call a function, again after transient errors, as long as attempts are left, and return its result.
 
         Raises:
             TransientAssetError: The last one, when no attempt is left.
@@ -58,49 +86,12 @@ class Attempts:
             try:
                 return function()
             except (TransientAssetError, TransientStoreError) as error:
-                if self.count >= self.backoff.attempts:
+                if self.count >= self.policy.attempts:
                     raise
-                delay = self.backoff.delay(self.count)
+                delay = self.policy.delay(self.count)
                 _logger.info("attempt %d failed, next in %.1f s: %s", self.count, delay, error)
                 self.count += 1
                 self._sleep(delay)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How one request is tried again, before the tile as a whole is; durations in seconds."""
-
-    attempts: int = 8
-    """How often one request is put."""
-    first: float = 0.5
-    """Longest pause after the first failure; doubled after each further one."""
-    ceiling: float = 30.0
-    """Longest pause, unless the server asks for more."""
-    retry_after_limit: float = 120.0
-    """Longest pause that a server may ask for."""
-    signatures: int = 2
-    """How often a location is signed anew that was refused with the last signature."""
-    connect: float = 10.0
-    """For a connection."""
-    read: float = 30.0
-    """For the next bytes of an answer."""
-    request: float = 300.0
-    """For a whole answer: one that trickles is given up."""
-
-    def delay(self, failures: int) -> float:
-        """A pause after so many failures: anything up to the nominal one, so that many workers spread out."""
-        nominal = min(self.ceiling, self.first * 2.0 ** min(failures - 1, 30))
-        return random.uniform(0.0, nominal)  # noqa: S311 - spreads workers in time, hides nothing
-
-    def retry_after(self, header: str | None, *, now: datetime | None = None) -> float:
-        """The pause that a server asks for in ``Retry-After``, in seconds or as a date; 0 if it does not."""
-        if not header:
-            return 0.0
-        try:
-            seconds = float(header)
-        except ValueError:
-            seconds = _seconds_until(header, now or datetime.now(UTC))
-        return min(max(seconds, 0.0), self.retry_after_limit)
 
 
 def _seconds_until(date: str, now: datetime) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mapper.catalog.freeze import load_items, open_items, save_items
 from mapper.catalog.items import Items
-from mapper.catalog.query import make_queries
+from mapper.catalog.query import MARGIN_PX, make_queries, searched_margin
 from mapper.catalog.search import describe_queries, search
 from mapper.spec import MapSpec
 
@@ -19,35 +19,37 @@ def inventory_path(map_path: Path) -> Path:
     return map_path.with_suffix(".items.parquet")
 
 
-def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items:
+def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False, margin_px: int = MARGIN_PX) -> Items:
     """Load the items of a map; search and freeze them first if that was not done, or for another question.
 
     Args:
         spec: The map.
         path: Where its items are kept.
         refresh: Search even if items are kept.
+        margin_px: Target pixels around the area that windows reach; items that were searched in less are not enough.
 
     Raises:
         SearchError: If the search fails; a kept file is left as it was.
         SpecError: If the kept file cannot be read.
     """
-    return _take(spec, path, load_items, refresh=refresh)
+    return _take(spec, path, load_items, refresh=refresh, margin_px=margin_px)
 
 
-def open_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items:
+def open_inventory(spec: MapSpec, path: Path, *, refresh: bool = False, margin_px: int = MARGIN_PX) -> Items:
     """As :func:`take_inventory`, in a fraction of the memory: for those who ask for few items at a time, or once."""
-    return _take(spec, path, open_items, refresh=refresh)
+    return _take(spec, path, open_items, refresh=refresh, margin_px=margin_px)
 
 
-def _take(spec: MapSpec, path: Path, read: Callable[[Path], Items], *, refresh: bool) -> Items:
+def _take(spec: MapSpec, path: Path, read: Callable[[Path], Items], *, refresh: bool, margin_px: int) -> Items:
     if path.exists() and not refresh:
         items = read(path)
-        if _answers(items, spec):
+        if searched_margin(items) >= margin_px and _answers(items, spec):
             return items
-    save_items(search(spec), path)
+    save_items(search(spec, margin_px=margin_px), path)
     return read(path)
 
 
 def _answers(items: Items, spec: MapSpec) -> bool:
     """Whether items were found by the query of a map, where it asks now: a moved catalogue has moved its files."""
-    return bool(items.query.get("queries") == describe_queries(spec, make_queries(spec)))
+    queries = make_queries(spec, margin_px=searched_margin(items))
+    return bool(items.query.get("queries") == describe_queries(spec, queries))

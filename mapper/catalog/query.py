@@ -15,11 +15,11 @@ from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
 from mapper.catalog.footprint import footprint
-from mapper.catalog.items import ItemDict, flies, is_clear, item_datetime
+from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.spec import LayerSpec, MapSpec
 
 MARGIN_PX = 160
-"""Target pixels around the area that are searched too, so that the halo of a tile at the rim finds its items."""
+"""Target pixels around the area that are searched at least, so that the halo of a tile at the rim finds its items."""
 
 _METRES_PER_DEGREE = 110_000.0
 """A little less than a degree of latitude anywhere: the margin is never too small."""
@@ -86,8 +86,13 @@ class CollectionQuery:
         return "; ".join(parts)
 
 
-def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
-    """What a map asks: the collections of its guide, then that of its source.
+def searched_margin(items: Items) -> int:
+    """Return the target pixels around the area that items were searched in."""
+    return int(items.query.get("margin_px", MARGIN_PX))
+
+
+def make_queries(spec: MapSpec, *, margin_px: int = MARGIN_PX) -> tuple[CollectionQuery, ...]:
+    """Return the queries of a map: the collections of its guide, then that of its source.
 
     A guide collection is asked for the period, and within it for the months, orbits and cloud cover of the layers that
     read it. The source is asked for its year, whatever the period; without a year for the period.
@@ -95,17 +100,18 @@ def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
-    return (*_guide_queries(spec, _widen(spec)), make_coarse_query(spec, spec.source.collection))
+    area = _widen(spec, margin_px)
+    return (*_guide_queries(spec, area), make_coarse_query(spec, spec.source.collection, margin_px=margin_px))
 
 
-def make_coarse_query(spec: MapSpec, collection: str) -> CollectionQuery:
-    """What a map asks of its source, put to any collection, for example that of a truth of the same year.
+def make_coarse_query(spec: MapSpec, collection: str, *, margin_px: int = MARGIN_PX) -> CollectionQuery:
+    """Return the query of the source of a map, put to any collection, for example that of a truth of the same year.
 
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
     start, end = _period(spec) if spec.source.year is None else _year(spec.source.year)
-    return CollectionQuery(collection=collection, area=_widen(spec), start=start, end=end)
+    return CollectionQuery(collection=collection, area=_widen(spec, margin_px), start=start, end=end)
 
 
 def _guide_queries(spec: MapSpec, area: BaseGeometry) -> Iterator[CollectionQuery]:
@@ -141,11 +147,11 @@ def _orbits(layers: Iterable[LayerSpec]) -> frozenset[str] | None:
     return None if None in named else frozenset(orbit for orbit in named if orbit is not None)
 
 
-def _widen(spec: MapSpec) -> BaseGeometry:
-    """The area with its margin; generous where the projection distorts, cut at the edges of the world."""
+def _widen(spec: MapSpec, margin_px: int) -> BaseGeometry:
+    """Return the area with its margin; generous where the projection distorts, cut at the edges of the world."""
     grid = spec.map_grid  # refuses areas that cannot be mapped before anything is asked
     area = spec.area.geometry
-    margin = float(grid.resolution) * (MARGIN_PX + grid.scale)
+    margin = float(grid.resolution) * (margin_px + grid.scale)
     crs = CRS.from_user_input(grid.crs)
     if not crs.is_geographic:
         latitude = min(max(abs(area.bounds[1]), abs(area.bounds[3])), 89.0)

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from functools import partial
@@ -21,17 +21,16 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
+from mapper.access.retry import RetryPolicy
 from mapper.catalog.freeze import load_items
 from mapper.catalog.items import ItemDict, Items, freeze_items
 from mapper.catalog.normalise import admit_item, drop_superseded
 from mapper.catalog.provider import Provider, location_of, provider_at
-from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
+from mapper.catalog.query import MARGIN_PX, CollectionQuery, make_coarse_query, make_queries
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
 from mapper.spec import MapSpec
 
-_TIMEOUT_S = (10.0, 60.0)
-"""To connect, and to wait for an answer."""
 _NAMED = 12
 """Collections that a message lists."""
 
@@ -40,30 +39,34 @@ _log = logging.getLogger(__name__)
 Answers = list[tuple[CollectionQuery, list[ItemDict]]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a search goes on."""
+_REQUEST = RetryPolicy(attempts=7, initial_backoff_s=0.5, read_timeout_s=60.0)
+_QUERY = RetryPolicy(attempts=5, initial_backoff_s=1.0, least_share=1.0)
 
-    attempts: int = 5
-    """Times the same query is put to an API before its answers count as not repeatable."""
-    pause_s: float = 1.0
-    """Pause after two answers that differ, doubled each time."""
-    retries: int = 6
-    """Retries of one request that was throttled or failed."""
-    backoff_s: float = 0.5
-    """Pause before the second retry, doubled each time; a server's own Retry-After goes first."""
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRetry:
+    """Retries of a search: of single requests, and of whole queries until two answers agree."""
+
+    request: RetryPolicy = _REQUEST
+    """For one request that was throttled or failed; a server's own Retry-After goes first."""
+    query: RetryPolicy = _QUERY
+    """For one query, until its answers count as not repeatable; the pause is that after two answers that differ."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 2:
-            raise ValueError(f"attempts must be at least 2, since two answers have to agree, got {self.attempts}")
+        if self.query.attempts < 2:
+            raise ValueError(f"attempts must be at least 2, since two answers have to agree, got {self.query.attempts}")
 
 
-def search(spec: MapSpec, *, patience: Patience | None = None) -> Items:
+SEARCH_RETRY = SearchRetry()
+
+
+def search(spec: MapSpec, *, retry: SearchRetry = SEARCH_RETRY, margin_px: int = MARGIN_PX) -> Items:
     """Find the items of a map and freeze them.
 
     Args:
         spec: The map; ``catalog.href`` is a STAC API, a ``catalog.json`` on disk or a ``.parquet`` of frozen items.
-        patience: How long an API is asked.
+        retry: Attempts, pauses and timeouts.
+        margin_px: Target pixels around the area to search in too, at least 160.
 
     Returns:
         Items with absolute, unsigned locations; of every scene the newest processing, no repeats. Their query says
@@ -74,10 +77,13 @@ def search(spec: MapSpec, *, patience: Patience | None = None) -> Items:
         SearchError: If a collection does not exist, has no item, or the archive does not answer or not repeat itself.
         GridError: If the area cannot be mapped.
     """
-    return _search(spec, make_queries(spec), patience or Patience())
+    margin_px = max(margin_px, MARGIN_PX)
+    items = _search(spec, make_queries(spec, margin_px=margin_px), retry)
+    wider = {"margin_px": margin_px} if margin_px > MARGIN_PX else {}
+    return replace(items, query={**items.query, **wider})
 
 
-def search_collection(spec: MapSpec, collection: str, *, patience: Patience | None = None) -> Items:
+def search_collection(spec: MapSpec, collection: str, *, retry: SearchRetry = SEARCH_RETRY) -> Items:
     """Find the items of one more collection, such as a truth, for the area of a map and the time of its source.
 
     Raises:
@@ -85,10 +91,10 @@ def search_collection(spec: MapSpec, collection: str, *, patience: Patience | No
         SearchError: As :func:`search`.
         GridError: If the area cannot be mapped.
     """
-    return _search(spec, (make_coarse_query(spec, collection),), patience or Patience())
+    return _search(spec, (make_coarse_query(spec, collection),), retry)
 
 
-def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patience) -> Items:
+def _search(spec: MapSpec, queries: Sequence[CollectionQuery], retry: SearchRetry) -> Items:
     homes: dict[str, list[CollectionQuery]] = {}
     for query in queries:
         provider_at(spec.catalog_of(query.collection)).rule(query.collection)
@@ -98,7 +104,7 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patienc
     for asked in homes.values():
         home = spec.catalog_of(asked[0].collection)
         provider, location = provider_at(home), location_of(home)
-        answers, origins[location] = _ask(provider, location, asked, patience)
+        answers, origins[location] = _ask(provider, location, asked, retry)
         found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
     kept, superseded = drop_superseded(freeze_items(found))
     _log.info("found %d items at %s, %d superseded", len(kept), ", ".join(origins), len(superseded))
@@ -131,7 +137,7 @@ def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provide
 
 
 def _ask(
-    provider: Provider, location: str, queries: Sequence[CollectionQuery], patience: Patience
+    provider: Provider, location: str, queries: Sequence[CollectionQuery], retry: SearchRetry
 ) -> tuple[Answers, Mapping[str, Any]]:
     """Answers to queries as the archive gives them; and for frozen items, the query that found them."""
     if location.endswith(".parquet"):
@@ -140,7 +146,7 @@ def _ask(
     if "://" not in location:
         shelf = read_catalog(location, collections={query.collection for query in queries})
         return _look_up(location, shelf.collections, shelf.items, queries), {}
-    return _ask_api(provider, location, queries, patience), {}
+    return _ask_api(provider, location, queries, retry), {}
 
 
 def _look_up(
@@ -156,16 +162,16 @@ def _look_up(
     return [(query, held[query.collection]) for query in queries]
 
 
-def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], patience: Patience) -> Answers:
+def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], retry: SearchRetry) -> Answers:
     retries = Retry(
-        total=patience.retries,
-        connect=min(2, patience.retries),
-        backoff_factor=patience.backoff_s,
-        backoff_jitter=patience.backoff_s,
+        total=retry.request.attempts - 1,
+        connect=min(2, retry.request.attempts - 1),
+        backoff_factor=retry.request.initial_backoff_s,
+        backoff_jitter=retry.request.initial_backoff_s,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=None,  # a search by POST changes nothing
     )
-    channel = StacApiIO(max_retries=retries, timeout=_TIMEOUT_S)
+    channel = StacApiIO(max_retries=retries, timeout=(retry.request.connect_timeout_s, retry.request.read_timeout_s))
     try:
         with _answering(endpoint):
             client = Client.open(endpoint, stac_io=channel)
@@ -175,20 +181,20 @@ def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuer
                 if client.get_collection(query.collection) is None:
                     names = [collection.id for collection in client.get_collections()]
                     raise _unknown(query.collection, names, endpoint)
-            return [(query, _ask_collection(client, query, provider, endpoint, patience)) for query in queries]
+            return [(query, _ask_collection(client, query, provider, endpoint, retry)) for query in queries]
     finally:
         channel.session.close()
 
 
 def _ask_collection(
-    client: Client, query: CollectionQuery, provider: Provider, endpoint: str, patience: Patience
+    client: Client, query: CollectionQuery, provider: Provider, endpoint: str, retry: SearchRetry
 ) -> list[ItemDict]:
     page = provider.rule(query.collection).access.limits.page
     conditions = _filter_clouds(client, query)
-    found = _settle(partial(_ask_once, client, query, page, conditions), query, endpoint, patience)
+    found = _settle(partial(_ask_once, client, query, page, conditions), query, endpoint, retry)
     if conditions and not found:
         # there are servers that answer a filter which they do not understand with nothing: our own test decides
-        found = _settle(partial(_ask_once, client, query, page, {}), query, endpoint, patience)
+        found = _settle(partial(_ask_once, client, query, page, {}), query, endpoint, retry)
     return found
 
 
@@ -209,11 +215,11 @@ def _settle(
     ask: Callable[[], tuple[dict[str, ItemDict], int | None]],
     query: CollectionQuery,
     endpoint: str,
-    patience: Patience,
+    retry: SearchRetry,
 ) -> list[ItemDict]:
     """Ask until two consecutive answers agree and are complete."""
     previous: dict[str, ItemDict] | None = None
-    for attempt in range(patience.attempts):
+    for attempt in range(1, retry.query.attempts + 1):
         answer, matched = ask()
         # some servers cap the count they state: only a larger one means that items are missing
         complete = matched is None or len(answer) >= matched
@@ -221,10 +227,10 @@ def _settle(
             return list(answer.values())
         if previous is not None or not complete:
             _log.warning("%s gave %d of %s items, not the same as before", endpoint, len(answer), matched)
-            time.sleep(patience.pause_s * 2**attempt)
+            time.sleep(retry.query.delay(attempt))
         previous = answer if complete else None
     raise SearchError(
-        f"{endpoint} did not give the same complete answer twice in {patience.attempts} attempts "
+        f"{endpoint} did not give the same complete answer twice in {retry.query.attempts} attempts "
         f"(last: {len(answer)} items of {'an unstated number' if matched is None else matched}); asked for {query}"
     )
 

@@ -1,6 +1,6 @@
 """The first of two phases: `mapper composite`."""
 
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,10 +23,10 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_json
-from mapper.cli.run_callbacks import open_listeners
+from mapper.cli.run_callbacks import make_policy, open_listeners
 
 if TYPE_CHECKING:
-    from mapper.plan.job import GuideJob
+    from mapper.plan.job import Job
     from mapper.run.report import RunReport
 
 _OutOption = Annotated[
@@ -72,34 +72,26 @@ def composite(  # noqa: PLR0913 - options of a command
     map with the same guide, period, grid and area can use it, if its model looks no farther than **--halo**.
     """
     from mapper.cluster.open_executor import memory_of_task, open_executor
-    from mapper.plan.job import prepare_guide
-    from mapper.plan.selection import Order
-    from mapper.run.commit_loop import RunPolicy
+    from mapper.plan.job import GuideOptions, prepare_job
     from mapper.run.runner import run_plan
 
-    if order not in get_args(Order):
-        raise typer.BadParameter(f"--order is {', '.join(get_args(Order))}, got {order!r}")
+    policy = make_policy(commit_tiles, commit_seconds, failure_budget, order)
     kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
     which = selection_of(only, every)
-    job = prepare_guide(map_path, location=out, halo_px=halo, only=which, refresh=refresh, worker_memory=memory)
+    guide = GuideOptions(location=out, halo_px=halo)
+    job = prepare_job(map_path, guide=guide, only=which, refresh=refresh, worker_memory=memory)
     if dry_run:
         for due in job.pending().todo:
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
         return
-    policy = RunPolicy(
-        commit_tiles=commit_tiles,
-        commit_seconds=commit_seconds,
-        failure_budget=failure_budget,
-        order=cast("Order", order),
-    )
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_listeners(log, None) as heard:
         report = run_plan(job.plan, job.context, job.location, executor, callbacks=heard, policy=policy)
     _end(report, job, as_json=as_json)
     raise typer.Exit(report.exit_code)
 
 
-def _end(report: "RunReport", job: "GuideJob", *, as_json: bool) -> None:
+def _end(report: "RunReport", job: "Job", *, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict() | {"store": job.location, "halo_px": job.context.halo_px})
         return

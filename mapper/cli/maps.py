@@ -1,7 +1,7 @@
 """Commands that make a map, and tell of it: demo, search, plan, run, verify, why."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -32,13 +32,12 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_comparison, print_json, print_months
-from mapper.cli.run_callbacks import end_run, open_listeners
+from mapper.cli.run_callbacks import end_run, make_policy, open_listeners
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
     from mapper.plan.job import Job
-    from mapper.plan.selection import Order
     from mapper.run.pyramid import PyramidReport
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
@@ -205,14 +204,12 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.cost.prices import read_prices
     from mapper.plan.context import RunOptions
     from mapper.plan.job import prepare_job
-    from mapper.run.commit_loop import RunPolicy
     from mapper.run.runner import run_plan
     from mapper.run.stored_guide import read_from_guide
 
     if prices:
         read_prices(prices)  # what is wrong with it is wrong before the run
-    if order not in ("blocks", "rows", "spread"):
-        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
+    policy = make_policy(commit_tiles, commit_seconds, failure_budget, order)
     options = RunOptions(device=device, batch=batch, patch_px=patch)
     kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
@@ -223,12 +220,6 @@ def run(  # noqa: PLR0913 - options of a command
         return
     job.freeze()
     context = read_from_guide(job, guide) if guide else job.context
-    policy = RunPolicy(
-        commit_tiles=commit_tiles,
-        commit_seconds=commit_seconds,
-        failure_budget=failure_budget,
-        order=cast("Order", order),
-    )
     with open_listeners(log, metrics_port) as heard, open_executor(cluster, workers, kubernetes=kubernetes) as executor:
         report = run_plan(job.plan, context, job.spec.store, executor, callbacks=heard, policy=policy)
         end_run(report, job.plan, context, prices, as_json=as_json)

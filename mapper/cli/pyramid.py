@@ -19,7 +19,7 @@ from mapper.cli.options import (
     location_of,
 )
 from mapper.cli.printing import print_json
-from mapper.cli.run_callbacks import open_listeners
+from mapper.cli.run_callbacks import make_policy, open_listeners
 
 pyramid_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -55,7 +55,6 @@ def pyramid(  # noqa: PLR0913 - options of a command
     interruption is not made again. **mapper verify** tells which tiles of the levels are missing, stale or damaged.
     """
     from mapper.cluster.open_executor import open_executor
-    from mapper.run.commit_loop import RunPolicy
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)
@@ -66,7 +65,7 @@ def pyramid(  # noqa: PLR0913 - options of a command
             location,
             executor,
             callbacks=heard,
-            policy=RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds),
+            policy=make_policy(commit_tiles, commit_seconds),
             redo=redo,
             rebuild=rebuild,
         )

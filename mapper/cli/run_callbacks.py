@@ -1,4 +1,4 @@
-"""Who hears of a run on the command line, and what is said at its end."""
+"""Policy, callbacks and report of a run on the command line."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,14 +13,15 @@ from mapper.errors import InputError
 if TYPE_CHECKING:
     from mapper.events import Callback
     from mapper.monitor.metrics import RunMetrics
-    from mapper.plan.context import MapContext
+    from mapper.plan.context import Context
     from mapper.plan.plan import Plan
+    from mapper.run.commit_loop import RunPolicy
     from mapper.run.report import RunReport
 
 
 @contextmanager
 def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
-    """The progress bar, and what else was asked for.
+    """Open the progress bar and the other callbacks that were asked for.
 
     Args:
         log: File for JSON lines.
@@ -48,8 +49,23 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
     return metrics
 
 
-def end_run(report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool) -> None:
-    """Say what a run did, and what the map took against what was estimated."""
+def make_policy(
+    commit_tiles: int, commit_seconds: float, failure_budget: int | None = None, order: str = "blocks"
+) -> "RunPolicy":
+    """Return the policy of a run from the options of a command."""
+    from mapper.plan.selection import ORDERS
+    from mapper.run.commit_loop import RunPolicy
+
+    known = {name: name for name in ORDERS}
+    if order not in known:
+        raise typer.BadParameter(f"--order is {', '.join(ORDERS[:-1])} or {ORDERS[-1]}, got {order!r}")
+    return RunPolicy(
+        commit_tiles=commit_tiles, commit_seconds=commit_seconds, failure_budget=failure_budget, order=known[order]
+    )
+
+
+def end_run(report: "RunReport", plan: "Plan", context: "Context", prices: Path | None, *, as_json: bool) -> None:
+    """Print what a run did, and what the map took against what was estimated."""
     from mapper.cost.forecast import compare, forecast_again
     from mapper.cost.prices import read_prices
 

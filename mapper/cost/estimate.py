@@ -100,7 +100,7 @@ def estimate_tasks(context: Context, tasks: TaskTable) -> Estimate:
         tile_px=np.full(len(tasks), float(context.grid.tile_px**2)),
         area_km2=areas,
         memory_bytes=memory_bytes(context, tasks),
-        reads_guide=context.reads_guide,
+        reads_guide=context.reads("guide"),
     )
 
 

@@ -20,7 +20,7 @@ from mapper.cost.cost_table import Line, State, tabulate
 from mapper.cost.estimate import Device, Estimate, estimate_tasks
 from mapper.cost.prices import Prices
 from mapper.cost.ratio_estimator import FEWEST_TILES, Calibration
-from mapper.plan.context import MapContext
+from mapper.plan.context import Context
 from mapper.plan.memory import tile_bytes
 from mapper.plan.plan import Plan
 from mapper.store.ledger import Ledger, read_ledger
@@ -119,7 +119,7 @@ class Forecast:
 
 def make_forecast(
     plan: Plan,
-    context: MapContext,
+    context: Context,
     estimate: Estimate,
     *,
     ledger: Ledger | None = None,
@@ -216,7 +216,7 @@ _QUANTITIES = ("CPU-hours", "GPU-hours", "bytes read")
 _COST = ("total", "per tile", "per Mkm2")
 
 
-def forecast_again(plan: Plan, context: MapContext, prices: Prices | None = None) -> Forecast:
+def forecast_again(plan: Plan, context: Context, prices: Prices | None = None) -> Forecast:
     """The forecast of a plan by what is in the store of its map now."""
     estimate, ledger = estimate_tasks(context, plan.tasks), read_ledger(context.spec.store)
     return make_forecast(plan, context, estimate, ledger=ledger, prices=prices)

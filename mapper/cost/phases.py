@@ -17,8 +17,8 @@ import numpy as np
 from mapper.cost.estimate import LOCATE_SECONDS, WRITE_SECONDS, Device, Estimate, estimate_tasks
 from mapper.cost.forecast import Forecast
 from mapper.cost.prices import Prices
-from mapper.plan.context import MapContext
-from mapper.plan.guide_context import GuideContext, make_guide_context, read_guide_context, tiles_under
+from mapper.plan.context import Context
+from mapper.plan.guide_context import make_guide_context, read_guide_context, tiles_under
 from mapper.plan.job import Job
 from mapper.plan.memory import tile_bytes
 from mapper.plan.pending import find_pending
@@ -173,7 +173,7 @@ def compare_schemes(
 
 
 def estimate_works(
-    context: MapContext, estimate: Estimate, guide: GuideContext, composing: Estimate, forecast: Forecast
+    context: Context, estimate: Estimate, guide: Context, composing: Estimate, forecast: Forecast
 ) -> tuple[Work, Work, Work]:
     """What a map in one go, its guide, and a map from the guide take; calibrated where a pilot has run.
 
@@ -204,8 +204,8 @@ def estimate_works(
         stored_bytes=float(stored),
     )
     window_px = float(estimate.window_px.sum())
-    bands = guide.product.bands
-    wanted = [bands[channel] for channel in context.channels] + list(bands[-2:])
+    bands, channels = guide.product.bands, context.model.channels if context.model else ()
+    wanted = [bands[channel] for channel in channels] + list(bands[-2:])
     pixel = sum(np.dtype(band.dtype).itemsize for band in wanted)
     sharpen = Work(
         # the source is read from its files as before
@@ -216,7 +216,7 @@ def estimate_works(
     return fused, composite, sharpen
 
 
-def _bytes_of_pixel(context: MapContext) -> float:
+def _bytes_of_pixel(context: Context) -> float:
     return tile_bytes(context) / context.grid.tile_px**2
 
 
@@ -269,7 +269,7 @@ def compare_phases(
     Raises:
         StoreMismatchError: If the store holds something else than the guide of this map.
     """
-    if not job.context.reads_guide:
+    if not job.context.reads("guide"):
         return None
     guide = read_guide_context(job.context, location) if location else make_guide_context(job.context)
     tiles = tiles_under(job.context, guide, job.plan.tasks)

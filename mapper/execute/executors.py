@@ -26,14 +26,17 @@ from typing import Protocol, TypeVar
 import dask
 from distributed import Client, SchedulerPlugin
 
+from mapper.access.retry import RetryPolicy
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import ClusterError
-from mapper.execute.dask_futures import Flight, Rules, StragglerPolicy
+from mapper.execute.dask_futures import ClusterRules, FuturesWindow, StragglerPolicy
 from mapper.execute.outcome import Outcome, prepare
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+CLUSTER_RETRY = RetryPolicy(attempts=4, connect_timeout_s=300.0, read_timeout_s=30.0)
+"""For inputs that a cluster loses."""
 _GREETINGS = 3
 """Times that a scheduler is asked for a connection."""
 SHORT_LOGS: Mapping[str, int] = MappingProxyType({"distributed.admin.low-level-log-length": 10})
@@ -53,7 +56,7 @@ class Executor(Protocol):
 
     @property
     def throttle(self) -> Callable[[], Throttle]:
-        """Gives what paces the requests of a task, when it is called by the task; picklable."""
+        """Function that gives what paces the requests of a task, when it is called by the task; picklable."""
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
@@ -115,7 +118,7 @@ class ThreadExecutor:
 
 
 def default_threads() -> int:
-    """Tiles at a time in this process: one for each core and one more, at most 4."""
+    """Return the tiles at a time in this process: one for each core and one more, at most 4."""
     return min(4, (os.cpu_count() or 1) + 1)
 
 
@@ -135,32 +138,31 @@ def _settle(future: futures.Future[R], value: T) -> Outcome[T, R]:
 class DaskExecutor:
     """A Dask cluster, which never knows more than a window of tasks.
 
-    The loss of a worker or of the scheduler puts inputs back in the queue, and what nobody answers is given out again
+    The loss of a worker or of the scheduler puts inputs back in the queue, and what nobody answers is submitted again
     (see :mod:`mapper.execute.dask_futures`). An input may therefore run twice: what a function writes must not clash
     with itself.
     """
 
     cluster: Client | str
     """A connected client, or the address of a scheduler."""
-    attempts: int = 4
-    """How often an input is given out before its loss becomes its outcome; exceptions are never retried here.
+    retry: RetryPolicy = CLUSTER_RETRY
+    """Submissions of an input before its loss becomes its outcome, and timeouts; exceptions are never retried here.
 
-    That workers die of an input is known when the scheduler gives up on it, after ``allowed-failures`` + 1 of them.
+    That workers die of an input is known when the scheduler gives up on it, after ``allowed-failures`` + 1 of them. The
+    timeout of connecting is for the scheduler and the first worker, that of reading for a result of a few kilobytes.
     """
     resources: Mapping[str, float] = field(default_factory=dict)
-    """What one task asks of a worker, for example ``{"GPU": 1}``."""
-    patience: float = 300.0
-    """Seconds to wait for the scheduler and the first worker."""
+    """Resources that one task asks of a worker, for example ``{"GPU": 1}``."""
     stragglers: StragglerPolicy = field(default_factory=StragglerPolicy)
-    """When an input that is out for very long is given out again, to another worker."""
+    """When an input that is out for very long is submitted again, to another worker."""
     plugins: tuple[SchedulerPlugin, ...] = ()
-    """What the scheduler is to hold while it serves; see :func:`mapper.cluster.throttle.paced_executor`."""
+    """Plugins that the scheduler holds while it serves; see :func:`mapper.cluster.throttle.paced_executor`."""
     throttle: Callable[[], Throttle] = process_throttle
     """By default each worker process paces itself, as if it were alone."""
 
     @property
     def dashboard(self) -> str:
-        """Where people can look at the cluster; empty if it has no such page.
+        """Address at which people can look at the cluster; empty if it has no such page.
 
         Raises:
             ClusterError: If no scheduler answers.
@@ -180,15 +182,14 @@ class DaskExecutor:
             InputError: If preparing the function shows that the request is wrong.
         """
         with self._connect() as client:
-            rules = Rules(
-                attempts=self.attempts,
+            rules = ClusterRules(
+                retry=self.retry,
                 resources=self.resources,
-                patience=self.patience,
                 plugins=self.plugins,
                 stragglers=self.stragglers,
                 width=window,
             )
-            yield from Flight(client, rules, function, iter(inputs)).drain()
+            yield from FuturesWindow(client, rules, function, iter(inputs)).results()
 
     @contextmanager
     def _connect(self) -> Iterator[Client]:
@@ -217,10 +218,10 @@ class DaskExecutor:
 
     def _ask_for_client(self, address: str) -> Client:
         with dask.config.set(SHORT_LOGS):
-            return Client(address, timeout=self.patience, set_as_default=False)
+            return Client(address, timeout=self.retry.connect_timeout_s, set_as_default=False)
 
     def _await_worker(self, client: Client) -> None:
         try:
-            client.wait_for_workers(1, timeout=self.patience)
+            client.wait_for_workers(1, timeout=self.retry.connect_timeout_s)
         except (TimeoutError, OSError) as error:
-            raise ClusterError(f"no worker joined the Dask cluster in {self.patience:g} s") from error
+            raise ClusterError(f"no worker joined the Dask cluster in {self.retry.connect_timeout_s:g} s") from error

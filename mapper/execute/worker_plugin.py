@@ -1,9 +1,9 @@
-"""What a Dask worker holds for one run: the function of all tiles, with the map that they share, made ready once.
+"""Dask worker plugin that holds the task function of one run and prepares it once per worker.
 
 The function travels once to each worker, as a plugin of the cluster, and is prepared there before the first tile: the
 model is read, checked and moved to the device, and a worker that cannot do that says so. Workers that come later, or
 come back, get it from the scheduler before their first tile. A scheduler that was lost comes back without it: then
-tiles find no workshop, which is no fault of theirs.
+tiles find no plugin, which is no fault of theirs.
 
 A tile travels as compressed bytes that only the worker opens. As an object it was unpickled and pickled again by the
 scheduler, and unpickled in the worker's event loop: half of all that the cluster computed.
@@ -25,11 +25,11 @@ from mapper.execute.outcome import prepare
 
 
 class UnpreparedError(Exception):
-    """This worker has no workshop for the tile, or could not make it ready; another may."""
+    """This worker has no plugin for the tile, or could not prepare it; another may."""
 
 
-class Workshop(WorkerPlugin):
-    """The function of one run in one worker.
+class RunPlugin(WorkerPlugin):
+    """Dask worker plugin that holds the task function of one run and prepares it once per worker.
 
     Args:
         packed: From :func:`pack`.
@@ -44,7 +44,7 @@ class Workshop(WorkerPlugin):
         self._function: Callable[[Any], Any] | None = None
 
     async def setup(self, worker: Worker) -> None:
-        """Make ready, beside the event loop, which has to answer the scheduler meanwhile.
+        """Prepare the function beside the event loop, which has to answer the scheduler meanwhile.
 
         Raises:
             InputError: If the request is wrong.
@@ -56,37 +56,37 @@ class Workshop(WorkerPlugin):
             process_budget().resize(share_of(limit))
 
     def open(self) -> Callable[[Any], Any]:
-        """The function, prepared; prepared by the first who asks."""
+        """Return the function, prepared by the first caller."""
         with self._opening:
             if self._function is None:
                 self._function = _open(self.packed)
             return self._function
 
-    def __reduce__(self) -> tuple[type["Workshop"], tuple[bytes]]:
-        """Travels as what it was made of."""
-        return Workshop, (self.packed,)
+    def __reduce__(self) -> tuple[type["RunPlugin"], tuple[bytes]]:
+        """Return what it is made of, as which it travels."""
+        return RunPlugin, (self.packed,)
 
 
 def pack(value: object) -> bytes:
-    """Any object, as what travels."""
+    """Return any object as the bytes that travel."""
     return zlib.compress(pickle.dumps(value), 1)
 
 
 def unpack(packed: bytes) -> Any:
-    """The object again."""
+    """Return the object that was packed."""
     return pickle.loads(zlib.decompress(packed))
 
 
-def work(name: str, packed: bytes) -> Any:
-    """Call the function of a workshop on a packed input. Called in workers.
+def call_plugin(name: str, packed: bytes) -> Any:
+    """Call the function of a plugin on a packed input and return its result. Called in workers.
 
     Raises:
-        UnpreparedError: If this worker has no such workshop.
+        UnpreparedError: If this worker has no such plugin.
     """
-    workshop = get_worker().plugins.get(name)
-    if not isinstance(workshop, Workshop):
-        raise UnpreparedError(f"worker {get_worker().address} has no workshop {name}")
-    return workshop.open()(unpack(packed))
+    plugin = get_worker().plugins.get(name)
+    if not isinstance(plugin, RunPlugin):
+        raise UnpreparedError(f"worker {get_worker().address} has no plugin {name}")
+    return plugin.open()(unpack(packed))
 
 
 def _open(packed: bytes) -> Callable[[Any], Any]:

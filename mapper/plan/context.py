@@ -1,21 +1,25 @@
-"""What every task of a map shares, and what one task is. Imports no torch: planning needs none.
+"""The context that all tasks of a product share, and one task. Imports no torch: planning needs none.
 
-Both are frozen and picklable: they are all that a worker is told. A worker opens the model by itself and checks that it
+Both are frozen and picklable: they are all that a worker gets. A worker opens the model by itself and checks that it
 is the planned one.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
-from mapper.access.retry import Backoff, Patience
+import numpy as np
+
+from mapper.access.retry import REQUEST_RETRY, TILE_RETRY, RetryPolicy
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, provider_of
-from mapper.catalog.query import MARGIN_PX
+from mapper.catalog.uses import Role
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
 from mapper.models.contract import Contract
+from mapper.plan.window_rules import HaloRule, WindowRule
 from mapper.spec import MapSpec
+from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
 
 
@@ -30,61 +34,10 @@ class RunOptions:
     """Patches through the network at once; None takes what suits the device."""
     read_threads: int = 4
     """Files of one tile read at a time; worth more than the cores where files are remote."""
-    backoff: Backoff = field(default_factory=Backoff)
-    """Attempts at reading a tile."""
-    patience: Patience = field(default_factory=Patience)
-    """Attempts at one request."""
-
-
-class Context(Protocol):
-    """What every task of a run shares, whether it makes a map or its guide."""
-
-    @property
-    def spec(self) -> MapSpec:
-        """The map."""
-
-    @property
-    def grid(self) -> MapGrid:
-        """Of the store that is written."""
-
-    @property
-    def provider(self) -> Provider:
-        """How items are read."""
-
-    @property
-    def options(self) -> RunOptions:
-        """How tiles are computed."""
-
-    @property
-    def product(self) -> Product:
-        """What the store holds."""
-
-    @property
-    def spec_digest(self) -> str:
-        """Of the product."""
-
-    @property
-    def model_name(self) -> str:
-        """Empty where none is used."""
-
-    @property
-    def model_digest(self) -> str:
-        """Empty where none is used."""
-
-    @property
-    def guide_name(self) -> str:
-        """Where the guide is read from instead of the archives; empty if it is not."""
-
-    @property
-    def reads_guide(self) -> bool:
-        """Whether items of the guide are planned with."""
-
-    @property
-    def reads_source(self) -> bool:
-        """Whether items of the source are planned with."""
-
-    def window(self, tile: Tile) -> Window:
-        """What is read for a tile."""
+    tile_retry: RetryPolicy = TILE_RETRY
+    """For reading and writing a tile, and for commits."""
+    request_retry: RetryPolicy = REQUEST_RETRY
+    """For one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,58 +54,71 @@ class StoredGuide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapContext:
-    """What every task of one map shares."""
+class PlannedModel:
+    """The model that a map is planned with; weights are opened by workers only."""
 
-    spec: MapSpec
-    grid: MapGrid
-    provider: Provider
+    name: str
     contract: Contract
     channels: tuple[int, ...]
     """For each channel of the model, its index among the channels of the map."""
-    spec_digest: str
-    model_digest: str
-    options: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """All that the tasks of one product share: a map, or the guide of a map."""
+
+    spec: MapSpec
+    """The map."""
+    provider: Provider
+    product: Product
+    """Product that the store holds."""
+    identity: Identity
+    """Digests of the product, its grid and its model; each task has items of its own."""
+    roles: tuple[Role, ...]
+    """Roles whose items are planned with."""
+    halo_px: int
+    """Context around every tile of the map, in target pixels."""
+    window_rule: WindowRule
+    """Rule by which the window that is read follows from a tile of the product."""
+    map_grid: MapGrid
+    """Grid of the map."""
+    pad: int = 0
+    """Whole tiles that the grid of the product has around that of the map, on each side."""
+    model: PlannedModel | None = None
+    """None where nothing is predicted."""
     stored_guide: StoredGuide | None = None
-    """Where the guide is read from; None reads it from the archives. The pixels are the same."""
+    """Store that the guide is read from; None reads it from the archives. The pixels are the same."""
+    options: RunOptions = field(default_factory=RunOptions)
 
     @property
-    def product(self) -> Product:
-        """What the store holds."""
-        return map_product(self.spec)
+    def grid(self) -> MapGrid:
+        """Grid of the product."""
+        return self.product.grid
 
     @property
-    def model_name(self) -> str:
-        """As the map names it."""
-        return self.spec.model.name
+    def contract(self) -> Contract:
+        """Contract of the model.
 
-    @property
-    def guide_name(self) -> str:
-        """Where the guide is read from instead of the archives; empty if it is not."""
-        return str(self.stored_guide or "")
-
-    @property
-    def reads_source(self) -> bool:
-        """Always."""
-        return True
-
-    @property
-    def halo_px(self) -> int:
-        """Context around a tile, in target pixels.
-
-        The receptive field, and one source pixel more: consistency acts on whole source pixels, so one that is cut by
-        the edge of a tile must be complete, and right, beyond that edge.
+        Raises:
+            ValueError: If nothing is predicted.
         """
-        return self.contract.halo(self.grid.scale) + self.grid.scale
+        if self.model is None:
+            raise ValueError(f"a {self.product.kind} is made without a model")
+        return self.model.contract
 
-    @property
-    def reads_guide(self) -> bool:
-        """False for a model that looks at the source alone: its guide is not read at all."""
-        return bool(self.contract.guide)
+    def reads(self, role: Role) -> bool:
+        """Check whether items of a role are planned with; those of a guide that no model asks for are not."""
+        return role in self.roles
 
     def window(self, tile: Tile) -> Window:
-        """What is read for a tile: its pixels and their context, as whole source pixels and steps of the model."""
-        return self.grid.window(tile, halo_px=self.halo_px, step=self.contract.step(self.grid.scale))
+        """Return the window that is read for a tile of the product."""
+        edges = self.window_rule.edges(self.grid, np.array([(tile.row, tile.col)]))
+        top, left, bottom, right = edges[0].tolist()
+        return Window(top=top, left=left, bottom=bottom, right=right)
+
+    def on_map(self, window: Window) -> Window:
+        """Return a window of the product in pixels of the map; it may reach beyond it."""
+        return window.shifted(-self.pad * self.grid.tile_px)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +136,8 @@ class Task:
 
 def make_context(
     spec: MapSpec, *, provider: Provider | None = None, card: Card | None = None, options: RunOptions | None = None
-) -> MapContext:
-    """Check that map, provider and model fit each other, and put together what tasks share.
+) -> Context:
+    """Check that map, provider and model fit each other, and return what tasks share.
 
     Args:
         spec: The map.
@@ -188,23 +154,24 @@ def make_context(
     provider = provider or provider_of(spec)
     card = card or read_card(spec.model)
     _check_bands(spec, provider)
-    grid = spec.map_grid
-    context = MapContext(
+    product, contract = map_product(spec), card.contract
+    grid = product.grid
+    channels = _check_contract(spec, provider, contract, grid.scale)
+    # one source pixel beyond the receptive field: consistency acts on whole source pixels, so one that is cut by the
+    # edge of a tile must be complete, and right, beyond that edge
+    halo_px = contract.halo(grid.scale) + grid.scale
+    return Context(
         spec=spec,
-        grid=grid,
         provider=provider,
-        contract=card.contract,
-        channels=_check_contract(spec, provider, card.contract, grid.scale),
-        spec_digest=spec.digest,
-        model_digest=card.digest,
+        product=product,
+        identity=Identity(spec=product.digest, grid=grid.digest, model=card.digest),
+        roles=("guide", "source") if contract.guide else ("source",),
+        halo_px=halo_px,
+        window_rule=HaloRule(halo_px=halo_px, step_px=contract.step(grid.scale) or grid.scale),
+        map_grid=grid,
+        model=PlannedModel(name=spec.model.name, contract=contract, channels=channels),
         options=options or RunOptions(),
     )
-    if context.halo_px > MARGIN_PX:
-        raise ContractError(
-            f"model {card.contract.model} needs {context.halo_px} px of context at scale {grid.scale}, but items are "
-            f"searched only {MARGIN_PX} px around the area"
-        )
-    return context
 
 
 def _check_bands(spec: MapSpec, provider: Provider) -> None:

@@ -38,7 +38,7 @@ def collect_facts(context: Context, items: Items) -> ItemFacts:
     Raises:
         SpecError: If no item has a band, or the calibration of an item cannot be decided.
     """
-    check = GuideCheck(context.spec, context.provider) if context.reads_guide else None
+    check = GuideCheck(context.spec, context.provider) if context.reads("guide") else None
     digests = np.zeros(len(items), "S64")
     outlines = np.empty(len(items), object)
     roles = np.zeros((len(items), 2), bool)
@@ -54,10 +54,10 @@ def collect_facts(context: Context, items: Items) -> ItemFacts:
 
 
 def _enters_guide(context: Context, item: ItemDict) -> bool:
-    if not context.reads_guide:
+    if not context.reads("guide"):
         return False
     return any(enters(item, layer, months) for _, months, layer in context.spec.guide.composites)
 
 
 def _is_source(context: Context, item: ItemDict) -> bool:
-    return context.reads_source and item["collection"] == context.spec.source.collection
+    return context.reads("source") and item["collection"] == context.spec.source.collection

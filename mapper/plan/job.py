@@ -1,4 +1,4 @@
-"""One map, ready to be run: its description, items, plan and context, kept in files beside its MAP.yaml."""
+"""Jobs: a map, or its guide, ready to be run, with description, items, plan and context."""
 
 import hashlib
 import logging
@@ -10,8 +10,8 @@ from mapper import __version__
 from mapper.catalog.inventory import inventory_path, open_inventory
 from mapper.catalog.items import Items
 from mapper.errors import PlanError
-from mapper.plan.context import MapContext, RunOptions, make_context
-from mapper.plan.guide_context import GuideContext, make_guide_context, read_halo
+from mapper.plan.context import Context, RunOptions, make_context
+from mapper.plan.guide_context import make_guide_context, read_halo
 from mapper.plan.memory import check_memory
 from mapper.plan.pending import Pending, find_pending
 from mapper.plan.plan import Plan, make_plan, select_indices
@@ -24,44 +24,56 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuideOptions:
+    """Options of a guide that is written as a product of its own."""
+
+    location: str | None = None
+    """Store of the guide; None takes :func:`guide_location`."""
+    halo_px: int | None = None
+    """Context around every tile of the map; None takes that of a store that exists, or what the model needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """Everything a run needs, frozen."""
+    """Everything that a run of a map, or of its guide, needs; frozen."""
 
     spec: MapSpec
     items: Items
-    context: MapContext
+    context: Context
     plan: Plan
-    """Of the tiles that were asked for."""
+    """Plan of the tiles that were asked for."""
     whole: Plan
-    """Of all tiles; what is kept."""
-    path: Path
-    """Where the plan is kept."""
-    kept: bool
-    """Whether that is what lies there already."""
+    """Plan of all tiles, as it is saved."""
+    path: Path | None
+    """File in which the plan is saved; None for a guide, whose plan is not."""
+    saved: bool
+    """Whether the plan is in that file already."""
+    location: str
+    """Store of the product."""
     ledger: Ledger | None
-    """Of the store as it is; None if there is no store yet."""
+    """Ledger of the store as it is; None if there is no store yet."""
 
     def pending(self) -> Pending:
-        """What is done, what is due, and why."""
+        """Return what is done, what is due, and why."""
         return find_pending(self.plan, self.ledger)
 
     def freeze(self) -> None:
-        """Keep the plan beside the map description, so that the next run need not plan."""
-        if not self.kept:
+        """Save the plan beside the map description, so that the next run need not plan."""
+        if self.path and not self.saved:
             save_plan(self.whole, self.path, key=key_of(self.context, self.items))
 
 
 def plan_path(map_path: Path) -> Path:
-    """Where the plan of a map description is kept: ``map.yaml`` -> ``map.plan.parquet``."""
+    """Return the file of the plan of a map description: ``map.yaml`` -> ``map.plan.parquet``."""
     return map_path.with_suffix(".plan.parquet")
 
 
-def key_of(context: MapContext, items: Items) -> Mapping[str, str]:
-    """All that a plan depends on, by what people call it; a plan that is kept is good while none of it changes."""
+def key_of(context: Context, items: Items) -> Mapping[str, str]:
+    """Return all that a plan depends on, by what people call it; a saved plan is good while none of it changes."""
     return {
-        "map": context.spec_digest,
-        "grid": context.grid.digest,
-        "model": context.model_digest,
+        "map": context.identity.spec,
+        "grid": context.identity.grid,
+        "model": context.identity.model,
         "provider": hashlib.sha256(context.provider.model_dump_json().encode()).hexdigest(),
         "set of items": items.seal or items.digest,
         "version of mapper": __version__,
@@ -71,33 +83,41 @@ def key_of(context: MapContext, items: Items) -> Mapping[str, str]:
 def prepare_job(
     map_path: Path,
     *,
+    guide: GuideOptions | None = None,
     only: str | None = None,
     refresh: bool = False,
     options: RunOptions | None = None,
     worker_memory: int | None = None,
 ) -> Job:
-    """Read a map description, find its items, check that everything fits, and plan, unless a good plan is kept.
+    """Read a map description, find its items, check that everything fits, and plan, unless a good plan is saved.
 
     Args:
-        map_path: The MAP.yaml; its items and its plan are kept beside it.
+        map_path: The MAP.yaml; its items and its plan are saved beside it.
+        guide: Prepare the guide of the map as a product of its own; None prepares the map.
         only: Tiles to take, see :mod:`mapper.plan.selection`.
-        refresh: Search even if items are kept.
+        refresh: Search even if items are saved.
         options: How tiles are computed.
         worker_memory: Bytes that one task may use; None does not check.
 
     Raises:
         InputError: If anything is wrong with the request; nothing was started.
-        StoreMismatchError: If the store belongs to another map.
+        StoreMismatchError: If the store holds something else.
     """
     spec = read_spec(map_path)
+    location = spec.store if guide is None else guide.location or guide_location(spec)
+    exists = store_exists(location)
     context = make_context(spec, options=options)
+    if guide:
+        held = read_halo(location) if exists and guide.halo_px is None else guide.halo_px
+        context = make_guide_context(context, halo_px=held)
     ledger = None
-    if store_exists(spec.store):
-        check_store(spec.store, spec=spec)
-        ledger = read_ledger(spec.store)
-    items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
-    kept = _find_plan(plan_path(map_path), context, items)
-    whole = kept or make_plan(spec, items, context=context)
+    if exists:
+        check_store(location, spec=context.product)
+        ledger = read_ledger(location)
+    items = open_inventory(spec, inventory_path(map_path), refresh=refresh, margin_px=context.halo_px)
+    path = None if guide else plan_path(map_path)
+    saved = _find_plan(path, context, items) if path else None
+    whole = saved or make_plan(spec, items, context=context)
     chosen = select_indices(whole.tasks.indices, only, ledger) if only else None
     plan = whole if chosen is None else replace(whole, tasks=whole.tasks.take(chosen))
     if worker_memory is not None:
@@ -108,14 +128,15 @@ def prepare_job(
         context=context,
         plan=plan,
         whole=whole,
-        path=plan_path(map_path),
-        kept=kept is not None,
+        path=path,
+        saved=saved is not None,
+        location=location,
         ledger=ledger,
     )
 
 
-def _find_plan(path: Path, context: MapContext, items: Items) -> Plan | None:
-    """The plan that is kept, if it is sound and nothing that it depends on has changed."""
+def _find_plan(path: Path, context: Context, items: Items) -> Plan | None:
+    """Read the plan that is saved, if it is sound and nothing that it depends on has changed."""
     if not path.exists():
         return None
     try:
@@ -125,65 +146,8 @@ def _find_plan(path: Path, context: MapContext, items: Items) -> Plan | None:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class GuideJob:
-    """Everything that composing a guide needs, frozen."""
-
-    spec: MapSpec
-    items: Items
-    context: GuideContext
-    plan: Plan
-    location: str
-    """Of the store of the guide."""
-    ledger: Ledger | None
-    """Of that store as it is; None if there is none yet."""
-
-    def pending(self) -> Pending:
-        """What is done, what is due, and why."""
-        return find_pending(self.plan, self.ledger)
-
-
-def prepare_guide(
-    map_path: Path,
-    *,
-    location: str | None = None,
-    halo_px: int | None = None,
-    only: str | None = None,
-    refresh: bool = False,
-    options: RunOptions | None = None,
-    worker_memory: int | None = None,
-) -> GuideJob:
-    """Read a map description, find its items, and plan its guide.
-
-    Args:
-        map_path: The MAP.yaml; its items are kept beside it.
-        location: Of the guide's store; None takes :func:`guide_location`.
-        halo_px: Context around every tile of the map; None takes that of a store that exists, or what the model needs.
-        only: Tiles to take, see :mod:`mapper.plan.selection`.
-        refresh: Search even if items are kept.
-        options: How tiles are read.
-        worker_memory: Bytes that one task may use; None does not check.
-
-    Raises:
-        InputError: If anything is wrong with the request; nothing was started.
-        StoreMismatchError: If the store holds something else.
-    """
-    spec = read_spec(map_path)
-    location = location or guide_location(spec)
-    exists = store_exists(location)
-    if exists and halo_px is None:
-        halo_px = read_halo(location)
-    context = make_guide_context(make_context(spec, options=options), halo_px=halo_px)
-    if exists:
-        check_store(location, spec=context.product)
-    items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
-    ledger = read_ledger(location) if exists else None
-    plan = make_plan(spec, items, context=context, only=only, ledger=ledger, worker_memory=worker_memory)
-    return GuideJob(spec=spec, items=items, context=context, plan=plan, location=location, ledger=ledger)
-
-
 def guide_location(spec: MapSpec) -> str:
-    """Where the guide of a map is kept: ``map.icechunk`` -> ``map.guide.icechunk``."""
+    """Return the store of the guide of a map: ``map.icechunk`` -> ``map.guide.icechunk``."""
     parent, slash, name = spec.store.rstrip("/").rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return f"{parent}{slash}{stem}.guide{dot}{suffix}" if dot else f"{parent}{slash}{name}.guide"

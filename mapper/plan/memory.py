@@ -59,10 +59,10 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     """Return the peak memory of each task in bytes, without the libraries themselves."""
     rows, cols = shapes_at(context, tasks.indices).T
     plane = rows * cols * _FLOAT
-    channels = len(context.spec.guide.channels) if context.reads_guide else 0
+    channels = len(context.spec.guide.channels) if context.reads("guide") else 0
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
-    network = _ACTIVATIONS[context.reads_guide] * patch * (context.options.batch or _BATCH) * _FLOAT
-    network *= bool(context.model_digest)
+    network = _ACTIVATIONS[context.reads("guide")] * patch * (context.options.batch or _BATCH) * _FLOAT
+    network *= context.model is not None
     reading = _COPIES_READ * _most_dates(context, tasks) * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
     needed: Float64Array = channels * plane + np.maximum(reading, finishing)
@@ -76,7 +76,7 @@ def tile_bytes(context: Context) -> int:
 
 def _most_dates(context: Context, tasks: TaskTable) -> IntArray:
     """Return the images of the season and layer that has most, for each task; at least 1."""
-    if not context.reads_guide:
+    if not context.reads("guide"):
         return np.ones(len(tasks), np.int64)
     found = _find_images(tasks.items, context.spec.guide.composites)
     starts = range(0, len(tasks), _CHUNK_TASKS)  # a map of a continent has millions of pairs

@@ -137,23 +137,19 @@ def expect_task(plan: Plan, task: Task) -> Expected:
             for items in (task.guide, task.source)
             for item in items
         },
-        model_digest=plan.model_digest,
-        spec_digest=plan.spec_digest,
-        grid_digest=plan.grid_digest,
+        identity=replace(plan.identity, items=""),
     )
 
 
 def expect_tiles(plan: Plan) -> dict[Tile, Expected]:
     """What every tile of a plan would be made from now."""
     named = [(f"{item['collection']}/{item['id']}", item_digest(item)) for item in plan.tasks.items]
-    roles = plan.tasks.guide, plan.tasks.source
+    roles, identity = (plan.tasks.guide, plan.tasks.source), replace(plan.identity, items="")
     return {
         tile: Expected(
             task_id=name,
             items={key: digest for role in roles for key, digest in map(named.__getitem__, role.of(number).tolist())},
-            model_digest=plan.model_digest,
-            spec_digest=plan.spec_digest,
-            grid_digest=plan.grid_digest,
+            identity=identity,
         )
         for number, (tile, name) in enumerate(zip(plan.tasks.tiles, plan.tasks.names, strict=True))
     }

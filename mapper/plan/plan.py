@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mapper.arrays import ByteArray, IntArray
 from mapper.catalog.items import Items
+from mapper.catalog.query import searched_margin
 from mapper.errors import PlanError
 from mapper.grid import Tile
 from mapper.markup.cards import show_places
@@ -25,6 +26,7 @@ from mapper.plan.memory import check_memory
 from mapper.plan.selection import select_tiles
 from mapper.plan.task_table import Members, TaskTable, to_indices
 from mapper.spec import MapSpec
+from mapper.store.identity import Identity
 from mapper.store.ledger import Ledger
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "task.mapper")
@@ -34,11 +36,8 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "task.mapper")
 class Plan:
     """The frozen list of tasks."""
 
-    spec_digest: str
-    grid_digest: str
-    model_digest: str
-    items_digest: str
-    """Of all items the map was planned with, also those that no task touches."""
+    identity: Identity
+    """Digests of the product, and of all items it was planned with, also those that no task touches."""
     tasks: TaskTable
 
     @cached_property
@@ -51,7 +50,8 @@ class Plan:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        digests = {"map": self.spec_digest, "model": self.model_digest, "items": self.items_digest, "plan": self.digest}
+        made = self.identity
+        digests = {"map": made.spec, "model": made.model, "items": made.items, "plan": self.digest}
         facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
         return show_places(f"Plan of {len(self):,} tiles", facts, self.tasks.indices)
 
@@ -78,9 +78,10 @@ def make_plan(
         worker_memory: Bytes that one task may use; None does not check.
 
     Raises:
-        InputError: If map, provider and model do not fit each other, a selection is empty, or a task is too big.
+        InputError: If map, provider, model and items do not fit each other, a selection is empty, or a task is too big.
     """
     context = context or make_context(spec)
+    _check_margin(items, context)
     facts = collect_facts(context, items)
     indices = context.grid.places() if tiles is None else to_indices(tiles)
     if only:
@@ -90,13 +91,7 @@ def make_plan(
     tasks = TaskTable(indices=indices, ids=ids, digests=digests, guide=guide, source=source, items=items)
     if worker_memory is not None:
         check_memory(context, tasks, worker_memory)
-    return Plan(
-        spec_digest=context.spec_digest,
-        grid_digest=context.grid.digest,
-        model_digest=context.model_digest,
-        items_digest=facts.digest,
-        tasks=tasks,
-    )
+    return Plan(identity=replace(context.identity, items=facts.digest), tasks=tasks)
 
 
 def check_plan(plan: Plan, context: Context) -> None:
@@ -105,14 +100,20 @@ def check_plan(plan: Plan, context: Context) -> None:
     Raises:
         PlanError: Naming what differs.
     """
-    pairs = {
-        "map": (plan.spec_digest, context.spec_digest),
-        "grid": (plan.grid_digest, context.grid.digest),
-        "model": (plan.model_digest, context.model_digest),
-    }
-    changed = [name for name, (planned, present) in pairs.items() if planned != present]
+    changed = plan.identity.differences(replace(context.identity, items=plan.identity.items))
     if changed:
-        raise PlanError(f"the plan was made for another {' and '.join(changed)}; plan again")
+        names = [{"spec": "map"}.get(name, name) for name in changed]
+        raise PlanError(f"the plan was made for another {' and '.join(names)}; plan again")
+
+
+def _check_margin(items: Items, context: Context) -> None:
+    """Check that items were searched as far around the area as windows reach."""
+    margin_px = searched_margin(items)
+    if context.halo_px > margin_px:
+        raise PlanError(
+            f"items were searched {margin_px} px around the area, tiles need {context.halo_px} px of context; search "
+            "again, with a margin of that many pixels"
+        )
 
 
 def select_indices(indices: IntArray, only: str, ledger: Ledger | None) -> IntArray:
@@ -135,7 +136,7 @@ def _identify(
     for number, (row, col) in enumerate(indices.tolist()):
         content = b"".join(digests[members.of(number)].tobytes() for members in roles)
         items_digest = hashlib.sha256(content)
-        identity = [context.spec_digest, context.model_digest, items_digest.hexdigest(), f"{row},{col}"]
+        identity = [context.identity.spec, context.identity.model, items_digest.hexdigest(), f"{row},{col}"]
         ids += uuid.uuid5(_NAMESPACE, json.dumps(identity)).bytes
         digested += items_digest.digest()
     return np.frombuffer(bytes(ids), np.uint8).reshape(-1, 16), np.frombuffer(bytes(digested), np.uint8).reshape(-1, 32)

@@ -6,6 +6,7 @@ planning takes.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from mapper.catalog.items import Items
 from mapper.errors import PlanError
 from mapper.plan.plan import Plan
 from mapper.plan.task_table import Members, TaskTable
+from mapper.store.identity import Identity
 
 _FORMAT = "mapper plan 2"
 _HEADER = b"mapper:plan"
+_NAMES = tuple(each.name for each in fields(Identity))
 _ROWS = 8192
 """Tasks that are written and read together."""
-_DIGESTS = ("spec_digest", "grid_digest", "model_digest", "items_digest")
 _SCHEMA = pa.schema(
     [
         ("row", pa.int32()),
@@ -43,8 +45,7 @@ def save_plan(plan: Plan, path: Path, *, key: Mapping[str, str] | None = None) -
         path: Where to.
         key: All that the plan depends on, see :func:`load_plan`.
     """
-    header = {name: getattr(plan, name) for name in _DIGESTS}
-    header |= {"format": _FORMAT, "tasks": len(plan.tasks), "key": dict(key or {})}
+    header = plan.identity.to_fields() | {"format": _FORMAT, "tasks": len(plan.tasks), "key": dict(key or {})}
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True)})
     aside = path.with_name(f"{path.name}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def load_plan(path: Path, items: Items, *, key: Mapping[str, str] | None = None)
             tasks = TaskTable.join([_to_tasks(table, items) for table in _read_parts(file)])
         if len(tasks) != header["tasks"]:
             raise PlanError(f"{path} holds {len(tasks)} of {header['tasks']} tasks; plan again")
-        return Plan(**{name: header[name] for name in _DIGESTS}, tasks=tasks)
+        return Plan(identity=Identity(**{name: header[f"{name}_digest"] for name in _NAMES}), tasks=tasks)
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise PlanError(f"{path} is no plan: {type(error).__name__} {' '.join(str(error).split())}") from error
 

@@ -11,7 +11,7 @@ Terms, separated by spaces or semicolons; a tile is taken if any term takes it::
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from mapper.grid import Tile
 from mapper.plan.task_table import TaskTable
 
 Order = Literal["blocks", "rows", "spread"]
+ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 _BITS = 31

@@ -1,34 +1,23 @@
-"""Windows and bounds of very many tiles together, what :meth:`MapContext.window` says of one."""
+"""Windows and bounds of very many tiles together; :meth:`mapper.plan.context.Context.window` gives that of one."""
 
 import numpy as np
 
 from mapper.arrays import Float64Array, IntArray
-from mapper.grid import Tile
-from mapper.plan.context import Context, MapContext
+from mapper.plan.context import Context
 
 
 def windows_at(context: Context, indices: IntArray) -> IntArray:
-    """First and last edges of the window of each tile: top, left, bottom, right in pixels of the grid.
+    """Return the edges of the window of each tile: top, left, bottom, right in pixels of the grid; (tile, 4).
 
     Args:
         context: What all tasks share.
         indices: (tile, 2): rows and columns of tiles.
     """
-    if not isinstance(context, MapContext):
-        windows = [context.window(Tile(row, col)) for row, col in indices.tolist()]
-        return np.array([(w.top, w.left, w.bottom, w.right) for w in windows], np.int64).reshape(-1, 4)
-    first = indices * context.grid.tile_px
-    last = first + context.grid.tile_px
-    if not context.halo_px:
-        return np.concatenate([first, last], axis=1)
-    step = context.contract.step(context.grid.scale) or context.grid.scale
-    return np.concatenate(
-        [(first - context.halo_px) // step * step, -(-(last + context.halo_px) // step) * step], axis=1
-    )
+    return context.window_rule.edges(context.grid, indices)
 
 
 def bounds_at(context: Context, indices: IntArray, *, halo: bool) -> Float64Array:
-    """Left, bottom, right and top of each tile or of its window, in the CRS of the grid; (tile, 4)."""
+    """Return left, bottom, right and top of each tile or of its window, in the CRS of the grid; (tile, 4)."""
     first = indices * context.grid.tile_px
     edges = windows_at(context, indices) if halo else np.concatenate([first, first + context.grid.tile_px], axis=1)
     at = context.grid.geobox.transform
@@ -37,6 +26,6 @@ def bounds_at(context: Context, indices: IntArray, *, halo: bool) -> Float64Arra
 
 
 def shapes_at(context: Context, indices: IntArray) -> Float64Array:
-    """Rows and columns of the window of each tile, (tile, 2)."""
+    """Return rows and columns of the window of each tile, (tile, 2)."""
     edges = windows_at(context, indices).astype(np.float64)
     return edges[:, 2:] - edges[:, :2]

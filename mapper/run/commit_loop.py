@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from mapper.access.retry import Attempts, Backoff
+from mapper.access.retry import Attempts, RetryPolicy
 from mapper.errors import (
     FailureBudgetError,
     InputError,
@@ -63,8 +63,6 @@ class RunPolicy:
     """Tiles submitted at once; None takes what suits the executor."""
     order: Order = "blocks"
     """Order in which tiles are submitted; see :mod:`mapper.plan.selection`."""
-    commit_retry: Backoff = field(default_factory=Backoff)
-    """Attempts at a commit."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,8 @@ class CommitLoop(Generic[T, R]):
     """Tiles that are due."""
     policy: RunPolicy
     callbacks: Sequence[Callback]
+    retry: RetryPolicy
+    """Attempts at a commit."""
     totals: Totals = field(default_factory=Totals)
     """Sums over the tiles that came back."""
     failures: list[tuple[T, str]] = field(default_factory=list)
@@ -148,7 +148,7 @@ class CommitLoop(Generic[T, R]):
         self._notify(replace(begin, dashboard=executor.dashboard if self.tiles else ""))
         try:
             if self.tiles:
-                Attempts(self.policy.commit_retry).call(self.kind.prepare)
+                Attempts(self.retry).call(self.kind.prepare)
                 with Interrupts() as interrupts:
                     for group in self.kind.groups():
                         self._drain(executor, group, interrupts)
@@ -233,7 +233,7 @@ class CommitLoop(Generic[T, R]):
     def _commit(self) -> None:
         """Make durable what came back; nothing to do is no commit."""
         start, tiles = time.monotonic(), self.kind.writer.pending
-        snapshot = Attempts(self.policy.commit_retry).call(self.kind.writer.commit)
+        snapshot = Attempts(self.retry).call(self.kind.writer.commit)
         self.committed_at = time.monotonic()
         if snapshot:
             self.snapshot = snapshot

@@ -12,8 +12,7 @@ from mapper.access.retry import Attempts
 from mapper.access.throttle import Throttle
 from mapper.cube.composite import Guide, read_guide
 from mapper.grid import Window
-from mapper.plan.context import Task
-from mapper.plan.guide_context import GuideContext
+from mapper.plan.context import Context, Task
 from mapper.run.records import NOT_NEAR, attempt_task, complete_uses
 from mapper.run.stored_guide import encodings_of, warn_of_clipping
 from mapper.store.record import Record
@@ -22,14 +21,12 @@ from mapper.store.writer import write_encoded
 _NOTHING = "no item has a valid pixel here"
 
 
-def run_guide_task(
-    fork: Any, context: GuideContext, task: Task, *, throttle: Throttle | None = None
-) -> tuple[Any, Record]:
+def run_guide_task(fork: Any, context: Context, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
     """Compose one tile of the guide and write it; see :func:`mapper.run.records.attempt_task`."""
     return attempt_task(fork, context, task, partial(_make_tile, fork, context, task), throttle=throttle)
 
 
-def _make_tile(fork: Any, context: GuideContext, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
+def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
     """Compose and write one tile; what its record says of it."""
     begun, window = time.monotonic(), context.window(task.tile)
     guide = attempts.call(partial(_compose, context, task, window, access))
@@ -46,7 +43,7 @@ def _make_tile(fork: Any, context: GuideContext, task: Task, attempts: Attempts,
     }
 
 
-def encode_guide(context: GuideContext, window: Window, core: Window, guide: Guide) -> dict[str, npt.NDArray[Any]]:
+def encode_guide(context: Context, window: Window, core: Window, guide: Guide) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a tile as they are stored; what was not wanted of it holds the fill."""
     bands, inside = context.product.bands, window.inside(core)
     stored = {band.name: np.full(core.shape, band.fill, band.dtype) for band in bands}
@@ -59,7 +56,7 @@ def encode_guide(context: GuideContext, window: Window, core: Window, guide: Gui
     return stored
 
 
-def _compose(context: GuideContext, task: Task, window: Window, access: Access) -> Guide:
+def _compose(context: Context, task: Task, window: Window, access: Access) -> Guide:
     return read_guide(
         task.guide,
         # through the grid of the map: the same pixels as a task of the map, to the last bit of their coordinates
@@ -71,6 +68,6 @@ def _compose(context: GuideContext, task: Task, window: Window, access: Access) 
     )
 
 
-def _write(fork: Any, context: GuideContext, task: Task, window: Window, guide: Guide) -> str:
+def _write(fork: Any, context: Context, task: Task, window: Window, guide: Guide) -> str:
     bands = encode_guide(context, window, context.grid.window(task.tile), guide)
     return write_encoded(fork, grid=context.grid, tile=task.tile, bands=bands)

@@ -23,7 +23,7 @@ from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import Source, read_source
 from mapper.errors import WeightsError
 from mapper.models.weights import load_model
-from mapper.plan.context import MapContext, RunOptions, Task
+from mapper.plan.context import Context, RunOptions, Task
 from mapper.predict.consistency import spread
 from mapper.predict.postprocess import Postprocessor, blank_arrays
 from mapper.predict.predictor import Predictor
@@ -76,7 +76,7 @@ class _Clock:
 
 
 def compute_tile(
-    context: MapContext, task: Task, *, attempts: Attempts | None = None, access: Access | None = None
+    context: Context, task: Task, *, attempts: Attempts | None = None, access: Access | None = None
 ) -> Computed:
     """Compute the pixels of one tile; touches no store.
 
@@ -90,8 +90,8 @@ def compute_tile(
         AssetError: If something cannot be read, after all attempts.
         WeightsError: If the model on this machine is not the planned one.
     """
-    attempts = attempts or Attempts(context.options.backoff)
-    access = access or Access(patience=context.options.patience)
+    attempts = attempts or Attempts(context.options.tile_retry)
+    access = access or Access(retry=context.options.request_retry)
     clock = _Clock()
     core = context.grid.window(task.tile)
     inside = context.grid.inside_area(core)
@@ -132,12 +132,12 @@ def compute_tile(
     )
 
 
-def run_task(fork: Any, context: MapContext, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
+def run_task(fork: Any, context: Context, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
     """Compute one tile and write it; see :func:`mapper.run.records.attempt_task`."""
     return attempt_task(fork, context, task, partial(_make_tile, fork, context, task), throttle=throttle)
 
 
-def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
+def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, access: Access) -> dict[str, Any]:
     """Compute and write one tile; what its record says of it."""
     clock = _Clock()
     computed = compute_tile(context, task, attempts=attempts, access=access)
@@ -157,19 +157,19 @@ def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, a
     }
 
 
-def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> str:
+def _write(fork: Any, context: Context, task: Task, arrays: TileArrays) -> str:
     return write_tile(fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
 
 
-def _read_source(context: MapContext, task: Task, access: Access) -> Source:
+def _read_source(context: Context, task: Task, access: Access) -> Source:
     geobox = context.grid.source_geobox_of(context.window(task.tile))
     return read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
 
 
-def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
+def _read_guide(context: Context, task: Task, access: Access) -> Guide:
     """The channels of the model, in its order: from a store, or as they would come back from one."""
     window = context.window(task.tile)
-    if not context.reads_guide:
+    if not context.reads("guide"):
         return Guide(
             values=np.zeros((0, *window.shape), np.float32),
             n_valid=np.zeros(window.shape, np.uint16),
@@ -189,14 +189,14 @@ def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
     return quantise_guide(guide, context)
 
 
-def load_predictor(context: MapContext) -> Predictor:
+def load_predictor(context: Context) -> Predictor:
     """The model of a map on the device of this process; read, checked and moved there once.
 
     Raises:
         WeightsError: If the model on this machine is not the planned one.
     """
     with _loading:
-        return _predictor(context.spec.model, context.model_digest, context.options)
+        return _predictor(context.spec.model, context.identity.model, context.options)
 
 
 @lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from mapper.access.retry import Attempts, Backoff
+from mapper.access.retry import TILE_RETRY, Attempts
 from mapper.events import Callback, RunStarted
 from mapper.execute.executors import Executor
 from mapper.execute.memory_budget import process_budget
@@ -113,7 +113,7 @@ def build_pyramid(
         made = writer.state.made()
         due = writer.state.due(made if rebuild else redo)
         kind = _LevelTiles(writer=writer, due=due, policy=policy)
-        loop = CommitLoop(kind=kind, tiles=len(due), policy=policy, callbacks=callbacks)
+        loop = CommitLoop(kind=kind, tiles=len(due), policy=policy, callbacks=callbacks, retry=TILE_RETRY)
         stopped = loop.run(executor, RunStarted(run_id=run_id, tiles=len(due), skipped=len(set(made) - set(due))))
         return _report(loop, levels=len(writer.state.origins), stopped=stopped)
 
@@ -183,7 +183,7 @@ def make_input(pyramid: Pyramid, tile: TileInput[LevelTile]) -> tuple[Any, MadeT
     """Make one tile as soon as the memory is free that it will need. Called in workers."""
     with process_budget().hold(float(memory_bytes(pyramid))):
         start = time.monotonic()
-        content = Attempts(Backoff()).call(partial(make_level_tile, tile.fork, pyramid, tile.task))
+        content = Attempts(TILE_RETRY).call(partial(make_level_tile, tile.fork, pyramid, tile.task))
         made = MadeTile(
             at=tile.task,
             content=content,

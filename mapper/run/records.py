@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -30,17 +31,15 @@ _LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray"
 
 def describe_task(context: Context, task: Task, **facts: Any) -> Record:
     """A record of what is known before a task has run, and the given facts."""
+    digests: dict[str, Any] = replace(context.identity, items=task.items_digest).to_fields()
     return Record(
         tile=task.tile,
         task_id=task.id,
-        model=context.model_name,
-        model_digest=context.model_digest,
-        spec_digest=context.spec_digest,
-        grid_digest=context.grid.digest,
-        items_digest=task.items_digest,
+        model=context.model.name if context.model else "",
+        **digests,
         code_version=__version__,
         environment=_environment(),
-        guide_store=context.guide_name,
+        guide_store=str(context.stored_guide or ""),
         **facts,
     )
 
@@ -122,8 +121,8 @@ def attempt_task(
         InputError: If the request is wrong: no other tile can do better.
         StoreFullError: If no space is left.
     """
-    attempts, started = Attempts(context.options.backoff), datetime.now(UTC)
-    access = Access(patience=context.options.patience, throttle=throttle or process_throttle())
+    attempts, started = Attempts(context.options.tile_retry), datetime.now(UTC)
+    access = Access(retry=context.options.request_retry, throttle=throttle or process_throttle())
     try:
         found = work(attempts, access)
     except (InputError, StoreFullError):

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from mapper.access.throttle import Throttle
@@ -12,8 +13,7 @@ from mapper.execute.executors import Executor
 from mapper.execute.memory_budget import process_budget
 from mapper.execute.outcome import Prepared
 from mapper.grid import Tile
-from mapper.plan.context import MapContext, Task
-from mapper.plan.guide_context import GuideContext
+from mapper.plan.context import Context, Task
 from mapper.plan.memory import memory_bytes
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import Plan, check_plan
@@ -29,10 +29,13 @@ from mapper.store.record import Record
 from mapper.store.repository import create_store
 from mapper.store.writer import TileWriter, open_writer
 
+_TASKS = MappingProxyType({"map": run_task, "guide": run_guide_task})
+"""Function of one tile, by the kind of product."""
+
 
 def run_plan(
     plan: Plan,
-    context: MapContext | GuideContext,
+    context: Context,
     location: str,
     executor: Executor,
     *,
@@ -63,13 +66,15 @@ def run_plan(
     """
     check_plan(plan, context)
     create_store(location, spec=context.product)
-    policy = policy or RunPolicy(commit_retry=context.options.backoff)
+    policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
     with open_writer(location, spec=context.product, run_id=run_id) as writer:
         pending = find_pending(plan, read_ledger(location), redo=redo, explain=False)
         tasks, skipped = order_tasks(pending.tasks, policy.order), len(pending.done)
         kind = _MapTiles(writer=writer, context=context, tasks=tasks, run_id=run_id)
-        loop = CommitLoop(kind=kind, tiles=len(tasks), policy=policy, callbacks=callbacks)
+        loop = CommitLoop(
+            kind=kind, tiles=len(tasks), policy=policy, callbacks=callbacks, retry=context.options.tile_retry
+        )
         begin = RunStarted(run_id=run_id, tiles=len(tasks), skipped=skipped, name=context.spec.name)
         stopped = loop.run(executor, begin)
         return _report(loop, run_id=run_id, skipped=skipped, stopped=stopped)
@@ -80,7 +85,7 @@ class _MapTiles:
     """Tiles of a map or guide; see :class:`mapper.run.commit_loop.TileKind`."""
 
     writer: TileWriter
-    context: MapContext | GuideContext
+    context: Context
     tasks: TaskTable
     run_id: str
 
@@ -118,19 +123,15 @@ class _MapTiles:
         return str(task.tile)
 
 
-def compute_input(
-    context: MapContext | GuideContext, throttle: Callable[[], Throttle], tile: TileInput[Task]
-) -> tuple[Any, Record]:
+def compute_input(context: Context, throttle: Callable[[], Throttle], tile: TileInput[Task]) -> tuple[Any, Record]:
     """Compute one tile as soon as the memory is free that it will need. Called in workers."""
     with process_budget().hold(float(memory_bytes(context, TaskTable.of([tile.task]))[0])):
-        if isinstance(context, GuideContext):
-            return run_guide_task(tile.fork, context, tile.task, throttle=throttle())
-        return run_task(tile.fork, context, tile.task, throttle=throttle())
+        return _TASKS[context.product.kind](tile.fork, context, tile.task, throttle=throttle())
 
 
-def prepare_process(context: MapContext | GuideContext) -> None:
+def prepare_process(context: Context) -> None:
     """Load the model, so that one that is missing or another shows before the first tile. Called in workers."""
-    if isinstance(context, MapContext):
+    if context.model:
         load_predictor(context)
 
 

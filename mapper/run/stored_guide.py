@@ -4,6 +4,7 @@ The driver pins the version of the store and checks that every tile under every 
 from the very items the map is planned with. Workers then read that version, which never changes, and do not ask again.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,17 +19,8 @@ from mapper.catalog.provider import Provider
 from mapper.cube.composite import Guide, describe_guide
 from mapper.errors import PlanError
 from mapper.grid import Tile
-from mapper.plan.context import MapContext, StoredGuide, Task
-from mapper.plan.guide_context import (
-    GuideContext,
-    _logger,
-    _tiles_of,
-    reach_of,
-    read_guide_context,
-    shift,
-    tiles_under,
-    units_of,
-)
+from mapper.plan.context import Context, StoredGuide, Task
+from mapper.plan.guide_context import reach_of, read_guide_context, tiles_of, tiles_under, units_of
 from mapper.plan.job import Job
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
@@ -41,11 +33,13 @@ from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.ledger_arrays import read_batches
 from mapper.store.tiles import read_window
 
+_logger = logging.getLogger(__name__)
+
 _Dropped = Mapping[tuple[str, str], str]
 
 
-def attach_guide(context: MapContext, tasks: TaskTable, items: Items, location: str) -> MapContext:
-    """Let the tasks of a map read their guide from a store.
+def attach_guide(context: Context, tasks: TaskTable, items: Items, location: str) -> Context:
+    """Return the context of a map whose tasks read their guide from a store.
 
     Args:
         context: What the tasks share.
@@ -61,8 +55,8 @@ def attach_guide(context: MapContext, tasks: TaskTable, items: Items, location: 
         PlanError: If the model looks at no guide or farther than this one reaches, or tiles of it are missing, failed
             or made from other items.
     """
-    if not context.reads_guide:
-        raise PlanError(f"model {context.model_name} looks at the source alone: run it without --guide")
+    if not context.reads("guide"):
+        raise PlanError(f"model {context.spec.model.name} looks at the source alone: run it without --guide")
     guide = read_guide_context(context, location)
     ledger = read_ledger(location)
     if tasks:
@@ -72,8 +66,8 @@ def attach_guide(context: MapContext, tasks: TaskTable, items: Items, location: 
     return replace(context, stored_guide=stored)
 
 
-def read_stored_guide(context: MapContext, stored: StoredGuide, task: Task) -> Guide:
-    """The guide of one window of a map: the channels of its model, in their order. Called in workers.
+def read_stored_guide(context: Context, stored: StoredGuide, task: Task) -> Guide:
+    """Read the guide of one window of a map: the channels of its model, in their order. Called in workers.
 
     Args:
         context: What all tasks share.
@@ -81,31 +75,32 @@ def read_stored_guide(context: MapContext, stored: StoredGuide, task: Task) -> G
         task: Which tile, from which items.
     """
     store = _open(stored.location, stored.snapshot).session.store
-    window = shift(context.window(task.tile), stored.pad * context.grid.tile_px)
-    names = [context.spec.guide.channels[channel].name for channel in context.channels]
+    window = context.window(task.tile).shifted(stored.pad * context.grid.tile_px)
+    channels = _channels_of(context)
+    names = [context.spec.guide.channels[channel].name for channel in channels]
     encodings = encodings_of(context.spec, context.provider)
     values = np.empty((len(names), *window.shape), np.float32)
     with explain_faults(stored.location):
-        for place, (name, channel) in enumerate(zip(names, context.channels, strict=True)):
-            values[place] = encodings[channel].decode(read_window(store, name, window))
+        for number, (name, channel) in enumerate(zip(names, channels, strict=True)):
+            values[number] = encodings[channel].decode(read_window(store, name, window))
         n_valid, gaps = read_window(store, "n_valid", window), read_window(store, "gaps", window) != 0
-        dropped = _find_dropped(stored, _tiles_of(window, context.grid.tile_px))
+        dropped = _find_dropped(stored, tiles_of(window, context.grid.tile_px))
     uses = describe_guide(task.guide, spec=context.spec, provider=context.provider, dropped=dropped)
     return Guide(values=values, n_valid=n_valid, gaps=gaps, uses=uses)
 
 
-def _check_reach(context: MapContext, guide: GuideContext, tasks: TaskTable, location: str) -> None:
+def _check_reach(context: Context, guide: Context, tasks: TaskTable, location: str) -> None:
     for tile in tasks.tiles:
         window, held = context.window(tile), context.grid.window(tile, halo_px=guide.halo_px)
         first = held.top <= window.top and held.left <= window.left
         if not (first and window.bottom <= held.bottom and window.right <= held.right):
             raise PlanError(
-                f"model {context.model_name} looks {reach_of(context)} px beyond a tile, the guide in {location} holds "
-                f"{guide.halo_px} px: composite into another store with --halo {reach_of(context)}"
+                f"model {context.spec.model.name} looks {reach_of(context)} px beyond a tile, the guide in {location} "
+                f"holds {guide.halo_px} px: composite into another store with --halo {reach_of(context)}"
             )
 
 
-def _check_tiles(guide: GuideContext, ledger: Ledger, tiles: Sequence[Tile], items: Items, location: str) -> None:
+def _check_tiles(guide: Context, ledger: Ledger, tiles: Sequence[Tile], items: Items, location: str) -> None:
     plan = make_plan(guide.spec, items, context=guide, tiles=tiles)
     faults: dict[Tile, str] = {}
     for task in plan.tasks:
@@ -132,13 +127,13 @@ def _open(location: str, snapshot: str) -> Ledger:
 
 @lru_cache(maxsize=2)
 def _batches(location: str, snapshot: str) -> npt.NDArray[np.uint32]:
-    """Number of the commit that wrote each tile."""
+    """Read the number of the commit that wrote each tile."""
     return read_batches(_open(location, snapshot).session.store)
 
 
 @lru_cache(maxsize=4096)  # neighbours share batches; what is kept of one is next to nothing
 def _dropped_in(location: str, snapshot: str, batch: int) -> Mapping[Tile, _Dropped]:
-    """Items that the tiles of one commit went without, and why."""
+    """Read the items that the tiles of one commit went without, and why."""
     return {
         record.tile: {
             (use.collection, use.id): use.dropped for use in record.items if use.dropped not in ("", NOT_NEAR)
@@ -158,36 +153,42 @@ def _find_dropped(stored: StoredGuide, tiles: Iterator[Tile]) -> _Dropped:
 
 
 def encodings_of(spec: MapSpec, provider: Provider) -> tuple[Encoding, ...]:
-    """How each channel of the guide is stored."""
+    """Return the encoding of each channel of the guide."""
     units = units_of(spec, provider)
     return tuple(Encoding.of_units(units[channel.collection]) for channel in spec.guide.channels)
 
 
-def quantise_guide(guide: Guide, context: MapContext) -> Guide:
-    """The channels of a model, in its order, as they would come back from a stored guide."""
+def quantise_guide(guide: Guide, context: Context) -> Guide:
+    """Return the channels of a model, in its order, as they would come back from a stored guide."""
     encodings = encodings_of(context.spec, context.provider)
-    values = np.empty((len(context.channels), *guide.n_valid.shape), np.float32)
-    for place, channel in enumerate(context.channels):
+    channels = _channels_of(context)
+    values = np.empty((len(channels), *guide.n_valid.shape), np.float32)
+    for number, channel in enumerate(channels):
         warn_of_clipping(context.spec, channel, encodings[channel], guide.values[channel])
-        values[place] = encodings[channel].quantise(guide.values[channel])
+        values[number] = encodings[channel].quantise(guide.values[channel])
     return replace(guide, values=values)
 
 
 def warn_of_clipping(spec: MapSpec, channel: int, encoding: Encoding, values: npt.NDArray[np.float32]) -> None:
-    """Say so where values lie beyond what can be stored."""
+    """Log a warning where values lie beyond what can be stored."""
     clipped = encoding.count_clipped(values)
     if clipped:
         name = spec.guide.channels[channel].name
         _logger.warning("guide: %d pixels of %s lie outside %s and were clipped", clipped, name, encoding.limits)
 
 
-def read_from_guide(job: Job, location: str) -> MapContext:
-    """The context of a map whose tasks read their guide from a store; checked for all that is due.
+def read_from_guide(job: Job, location: str) -> Context:
+    """Return the context of a job whose tasks read their guide from a store; checked for all that is due.
 
     Raises:
         StoreMismatchError: If the store holds something else than the guide of this map.
         PlanError: If the guide does not reach far enough, is not complete, or was made from other items.
     """
     due = find_pending(job.plan, job.ledger, explain=False).tasks
-    place = location if "://" in location else str(Path(location).absolute())
-    return attach_guide(job.context, due, job.items, place)
+    absolute = location if "://" in location else str(Path(location).absolute())
+    return attach_guide(job.context, due, job.items, absolute)
+
+
+def _channels_of(context: Context) -> tuple[int, ...]:
+    """Return the channels that the model asks for, as indices among those of the map."""
+    return context.model.channels if context.model else ()

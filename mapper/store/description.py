@@ -24,6 +24,7 @@ from mapper.errors import StoreError, StoreMismatchError
 from mapper.grid import MapGrid
 from mapper.spec import MapSpec, TargetSpec
 from mapper.store.geozarr import GRID_MAPPING
+from mapper.store.identity import Identity
 from mapper.store.product import Kind, Product, product_of
 from mapper.store.tiles import band_names
 
@@ -124,10 +125,13 @@ def check_same(description: Description, product: Product, location: str) -> Non
     differences = []
     if description.kind != product.kind:
         differences.append(f"a {description.kind}, expected a {product.kind}")
-    if description.grid.digest != product.grid.digest:
+    made = Identity(spec=description.spec_digest, grid=description.grid.digest)
+    changed = made.differences(Identity(spec=product.digest, grid=product.grid.digest))
+    if "grid" in changed:
         differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(product.grid)}")
-    if description.spec_digest != product.digest:
-        differences.append(f"spec digest {description.spec_digest[:12]}, expected {product.digest[:12]}")
+    if "spec" in changed:
+        found, expected = changed["spec"]
+        differences.append(f"spec digest {found[:12]}, expected {expected[:12]}")
     if differences:
         raise StoreMismatchError(
             f"{location} holds another {product.kind} ({description.name}): {'; '.join(differences)}; "

@@ -1,8 +1,9 @@
-"""Why a tile that was made is not the tile that would be made now."""
+"""Reasons why a tile that was made is not the tile that would be made now."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from mapper.store.identity import Identity
 from mapper.store.record import Record
 
 _NAMED = 3
@@ -11,46 +12,40 @@ _NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a tile would be made from now."""
+    """Inputs that a tile would be made from now."""
 
     task_id: str
     items: Mapping[str, str] = field(default_factory=dict)
     """Digest of each item, by ``collection/id``."""
     model: str = ""
-    model_digest: str = ""
-    spec_digest: str = ""
-    grid_digest: str = ""
+    identity: Identity = field(default_factory=Identity)
+    """Digests of the product; those of items are compared one by one."""
     code_version: str = ""
 
     @classmethod
     def of(cls, record: Record) -> "Expected":
-        """What a record was made from."""
+        """Return the inputs that a record was made from."""
         return cls(
             task_id=record.task_id,
             items={f"{item.collection}/{item.id}": item.digest for item in record.items},
             model=record.model,
-            model_digest=record.model_digest,
-            spec_digest=record.spec_digest,
-            grid_digest=record.grid_digest,
+            identity=replace(Identity.of(record), items=""),
             code_version=record.code_version,
         )
 
 
 def explain_stale(record: Record, expected: Expected) -> str:
-    """What changed since a tile was made; empty if its task id is the expected one."""
+    """Explain what changed since a tile was made; empty if its task id is the expected one."""
     if record.task_id == expected.task_id:
         return ""
     made = Expected.of(record)
     reasons = _compare_items(made.items, expected.items)
-    if made.model_digest != expected.model_digest:
-        reasons.append(
-            f"model changed: {made.model} {_short(made.model_digest)} -> {expected.model or made.model} "
-            f"{_short(expected.model_digest)}"
-        )
-    if made.spec_digest != expected.spec_digest:
-        reasons.append(f"spec changed: {_short(made.spec_digest)} -> {_short(expected.spec_digest)}")
-    if made.grid_digest != expected.grid_digest:
-        reasons.append(f"grid changed: {_short(made.grid_digest)} -> {_short(expected.grid_digest)}")
+    changed = made.identity.differences(expected.identity)
+    labels = {"model": (f"{made.model} ", f"{expected.model or made.model} ")}
+    for name in ("model", "spec", "grid"):
+        if name in changed:
+            (before, now), (was, becomes) = labels.get(name, ("", "")), changed[name]
+            reasons.append(f"{name} changed: {before}{_short(was)} -> {now}{_short(becomes)}")
     if not reasons and expected.code_version and made.code_version != expected.code_version:
         reasons.append(f"code changed: {made.code_version} -> {expected.code_version}")
     return "; ".join(reasons) or f"task id {record.task_id}, expected {expected.task_id}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mapper.access.retry import Attempts, Backoff
+from mapper.access.retry import Attempts, RetryPolicy
 from mapper.errors import CorruptAssetError, TransientAssetError
 
 
@@ -19,7 +19,7 @@ def fail(times, error):
 
 def test_transient_errors_are_tried_again_after_growing_pauses_with_jitter():
     pauses = []
-    attempts = Attempts(Backoff(attempts=6, first=2, ceiling=10), sleep=pauses.append)
+    attempts = Attempts(RetryPolicy(attempts=6, initial_backoff_s=2, max_backoff_s=10), sleep=pauses.append)
     assert attempts.call(fail(5, TransientAssetError("429"))) == "read"
     assert attempts.count == 6
     for pause, nominal in zip(pauses, [2, 4, 8, 10, 10], strict=True):
@@ -27,7 +27,7 @@ def test_transient_errors_are_tried_again_after_growing_pauses_with_jitter():
 
 
 def test_attempts_are_shared_by_all_calls_of_a_tile():
-    attempts = Attempts(Backoff(attempts=3), sleep=lambda _: None)
+    attempts = Attempts(RetryPolicy(attempts=3), sleep=lambda _: None)
     attempts.call(fail(2, TransientAssetError("429")))
     with pytest.raises(TransientAssetError):
         attempts.call(fail(1, TransientAssetError("429")))
@@ -35,7 +35,7 @@ def test_attempts_are_shared_by_all_calls_of_a_tile():
 
 @pytest.mark.parametrize("error", [CorruptAssetError("truncated"), MemoryError(), ValueError()])
 def test_other_errors_are_raised_at_once(error):
-    attempts = Attempts(Backoff(), sleep=lambda _: pytest.fail("waited"))
+    attempts = Attempts(RetryPolicy(), sleep=lambda _: pytest.fail("waited"))
     with pytest.raises(type(error)):
         attempts.call(fail(1, error))
     assert attempts.count == 1
