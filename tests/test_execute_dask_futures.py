@@ -117,7 +117,9 @@ def test_a_worker_that_comes_late_is_prepared_before_its_first_input(tmp_path):
 
 
 def test_an_input_that_finds_no_workshop_is_lost_and_not_failed(client):
-    outcomes = DaskExecutor(cluster=client, attempts=2).run(partial(rest, 0.1), range(24), window=8)
+    outcomes = DaskExecutor(cluster=client, retry=replace(CLUSTER_RETRY, attempts=2)).run(
+        partial(rest, 0.1), range(24), window=8
+    )
     found = [next(outcomes)]
     plugins = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.worker_plugins))
     (name,) = (plugin for plugin in plugins if plugin.startswith("mapper-"))
@@ -212,7 +214,7 @@ def poison(value):
 def test_an_input_that_kills_its_workers_fails_alone(client):
     allowed = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures)
     client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-    outcomes = list(DaskExecutor(cluster=client, attempts=3).run(poison, range(40)))
+    outcomes = list(DaskExecutor(cluster=client, retry=replace(CLUSTER_RETRY, attempts=3)).run(poison, range(40)))
     client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", allowed))
     failed = [outcome for outcome in outcomes if outcome.error]
     assert sorted(outcome.input for outcome in outcomes) == list(range(40))
