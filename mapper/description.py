@@ -1,17 +1,21 @@
-"""What all descriptions in YAML share: how they are validated, and how their faults are told."""
+"""The base of all descriptions in YAML: validation, relative paths, and errors in one line."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 from mapper.errors import SpecError
 
 
 class Part(BaseModel):
-    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made."""
+    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made.
+
+    Validate the content of a file with the file's folder as ``context``; fields of the types :data:`FilePath` and
+    :data:`Location` are then made absolute against it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
@@ -22,8 +26,24 @@ class Part(BaseModel):
         return type(self).model_validate(fields | dict(update or {}))
 
 
+def _make_absolute(path: Path, info: ValidationInfo) -> Path:
+    """Return the path against the folder that is the context of validation; without a context as it is."""
+    return Path(info.context) / path if info.context else path
+
+
+def _locate(location: str, info: ValidationInfo) -> str:
+    """Return a URL as it is, and a path against the folder that is the context of validation."""
+    return location if "://" in location else str(_make_absolute(Path(location), info))
+
+
+FilePath = Annotated[Path, AfterValidator(_make_absolute)]
+"""A path; relative ones refer to the folder of the description."""
+Location = Annotated[str, AfterValidator(_locate)]
+"""A path or a URL; relative paths refer to the folder of the description, what has ``://`` stays as it is."""
+
+
 def read_yaml(path: Path | str, *, what: str = "") -> Any:
-    """The content of a YAML file.
+    """Read a YAML file and return its content.
 
     Args:
         path: Of the file.
@@ -42,7 +62,7 @@ def read_yaml(path: Path | str, *, what: str = "") -> Any:
 
 
 def describe_faults(error: ValidationError, whole: str) -> str:
-    """What is wrong with a description, and where, in one line."""
+    """Return what is wrong with a description, and where, in one line."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or whole
@@ -53,7 +73,7 @@ def describe_faults(error: ValidationError, whole: str) -> str:
 
 
 def absolute_in(section: Any, base: Path, *keys: str) -> Any:
-    """A section with some of its values made absolute paths; anything that is no section is left for validation."""
+    """Return a section with some values made absolute paths; what is no section is left for validation."""
     if not isinstance(section, dict):
         return section
     texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
