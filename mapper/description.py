@@ -1,11 +1,21 @@
 """The base of all descriptions in YAML: validation, relative paths, and errors in one line."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+)
 
 from mapper.errors import SpecError
 
@@ -42,6 +52,25 @@ Location = Annotated[str, AfterValidator(_locate)]
 """A path or a URL; relative paths refer to the folder of the description, what has ``://`` stays as it is."""
 
 
+def is_file_name(name: str) -> bool:
+    """Return whether a name is that of a YAML file rather than of something that ships."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _locate_file(name: str, info: ValidationInfo) -> str:
+    return _locate(name, info) if is_file_name(name) else name
+
+
+def _to_fraction(value: object) -> Fraction:
+    return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+NameOrFile = Annotated[str, AfterValidator(_locate_file)]
+"""A name, or the path of a YAML file; relative paths refer to the folder of the description."""
+Fractional = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0)]
+"""A positive number, exact: an integer, a decimal or a fraction such as ``1/11250``."""
+
+
 def read_yaml(path: Path | str, *, what: str = "") -> Any:
     """Read a YAML file and return its content.
 
@@ -72,17 +101,3 @@ def describe_faults(error: ValidationError, whole: str) -> str:
             text = f"{fault['msg'].removeprefix('Value error, ')}{given}"
         faults.append(f"{where}: {text}")
     return "; ".join(faults)
-
-
-def absolute_in(section: Any, base: Path, *keys: str) -> Any:
-    """Return a section with some values made absolute paths; what is no section is left for validation."""
-    if not isinstance(section, dict):
-        return section
-    texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
-    return section | {key: _absolute(text, base, only_files=key == "provider") for key, text in texts.items()}
-
-
-def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
-    if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
-        return value
-    return str(base / value)

@@ -79,7 +79,7 @@ def read_source(
     fine = GeoBox(
         (geobox.shape[0] * scale, geobox.shape[1] * scale), geobox.transform @ Affine.scale(1 / scale), geobox.crs
     )
-    bands = [spec.source.variable] + ([spec.source.sd] if spec.source.sd else [])
+    bands = [*spec.source.band_names, *([spec.source.sd] if spec.source.sd else [])]
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
@@ -175,7 +175,7 @@ def _average_dates(stack: Float32Array) -> Float32Array:
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
     """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
-    place = declared_place(item, rule.bands[spec.source.variable].asset)
+    place = declared_place(item, rule.bands[spec.source.band_names[0]].asset)
     if place is None:
         return
     step, (rows, cols) = float(spec.source.resolution), place.shape
