@@ -10,6 +10,7 @@ import shapely
 import torch
 from affine import Affine
 from rasterio.warp import transform_bounds
+from store_maps import read_tile
 
 from mapper.catalog.items import freeze_items
 from mapper.models.architectures import build_network
@@ -19,7 +20,6 @@ from mapper.models.weights import save_model
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
-from mapper.store.tiles import read_tile
 
 EAST, NORTH = 4_317_500, 3_215_000
 """Upper left corner of all rasters, EPSG:3035."""

@@ -18,6 +18,7 @@ import shapely
 import yaml
 import zarr
 from pyproj import Transformer
+from store_maps import name_bands
 
 from mapper.catalog.freeze import save_items
 from mapper.catalog.inventory import inventory_path
@@ -29,7 +30,7 @@ from mapper.models.contract import Contract, GuideBand
 from mapper.plan.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
-from mapper.store.record import TileArrays
+from mapper.store.product import map_product
 from mapper.store.repository import open_repository
 from mapper.store.writer import write_tile
 
@@ -224,13 +225,13 @@ def compute_nothing(context, throttle, tile):
     del throttle
     task, started = tile.task, datetime.now(UTC)
     shape = (TILE_PX, TILE_PX)
-    arrays = TileArrays(
+    arrays = name_bands(
         value=np.full(shape, (task.tile.row * 31 + task.tile.col) % 400, np.float32),
         sd=np.full(shape, 10, np.float32),
         qa=np.zeros(shape, np.uint16),
         n_valid=np.full(shape, len(task.guide), np.uint16),
     )
-    checksum = write_tile(tile.fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
+    checksum = write_tile(tile.fork, product=map_product(context.spec), tile=task.tile, arrays=arrays)
     record = describe_task(
         context,
         task,
