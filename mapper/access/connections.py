@@ -1,4 +1,4 @@
-"""Connections of this process: kept, shared between threads, through the proxy that the environment names."""
+"""Connection pools of this process: shared between threads, through the proxy that the environment names."""
 
 import urllib.request
 from functools import lru_cache
@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import urllib3
 
 _KEPT = 32
-"""Connections kept for each host."""
+"""Idle connections for each host."""
 
 
 def pool_for(url: str) -> urllib3.PoolManager:
-    """Where to put a request for an address."""
+    """Return the connection pool for requests to an address: that of a proxy where one is configured."""
     parts = urlsplit(url)
     return _pool(_proxy_of(parts.scheme, parts.hostname or ""))
 

@@ -1,4 +1,4 @@
-"""What the items of a map are worth, told before anything is read: passes, clouds, gaps.
+"""Coverage of a map by its items, estimated before anything is read: passes, clouds, gaps.
 
 All of it is estimated from metadata: footprints, and the cloud cover that items state; where none is stated a scene
 counts as clear. Items of one pass are one observation where they overlap.
@@ -20,16 +20,16 @@ from mapper.grid import Tile
 from mapper.spec import LayerSpec, MapSpec
 
 FEW_OBSERVATIONS = 3
-"""Fewer valid observations than this are too few."""
+"""Valid observations that a pixel should have at least."""
 
 
 _WHOLE = 0.99
-"""Of a tile: what does not change with time is needed once, everywhere; shares are sampled."""
+"""Share of a tile that must be covered once by items that do not change with time; shares are sampled."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class View:
-    """What a layer looks at: a collection, and one orbit direction where it asks for one."""
+    """Items of one collection, and of one orbit direction where a layer asks for one."""
 
     collection: str
     orbit: str = ""
@@ -38,27 +38,27 @@ class View:
         return f"{self.collection} {self.orbit}".strip()
 
     def shows(self, item: ItemDict) -> bool:
-        """Whether an item is one of those looked at."""
+        """Return True for an item of the collection and orbit direction."""
         return self.collection == item["collection"] and (not self.orbit or flies(item, self.orbit))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonthOfItems:
-    """What there is of one view in one month."""
+    """Items of one view in one month."""
 
     view: View
     month: str
-    """For example ``2020-06``."""
+    """Month as ``2020-06``."""
     items: int
     passes: int
-    """Items of one overpass are one."""
+    """Number of overpasses: items of one overpass count once."""
     cloud: float | None
-    """Mean of the cloud cover that items state, percent; None where none states it."""
+    """Mean of the cloud cover that items state, in percent; None where no item states it."""
     share: float
-    """Part of the mapped area that lies in a footprint, 0 to 1."""
+    """Share of the mapped area that lies in a footprint, 0 to 1."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return {
             "collection": self.view.collection,
             "orbit": self.view.orbit or None,
@@ -77,11 +77,11 @@ class Expectation:
     layer: LayerSpec
     season: str
     clear: Float64Array
-    """(tile,): the sum over passes of the share of the tile that is covered times the clear part of the scene."""
+    """(tile,) observations: the sum over passes of the covered share of the tile times the clear share of the scene."""
 
     @property
     def view(self) -> View:
-        """What the layer looks at."""
+        """Return the items that the layer is made from."""
         return view_of(self.layer)
 
     enough: float
@@ -89,35 +89,35 @@ class Expectation:
 
     @property
     def short(self) -> BoolArray:
-        """(tile,): fewer than are enough."""
+        """Return True for the tiles with fewer observations than are enough; dims (tile,)."""
         return self.clear < self.enough
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What the items of one map are worth."""
+    """Coverage of one map by its items."""
 
     tiles: tuple[Tile, ...]
     months: tuple[MonthOfItems, ...]
-    """By view and month; months that a season asks for and that have no item are there too."""
+    """Months of each view; months that a season asks for and that have no item are there too."""
     expectations: tuple[Expectation, ...]
-    """By layer and season."""
+    """Expectations of each layer and season."""
     sourced: BoolArray
-    """(tile,): an item of the source covers some of it."""
+    """(tile,) True where an item of the source covers some of the tile."""
 
     @property
     def worst(self) -> Expectation:
-        """The layer and season that fall short on most tiles; of equals the one that expects least."""
+        """Return the layer and season that fall short on most tiles; of equals the one that expects least."""
         return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))
 
 
 def view_of(layer: LayerSpec) -> View:
-    """What a layer looks at."""
+    """Return the items that a layer is made from, as a view."""
     return View(collection=layer.collection, orbit=layer.orbit or "")
 
 
 def survey(spec: MapSpec, items: Items) -> Coverage:
-    """Tell what items are worth to a map.
+    """Estimate the coverage of a map by its items.
 
     Args:
         spec: The map.
@@ -159,7 +159,7 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
 class _Scene:
     item: ItemDict
     passed: str
-    """Name of its pass."""
+    """Name of the pass."""
     cover: Cover
 
     @property
@@ -171,7 +171,7 @@ class _Scene:
 def _monthly(
     spec: MapSpec, items: Items, lattice: Lattice, asked: Collection[str]
 ) -> Iterator[tuple[str, Sequence[_Scene]]]:
-    """The scenes of each month that has some or should have, so that no more than a month is held at once."""
+    """Yield the scenes of each month that has some or should have, so that no more than a month is held at once."""
     provider = provider_of(spec)
     found: dict[str, list[ItemDict]] = {month: [] for month in asked}
     for item in items:
@@ -189,7 +189,7 @@ def _monthly(
 
 
 def _asked(spec: MapSpec) -> frozenset[str]:
-    """Months of the period that a season asks for."""
+    """Return the months of the period that a season asks for."""
     start, end = spec.period.start, spec.period.end
     wanted = {month for months in spec.guide.seasons.values() for month in months}
     counted = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
@@ -213,7 +213,7 @@ def _count(view: View, month: str, scenes: Sequence[_Scene], lattice: Lattice) -
 
 
 def _expect(layer: LayerSpec, scenes: Sequence[_Scene], lattice: Lattice) -> Float64Array:
-    """(tile,): clear observations of one layer; where items of a pass overlap the first one counts, as in a read."""
+    """Return clear observations (tile,) of one layer; where items of a pass overlap the first counts, as in a read."""
     passes: dict[str, list[_Scene]] = {}
     for scene in scenes:
         if view_of(layer).shows(scene.item) and is_clear(scene.item, layer.cloud_limit):
@@ -233,30 +233,30 @@ def _expect(layer: LayerSpec, scenes: Sequence[_Scene], lattice: Lattice) -> Flo
 
 
 _NAMED = 5
-"""Tiles that a warning names."""
+"""Number of tiles that a warning names."""
 
 
 _SEASONS = 3
-"""Seasons that a warning names."""
+"""Number of seasons that a warning names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shortage:
-    """One thing of which there is too little on some tiles."""
+    """A lack of observations or of source on some tiles."""
 
     kind: str
-    """``few-observations`` or ``no-source``."""
+    """Kind of the shortage: ``few-observations`` or ``no-source``."""
     of: str
     """Collection, and orbit where one was asked for."""
     tiles: tuple[Tile, ...]
-    """Those that lack it, the worst first."""
+    """Tiles with the shortage, the worst first."""
     seasons: tuple[str, ...] = ()
-    """Seasons that lack it, the worst first; none for what has no season."""
+    """Seasons with the shortage, the worst first; empty for the source, which has no season."""
     text: str
-    """For people: what is missing, where, and what to do."""
+    """Message for people: what is missing, on which tiles, and what to do."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: of the tiles their number and the worst."""
+        """Return the fields for JSON: of the tiles their number and the worst."""
         return {
             "kind": self.kind,
             "of": self.of,
@@ -279,7 +279,7 @@ def find_shortages(spec: MapSpec, coverage: Coverage) -> tuple[Shortage, ...]:
 
 
 def _find_few(coverage: Coverage, group: Sequence[Expectation]) -> Shortage | None:
-    """What one layer lacks in any of its seasons."""
+    """Return the shortage of one layer in any of its seasons; None if there is none."""
     short = sorted((each for each in group if each.short.any()), key=lambda each: float(each.clear.min()))
     if not short:
         return None

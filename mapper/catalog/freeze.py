@@ -1,4 +1,4 @@
-"""A search kept in one file: stac-geoparquet, so that a map can be made again from exactly the same items.
+"""Frozen searches in one file: stac-geoparquet, so that a map can be made again from exactly the same items.
 
 The columns are for other tools (rustac, DuckDB, GeoPandas). They cannot hold an item exactly: times lose their
 microseconds, integers become floats, and nulls and absent keys are one. The column ``mapper:item`` therefore holds
@@ -25,7 +25,7 @@ from mapper.errors import SearchError
 _ITEM_COLUMN = "mapper:item"
 _QUERY_KEY = b"mapper:query"
 _SEAL_KEY = b"mapper:seal"
-"""Of the items as :func:`save_items` ordered them."""
+"""Metadata key of the seal of the items, in the order that :func:`save_items` gave them."""
 _ROWS_READ = 4096
 _PLAIN_PROPERTIES = ("datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "sat:orbit_state")
 _PLAIN_ASSET = ("href", "type", "title")
@@ -75,7 +75,7 @@ def load_items(path: Path | str) -> Items:
 
 
 def open_items(path: Path | str) -> Items:
-    """Items of a file as :func:`load_items` reads them, in a fraction of the memory, with their seal.
+    """Return the items of a file as :func:`load_items` reads them, in a fraction of the memory, with their seal.
 
     A file that is not as :func:`save_items` wrote it takes the memory of all items: its order may be another one.
 
@@ -98,7 +98,7 @@ def open_items(path: Path | str) -> Items:
 
 
 def _tabulate(items: Sequence[ItemDict], draft: Path) -> tuple[pa.Table, dict[bytes, bytes]]:
-    """Items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
+    """Return items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
     try:
         rustac.write_sync(str(draft), list(items))
     except rustac.RustacError as error:

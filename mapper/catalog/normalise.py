@@ -1,4 +1,4 @@
-"""What happens to an item on its way in: files get absolute, unsigned locations; what no one reads is left behind.
+"""Normal form of an item: absolute, unsigned locations of its files, and only the fields that are read.
 
 Properties are kept whole, since they are provenance. Of the assets only those that the provider reads stay, of the
 links only ``self``: a task carries its items, and an archive's item is mostly previews.
@@ -23,7 +23,7 @@ _PRODUCED = ("s2:generation_time", "processing:datetime", "created")
 
 
 def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
-    """An item as mapper keeps it.
+    """Return an item in its normal form.
 
     Args:
         item: STAC JSON, with a ``self`` link if its files have relative locations.
@@ -53,7 +53,7 @@ def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
 
 
 def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str]]:
-    """Keep the newest processing of every scene.
+    """Drop all but the newest processing of every scene; returns the others, and the ids that were dropped.
 
     A scene is one platform, moment and tile, and where it is stated one data strip: two strips of one overpass that
     share a tile are different pixels. Items that do not name their tile are never taken for another version.
@@ -75,7 +75,7 @@ def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str
 
 
 def locate(href: str, here: str) -> str:
-    """An absolute location: ``href`` as seen from the file or address ``here``."""
+    """Return an absolute location: ``href`` relative to the file or address ``here``."""
     if "://" in href or href.startswith("/") or not here:
         return href
     if "://" in here:
@@ -93,7 +93,7 @@ def _scene(item: ItemDict) -> object:
 
 
 def _strip_start(properties: dict[str, Any]) -> str | None:
-    """Sensing start of the data strip, for example ``S20181231T235957``; the same in every processing of it."""
+    """Return the sensing start of the data strip, for example ``S20181231T235957``; equal in every processing of it."""
     parts = str(properties.get("s2:datastrip_id", "")).split("_")
     return next((part for part in parts if part.startswith("S") and part[1:9].isdigit()), None)
 

@@ -1,4 +1,4 @@
-"""Points on the tiles of a map, to measure by counting which part of them a footprint covers.
+"""Points on the tiles of a map, to measure by counting the share that a footprint covers.
 
 Footprints have edges that are straight in longitude and latitude, tiles have edges that are straight in the CRS of the
 map: a point is in or out of both without either being bent.
@@ -16,11 +16,11 @@ from shapely.geometry.base import BaseGeometry
 from mapper.grid import MapGrid, Tile
 
 _POINTS = 1_000_000
-"""Of all tiles together, about."""
+"""Number of points of all tiles together, approximately."""
 _FINEST, _COARSEST = 32, 8
-"""Points along the edge of a tile."""
+"""Points along the edge of a tile: the most and the fewest."""
 _SLIVER = 1e-9
-"""Weight of the points of a tile that the area touches between them: they tell about the tile, but are no area."""
+"""Weight of the points of a tile that the area touches between them: they sample the tile, but have no area."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +28,19 @@ class Lattice:
     """The same square lattice of points on every tile."""
 
     tiles: tuple[Tile, ...]
-    """Those that the area touches."""
+    """Tiles that the area touches."""
     longitude: npt.NDArray[np.float64]
-    """(tile, point), degrees."""
+    """(tile, point) longitude, degrees."""
     latitude: npt.NDArray[np.float64]
-    """(tile, point), degrees."""
+    """(tile, point) latitude, degrees."""
     weight: npt.NDArray[np.float64]
-    """(tile, point): mapped area, next to nothing outside it."""
+    """(tile, point) mapped area, next to nothing outside it."""
     boxes: npt.NDArray[np.object_]
     """(tile,) box around the points, degrees."""
 
     @classmethod
     def of(cls, grid: MapGrid) -> "Lattice":
-        """Lay a lattice on a map."""
+        """Lay the points on the tiles of a map."""
         tiles = tuple(grid.tiles())
         edge = max(_COARSEST, min(_FINEST, math.isqrt(_POINTS // len(tiles))))
         steps = (np.arange(edge) + 0.5) / edge * grid.tile_px
@@ -59,7 +59,7 @@ class Lattice:
         )
 
     def cover(self, footprints: npt.NDArray[np.object_]) -> list["Cover"]:
-        """What each of several footprints (degrees) covers."""
+        """Find the points that each of several footprints (degrees) covers."""
         tree = shapely.STRtree(self.boxes)
         touched, whole = (tree.query(footprints, predicate=predicate) for predicate in ("intersects", "contains"))
         starts = [np.searchsorted(pairs[0], np.arange(len(footprints) + 1)) for pairs in (touched, whole)]
@@ -84,12 +84,12 @@ class Lattice:
 
 @dataclass(frozen=True, kw_only=True)
 class Cover:
-    """The points that one footprint covers."""
+    """Points that one footprint covers."""
 
     tiles: npt.NDArray[np.intp]
     """Positions of the tiles that it touches."""
     held: npt.NDArray[np.bool_]
-    """(tile, point)."""
+    """(tile, point) True where the footprint covers the point."""
 
 
 def _weigh(

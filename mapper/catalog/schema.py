@@ -1,4 +1,4 @@
-"""The JSON schema of provider files, for editors and for people: what may be written, and what it means."""
+"""JSON schema of provider files, for editors and for people: the keys that may be written, and their meaning."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ _LIKE = "Collection of the same provider that this one is, but for what is writt
 
 
 def provider_schema() -> JsonDict:
-    """The schema of a provider file as it is written: with what it inherits, and bands as bare asset keys."""
+    """Return the schema of a provider file as it is written: with inheritance, and bands as bare asset keys."""
     schema = Provider.model_json_schema()
     definitions: JsonDict = schema["$defs"]
     for definition in definitions.values():
@@ -46,7 +46,7 @@ def provider_schema() -> JsonDict:
 
 
 def format_schema() -> str:
-    """The schema as the text of ``provider.schema.json``."""
+    """Return the schema as the text of ``provider.schema.json``."""
     return json.dumps(provider_schema(), indent=2) + "\n"
 
 

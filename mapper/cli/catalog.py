@@ -35,7 +35,7 @@ def print_providers(providers: Iterable[Provider]) -> None:
 
 
 def load_item_files(paths: Sequence[Path]) -> list[ItemDict]:
-    """Items in files that hold one, a collection of features or a list; of a directory, in all its JSON files.
+    """Return the items in files that hold one, a feature collection or a list; of a directory, in all its JSON files.
 
     Raises:
         SearchError: If a file that is named holds no item, or cannot be read.
@@ -75,7 +75,7 @@ def _describe_band(facts: BandFacts) -> tuple[str, ...]:
 
 
 def _describe_signing(provider: Provider) -> str:
-    """What one needs to read a provider's files."""
+    """Describe the access to a provider's files: signatures and keys."""
     access = provider.access
     if access.signing.kind == "token-service":
         return "tokens, no account"
@@ -85,7 +85,7 @@ def _describe_signing(provider: Provider) -> str:
 
 
 def _describe_collections(provider: Provider) -> str:
-    """Names of collections, those that are refused marked."""
+    """Return the names of collections, those that are refused marked."""
     return ", ".join(name + (" (refused)" if rule.refused else "") for name, rule in provider.collections.items())
 
 
@@ -166,7 +166,7 @@ def check_provider(
 
 
 def _inspect_items(provider: Provider, paths: list[Path], collection: str | None, *, as_json: bool) -> bool:
-    """Print how items are read; whether all of them are."""
+    """Print how items are read; returns True if all of them can be."""
     from mapper.cli.catalog import list_facts, load_item_files, print_item_facts
     from mapper.cube.inspection import inspect_item
 

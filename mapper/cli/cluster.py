@@ -23,7 +23,7 @@ PoolOption = Annotated[
 
 @cluster_app.callback()
 def cluster() -> None:
-    """Clusters on Kubernetes."""
+    """Render, launch and delete clusters on Kubernetes."""
 
 
 @cluster_app.command("render")

@@ -1,4 +1,4 @@
-"""From a word on the command line to an executor."""
+"""Executors by the name that the command line gives them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _LOCAL_THREADS = 2
 
 
 def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
-    """Bytes that one task may use, on this machine or on Kubernetes; None for another cluster, which minds its own.
+    """Return the bytes that one task may use, on this machine or on Kubernetes; None for another cluster.
 
     Args:
         name: As for :func:`open_executor`.

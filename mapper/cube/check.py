@@ -1,4 +1,4 @@
-"""Whether the guide of a map can be read, from what its items say of themselves.
+"""Check of the guide of a map: its bands must be readable, by the metadata of its items.
 
 A map of a continent has tens of thousands of items, and archives say the same of nearly all: what decides a calibration
 is quoted from every item, and decided once for each thing that is said.
@@ -14,10 +14,10 @@ from mapper.spec import LayerSpec, MapSpec
 
 
 class GuideCheck:
-    """Looks at all items of a map, one by one; a tile whose few items lack a band is a tile with gaps."""
+    """Check of all items of a map, one by one; a tile whose few items lack a band is a tile with gaps."""
 
     def __init__(self, spec: MapSpec, provider: Provider) -> None:
-        """Begin.
+        """Begin with no items.
 
         Raises:
             SpecError: If a collection or band is unknown.
@@ -27,7 +27,7 @@ class GuideCheck:
         ]
 
     def look(self, item: ItemDict) -> None:
-        """Look at one item; those that the guide does not ask for are passed by.
+        """Check one item; those that the guide does not ask for are skipped.
 
         Raises:
             SpecError: If its calibration cannot be decided, or its pixels lie in the geometry of the radar.
@@ -36,7 +36,7 @@ class GuideCheck:
             layer.look(item)
 
     def finish(self) -> None:
-        """Check, when all items were looked at, that each band was found.
+        """Check, after the last item, that each band was found.
 
         Raises:
             SpecError: If no item has a band.

@@ -1,4 +1,4 @@
-"""What would be made of an item if it were read: asset, place and calibration of every band, or why it is refused."""
+"""Inspection of an item without reading it: asset, grid and calibration of every band, or why it is refused."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mapper.errors import SpecError
 
 @dataclass(frozen=True, kw_only=True)
 class BandFacts:
-    """One band of one item; what is unknown is empty."""
+    """Reading of one band of one item; fields that are unknown are empty."""
 
     item: str
     collection: str
@@ -22,20 +22,20 @@ class BandFacts:
     asset: str = ""
     crs: str = ""
     resolution: float | None = None
-    """Of a pixel along x, in units of the CRS."""
+    """Pixel size along x, in units of the CRS."""
     dtype: str = ""
     nodata: tuple[float, ...] = ()
     """Stored values that are taken for missing."""
     calibration: str = ""
-    """What was decided, and from what."""
+    """Calibration, and the reason for it."""
     image: str = ""
-    """The pass that the item belongs to."""
+    """Name of the pass that the item belongs to."""
     error: str = ""
-    """Why the item is refused; empty if it can be read."""
+    """Reason why the item is refused; empty if it can be read."""
 
 
 def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandFacts, ...]:
-    """Look at an item as a reader would, without opening a file.
+    """Return how a reader would read each band of an item, without opening a file.
 
     Returns:
         One row for each band that the item holds; one with an error if it cannot be read.
@@ -70,7 +70,7 @@ def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandFacts]:
 
 
 def _require_item(item: ItemDict, rule: CollectionRule) -> None:
-    """Refuse what is no item that can be read.
+    """Refuse anything that is not a readable item.
 
     Raises:
         SpecError: Saying what it lacks.
@@ -101,6 +101,6 @@ def _require_item(item: ItemDict, rule: CollectionRule) -> None:
 
 
 def rule_assets(rule: CollectionRule) -> tuple[str, ...]:
-    """Asset keys that a rule reads, the mask's among them."""
+    """Return the asset keys that a rule reads, the mask's among them."""
     mask = [rule.mask.asset] if rule.mask else []
     return tuple(dict.fromkeys([*(band.asset for band in rule.bands.values()), *mask]))

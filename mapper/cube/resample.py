@@ -32,27 +32,27 @@ Resampling = Literal["nearest", "bilinear", "cubic"]
 
 _CACHED_LATTICES = 4
 _BLOCK_PX = 2**15
-"""Target pixels that are resampled at a time: what they need stays in the cache of a core."""
+"""Number of target pixels that are resampled at a time: their arrays stay in the cache of a core."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Source pixels as they are stored, as many as a lattice needs."""
+    """Source pixels as they are stored, in the window that a geobox needs."""
 
     stored: npt.NDArray[Any]
-    """(y, x): whole numbers of at most 16 bits, or float32."""
+    """(y, x) stored numbers: whole numbers of at most 16 bits, or float32."""
     missing: int | None
     """Stored number of a missing pixel; None where it is NaN."""
 
     def find_valid(self, values: npt.NDArray[Any]) -> BoolArray:
-        """True where values taken from the frame are measurements."""
+        """Return True where values taken from the window are measurements."""
         valid: BoolArray = np.isfinite(values) if self.missing is None else values != self.missing
         return valid
 
 
 @dataclass(kw_only=True)
 class Sampler:
-    """Reads files onto geoboxes, remembering the few lattices used last. May be shared by threads."""
+    """Reader of files onto geoboxes, which remembers the pixel positions used last. May be shared by threads."""
 
     _lattices: OrderedDict[tuple[GeoBox, SourceGrid], Lattice] = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=threading.Lock)
@@ -74,7 +74,7 @@ class Sampler:
         missing: Sequence[float],
         wanted: BoolArray | None = None,
     ) -> Float32Array | None:
-        """Read the first band of a file onto a geobox.
+        """Read the first band of a file onto a geobox; returns None where the file has no pixel.
 
         Args:
             name: What the file is, and where.
@@ -103,7 +103,7 @@ class Sampler:
         return None if found is None else resample(found[1], found[0], resampling, wanted)
 
     def lattice(self, geobox: GeoBox, grid: SourceGrid) -> Lattice:
-        """Where the pixels of a geobox lie on a source grid."""
+        """Locate the pixels of a geobox on a source grid, or return their remembered positions."""
         with self._lock:
             key = (geobox, grid)
             if key not in self._lattices:
@@ -115,7 +115,7 @@ class Sampler:
 
 
 def resample(frame: Frame, lattice: Lattice, resampling: Resampling, wanted: BoolArray | None = None) -> Float32Array:
-    """Resample a frame of source pixels to target pixels.
+    """Resample a window of source pixels to target pixels.
 
     Args:
         frame: Source pixels.
@@ -142,17 +142,17 @@ def resample(frame: Frame, lattice: Lattice, resampling: Resampling, wanted: Boo
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Some target pixels in a row, and where they lie."""
+    """Target pixels in a row, and their positions on the source grid."""
 
     span: slice
     chosen: npt.NDArray[np.intp] | None
-    """Which of the span; None for all."""
+    """Indices into the span; None for all."""
     corner: npt.NDArray[np.intp]
     weights: tuple[Float32Array, Float32Array] | None
 
 
 def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
-    """The wanted pixels of a lattice, some at a time."""
+    """Yield the wanted pixels, some at a time."""
     inside = None if lattice.outside is None else ~lattice.outside.reshape(-1)
     corner, weights = lattice.corner.reshape(-1), lattice.weights and [each.reshape(-1) for each in lattice.weights]
     for first in range(0, corner.size, _BLOCK_PX):
@@ -178,7 +178,7 @@ def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
 
 
 def _hold(frame: Frame, block: _Block) -> Float32Array:
-    """The source pixel that holds each target pixel."""
+    """Return the source pixel that holds each target pixel."""
     index = block.corner
     if block.weights is not None:
         index = index + (block.weights[0] >= 0.5) * frame.stored.shape[1] + (block.weights[1] >= 0.5)
@@ -189,7 +189,7 @@ def _hold(frame: Frame, block: _Block) -> Float32Array:
 
 
 def _blend(frame: Frame, block: _Block, resampling: Resampling) -> Float32Array:
-    """Weighted mean of the valid source pixels around each target pixel."""
+    """Return the weighted mean of the valid source pixels around each target pixel."""
     if block.weights is None:
         raise ValueError("coinciding grids need no blending")
     reach = range(2) if resampling == "bilinear" else range(-1, 3)
@@ -219,7 +219,7 @@ def _take(frame: Frame, index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
 
 
 def _mix_bilinear(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
-    """Weighted sum of 2 x 2 neighbours; works in their place."""
+    """Return the weighted sum of 2 x 2 neighbours; changes its input."""
     (first, right), (second, across) = values
     _approach(first, right, weights[1])
     _approach(second, across, weights[1])
@@ -228,14 +228,14 @@ def _mix_bilinear(values: list[list[Float32Array]], weights: tuple[Float32Array,
 
 
 def _approach(start: Float32Array, end: Float32Array, share: Float32Array) -> None:
-    """Move ``end`` to where a share of the way from ``start`` to it is gone."""
+    """Move ``end`` to a share of the way from ``start`` to it."""
     end -= start
     end *= share
     end += start
 
 
 def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
-    """Weighted sum of 4 x 4 neighbours."""
+    """Return the weighted sum of 4 x 4 neighbours."""
     rows, cols = (_cubic_weights(weight) for weight in weights)
     total = np.zeros_like(weights[0])
     for row, line in zip(rows, values, strict=True):
@@ -247,7 +247,7 @@ def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Fl
 
 
 def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
+    """Return Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
     return (
         ((-0.5 * t + 1) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1,
@@ -259,7 +259,7 @@ def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32
 def _read_frame(
     dataset: rasterio.DatasetReader, origin: tuple[int, int], lattice: Lattice, missing: Sequence[float]
 ) -> Frame | None:
-    """The pixels of a file in the frame of a lattice, missing where it has none; None where it has none at all."""
+    """Read the pixels of a file in a source window, missing where it has none; returns None if it has none at all."""
     top, left = lattice.top - origin[0], lattice.left - origin[1]
     row, col = max(top, 0), max(left, 0)
     height = min(top + lattice.shape[0], dataset.height) - row
@@ -275,7 +275,7 @@ def _read_frame(
 
 
 def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> Frame:
-    """Let all missing pixels have one number; small whole numbers are kept as they are, others become float32."""
+    """Replace all missing pixels by one number; small whole numbers stay as they are, others become float32."""
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
         limits = np.iinfo(stored.dtype)
         codes = [int(value) for value in missing if float(value).is_integer() and limits.min <= value <= limits.max]

@@ -1,4 +1,4 @@
-"""The zero of Sentinel-2: whether 1000 has to be taken off the digital numbers of an item.
+"""Offset of Sentinel-2 reflectance: the evidence of an item that 1000 must be subtracted from its numbers.
 
 It changed in January 2022, and archives reprocess: a scene of 2018 may carry the new offset, and a copy of it elsewhere
 may have had it removed. So the date says nothing, and three witnesses are heard: the flag that the offset was removed,
@@ -15,14 +15,14 @@ from mapper.cube.declaration import Declaration
 from mapper.errors import SpecError
 
 FIRST_SHIFTED = (4, 0)
-"""Sentinel-2 L2A products from this processing baseline on are shifted by +1000."""
+"""First processing baseline of Sentinel-2 L2A products whose numbers are shifted by +1000."""
 
 
 _PROPERTIES = ("s2:processing_baseline", "sentinel:processing_baseline")
 
 
 _GENERIC = "processing:version"
-"""Of any processor; only what is written like a baseline is one."""
+"""Baseline fields of any processor; only what is written like a baseline is one."""
 
 
 _NAMES = ("s2:product_uri", "sentinel:product_id", "s2:product_id", "title")
@@ -39,15 +39,15 @@ _IN_NAME = re.compile(r"^S2[A-D]_MSIL2A_\d{8}T\d{6}_N(\d{4})_R\d{3}_")
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A processing baseline of ESA's processor."""
+    """Processing baseline of ESA's processor."""
 
     number: tuple[int, int]
     text: str
-    """As stated, with where if that is not a property made for it."""
+    """Text as stated, with its field if that is not a property made for it."""
 
 
 def stated_baseline(item: ItemDict) -> Baseline | None:
-    """The processing baseline of an item; None if it does not state one.
+    """Return the processing baseline of an item; None if it does not state one.
 
     A property goes first, then the name of the product: ``S2A_MSIL2A_20231008T175231_N0509_R141_...``.
 
@@ -71,7 +71,7 @@ def stated_baseline(item: ItemDict) -> Baseline | None:
 
 
 def _parse(item: ItemDict, text: str) -> tuple[int, int]:
-    """``05.10``, ``N0510`` or ``5.10`` to (5, 10)."""
+    """Parse ``05.10``, ``N0510`` or ``5.10`` to (5, 10)."""
     found = _STATED.match(text.strip())
     if found is None:
         raise SpecError(f"item {item['id']}: processing baseline {text!r} is not a number")
@@ -86,11 +86,11 @@ _REFLECTANCE_SCALE = 1e-4
 
 
 _DECIMALS = 6
-"""Of an offset: archives write it as a number of single precision too."""
+"""Decimals of an offset: archives write it as a number of single precision too."""
 
 
 _COARSEST_SCALE = 0.01
-"""A larger scale of whole numbers cannot give reflectance: it is a default that someone wrote down."""
+"""Largest scale of whole numbers that can give reflectance: a larger one is a default that someone wrote down."""
 
 
 _REMOVED = "offset already applied, says the item"
@@ -101,7 +101,7 @@ _APPLIED_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied
 
 @dataclass(frozen=True, kw_only=True)
 class _Witness:
-    """What one part of an item says about the offset of its reflectance."""
+    """Evidence of one part of an item about the offset of its reflectance."""
 
     offset: float
     words: str
@@ -111,7 +111,7 @@ class _Witness:
 def decide_reflectance(
     item: ItemDict, rule: CollectionRule, asset: str, declared: Declaration
 ) -> tuple[float, float, str]:
-    """Decide how digital numbers of one asset become reflectance: stored * scale + offset.
+    """Decide how numbers of one asset become reflectance, stored * scale + offset; returns these and the reason.
 
     Args:
         item: STAC item of Sentinel-2 L2A.
@@ -160,12 +160,12 @@ def decide_reflectance(
 
 
 def quote_witnesses(item: ItemDict) -> str:
-    """What flag and baseline of an item say: two items that say the same are read alike."""
+    """Return flag and baseline of an item as text: two items with the same text are read alike."""
     return repr(([*map(item["properties"].get, _APPLIED_FLAGS)], stated_baseline(item)))
 
 
 def _hear(item: ItemDict, asset: str, offset: float | None, scale: float) -> dict[str, _Witness]:
-    """What the declaration, the flag and the baseline say of an offset, those that say nothing left out."""
+    """Collect the offset implied by the declaration, the flag and the baseline; evidence that is absent is omitted."""
     applied, baseline = _read_flag(item), stated_baseline(item)
     witnesses = {}
     if offset is not None:
@@ -195,7 +195,7 @@ def _hear(item: ItemDict, asset: str, offset: float | None, scale: float) -> dic
 
 
 def _read_flag(item: ItemDict) -> tuple[str, bool] | None:
-    """Name and value of the flag that the offset was removed."""
+    """Return name and value of the flag that the offset was removed; None without one."""
     properties = item["properties"]
     name = next((flag for flag in _APPLIED_FLAGS if properties.get(flag) is not None), None)
     if name is None:

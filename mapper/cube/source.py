@@ -1,4 +1,4 @@
-"""The coarse map on its own grid: stored pixels on a native grid, area averages on a projected one.
+"""Source map on its own grid: stored pixels on a native grid, area averages on a projected one.
 
 The area average of a coarse target pixel is the mean of nearest reads at the centres of its ``scale`` x ``scale`` fine
 pixels: exact up to the fine sampling, and the same in every window. The standard deviation of such an average follows
@@ -31,19 +31,19 @@ from mapper.spec import MapSpec
 _LOG = logging.getLogger(__name__)
 
 _NESTING_TOLERANCE = 1e-2
-"""Of a source pixel, over the extent of a file: positions in files are decimal."""
+"""Tolerance in source pixels over the extent of a file: positions in files are decimal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The coarse map over one window, on the source grid."""
+    """Source map over one window, on the source grid."""
 
     mean: Float32Array
-    """(y, x) in the units of its collection, NaN where missing."""
+    """(y, x) mean in the units of its collection, NaN where missing."""
     sd: Float32Array
     """(y, x) standard deviation in the same units, NaN where unknown."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def read_source(
@@ -54,7 +54,7 @@ def read_source(
     provider: Provider,
     access: Access | None = None,
 ) -> Source:
-    """Read the coarse map.
+    """Read the source map over one window.
 
     Args:
         items: Items of any collections; those of another year, or that do not touch the window, are ignored.
@@ -95,18 +95,18 @@ def read_source(
 
 
 def select_source(items: Items, spec: MapSpec) -> Items:
-    """The items of the coarse map of the year that is asked for."""
+    """Return the items of the source map of the year that is asked for."""
     return items.pick(number for number, item in enumerate(items) if is_source(item, spec))
 
 
 def is_source(item: ItemDict, spec: MapSpec) -> bool:
-    """Whether an item is of the coarse map, and of the year that is asked for."""
+    """Return True for an item of the source map, of the year that is asked for."""
     year = spec.source.year
     return item["collection"] == spec.source.collection and (year is None or item_datetime(item).year == year)
 
 
 def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
-    """Mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
+    """Return the mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
 
     Args:
         fine: (y * scale, x * scale), NaN where missing.
@@ -129,7 +129,7 @@ def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
 def _average_sd(
     fine: Float32Array, geobox: GeoBox, items: list[ItemDict], reader: BlockReader, spec: MapSpec
 ) -> Float32Array:
-    """Standard deviation of the area averages of a window; of the stored pixels on a native grid."""
+    """Return the standard deviation of the area averages of a window; of the stored pixels on a native grid."""
     band, correlation, scale = spec.source.sd, spec.source.sd_correlation, fine.shape[0] // geobox.shape[0]
     if band is None or correlation is None or scale == 1:
         return average_blocks(fine, scale)
@@ -140,7 +140,7 @@ def _average_sd(
 
 
 def _note(spec: MapSpec) -> str:
-    """What a record says of the standard deviation of area averages."""
+    """Return the text of a record about the standard deviation of area averages."""
     if spec.source.sd is None or spec.grid.kind == "native" or spec.source.resolution == spec.grid.resolution:
         return ""
     length = spec.source.sd_correlation
@@ -151,7 +151,7 @@ def _note(spec: MapSpec) -> str:
 def _read_without_corrupt(
     reader: BlockReader, items: Items, bands: list[str]
 ) -> tuple[list[Float32Array], dict[str, str]]:
-    """One image for each band, dates averaged, and why items were left out."""
+    """Return one image for each band, dates averaged, and the reasons why items were left out."""
     dropped: dict[str, str] = {}
     while True:
         kept = [item for item in items if item["id"] not in dropped]
@@ -174,7 +174,7 @@ def _average_dates(stack: Float32Array) -> Float32Array:
 
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
-    """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
+    """Refuse an item whose pixels are not those of a native grid; one without a declaration is accepted."""
     place = declared_place(item, rule.bands[spec.source.variable].asset)
     if place is None:
         return

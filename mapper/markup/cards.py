@@ -1,4 +1,4 @@
-"""What notebooks show of objects: a title, a table, and a small map or chart beside it."""
+"""Cards that notebooks show of objects: a title, a table, and a small map or chart beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,15 +15,15 @@ from mapper.markup.outlines import PALETTE, draw_outlines
 from mapper.markup.tile_map import STATES, draw_tiles
 
 _DRAWN = 400
-"""Outlines of one group."""
+"""Number of outlines that are drawn of one group."""
 _TILES = 24
-"""Along an edge of a drawing."""
+"""Number of tiles along an edge of a drawing."""
 _BAR = 240
 _STAGES = {"read": "#2f6f9f", "predict": "#009e73", "write": "#cc79a7", "wait": "#9aa7b1"}
 
 
 def show_area(title: str, facts: Mapping[str, Cell], area: BaseGeometry, *, find_grid: Callable[[], MapGrid]) -> str:
-    """Facts beside a map of an area and the tiles that it takes.
+    """Return a card: a table beside a map of an area and the tiles that it takes.
 
     Args:
         title: Over both.
@@ -44,7 +44,7 @@ def show_area(title: str, facts: Mapping[str, Cell], area: BaseGeometry, *, find
 def show_footprints(
     title: str, head: Sequence[str], rows: Mapping[str, Sequence[Cell]], outlines: Mapping[str, Sequence[BaseGeometry]]
 ) -> str:
-    """A table of groups beside a map of their outlines.
+    """Return a card: a table of groups beside a map of their outlines.
 
     Args:
         title: Over both.
@@ -62,7 +62,7 @@ def show_footprints(
 
 
 def _outline_tiles(grid: MapGrid) -> tuple[list[BaseGeometry], int]:
-    """Tiles that the area touches in longitude and latitude; of many, squares of several, and how many are an edge."""
+    """Outline the tiles that an area touches, in degrees, many as squares; also returns the tiles along an edge."""
     rows, cols = grid.tile_shape
     factor = max(1, -(-max(rows, cols) // _TILES))
     row, col = (index.ravel() * factor for index in np.mgrid[: -(-rows // factor), : -(-cols // factor)])
@@ -82,7 +82,7 @@ def _outline_tiles(grid: MapGrid) -> tuple[list[BaseGeometry], int]:
 
 
 def show_places(title: str, facts: Mapping[str, Cell], places: npt.NDArray[np.int64]) -> str:
-    """Facts beside a map of some tiles, given as rows and columns: (tile, 2)."""
+    """Return a card: a table beside a map of some tiles, given as rows and columns, (tile, 2)."""
     if not len(places):
         return make_card(title, make_facts(facts))
     first = places.min(axis=0)
@@ -92,7 +92,7 @@ def show_places(title: str, facts: Mapping[str, Cell], places: npt.NDArray[np.in
 
 
 def show_shares(title: str, facts: Mapping[str, Cell], seconds: Mapping[str, float]) -> str:
-    """Facts beside a bar of the seconds of each stage."""
+    """Return a card: a table beside a bar of the seconds of each stage."""
     known = {name: value for name, value in seconds.items() if value > 0}
     longest = max(known.values(), default=1.0)
     rows = [

@@ -11,26 +11,26 @@ from mapper.markup.html import Markup
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#666666")
 _POINTS = 2000
-"""Of all outlines of a drawing together, about."""
+"""Number of points of all outlines of a drawing together, approximately."""
 _LABELS = 24
 """Pixels around the map for degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """How degrees become pixels."""
+    """Transform of degrees to pixels."""
 
     west: float
     north: float
     east: float
     south: float
     scale: float
-    """Pixels of a degree of latitude."""
+    """Pixels in a degree of latitude."""
     squeeze: float
-    """A degree of longitude in degrees of latitude."""
+    """Length of a degree of longitude in degrees of latitude."""
 
     def place(self, lon: float, lat: float) -> tuple[float, float]:
-        """Pixels from the upper left corner."""
+        """Return pixels from the upper left corner."""
         return (lon - self.west) * self.squeeze * self.scale, (self.north - lat) * self.scale
 
 
@@ -41,7 +41,7 @@ def draw_outlines(
     width: int = 260,
     height: int = 220,
 ) -> Markup:
-    """A map of outlines, a colour for each group; of very many, some points are left out.
+    """Draw a map of outlines, a colour for each group; of very many, some points are left out.
 
     Args:
         groups: Polygons in longitude and latitude, by what they are of.
@@ -72,7 +72,7 @@ def draw_outlines(
 
 
 def draw_keys(names: Sequence[Markup]) -> Markup:
-    """The colours of groups, in their order."""
+    """Draw the colours of groups, in their order."""
     parts = (
         f'<div><span style="display:inline-block;width:.8em;height:.8em;margin-right:.35em;background:{colour}"></span>'
         f"{name}</div>"
@@ -86,7 +86,7 @@ def _colours() -> Sequence[str]:
 
 
 def _fade(count: int) -> str:
-    """How much of a polygon is seen: many overlap."""
+    """Return the opacity of a polygon as an attribute: many overlap."""
     return f"{max(0.04, 0.25 / math.sqrt(max(count, 1))):.2f}"
 
 
@@ -100,7 +100,7 @@ def _fit(bounds: Sequence[float], width: int, height: int) -> _Frame:
 
 
 def _draw(shape: BaseGeometry, frame: _Frame, points: int) -> str:
-    """A polygon as a path, with about so many points at most."""
+    """Draw a polygon as a path, with at most so many points, approximately."""
     simple = shape.simplify(0.5 / frame.scale)
     coordinates = [ring for part in shapely.get_parts(simple) for ring in _rings_of(part)]
     step = max(1, sum(map(len, coordinates)) // points)
@@ -119,7 +119,7 @@ def _draw_ring(ring: Sequence[tuple[float, float]], frame: _Frame) -> str:
 
 
 def _label(frame: _Frame, right: float, bottom: float) -> str:
-    """Degrees of the corners, below the map."""
+    """Draw degrees of the corners, below the map."""
     digits = max(0, 2 - math.floor(math.log10(max(frame.east - frame.west, 1e-6))))
     digits = min(digits, 4)
     style = 'font-size="10" font-family="system-ui,sans-serif" fill="#555"'

@@ -1,4 +1,4 @@
-"""How the ground looks to Sentinel-1: gamma0 in linear power, without speckle.
+"""Backscatter of the ground for Sentinel-1: gamma0 in linear power, without speckle.
 
 Cross-polarised power grows with biomass and saturates at about 200 Mg ha-1, later than reflectance; moisture, slopes
 that terrain correction did not remove, and roofs change it too. Arrays are float32 (y, x).
@@ -23,7 +23,7 @@ _VOLUME = {"vv": (0.150, 55.0), "vh": (0.046, 80.0)}
 
 
 def scatter(ground: Surface, *, polarisation: str, wetness: float, look: float, resolution: float) -> Float32Array:
-    """Mean backscatter.
+    """Return the mean backscatter.
 
     Args:
         ground: What is there.

@@ -34,7 +34,7 @@ class Pass:
     index: int
     when: datetime
     direction: str
-    """``ascending`` or ``descending``."""
+    """Orbit direction, ``ascending`` or ``descending``."""
     wetness: float
     """Relative rise of the backscatter of the ground after rain."""
 
@@ -55,14 +55,14 @@ def plan_passes(site: Site, *, dates: int, start: datetime, end: datetime) -> tu
 
 
 def cut_frames(ground: GeoBox) -> dict[str, Frame]:
-    """The frame of each direction, around all of the ground."""
+    """Return the frame of each direction, around all of the ground."""
     return {
         direction: Frame.over(ground, cover_box(ground, crs, resolution=10, snap=10)) for direction, crs in _CRS.items()
     }
 
 
 def take_scene(site: Site, acquisition: Pass, frame: Frame, out_dir: Path) -> pystac.Item:
-    """Write one scene and describe it."""
+    """Write one scene and return its item."""
     random = site.random(COLLECTION, acquisition.index)
     name = _scene_id(acquisition)
     sampler = frame.sampler(shift_px=(float(random.normal(0, 0.2)), float(random.normal(0, 0.2))))
@@ -89,14 +89,14 @@ def take_scene(site: Site, acquisition: Pass, frame: Frame, out_dir: Path) -> py
 
 
 def _swath(site: Site, acquisition: Pass) -> npt.NDArray[np.bool_]:
-    """All of the ground; every third pass ends over it."""
+    """Return True where a pass sees the ground; every third pass ends over it."""
     edge = 0.2 if acquisition.index % 3 == 2 else -2.0
     tilt = -0.2 if acquisition.direction == "ascending" else 0.2
     return swath_mask(site.geobox, edge=edge, tilt=tilt, keep="east")
 
 
 def _speckle(random: np.random.Generator, shape: tuple[int, int]) -> Float32Array:
-    """Gamma noise of mean 1; pixels are finer than the resolution, so that neighbours share some of it."""
+    """Return gamma noise of mean 1; pixels are finer than the resolution, so that neighbours share some of it."""
     noise = random.standard_gamma(_LOOKS / 2, shape, np.float32) / np.float32(_LOOKS / 2)
     for axis in (0, 1):
         noise = ndimage.convolve1d(noise, [0.22, 0.56, 0.22], axis=axis, output=np.float32)

@@ -19,15 +19,15 @@ _CLOUD_BASE_M = 1300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sun:
-    """Where the sun stands, in degrees."""
+    """Position of the sun, in degrees."""
 
     zenith: float
     azimuth: float
-    """Clockwise from north."""
+    """Azimuth, clockwise from north."""
 
     @property
     def direction(self) -> tuple[float, float, float]:
-        """Unit vector to the sun: east, north, up."""
+        """Return the unit vector to the sun: east, north, up."""
         zenith, azimuth = math.radians(self.zenith), math.radians(self.azimuth)
         return math.sin(zenith) * math.sin(azimuth), math.sin(zenith) * math.cos(azimuth), math.cos(zenith)
 

@@ -54,7 +54,7 @@ CROP_PX = 250
 SCALE = 10
 
 _PITCH_M = 25_000
-"""Distance of neighbouring chips: more than any halo."""
+"""Distance of neighbouring chips in metres: more than any halo."""
 _COLUMNS, _ROWS = 24, 390
 _WEST_M = 200_000
 _HAIR_M = 1.0
@@ -69,7 +69,7 @@ _COLLECTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Placed:
-    """A chip and the place it is given."""
+    """A chip and the location it is given."""
 
     chip: Chip
     geobox: GeoBox
@@ -133,7 +133,7 @@ def _place_chips(source_dir: Path, names: Sequence[str] | None) -> Iterator[_Pla
 
 
 def _place(index: int) -> GeoBox:
-    """Pixels of a chip, its corner on a source pixel edge."""
+    """Return the pixels of a chip, its corner on a source pixel edge."""
     row, column = divmod(index, _COLUMNS)
     west, north = _WEST_M + column * _PITCH_M, (row + 1) * _PITCH_M
     return GeoBox((CROP_PX, CROP_PX), Affine(10.0, 0.0, west, 0.0, -10.0, north), CRS)
@@ -193,7 +193,7 @@ def _biomass_items(placed: _Placed, out_dir: Path) -> Iterator[ItemDict]:
 
 
 def _new_item(placed: _Placed, collection: str, name: str, month: int | None) -> ItemDict:
-    """An item without assets; without a month it stands for the year."""
+    """Return an item without assets; without a month it stands for the year."""
     if month is None:
         moment = {"datetime": None, "start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2020-12-31T23:59:59Z"}
     else:
@@ -220,7 +220,7 @@ def _new_item(placed: _Placed, collection: str, name: str, month: int | None) ->
 
 
 def _write_map(placed: _Placed, out_dir: Path, seasons: Seasons) -> None:
-    """The description of a map of exactly the pixels of one chip."""
+    """Write the description of a map of exactly the pixels of one chip."""
     # a hair inside, so that rounding does not add a source pixel; the centres of all pixels stay well inside
     outline = shapely.segmentize(placed.geobox.extent.geom.buffer(-_HAIR_M, join_style="mitre"), 100.0)
     area = Geometry(outline, CRS).to_crs("EPSG:4326")

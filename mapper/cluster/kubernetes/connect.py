@@ -1,4 +1,4 @@
-"""From this machine to a scheduler on Kubernetes: its address, and certificates to show it.
+"""Connection from this machine to a scheduler on Kubernetes: its address, and certificates for it.
 
 Inside the cluster a scheduler is found by its name. From elsewhere a port is forwarded through the API of Kubernetes:
 all that driver and scheduler say to each other then passes the API server, and breaks with it. Dask checks that the
@@ -33,7 +33,7 @@ _PAUSE_SECONDS = 0.5
 
 @contextmanager
 def reach_scheduler(api: KubernetesApi, settings: ClusterSettings, pool: str) -> Iterator[str]:
-    """Yield an address at which the scheduler of a pool is reached; Dask is set up to show it certificates meanwhile.
+    """Connect to the scheduler of a pool; yields its address, and Dask is configured with certificates meanwhile.
 
     Raises:
         ClusterError: If there is no scheduler, or no certificate to show it.
@@ -50,7 +50,7 @@ def reach_scheduler(api: KubernetesApi, settings: ClusterSettings, pool: str) ->
 
 @contextmanager
 def certificates(api: KubernetesApi, settings: ClusterSettings) -> Iterator[Mapping[str, object]]:
-    """Settings of Dask for a client: none if it is set up already, or nothing is encrypted.
+    """Yield Dask's settings for a client: none if it is set up already, or nothing is encrypted.
 
     The files are the secret's, in a folder that only this user may open and that is removed afterwards.
 
@@ -83,7 +83,7 @@ def _write(path: Path, content: Mapping[str, str], secret: str) -> Path:
 
 
 def _answers(address: str) -> bool:
-    """Whether a name is known here, and somebody takes connections under it, now or soon."""
+    """Return True if a name is known here and takes connections, now or soon."""
     parts = urlsplit(address)
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:

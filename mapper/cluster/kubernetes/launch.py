@@ -1,4 +1,4 @@
-"""Bringing pools up on Kubernetes and taking them down: what is there stays, what is missing is made.
+"""Launch of pools on Kubernetes and their removal: objects that exist stay, missing ones are created.
 
 Everything that is made bears the labels of the cluster's name, and nothing without them is changed or deleted.
 """
@@ -21,7 +21,7 @@ _SAFE = {"ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"}
 _VOLUME = "PersistentVolumeClaim"
 _PODS_FIRST = ("Job", "DaskCluster")
 _GUARDS = ("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount")
-"""The first for each pool, the others for all of them."""
+"""Kinds that protect pods: the first is made for each pool, the others for all of them."""
 _OWNER_LABELS = ("dask.org/cluster-name", "job-name")
 _POLL_SECONDS = 1.0
 _DIFFERENCES_SHOWN = 4
@@ -29,14 +29,14 @@ _HOW_TO_MAKE = "deploy/README.md says how to make it"
 
 
 class Launch:
-    """One cluster on Kubernetes, and what was made of it here."""
+    """One cluster on Kubernetes, and the objects that were created here."""
 
     def __init__(self, api: KubernetesApi, settings: ClusterSettings, notify: Notify) -> None:
         self._api = api
         self._settings = settings
         self._notify = notify
         self.made: list[Manifest] = []
-        """Objects that were missing and are made, in order."""
+        """Objects that were missing and are created, in order."""
 
     def bring_up(self, pools: Collection[str], *, driver: bool = False) -> None:
         """Create what is missing, and apply changed settings where pods need not be replaced for it.
@@ -61,7 +61,7 @@ class Launch:
             self._apply(manifest)
 
     def wait(self, pools: Collection[str], seconds: float) -> None:
-        """Return when scheduler and workers of all pools are ready; tells what holds them up whenever that changes.
+        """Wait until scheduler and workers of all pools are ready; reports what holds them up whenever that changes.
 
         Raises:
             ClusterError: If they are not after so long, with what holds them up.
@@ -94,7 +94,7 @@ class Launch:
         self._delete(each for each in objects if each["kind"] == _VOLUME)
 
     def find_objects(self, pools: Collection[str] = (), *, volume: bool = False) -> list[Manifest]:
-        """What there is of this cluster: all of it, whatever its settings say now, or what belongs to some pools.
+        """Return the objects of this cluster: all of it, whatever its settings are now, or those of some pools.
 
         Args:
             pools: Only their DaskClusters and budgets; empty: everything.
@@ -111,7 +111,7 @@ class Launch:
         return [each for each in found if _name(each) in wanted]
 
     def delete_namespace(self) -> None:
-        """Delete the namespace, if it is one that was made here.
+        """Delete the namespace, if it was made here.
 
         Raises:
             ClusterError: If it bears not the labels of one.
@@ -183,7 +183,7 @@ class Launch:
             self._notify(f"{kind} {name} is there with other settings and stays as it is: {_list(differences)}")
 
     def _change_cluster(self, wanted: Manifest, found: Manifest, differences: list[str]) -> None:
-        """The size is safe to change: all workers of a DaskCluster are of one pool."""
+        """Apply changes of a DaskCluster, if its size is all that differs: its workers are all of one pool."""
         name = wanted["metadata"]["name"]
         if "spec.worker.replicas" in differences:
             size, was = (each["spec"]["worker"]["replicas"] for each in (wanted, found))
@@ -231,7 +231,7 @@ class Launch:
             time.sleep(_POLL_SECONDS)
 
     def _find_ending(self) -> list[str]:
-        """Pods of this cluster whose DaskCluster or Job is deleted, perhaps by an earlier call."""
+        """Return the pods of this cluster whose DaskCluster or Job is deleted, perhaps by an earlier call."""
         labels = cluster_labels(self._settings)
         owners = [each["metadata"] for kind in _PODS_FIRST for each in self._api.list(kind, labels)]
         staying = {owner["name"] for owner in owners if not owner.get("deletionTimestamp")}
@@ -240,7 +240,7 @@ class Launch:
 
 
 def find_differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Paths at which an object has not what is wanted; what it has beyond that are defaults of the server."""
+    """Yield the paths at which an object differs from what is wanted; what it has beyond that are server defaults."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         for key, value in wanted.items():
             yield from find_differences(value, found.get(key), f"{path}.{key}" if path else key)

@@ -14,7 +14,7 @@ _HEADER = "# Rendered by `mapper cluster render`.\n"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what is used twice twice: an anchor helps nobody who reads a manifest."""
+    """YAML writer without anchors, which help nobody who reads a manifest: repeated parts are written again."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data
@@ -22,7 +22,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def render_files(settings: ClusterSettings) -> dict[str, str]:
-    """Contents of the files of a kustomize base, by name; the same settings give the same bytes."""
+    """Return the contents of the files of a kustomize base, by name; the same settings give the same bytes."""
     files = {f"{name}.yaml": _to_text(objects) for name, objects in render_objects(settings).items()}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -33,12 +33,12 @@ def render_files(settings: ClusterSettings) -> dict[str, str]:
 
 
 def render_stream(settings: ClusterSettings) -> str:
-    """All objects as one stream of YAML documents."""
+    """Return all objects as one stream of YAML documents."""
     return _to_text(each for objects in render_objects(settings).values() for each in objects)
 
 
 def write_files(files: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write rendered files into a folder, which is made if need be; other files in it are left alone."""
+    """Write rendered files into a folder, which is made if need be; other files in it stay. Returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in files]
     for path in paths:

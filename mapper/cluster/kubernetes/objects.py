@@ -1,4 +1,4 @@
-"""The Kubernetes objects of a cluster: a DaskCluster for each pool, the driver's Job, and what keeps others out.
+"""Kubernetes objects of a cluster: a DaskCluster for each pool, the driver's Job, and network policies.
 
 The Dask operator makes one Deployment for each worker, so a worker that is lost comes back under its name. The driver
 is a Job of its own: were it a DaskJob, the operator would delete the cluster when its pod fails. No pod talks to the
@@ -42,7 +42,7 @@ _ROUTES = (
     "distributed.http.statics",
     "distributed.http.scheduler.api",
 )
-"""Dask's own, and the last, by which the operator speaks to a scheduler that refuses what is not encrypted."""
+"""Routes of a scheduler: Dask's own, and that by which the operator reaches one that accepts only encryption."""
 _SCHEDULER_VARIABLES = {
     "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(_ROUTES, separators=(",", ":")),
     # every task that a lost worker was given counts, so on spot nodes the default of 3 is soon reached
@@ -57,17 +57,17 @@ _WORKER_VARIABLES = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
 }
 _SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10"}
-"""As :data:`mapper.execute.executors.SHORT_LOGS`, which says why."""
+"""Settings of :data:`mapper.execute.executors.SHORT_LOGS`, as environment variables."""
 _FOLDER = "/var/lib/mapper"
 _MAP_FOLDER = "/etc/mapper/map"
 _DRIVER_GRACE_SECONDS = 60
-"""For the last commit."""
+"""Seconds that the driver has for the last commit."""
 _WRONG_REQUEST = 2
 """Exit code of mapper for what no further attempt can mend."""
 
 
 def render_objects(settings: ClusterSettings) -> dict[str, list[Manifest]]:
-    """All objects, in the order in which they are to be created, by the name of the file they belong in."""
+    """Return all objects in the order of their creation, by the name of the file they belong in."""
     pools = {f"pool-{name}": _make_pool(settings, name, pool) for name, pool in settings.pools.items()}
     return {
         "namespace": [_make_namespace(settings)],
@@ -89,7 +89,7 @@ def _make_namespace(settings: ClusterSettings) -> Manifest:
 
 
 def _make_network_policy(settings: ClusterSettings) -> Manifest:
-    """Pods of one cluster speak Dask to each other, the world over a few ports, and tell their state to neighbours."""
+    """Make the policy of the cluster's pods: Dask among each other, a few ports outside, their state to neighbours."""
     ours = [{"podSelector": {"matchLabels": cluster_labels(settings)}}]
     names = dict.fromkeys((settings.neighbours.operator, settings.neighbours.monitoring))
     neighbours = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in names]
@@ -153,7 +153,7 @@ def _make_service(selected: dict[str, str]) -> Manifest:
 
 
 def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Manifest:
-    """One worker process, without nanny: Kubernetes restarts it, and sees how it ended."""
+    """Make the pod of one worker process, without nanny: Kubernetes restarts it, and sees how it ended."""
     args = ["dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", str(pool.threads)]
     args += ["--resources", f"GPU={pool.threads}"] if pool.gpu else []
     args += ["--memory-limit", str(parse_memory(pool.memory)), "--worker-port", str(WORKER_PORT)]
@@ -189,7 +189,7 @@ def _make_volume_claim(settings: ClusterSettings) -> Manifest:
 
 
 def _make_driver(settings: ClusterSettings) -> Manifest:
-    """A Job whose every attempt goes on where the ledger of the store ends.
+    """Make the driver's Job, whose every attempt resumes where the ledger of the store ends.
 
     Never two at once: a pod is replaced only when it is gone. An eviction costs no attempt, a wrong request ends all.
     """
@@ -254,7 +254,7 @@ def _driver_options(driver: DriverSettings) -> list[str]:
 
 
 def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
-    """Puts the map description where its items and plan are kept beside it."""
+    """Make the container that copies the map description to the volume of its items and plan."""
     args = ["sh", "-c", f"cp --dereference {_MAP_FOLDER}/* {_FOLDER}/"]
     copy = make_container(settings, "map", image=settings.image, args=args)
     copy["volumeMounts"] += [folder, {"name": "map", "mountPath": _MAP_FOLDER, "readOnly": True}]

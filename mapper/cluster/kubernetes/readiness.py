@@ -1,4 +1,4 @@
-"""How many pods of a pool are ready, and why the others are not, in the words of Kubernetes."""
+"""Readiness of the pods of a pool, and the reasons of Kubernetes why some are not ready."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ _LONGEST_MESSAGE = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
-    """Of the pods of one pool."""
+    """Readiness of the pods of one pool."""
 
     ready: int
     expected: int
     reasons: tuple[tuple[str, int], ...] = ()
-    """Why pods are not ready, and how many each reason holds up; the most frequent first."""
+    """Reasons why pods are not ready, and the number of pods of each; the most frequent first."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether all pods are ready, and none is there that should not be."""
+        """Return True if all pods are ready, and none is there that should not be."""
         return self.ready == self.expected and not self.reasons
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class Readiness:
 
 
 def judge_pods(pods: Iterable[Manifest], deployments: Iterable[Manifest], expected: int) -> Readiness:
-    """Count pods.
+    """Count the pods of a pool, and the reasons why some are not ready.
 
     Args:
         pods: All of one pool: its scheduler and its workers.
@@ -50,7 +50,7 @@ def judge_pods(pods: Iterable[Manifest], deployments: Iterable[Manifest], expect
 
 
 def explain_pod(pod: Manifest) -> str | None:
-    """Why a pod is not ready; None if it is."""
+    """Return the reason why a pod is not ready; None if it is."""
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
         return "ending"

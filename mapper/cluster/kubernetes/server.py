@@ -1,4 +1,4 @@
-"""The Kubernetes objects that serve a map to analysts: stateless replicas behind a Service and an Ingress.
+"""Kubernetes objects that serve a map to analysts: stateless replicas behind a Service and an Ingress.
 
 The server reads the store alone and holds no state, so any replica can answer, any node will do, spot nodes included,
 and replicas are changed or replaced one by one while the others answer.
@@ -27,7 +27,7 @@ _HTTP = "http"
 _ROLE = "server"
 _TOKEN_FOLDER = "/etc/mapper/token"  # noqa: S105 - where it is, not what it is
 _GRACE_SECONDS = 30
-"""More than the server takes to end its answers."""
+"""Seconds that the server has to end its answers, more than it takes."""
 _VARIABLES = {
     # threads that read shards would otherwise each keep their own heap
     "MALLOC_ARENA_MAX": "2",
@@ -35,7 +35,7 @@ _VARIABLES = {
 
 
 def make_server(settings: ClusterSettings, server: ServerSettings) -> list[Manifest]:
-    """All objects of the server, in the order in which they are to be created."""
+    """Return all objects of the server, in the order of their creation."""
     # it speaks no Dask: it needs none of the certificates of Dask processes
     settings = settings.model_copy(update={"secrets": settings.secrets.model_copy(update={"tls": None})})
     return [
@@ -91,7 +91,7 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
 
 
 def _spread(settings: ClusterSettings) -> Manifest:
-    """Replicas on different nodes, where there are as many."""
+    """Make the constraint that puts replicas on different nodes, where there are as many."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -131,7 +131,7 @@ def _make_ingress(settings: ClusterSettings, server: ServerSettings) -> Manifest
 
 
 def _make_network_policy(settings: ClusterSettings, server: ServerSettings) -> Manifest:
-    """The ingress controller reaches the server, and the server the store."""
+    """Make the policy of the server: the ingress controller reaches it, and it reaches the store."""
     controller = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": server.ingress_namespace}}}
     return {
         "apiVersion": "networking.k8s.io/v1",
