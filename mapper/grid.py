@@ -181,9 +181,9 @@ class MapGrid:
 
     def tiles(self) -> Iterator[Tile]:
         """Yield the tiles that the area touches, row by row."""
-        return (Tile(row, col) for row, col in self.places().tolist())
+        return (Tile(row, col) for row, col in self.tile_indices().tolist())
 
-    def places(self) -> npt.NDArray[np.int64]:
+    def tile_indices(self) -> npt.NDArray[np.int64]:
         """Return rows and columns of the tiles that the area touches, row by row: (tile, 2)."""
         shapely.prepare(self.area.geom)
         at, edge, cols = self.geobox.transform, self.tile_px, np.arange(self.tile_shape[1])

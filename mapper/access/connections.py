@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-_KEPT = 32
+_IDLE = 32
 """Idle connections for each host."""
 
 
@@ -24,5 +24,5 @@ def _proxy_of(scheme: str, host: str) -> str | None:
 @lru_cache(maxsize=8)
 def _pool(proxy: str | None) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(maxsize=_KEPT)
-    return urllib3.ProxyManager(proxy, maxsize=_KEPT)
+        return urllib3.PoolManager(maxsize=_IDLE)
+    return urllib3.ProxyManager(proxy, maxsize=_IDLE)

@@ -164,8 +164,8 @@ def _open_and_read(path: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
 
 def _tiny_raster() -> bytes:
     with MemoryFile() as memory:
-        place = {"crs": "EPSG:4326", "transform": Affine.identity() * Affine.scale(0.5)}
-        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **place):
+        georeference = {"crs": "EPSG:4326", "transform": Affine.identity() * Affine.scale(0.5)}
+        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **georeference):
             pass
         return bytes(memory.getbuffer())
 

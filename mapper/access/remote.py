@@ -56,7 +56,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trouble:
+class _Failure:
     """The reason for another attempt at a request."""
 
     reason: str
@@ -158,7 +158,7 @@ class RemoteFile:
         while True:
             attempt += 1
             url = self._address()
-            answer = url if isinstance(url, _Trouble) else self._ask(url, start, count)
+            answer = url if isinstance(url, _Failure) else self._ask(url, start, count)
             if isinstance(answer, bytes):
                 return answer
             if answer.refused:
@@ -173,12 +173,12 @@ class RemoteFile:
                 raise self._error(TransientAssetError, f"{answer.reason}, {failed} attempts")
             self._wait(url, answer.reason, attempt, max(self._patience.delay(failed), answer.retry_after))
 
-    def _renew(self, url: str, refused: int, answer: _Trouble) -> None:
+    def _renew(self, url: str, refused: int, answer: _Failure) -> None:
         if self._rule.signing.kind == "none" or refused > self._patience.signatures:
             raise self._error(AssetError, f"access is denied ({answer.reason})")
         shared_signer(self._rule.signing).forget(url)
 
-    def _wait(self, url: str | _Trouble, reason: str, attempt: int, seconds: float) -> None:
+    def _wait(self, url: str | _Failure, reason: str, attempt: int, seconds: float) -> None:
         host = _host(url if isinstance(url, str) else self.name.href)
         name = self.name
         _logger.info(
@@ -190,18 +190,18 @@ class RemoteFile:
         if seconds > 0:
             self._sleep(seconds)
 
-    def _address(self) -> str | _Trouble:
+    def _address(self) -> str | _Failure:
         """Return the address to read from now, after the throttle: a signature could expire during the wait."""
         try:
             url = to_url(self.name.href, self._rule.storage)
             self._throttle.take(_host(url), self._rule.limits)
             return sign(url, self._rule.signing)
         except TransientAssetError:
-            return _Trouble(reason="no token")
+            return _Failure(reason="no token")
         except AssetError as error:
             raise self._error(AssetError, str(error)) from error
 
-    def _ask(self, url: str, start: int, count: int) -> bytes | _Trouble:
+    def _ask(self, url: str, start: int, count: int) -> bytes | _Failure:
         """Send one request; returns the bytes, or the reason for another attempt."""
         patience = self._patience
         try:
@@ -215,21 +215,21 @@ class RemoteFile:
             )
         except HTTPError as error:
             self._tally.count()
-            # the error itself is not kept: its text holds the signed location
-            return _Trouble(reason=_describe(error))
+            # the error itself is not passed on: its text holds the signed location
+            return _Failure(reason=_describe(error))
         finished = False
         try:
-            answer = self._judge(response, start, count)
+            answer = self._receive(response, start, count)
             finished = True
         except HTTPError as error:
-            answer = _Trouble(reason=_describe(error))
+            answer = _Failure(reason=_describe(error))
         finally:
             if not finished:
                 response.close()
             response.release_conn()
         return answer
 
-    def _judge(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
+    def _receive(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         status = response.status
         if status == 206:
             return self._take_part(response, start, count)
@@ -242,23 +242,23 @@ class RemoteFile:
         if status == 416:
             raise self._error(CorruptAssetError, f"it is truncated: it ends before byte {start} (HTTP 416)")
         if status in (401, 403):
-            return _Trouble(reason=f"HTTP {status}", refused=True)
+            return _Failure(reason=f"HTTP {status}", refused=True)
         if status in _BUSY or status >= 500:
             pause = self._patience.retry_after(response.headers.get("Retry-After"))
-            return _Trouble(reason=f"HTTP {status}", retry_after=pause)
+            return _Failure(reason=f"HTTP {status}", retry_after=pause)
         raise self._error(AssetError, f"the server answers HTTP {status}")
 
-    def _take_part(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
+    def _take_part(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         stated = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         body = self._body(response, count)
         if stated is None or int(stated[1]) != start:
-            return _Trouble(reason="wrong range")
+            return _Failure(reason="wrong range")
         self._check_same(response, int(stated[3]))
         if len(body) < min(count, self.size - start):
-            return _Trouble(reason="short body")
+            return _Failure(reason="short body")
         return body
 
-    def _take_whole(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
+    def _take_whole(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         """Take the range from the answer of a server that ignored it and sends the whole file."""
         if response.headers.get("Content-Type", "").startswith("text/html"):
             self._tally.count()
@@ -269,7 +269,7 @@ class RemoteFile:
             raise self._error(AssetError, "the server does not give parts of files, and this one is large")
         body = self._body(response, _WHOLE)
         if len(body) < int(stated):
-            return _Trouble(reason="short body")
+            return _Failure(reason="short body")
         self._check_same(response, len(body))
         self._cached[0] = (0, body)
         return body[start : start + count]

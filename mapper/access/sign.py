@@ -67,18 +67,18 @@ class Signer:
         """Discard the token of a signed location, since it was refused; a newer one stays in use."""
         value = urlsplit(href).query
         with self._lock:
-            for place in [place for place, token in self._tokens.items() if token.value == value]:
-                del self._tokens[place]
+            for container in [container for container, token in self._tokens.items() if token.value == value]:
+                del self._tokens[container]
 
-    def _token(self, place: str, href: str) -> str:
+    def _token(self, container: str, href: str) -> str:
         with self._lock:
-            token = self._tokens.get(place)
+            token = self._tokens.get(container)
             if token is None or token.renewed_from <= self.clock():
-                token = self._tokens[place] = self._fetch(place, href)
+                token = self._tokens[container] = self._fetch(container, href)
             return token.value
 
-    def _fetch(self, place: str, href: str) -> _Token:
-        address = f"{self.rule.tokens}/{place}"
+    def _fetch(self, container: str, href: str) -> _Token:
+        address = f"{self.rule.tokens}/{container}"
         retries = urllib3.Retry(
             total=4,
             connect=2,
@@ -89,15 +89,15 @@ class Signer:
         try:
             answer = pool_for(address).request("GET", address, retries=retries, timeout=30.0)
         except urllib3.exceptions.HTTPError as error:
-            raise TransientAssetError(f"no token for {place}: {error}", href=href) from error
+            raise TransientAssetError(f"no token for {container}: {error}", href=href) from error
         if answer.status != 200:
             kind = TransientAssetError if answer.status == 429 or answer.status >= 500 else AssetError
-            raise kind(f"no token for {place}: {self.rule.tokens} answered {answer.status}", href=href)
+            raise kind(f"no token for {container}: {self.rule.tokens} answered {answer.status}", href=href)
         try:
             content = json.loads(answer.data)
             value, expires = str(content["token"]), datetime.fromisoformat(content["msft:expiry"])
         except (ValueError, KeyError, TypeError) as error:
-            raise AssetError(f"no token for {place}: {self.rule.tokens} answered no token", href=href) from error
+            raise AssetError(f"no token for {container}: {self.rule.tokens} answered no token", href=href) from error
         margin = min(_MARGIN, _MARGIN_SHARE * (expires - self.clock()))
         return _Token(value=value, renewed_from=expires - margin)
 

@@ -21,7 +21,7 @@ _SCHEMA = pa.schema([("item", pa.string())])
 _Item = dict[str, Any]
 
 
-class KeptItems(Sequence[_Item]):
+class CompressedItems(Sequence[_Item]):
     """Items by number, immutable; the last ones used stay parsed. For one thread."""
 
     def __init__(self, texts: Iterable[pa.StringArray]) -> None:
@@ -100,10 +100,10 @@ class _Seal:
 
     def update(self, array: pa.StringArray) -> None:
         _, ends, characters = array.buffers()
-        places = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+        offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
         if len(array):
-            self._texts.update(memoryview(characters)[places[0] : places[-1]])
-            self._lengths.update(np.diff(places).astype("<i8").tobytes())
+            self._texts.update(memoryview(characters)[offsets[0] : offsets[-1]])
+            self._lengths.update(np.diff(offsets).astype("<i8").tobytes())
 
     def hexdigest(self) -> str:
         return hashlib.sha256(self._texts.digest() + self._lengths.digest()).hexdigest()

@@ -15,7 +15,7 @@ from mapper.arrays import BoolArray, Float64Array
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import name_pass, provider_of
 from mapper.catalog.query import sound_footprint
-from mapper.catalog.sample_points import Cover, Lattice
+from mapper.catalog.sample_points import CoveredPoints, SamplePoints
 from mapper.grid import Tile
 from mapper.spec import LayerSpec, MapSpec
 
@@ -28,7 +28,7 @@ _WHOLE = 0.99
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class View:
+class CollectionView:
     """Items of one collection, and of one orbit direction where a layer asks for one."""
 
     collection: str
@@ -37,7 +37,7 @@ class View:
     def __str__(self) -> str:
         return f"{self.collection} {self.orbit}".strip()
 
-    def shows(self, item: ItemDict) -> bool:
+    def includes(self, item: ItemDict) -> bool:
         """Return True for an item of the collection and orbit direction."""
         return self.collection == item["collection"] and (not self.orbit or flies(item, self.orbit))
 
@@ -46,7 +46,7 @@ class View:
 class MonthOfItems:
     """Items of one view in one month."""
 
-    view: View
+    view: CollectionView
     month: str
     """Month as ``2020-06``."""
     items: int
@@ -80,7 +80,7 @@ class Expectation:
     """(tile,) observations: the sum over passes of the covered share of the tile times the clear share of the scene."""
 
     @property
-    def view(self) -> View:
+    def view(self) -> CollectionView:
         """Return the items that the layer is made from."""
         return view_of(self.layer)
 
@@ -111,9 +111,9 @@ class Coverage:
         return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))
 
 
-def view_of(layer: LayerSpec) -> View:
+def view_of(layer: LayerSpec) -> CollectionView:
     """Return the items that a layer is made from, as a view."""
-    return View(collection=layer.collection, orbit=layer.orbit or "")
+    return CollectionView(collection=layer.collection, orbit=layer.orbit or "")
 
 
 def survey(spec: MapSpec, items: Items) -> Coverage:
@@ -127,25 +127,25 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
         SpecError: If a provider does not describe a collection of the map.
         GridError: If the area cannot be mapped.
     """
-    lattice = Lattice.of(spec.map_grid)
+    points = SamplePoints.of(spec.map_grid)
     layers = spec.guide.layers
-    views = sorted({*map(view_of, layers), View(collection=spec.source.collection)})
-    clear = [np.zeros(len(lattice.tiles)) for _ in spec.guide.composites]
-    sourced = np.zeros(len(lattice.tiles), bool)
+    views = sorted({*map(view_of, layers), CollectionView(collection=spec.source.collection)})
+    clear = [np.zeros(len(points.tiles)) for _ in spec.guide.composites]
+    sourced = np.zeros(len(points.tiles), bool)
     asked, months = _asked(spec), []
-    for month, scenes in _monthly(spec, items, lattice, asked):
+    for month, scenes in _monthly(spec, items, points, asked):
         awaited = {view_of(layer) for layer in layers if not layer.static} if month in asked else set()
-        shown = [view for view in views if view in awaited or any(view.shows(scene.item) for scene in scenes)]
-        months += [_count(view, month, scenes, lattice) for view in shown]
+        shown = [view for view in views if view in awaited or any(view.includes(scene.item) for scene in scenes)]
+        months += [_count(view, month, scenes, points) for view in shown]
         for k, (_, season_months, layer) in enumerate(spec.guide.composites):
             if int(month[-2:]) in season_months:
-                clear[k] += _expect(layer, scenes, lattice)
+                clear[k] += _expect(layer, scenes, points)
         for scene in scenes:
             if scene.item["collection"] == spec.source.collection:
-                sourced[scene.cover.tiles[scene.cover.held.any(axis=1)]] = True
+                sourced[scene.cover.tiles[scene.cover.covered.any(axis=1)]] = True
     enough = max(1.0, FEW_OBSERVATIONS / len(spec.guide.seasons))
     return Coverage(
-        tiles=lattice.tiles,
+        tiles=points.tiles,
         months=tuple(sorted(months, key=lambda row: (row.view, row.month))),
         expectations=tuple(
             Expectation(layer=layer, season=season, clear=expected, enough=_WHOLE if layer.static else enough)
@@ -160,7 +160,7 @@ class _Scene:
     item: ItemDict
     passed: str
     """Name of the pass."""
-    cover: Cover
+    cover: CoveredPoints
 
     @property
     def cloud(self) -> float | None:
@@ -169,7 +169,7 @@ class _Scene:
 
 
 def _monthly(
-    spec: MapSpec, items: Items, lattice: Lattice, asked: Collection[str]
+    spec: MapSpec, items: Items, points: SamplePoints, asked: Collection[str]
 ) -> Iterator[tuple[str, Sequence[_Scene]]]:
     """Yield the scenes of each month that has some or should have, so that no more than a month is held at once."""
     provider = provider_of(spec)
@@ -183,7 +183,7 @@ def _monthly(
             month,
             [
                 _Scene(item=item, passed=name_pass(item, provider.rule(item["collection"])), cover=cover)
-                for item, cover in zip(members, lattice.cover(footprints), strict=True)
+                for item, cover in zip(members, points.find_covered(footprints), strict=True)
             ],
         )
 
@@ -196,40 +196,40 @@ def _asked(spec: MapSpec) -> frozenset[str]:
     return frozenset(f"{count // 12:04d}-{count % 12 + 1:02d}" for count in counted if count % 12 + 1 in wanted)
 
 
-def _count(view: View, month: str, scenes: Sequence[_Scene], lattice: Lattice) -> MonthOfItems:
-    shown = [scene for scene in scenes if view.shows(scene.item)]
+def _count(view: CollectionView, month: str, scenes: Sequence[_Scene], points: SamplePoints) -> MonthOfItems:
+    shown = [scene for scene in scenes if view.includes(scene.item)]
     clouds = [scene.cloud for scene in shown if scene.cloud is not None]
-    seen = np.zeros(lattice.weight.shape, bool)
+    seen = np.zeros(points.weight.shape, bool)
     for scene in shown:
-        seen[scene.cover.tiles] |= scene.cover.held
+        seen[scene.cover.tiles] |= scene.cover.covered
     return MonthOfItems(
         view=view,
         month=month,
         items=len(shown),
         passes=len({scene.passed for scene in shown}),
         cloud=float(np.mean(clouds)) if clouds else None,
-        share=float(lattice.weight[seen].sum() / lattice.weight.sum()),
+        share=float(points.weight[seen].sum() / points.weight.sum()),
     )
 
 
-def _expect(layer: LayerSpec, scenes: Sequence[_Scene], lattice: Lattice) -> Float64Array:
+def _expect(layer: LayerSpec, scenes: Sequence[_Scene], points: SamplePoints) -> Float64Array:
     """Return clear observations (tile,) of one layer; where items of a pass overlap the first counts, as in a read."""
     passes: dict[str, list[_Scene]] = {}
     for scene in scenes:
-        if view_of(layer).shows(scene.item) and is_clear(scene.item, layer.cloud_limit):
+        if view_of(layer).includes(scene.item) and is_clear(scene.item, layer.cloud_limit):
             passes.setdefault(scene.passed, []).append(scene)
-    expected = np.zeros(lattice.weight.shape[0])
-    seen = np.zeros(lattice.weight.shape, bool)
+    expected = np.zeros(points.weight.shape[0])
+    seen = np.zeros(points.weight.shape, bool)
     for members in passes.values():
         for scene in members:
             tiles = scene.cover.tiles
-            fresh = scene.cover.held & ~seen[tiles] if len(members) > 1 else scene.cover.held
-            share = (fresh * lattice.weight[tiles]).sum(axis=1)
+            fresh = scene.cover.covered & ~seen[tiles] if len(members) > 1 else scene.cover.covered
+            share = (fresh * points.weight[tiles]).sum(axis=1)
             expected[tiles] += share * (1 - (scene.cloud or 0.0) / 100)
-            seen[tiles] |= scene.cover.held
+            seen[tiles] |= scene.cover.covered
         for scene in members:
             seen[scene.cover.tiles] = False
-    return np.asarray(expected / lattice.weight.sum(axis=1))
+    return np.asarray(expected / points.weight.sum(axis=1))
 
 
 _NAMED = 5

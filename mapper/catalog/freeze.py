@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rustac
 
-from mapper.catalog.compressed_items import KeptItems, seal_texts
+from mapper.catalog.compressed_items import CompressedItems, seal_texts
 from mapper.catalog.items import ItemDict, Items, freeze_items
 from mapper.errors import SearchError
 
@@ -51,8 +51,8 @@ def save_items(items: Items, path: Path | str) -> None:
         column = pa.array([texts[key] for key in keys], pa.string())
         table = table.append_column(_ITEM_COLUMN, column)
         seal = seal_texts([column]) if keys == list(texts) else ""
-        facts = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
-        table = table.replace_schema_metadata({**metadata, **facts})
+        own = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
+        table = table.replace_schema_metadata({**metadata, **own})
         pq.write_table(table, draft, compression="zstd")
         draft.replace(path)
 
@@ -88,11 +88,11 @@ def open_items(path: Path | str) -> Items:
             if _ITEM_COLUMN not in file.schema_arrow.names:
                 return replace(load_items(path), seal=hashlib.sha256(Path(path).read_bytes()).hexdigest())
             batches = file.iter_batches(batch_size=_ROWS_READ, columns=[_ITEM_COLUMN])
-            kept = KeptItems(batch.column(0) for batch in batches)
-        pa.default_memory_pool().release_unused()  # ten times what is kept
-        if kept.seal != metadata.get(_SEAL_KEY, b"").decode():
-            return replace(load_items(path), seal=kept.seal)
-        return Items(items=kept, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=kept.seal)
+            compressed = CompressedItems(batch.column(0) for batch in batches)
+        pa.default_memory_pool().release_unused()  # ten times the compressed items
+        if compressed.seal != metadata.get(_SEAL_KEY, b"").decode():
+            return replace(load_items(path), seal=compressed.seal)
+        return Items(items=compressed, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=compressed.seal)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -103,11 +103,11 @@ def _tabulate(items: Sequence[ItemDict], draft: Path) -> tuple[pa.Table, dict[by
         rustac.write_sync(str(draft), list(items))
     except rustac.RustacError as error:
         # a column has one type: where collections use one key for different things, only the plain ones get columns
-        _log.info("items do not fit one table (%s): columns are limited to identity, time, place and files", error)
+        _log.info("items do not fit one table (%s): columns are limited to identity, time, footprint and files", error)
         rustac.write_sync(str(draft), [_plain(item) for item in items])
     with pq.ParquetFile(draft) as file:
-        kept = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
-        return file.read(), kept
+        wanted = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
+        return file.read(), wanted
 
 
 def _plain(item: ItemDict) -> ItemDict:

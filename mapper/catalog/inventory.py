@@ -24,12 +24,12 @@ def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items
 
     Args:
         spec: The map.
-        path: Where its items are kept.
-        refresh: Search even if items are kept.
+        path: Path of the file of its items.
+        refresh: Search even if the file exists.
 
     Raises:
-        SearchError: If the search fails; a kept file is left as it was.
-        SpecError: If the kept file cannot be read.
+        SearchError: If the search fails; the file is left as it was.
+        SpecError: If the file cannot be read.
     """
     return _take(spec, path, load_items, refresh=refresh)
 

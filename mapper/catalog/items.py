@@ -32,7 +32,7 @@ class Items:
 
     items: Sequence[ItemDict]
     """Items, as a tuple, or the many of a file, parsed on use
-    (:class:`mapper.catalog.compressed_items.KeptItems`)."""
+    (:class:`mapper.catalog.compressed_items.CompressedItems`)."""
     query: Mapping[str, Any] = field(default_factory=dict)
     """Query that found the items, and its time: provider, endpoint, collections, period, bbox, searched_at."""
     seal: str = field(default="", compare=False)

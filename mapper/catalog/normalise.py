@@ -1,6 +1,6 @@
 """Normal form of an item: absolute, unsigned locations of its files, and only the fields that are read.
 
-Properties are kept whole, since they are provenance. Of the assets only those that the provider reads stay, of the
+Properties stay whole, since they are provenance. Of the assets only those that the provider reads stay, of the
 links only ``self``: a task carries its items, and an archive's item is mostly previews.
 """
 
@@ -16,18 +16,18 @@ from mapper.catalog.footprint import mend_geometry
 from mapper.catalog.items import ItemDict, item_datetime
 from mapper.errors import SearchError, SpecError
 
-_KEPT = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
+_FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
 _BASELINES = ("s2:processing_baseline", "processing:version")
 _PRODUCED = ("s2:generation_time", "processing:datetime", "created")
 
 
-def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
+def normalise_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
     """Return an item in its normal form.
 
     Args:
         item: STAC JSON, with a ``self`` link if its files have relative locations.
-        assets: Keys of the assets to keep.
+        assets: Keys of the assets that stay.
 
     Raises:
         SearchError: If the item has no id, time, footprint or a file without a location.
@@ -35,21 +35,21 @@ def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
     here = ""
     try:
         here = next((str(link["href"]) for link in item.get("links") or () if link.get("rel") == "self"), "")
-        kept = {key: item[key] for key in _KEPT if key in item}
+        normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
-        kept["properties"] = {"datetime": None, **item["properties"]}
-        # databases write 49.0 as 49: the place is the same
-        kept["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
+        normal["properties"] = {"datetime": None, **item["properties"]}
+        # databases write 49.0 as 49: the location is the same
+        normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         item_datetime(item)
-        kept["links"] = [{"rel": "self", "href": here}] if here else []
-        kept["assets"] = {
+        normal["links"] = [{"rel": "self", "href": here}] if here else []
+        normal["assets"] = {
             key: {**asset, "href": locate(unsign(str(asset["href"])), here)}
             for key, asset in item["assets"].items()
             if key in assets
         }
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise SearchError(f"item {item.get('id', here)!r} is not a usable STAC item: {error!r}") from error
-    return kept
+    return normal
 
 
 def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str]]:

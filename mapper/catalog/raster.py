@@ -73,7 +73,7 @@ def write_asset(path: Path, pixels: npt.NDArray[Any], geobox: GeoBox, *, nodata:
     }
 
 
-def describe_place(geobox: GeoBox) -> dict[str, Any]:
+def describe_footprint(geobox: GeoBox) -> dict[str, Any]:
     """Return the footprint of a geobox as the ``geometry`` and ``bbox`` of an item, in longitude and latitude."""
     longest = max(geobox.extent.boundingbox.span_x, geobox.extent.boundingbox.span_y)
     footprint = geobox.extent.to_crs("EPSG:4326", resolution=longest / 8)

@@ -24,8 +24,8 @@ _SLIVER = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
-    """The same square lattice of points on every tile."""
+class SamplePoints:
+    """The same square points of points on every tile."""
 
     tiles: tuple[Tile, ...]
     """Tiles that the area touches."""
@@ -39,7 +39,7 @@ class Lattice:
     """(tile,) box around the points, degrees."""
 
     @classmethod
-    def of(cls, grid: MapGrid) -> "Lattice":
+    def of(cls, grid: MapGrid) -> "SamplePoints":
         """Lay the points on the tiles of a map."""
         tiles = tuple(grid.tiles())
         edge = max(_COARSEST, min(_FINEST, math.isqrt(_POINTS // len(tiles))))
@@ -58,13 +58,13 @@ class Lattice:
             boxes=shapely.box(longitude.min(1), latitude.min(1), longitude.max(1), latitude.max(1)),
         )
 
-    def cover(self, footprints: npt.NDArray[np.object_]) -> list["Cover"]:
+    def find_covered(self, footprints: npt.NDArray[np.object_]) -> list["CoveredPoints"]:
         """Find the points that each of several footprints (degrees) covers."""
         tree = shapely.STRtree(self.boxes)
         touched, whole = (tree.query(footprints, predicate=predicate) for predicate in ("intersects", "contains"))
         starts = [np.searchsorted(pairs[0], np.arange(len(footprints) + 1)) for pairs in (touched, whole)]
         return [
-            self._cover(
+            self._select(
                 footprint,
                 touched[1, starts[0][k] : starts[0][k + 1]],
                 whole[1, starts[1][k] : starts[1][k + 1]],
@@ -72,23 +72,25 @@ class Lattice:
             for k, footprint in enumerate(footprints)
         ]
 
-    def _cover(self, footprint: BaseGeometry, touched: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> "Cover":
+    def _select(
+        self, footprint: BaseGeometry, touched: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]
+    ) -> "CoveredPoints":
         inside = np.isin(touched, whole)
-        held = np.ones((len(touched), self.weight.shape[1]), bool)
+        covered = np.ones((len(touched), self.weight.shape[1]), bool)
         partly = touched[~inside]
         if len(partly):
             shapely.prepare(footprint)
-            held[~inside] = shapely.contains_xy(footprint, self.longitude[partly], self.latitude[partly])
-        return Cover(tiles=touched, held=held)
+            covered[~inside] = shapely.contains_xy(footprint, self.longitude[partly], self.latitude[partly])
+        return CoveredPoints(tiles=touched, covered=covered)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cover:
+class CoveredPoints:
     """Points that one footprint covers."""
 
     tiles: npt.NDArray[np.intp]
     """Positions of the tiles that it touches."""
-    held: npt.NDArray[np.bool_]
+    covered: npt.NDArray[np.bool_]
     """(tile, point) True where the footprint covers the point."""
 
 

@@ -23,7 +23,7 @@ from urllib3 import Retry
 
 from mapper.catalog.freeze import load_items
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.normalise import admit_item, drop_superseded
+from mapper.catalog.normalise import drop_superseded, normalise_item
 from mapper.catalog.provider import Provider, location_of, provider_at
 from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
 from mapper.catalog.static import read_catalog
@@ -100,15 +100,15 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patienc
         provider, location = provider_at(home), location_of(home)
         answers, origins[location] = _ask(provider, location, asked, patience)
         found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
-    kept, superseded = drop_superseded(freeze_items(found))
-    _log.info("found %d items at %s, %d superseded", len(kept), ", ".join(origins), len(superseded))
-    facts = {
+    newest, superseded = drop_superseded(freeze_items(found))
+    _log.info("found %d items at %s, %d superseded", len(newest), ", ".join(origins), len(superseded))
+    origin = {
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "queries": describe_queries(spec, queries),
         "superseded": superseded,
-        "origins": {location: dict(origin) for location, origin in origins.items() if origin},
+        "origins": {location: dict(asked) for location, asked in origins.items() if asked},
     }
-    return freeze_items(kept, query=facts)
+    return freeze_items(newest, query=origin)
 
 
 def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[
 
 def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, location: str) -> list[ItemDict]:
     assets = provider.assets[query.collection]
-    admitted = [admit_item(item, assets=assets) for item in answer]
+    admitted = [normalise_item(item, assets=assets) for item in answer]
     accepted = [item for item in admitted if query.accepts(item)]
     if not accepted:
         near = f" ({len(admitted)} items of the collection were looked at)" if admitted else ""
@@ -138,8 +138,8 @@ def _ask(
         items = load_items(location)
         return _look_up(location, {item["collection"] for item in items}, items, queries), items.query
     if "://" not in location:
-        shelf = read_catalog(location, collections={query.collection for query in queries})
-        return _look_up(location, shelf.collections, shelf.items, queries), {}
+        catalog = read_catalog(location, collections={query.collection for query in queries})
+        return _look_up(location, catalog.collections, catalog.items, queries), {}
     return _ask_api(provider, location, queries, patience), {}
 
 

@@ -16,7 +16,7 @@ JsonDict = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
+class StaticCatalog:
     """Content of a catalogue: the items of the collections that were wanted."""
 
     collections: frozenset[str]
@@ -25,7 +25,7 @@ class Shelf:
     """Items as they are on disk, with a ``self`` link that is an absolute path."""
 
 
-def read_catalog(path: Path | str, *, collections: Collection[str]) -> Shelf:
+def read_catalog(path: Path | str, *, collections: Collection[str]) -> StaticCatalog:
     """Walk a static catalogue and return the items of some collections.
 
     Raises:
@@ -51,7 +51,7 @@ def read_catalog(path: Path | str, *, collections: Collection[str]) -> Shelf:
                 continue
         todo += [_resolve(link, here) for link in node.get("links", ()) if link.get("rel") in ("child", "item")]
     wanted = tuple(item for item in items if item.get("collection") in collections)
-    return Shelf(collections=frozenset(names), items=wanted)
+    return StaticCatalog(collections=frozenset(names), items=wanted)
 
 
 def write_catalog(

@@ -26,7 +26,7 @@ from mapper.access.tally import AssetName
 from mapper.arrays import Float32Array, Float64Array, IntArray
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.projection import Place, declared_place
+from mapper.cube.projection import AssetGrid, declared_grid
 from mapper.errors import GridError
 
 _TIE = 5e-7
@@ -37,7 +37,7 @@ _GRID_TOLERANCE = 1e-2
 """Tolerance in stored pixels over the extent of a file: positions in files are decimal."""
 
 
-def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: Place, correlation_m: float) -> Float32Array:
+def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: AssetGrid, correlation_m: float) -> Float32Array:
     """Return the standard deviation of the mean of each block of fine samples.
 
     Args:
@@ -72,7 +72,7 @@ def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: Place, corr
     return deviation.astype(np.float32)
 
 
-def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access) -> Place | None:
+def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access) -> AssetGrid | None:
     """Return the grid of the stored pixels of a band, as items declare it, else as files do; None without items.
 
     Args:
@@ -82,21 +82,21 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
         access: How files are reached, and who counts.
 
     Returns:
-        The place of the first item's file, on the grid of them all; None if no item holds the band.
+        The grid of the first item's file, on the grid of them all; None if no item holds the band.
 
     Raises:
         GridError: If the files lie on different grids.
         AssetError: If a file has to be asked and cannot be read.
     """
-    first: tuple[str, Place] | None = None
+    first: tuple[str, AssetGrid] | None = None
     for item in items:
         asset = rule.asset(item, band)
         if asset is None:
             continue
-        place = declared_place(item, asset) or _read_place(item, asset, rule, access)
+        grid = declared_grid(item, asset) or _read_grid(item, asset, rule, access)
         if first is None:
-            first = item["id"], place
-        elif not _share_grid(first[1], place):
+            first = item["id"], grid
+        elif not _share_grid(first[1], grid):
             raise GridError(
                 f"source.sd_correlation: the pixels of {first[0]} and {item['id']} lie on different grids, so that "
                 "their distances are not known; leave it out, which takes them as fully correlated"
@@ -104,17 +104,17 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
     return first and first[1]
 
 
-def _read_place(item: ItemDict, asset: str, rule: CollectionRule, access: Access) -> Place:
-    def read(dataset: rasterio.DatasetReader) -> Place:
+def _read_grid(item: ItemDict, asset: str, rule: CollectionRule, access: Access) -> AssetGrid:
+    def read(dataset: rasterio.DatasetReader) -> AssetGrid:
         if dataset.crs is None:
             raise OSError(f"{dataset.name} has no georeference")
-        return Place(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
+        return AssetGrid(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
 
     name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
     return access.read(name, rule.access, read)
 
 
-def _share_grid(one: Place, other: Place) -> bool:
+def _share_grid(one: AssetGrid, other: AssetGrid) -> bool:
     """Return True if the pixels of two files lie on one endless grid."""
     (a, _, x, _, e, y), (width, height) = one.transform[:6], (other.transform.a, other.transform.e)
     sizes = abs(width / a - 1) * other.shape[1], abs(height / e - 1) * other.shape[0]
@@ -123,7 +123,7 @@ def _share_grid(one: Place, other: Place) -> bool:
     return max(apart) < _GRID_TOLERANCE and one.crs == other.crs
 
 
-def _locate_corners(geobox: GeoBox, stored: Place) -> tuple[Float64Array, Float64Array]:
+def _locate_corners(geobox: GeoBox, stored: AssetGrid) -> tuple[Float64Array, Float64Array]:
     """Return row and column on the stored grid of the four corners of each block; each (2, 2, y, x)."""
     transform, (height, width) = geobox.transform, geobox.shape
     x, y = np.meshgrid(
@@ -134,7 +134,7 @@ def _locate_corners(geobox: GeoBox, stored: Place) -> tuple[Float64Array, Float6
         x, y = Transformer.from_crs(here, stored.crs, always_xy=True).transform(x, y)
     found = (y - stored.transform.f) / stored.transform.e, (x - stored.transform.c) / stored.transform.a
     rows, cols = (np.stack([[p[:-1, :-1], p[:-1, 1:]], [p[1:, :-1], p[1:, 1:]]]) for p in found)
-    # a block without an image holds no sample; any place will do
+    # a block without an image holds no sample; any position will do
     lost = ~(np.isfinite(rows) & np.isfinite(cols)).all(axis=(0, 1))
     rows[:, :, lost] = cols[:, :, lost] = 0
     if stored.crs.is_geographic:
@@ -188,7 +188,7 @@ def _combine(shares: Float64Array, steps: tuple[Float64Array, Float64Array], cor
     return variance
 
 
-def _measure_steps(stored: Place, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
+def _measure_steps(stored: AssetGrid, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Measure height and width in metres of stored pixels in some rows of their grid."""
     unit = _unit(stored.crs)
     height, width = abs(stored.transform.e) * unit, abs(stored.transform.a) * unit

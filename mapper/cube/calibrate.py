@@ -15,7 +15,7 @@ from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule, MaskRule
 from mapper.cube.declaration import quote_declaration, read_declaration
-from mapper.cube.sentinel2_offset import decide_reflectance, quote_witnesses
+from mapper.cube.sentinel2_offset import decide_reflectance, quote_evidence
 from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
@@ -87,7 +87,7 @@ def quote_calibration(item: ItemDict, rule: CollectionRule, band: str) -> str:
         SpecError: If the item states a processing baseline that is no number.
     """
     declared = quote_declaration(item, rule.bands[band].asset)
-    return declared + (quote_witnesses(item) if rule.calibration == "sentinel-2" else "")
+    return declared + (quote_evidence(item) if rule.calibration == "sentinel-2" else "")
 
 
 def apply(raw: Float32Array, calibration: Calibration) -> Float32Array:

@@ -89,19 +89,19 @@ class _Composer:
     def compose_layer(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
         """Return one image for each band of a layer, and the count of the first, from the items of one season."""
         while True:
-            kept = self._without_dropped(items)
+            usable = self._without_dropped(items)
             try:
-                return self._compose(kept, layer)
+                return self._compose(usable, layer)
             except CorruptAssetError as error:
                 key = (layer.collection, error.item)
-                if key in self.dropped or error.item not in {item["id"] for item in kept}:
+                if key in self.dropped or error.item not in {item["id"] for item in usable}:
                     raise
                 _LOG.warning("item %s is left out: %s", error.item, error)
                 self.dropped[key] = str(error)
 
     def _without_dropped(self, items: Items) -> Items:
-        kept = tuple(item for item in items if (item["collection"], item["id"]) not in self.dropped)
-        return Items(items=kept, query=items.query)
+        usable = tuple(item for item in items if (item["collection"], item["id"]) not in self.dropped)
+        return Items(items=usable, query=items.query)
 
     def _compose(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
         rule = self.provider.rule(layer.collection)
@@ -196,7 +196,7 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     """
     check = GuideCheck(spec, provider)
     for item in items:
-        check.look(item)
+        check.add(item)
     check.finish()
 
 

@@ -61,10 +61,10 @@ def quote_declaration(item: ItemDict, asset: str) -> str:
 
 
 def _read_number(item: ItemDict, asset: str, name: str, trust: str) -> float | None:
-    numbers = {place: _to_number(item, asset, name, value) for place, value in _find(item, asset, name)}
+    numbers = {location: _to_number(item, asset, name, value) for location, value in _find(item, asset, name)}
     if len(set(numbers.values())) > 1:
         if trust == "none":
-            said = ", ".join(f"{number:g} in {place}" for place, number in numbers.items())
+            said = ", ".join(f"{number:g} in {location}" for location, number in numbers.items())
             raise SpecError(
                 f"item {item['id']} declares several values of {name} for asset {asset}: {said}; the collection's "
                 "setting trust decides (declaration: the first; baseline or flag: none of them)"

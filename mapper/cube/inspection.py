@@ -8,12 +8,12 @@ from mapper.catalog.provider import CollectionRule, Provider, name_pass
 from mapper.cube.calibrate import decide, missing_values
 from mapper.cube.declaration import read_declaration
 from mapper.cube.observations import group_items
-from mapper.cube.projection import declared_crs, declared_place
+from mapper.cube.projection import declared_crs, declared_grid
 from mapper.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
-class BandFacts:
+class BandReading:
     """Reading of one band of one item; fields that are unknown are empty."""
 
     item: str
@@ -34,7 +34,7 @@ class BandFacts:
     """Reason why the item is refused; empty if it can be read."""
 
 
-def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandFacts, ...]:
+def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandReading, ...]:
     """Return how a reader would read each band of an item, without opening a file.
 
     Returns:
@@ -46,22 +46,22 @@ def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandFacts, ...]:
         _require_item(item, rule)
         return tuple(_inspect_bands(item, rule))
     except SpecError as error:
-        return (BandFacts(item=name, collection=collection, error=str(error)),)
+        return (BandReading(item=name, collection=collection, error=str(error)),)
 
 
-def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandFacts]:
+def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading]:
     held = [band for band in rule.bands if rule.asset(item, band)]
     group_items([item], rule, held)
     for band in held:
         asset = rule.bands[band].asset
-        place, crs = declared_place(item, asset), declared_crs(item, asset)
-        yield BandFacts(
+        grid, crs = declared_grid(item, asset), declared_crs(item, asset)
+        yield BandReading(
             item=item["id"],
             collection=item["collection"],
             band=band,
             asset=asset,
             crs="" if crs is None else crs.to_string() if crs.to_epsg() is None else f"EPSG:{crs.to_epsg()}",
-            resolution=None if place is None else abs(place.transform.a),
+            resolution=None if grid is None else abs(grid.transform.a),
             dtype=read_declaration(item, asset, trust=rule.trust).dtype or rule.dtype,
             nodata=missing_values(item, rule, band),
             calibration=str(decide(item, rule, band)),

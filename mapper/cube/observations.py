@@ -24,7 +24,7 @@ Numbers = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Observation:
     """Items that make one image."""
 
     id: str
@@ -37,7 +37,7 @@ class Group:
     """Calibrations by our band name, for the bands that any of the items has."""
 
 
-def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> tuple[Group, ...]:
+def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> tuple[Observation, ...]:
     """Sort items into images; returns these ordered by time.
 
     Which image an item belongs to depends on that item alone, so that it is the same in every tile.
@@ -60,7 +60,7 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
     return tuple(
-        Group(
+        Observation(
             id=name,
             time=_utc(members[0]),
             items=tuple(sorted(members, key=_name_tile)),
@@ -70,13 +70,13 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
     )
 
 
-def hold_band(group: Group, rule: CollectionRule, band: str) -> Group:
+def select_band(group: Observation, rule: CollectionRule, band: str) -> Observation:
     """Return a group without the items that do not hold a band."""
     return replace(group, items=tuple(item for item in group.items if rule.asset(item, band)))
 
 
 @dataclass(kw_only=True)
-class Presence:
+class HeldBands:
     """Bands and assets that the items of one collection hold, collected item by item."""
 
     rule: CollectionRule
@@ -116,10 +116,10 @@ def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> N
         SpecError: Naming the bands and the assets that were looked for.
     """
     require_known(rule, bands)
-    presence = Presence(rule=rule, bands=bands)
+    held_bands = HeldBands(rule=rule, bands=bands)
     for item in items:
-        presence.add(item)
-    presence.require(", ".join(sorted({item["collection"] for item in items})))
+        held_bands.add(item)
+    held_bands.require(", ".join(sorted({item["collection"] for item in items})))
 
 
 def require_known(rule: CollectionRule, bands: Sequence[str]) -> None:

@@ -52,13 +52,13 @@ class SourceGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
+class PixelPositions:
     """Positions of the pixels of one geobox on a source grid."""
 
     top: int
     left: int
     shape: tuple[int, int]
-    """First row and column, and size, of the frame of source pixels that is needed."""
+    """First row and column, and size, of the window of source pixels that is needed."""
     corner: npt.NDArray[np.int32]
     """(y, x) flat index into the window of the upper left of the four source pixels around each target pixel."""
     weights: tuple[Float32Array, Float32Array] | None
@@ -67,7 +67,7 @@ class Lattice:
     """(y, x) True where a pixel has no image in the source CRS; None where all have."""
 
 
-def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
+def locate(geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
     """Locate the pixels of a geobox on a source grid.
 
     Raises:
@@ -81,7 +81,7 @@ def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
     if outside.all():
         raise ValueError(f"{geobox} has no image in {grid.crs}")
     if not everywhere:
-        # any place will do, the mask goes over it
+        # any position will do, the mask goes over it
         cols[outside], rows[outside] = cols[~outside][0], rows[~outside][0]
     top, left = int(np.floor(rows.min())) - _MARGIN, int(np.floor(cols.min())) - _MARGIN
     height, width = int(np.floor(rows.max())) + _MARGIN + 1 - top, int(np.floor(cols.max())) + _MARGIN + 1 - left
@@ -93,7 +93,7 @@ def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
     weights = rows.astype(np.float32), cols.astype(np.float32)
     row *= np.int32(width)
     row += col
-    return Lattice(
+    return PixelPositions(
         top=top,
         left=left,
         shape=(height, width),

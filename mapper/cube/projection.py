@@ -19,7 +19,7 @@ _CRS_FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class AssetGrid:
     """Grid of the pixels of one asset, as declared."""
 
     crs: CRS
@@ -33,7 +33,7 @@ class Place:
         return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
-def declared_place(item: ItemDict, asset: str) -> Place | None:
+def declared_grid(item: ItemDict, asset: str) -> AssetGrid | None:
     """Return the grid of an asset; None if neither the asset nor its item declares it completely.
 
     What an asset says goes before what its item says. Without a transform, the bounds make one.
@@ -59,9 +59,9 @@ def declared_place(item: ItemDict, asset: str) -> Place | None:
             return None
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"item {item['id']} declares a place for asset {asset} that is none: shape {shape}, transform {numbers}"
+            f"item {item['id']} declares a grid for asset {asset} that is none: shape {shape}, transform {numbers}"
         ) from error
-    return Place(crs=crs, transform=transform, shape=(rows, columns))
+    return AssetGrid(crs=crs, transform=transform, shape=(rows, columns))
 
 
 def declared_crs(item: ItemDict, asset: str) -> CRS | None:

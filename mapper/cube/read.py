@@ -26,7 +26,7 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
-from mapper.cube.observations import Group, group_items, hold_band, require_bands
+from mapper.cube.observations import Observation, group_items, require_bands, select_band
 from mapper.cube.resample import Resampling, Sampler
 
 
@@ -115,7 +115,7 @@ class BlockReader:
     """Number of files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
 
-    def read_clear(self, groups: Sequence[Group]) -> BoolArray:
+    def read_clear(self, groups: Sequence[Observation]) -> BoolArray:
         """Return True where the mask of the collection lets a pixel pass; dims (group, y, x)."""
         mask = self.rule.mask
         if mask is None or not groups:
@@ -123,7 +123,7 @@ class BlockReader:
         missing = () if mask.nodata is None else (float(mask.nodata),)
         return find_clear(self._load(groups, mask.asset, missing=lambda _: missing, resampling="nearest"), mask)
 
-    def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> Float32Array:
+    def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
         """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
 
         Args:
@@ -139,7 +139,7 @@ class BlockReader:
         if not wanted:
             return np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
         stack = self._load(
-            [hold_band(groups[k], self.rule, band) for k in wanted],
+            [select_band(groups[k], self.rule, band) for k in wanted],
             self.rule.bands[band].asset,
             missing=lambda item: missing_values(item, self.rule, band),
             resampling=self.rule.resampling,
@@ -155,7 +155,7 @@ class BlockReader:
 
     def _load(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[Observation],
         asset: str,
         *,
         missing: Callable[[ItemDict], tuple[float, ...]],
@@ -235,7 +235,9 @@ def split_usable(items: Items, rule: CollectionRule) -> tuple[Items, dict[str, s
     return Items(items=tuple(i for i in items if i["id"] not in reasons), query=items.query), reasons
 
 
-def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBox, rule: CollectionRule) -> xr.Dataset:
+def as_dataset(
+    stacks: Mapping[str, Any], groups: Sequence[Observation], geobox: GeoBox, rule: CollectionRule
+) -> xr.Dataset:
     """Return stacks of bands (time, y, x) as a Dataset with coordinates."""
     coords: dict[str, Any] = {
         "time": ("time", np.array([group.time for group in groups], "datetime64[ns]")),

@@ -1,7 +1,7 @@
 """Offset of Sentinel-2 reflectance: the evidence of an item that 1000 must be subtracted from its numbers.
 
 It changed in January 2022, and archives reprocess: a scene of 2018 may carry the new offset, and a copy of it elsewhere
-may have had it removed. So the date says nothing, and three witnesses are heard: the flag that the offset was removed,
+may have had it removed. So the date says nothing, and three evidence are stated: the flag that the offset was removed,
 the offset that the item declares, and its processing baseline. Where they agree, or all but one are silent, the case is
 clear; an item that says nothing or contradicts itself is refused, unless the collection says whom to ``trust``.
 """
@@ -100,11 +100,11 @@ _APPLIED_FLAGS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Witness:
+class _Evidence:
     """Evidence of one part of an item about the offset of its reflectance."""
 
     offset: float
-    words: str
+    claim: str
     reason: str
 
 
@@ -132,66 +132,67 @@ def decide_reflectance(
             f"item {item['id']} declares a scale of {scale:g} for asset {asset}, whose whole numbers then are no "
             "reflectance; if its numbers are reflectance as they are, the calibration of the collection is identity"
         )
-    witnesses = _hear(item, asset, declared.offset, scale)
-    if not witnesses:
+    evidence = _find_evidence(item, asset, declared.offset, scale)
+    if not evidence:
         raise SpecError(
             f"item {item['id']} declares neither raster:offset for {asset} nor a processing baseline "
             "(s2:processing_baseline, processing:version): its reflectance cannot be told"
         )
     # a removed offset is no contradiction to the baseline that came with it
-    removed = "flag" in witnesses and witnesses["flag"].reason == _REMOVED
-    offsets = {witness.offset for kind, witness in witnesses.items() if not (removed and kind == "baseline")}
+    removed = "flag" in evidence and evidence["flag"].reason == _REMOVED
+    offsets = {each.offset for kind, each in evidence.items() if not (removed and kind == "baseline")}
     if len(offsets) == 1:
-        speaker = next(witness for witness in witnesses.values() if witness.offset in offsets)
-        return scale, speaker.offset, speaker.reason
-    said = "; ".join(witness.words for witness in witnesses.values())
-    trusted = witnesses.get(rule.trust)
+        decisive = next(each for each in evidence.values() if each.offset in offsets)
+        return scale, decisive.offset, decisive.reason
+    claims = "; ".join(each.claim for each in evidence.values())
+    trusted = evidence.get(rule.trust)
     if trusted is None:
         advice = (
             f"trust is {rule.trust}, of which the item says nothing"
             if rule.trust != "none"
-            else f"the collection's setting trust decides ({', '.join(witnesses)})"
+            else f"the collection's setting trust decides ({', '.join(evidence)})"
         )
         raise SpecError(
-            f"item {item['id']} contradicts itself about the offset of {asset}: {said}; which is true cannot be told: "
-            f"{advice}; or use a collection that is not ambiguous (Earth Search: sentinel-2-c1-l2a)"
+            f"item {item['id']} contradicts itself about the offset of {asset}: {claims}; "
+            f"which is true cannot be told: {advice}; "
+            "or use a collection that is not ambiguous (Earth Search: sentinel-2-c1-l2a)"
         )
-    return scale, trusted.offset, f"{trusted.reason}, trusted although {said}"
+    return scale, trusted.offset, f"{trusted.reason}, trusted although {claims}"
 
 
-def quote_witnesses(item: ItemDict) -> str:
+def quote_evidence(item: ItemDict) -> str:
     """Return flag and baseline of an item as text: two items with the same text are read alike."""
     return repr(([*map(item["properties"].get, _APPLIED_FLAGS)], stated_baseline(item)))
 
 
-def _hear(item: ItemDict, asset: str, offset: float | None, scale: float) -> dict[str, _Witness]:
+def _find_evidence(item: ItemDict, asset: str, offset: float | None, scale: float) -> dict[str, _Evidence]:
     """Collect the offset implied by the declaration, the flag and the baseline; evidence that is absent is omitted."""
     applied, baseline = _read_flag(item), stated_baseline(item)
-    witnesses = {}
+    evidence = {}
     if offset is not None:
         if not -1 <= offset <= 1:
             raise SpecError(
                 f"item {item['id']} declares an offset of {offset:g} for {asset}: stored * scale + offset is no "
                 "reflectance then (an offset in digital numbers has to be multiplied by the scale)"
             )
-        witnesses["declaration"] = _Witness(
+        evidence["declaration"] = _Evidence(
             offset=round(offset, _DECIMALS),
-            words=f"it declares an offset of {offset:g}",
+            claim=f"it declares an offset of {offset:g}",
             reason="offset declared by the item",
         )
     if applied is not None and applied[1]:
         name = applied[0]
-        words = f"{name} says that the offset was removed"
-        witnesses["flag"] = _Witness(offset=0.0, words=words, reason=_REMOVED)
+        claim = f"{name} says that the offset was removed"
+        evidence["flag"] = _Evidence(offset=0.0, claim=claim, reason=_REMOVED)
     if baseline is not None:
         by_baseline = round(_SHIFT_DN * scale, _DECIMALS) if baseline.number >= FIRST_SHIFTED else 0.0
-        words = f"processing baseline {baseline.text} means an offset of {by_baseline:g}"
-        heard = _Witness(offset=by_baseline, words=words, reason=f"processing baseline {baseline.text}")
-        witnesses["baseline"] = heard
+        claim = f"processing baseline {baseline.text} means an offset of {by_baseline:g}"
+        stated = _Evidence(offset=by_baseline, claim=claim, reason=f"processing baseline {baseline.text}")
+        evidence["baseline"] = stated
         if applied is not None and not applied[1]:
-            words = f"{applied[0]} says that it was not removed"
-            witnesses["flag"] = _Witness(offset=by_baseline, words=words, reason=heard.reason + ", not removed")
-    return witnesses
+            claim = f"{applied[0]} says that it was not removed"
+            evidence["flag"] = _Evidence(offset=by_baseline, claim=claim, reason=stated.reason + ", not removed")
+    return evidence
 
 
 def _read_flag(item: ItemDict) -> tuple[str, bool] | None:

@@ -23,7 +23,7 @@ from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
 from mapper.cube.observations import describe_use, group_items
-from mapper.cube.projection import declared_place
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader
 from mapper.errors import CorruptAssetError, GridError
 from mapper.spec import MapSpec
@@ -154,13 +154,13 @@ def _read_without_corrupt(
     """Return one image for each band, dates averaged, and the reasons why items were left out."""
     dropped: dict[str, str] = {}
     while True:
-        kept = [item for item in items if item["id"] not in dropped]
-        groups = group_items(kept, reader.rule, bands)
+        usable = [item for item in items if item["id"] not in dropped]
+        groups = group_items(usable, reader.rule, bands)
         try:
             clear = reader.read_clear(groups)
             return [_average_dates(reader.read_band(groups, band, clear)) for band in bands], dropped
         except CorruptAssetError as error:
-            if error.item not in {item["id"] for item in kept}:
+            if error.item not in {item["id"] for item in usable}:
                 raise
             _LOG.warning("item %s is left out: %s", error.item, error)
             dropped[error.item] = str(error)
@@ -175,16 +175,16 @@ def _average_dates(stack: Float32Array) -> Float32Array:
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
     """Refuse an item whose pixels are not those of a native grid; one without a declaration is accepted."""
-    place = declared_place(item, rule.bands[spec.source.variable].asset)
-    if place is None:
+    declared = declared_grid(item, rule.bands[spec.source.variable].asset)
+    if declared is None:
         return
-    step, (rows, cols) = float(spec.source.resolution), place.shape
-    on_lattice = all(abs(edge / step - round(edge / step)) < _NESTING_TOLERANCE for edge in place.bounds)
-    width, height = abs(place.transform.a), abs(place.transform.e)
+    step, (rows, cols) = float(spec.source.resolution), declared.shape
+    edges_agree = all(abs(edge / step - round(edge / step)) < _NESTING_TOLERANCE for edge in declared.bounds)
+    width, height = abs(declared.transform.a), abs(declared.transform.e)
     same_size = max(abs(width / step - 1) * cols, abs(height / step - 1) * rows) < _NESTING_TOLERANCE
-    if not (on_lattice and same_size and place.crs == CRS(spec.grid.crs)):
+    if not (edges_agree and same_size and declared.crs == CRS(spec.grid.crs)):
         raise GridError(
             f"source item {item['id']} does not lie on the native grid: its pixels are {width:.10g} x {height:.10g} in "
-            f"{place.crs.to_string()} from ({place.transform.c:.10g}, {place.transform.f:.10g}), the grid has "
+            f"{declared.crs.to_string()} from ({declared.transform.c:.10g}, {declared.transform.f:.10g}), the grid has "
             f"{spec.source.resolution} in {spec.grid.crs}; change source.resolution, or use a projected grid"
         )

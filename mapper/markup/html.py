@@ -49,11 +49,11 @@ def make_table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markup:
     return Markup(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>")
 
 
-def make_facts(facts: Mapping[str, Cell]) -> Markup:
+def make_pairs(pairs: Mapping[str, Cell]) -> Markup:
     """Return a table of names and values; those without a value are left out."""
     rows = (
         f'<tr><th style="text-align:left">{html.escape(name)}</th><td style="text-align:left">{to_html(cell)}</td></tr>'
-        for name, cell in facts.items()
+        for name, cell in pairs.items()
         if cell not in (None, "")
     )
     return Markup(f"<table><tbody>{''.join(rows)}</tbody></table>")

@@ -25,7 +25,7 @@ from mapper.access.tally import AssetName
 from mapper.catalog.importers.cci_file_names import ARCHIVE, AnnualMap, Bbox, Cell, Quantity, cells_near
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import load_provider
-from mapper.catalog.raster import EXTENSIONS, describe_place
+from mapper.catalog.raster import EXTENSIONS, describe_footprint
 from mapper.catalog.static import write_catalog
 from mapper.errors import CorruptAssetError, InputError
 
@@ -100,7 +100,7 @@ class _Header:
     """Header of one file: its asset and its grid."""
 
     asset: JsonDict
-    place: GeoBox
+    geobox: GeoBox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class _Headers:
         for file in annual.file_names(cell, quantity):
             found = self._read(AssetName(item=str(cell), asset=quantity, href=f"{folder}/{file}"))
             if found is not None:
-                _check_corner(found.place, cell, file)
+                _check_corner(found.geobox, cell, file)
                 return found
         return None
 
@@ -167,7 +167,7 @@ def _make_item(annual: AnnualMap, headers: dict[str, _Header]) -> ItemDict:
         "stac_extensions": list(EXTENSIONS[:2]),
         "id": Path(headers["agb"].asset["href"]).stem,
         "collection": COLLECTION,
-        **describe_place(headers["agb"].place),
+        **describe_footprint(headers["agb"].geobox),
         "properties": {
             "datetime": None,
             "start_datetime": f"{annual.year}-01-01T00:00:00Z",
@@ -198,12 +198,12 @@ def _describe_header(dataset: rasterio.DatasetReader, href: str) -> _Header:
         "proj:transform": list(dataset.transform)[:6],
         "raster:bands": [band],
     }
-    return _Header(asset=asset, place=GeoBox(dataset.shape, dataset.transform, str(dataset.crs)))
+    return _Header(asset=asset, geobox=GeoBox(dataset.shape, dataset.transform, str(dataset.crs)))
 
 
-def _check_corner(place: GeoBox, cell: Cell, file: str) -> None:
+def _check_corner(geobox: GeoBox, cell: Cell, file: str) -> None:
     """Refuse a file whose corner is not that of its name: names by another corner would shift the map by a cell."""
-    at = place.transform
+    at = geobox.transform
     if abs(at.c - cell.west) > abs(at.a) / 2 or abs(at.f - cell.north) > abs(at.e) / 2:
         raise InputError(
             f"{file} begins at longitude {at.c:.10g}, latitude {at.f:.10g}; its name says {cell.west}, {cell.north}"
