@@ -1,10 +1,11 @@
-"""Descriptions of the archives: one YAML file each in ``catalogs/``, no code.
+"""Descriptions of the archives: one YAML file each in ``catalogs/``, no code; and the JSON schema of these files.
 
 A provider says where items are, how our band names map to its assets, how its files are reached, and which rule turns
 stored numbers into physical units. The files ship inside the wheel; a path to a YAML file of one's own works wherever a
 name does, and ``extends: NAME`` at its top makes it a few changes to another provider.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, timedelta
@@ -23,6 +24,11 @@ from mapper.catalog.items import ItemDict, item_datetime
 from mapper.description import Part, describe_faults
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
+
+JsonDict = dict[str, Any]
+
+_EXTENDS = "Provider that this one is, but for what is written here: a name, or a path from this file."
+_LIKE = "Collection of the same provider that this one is, but for what is written here."
 
 
 class MaskRule(Part):
@@ -304,3 +310,48 @@ def _spell(value: Any) -> str:
     text = re.sub(r"[\s_]+", "-", str("" if value is None else value).strip().lower())
     found = _SATELLITE.match(text)
     return f"sentinel-{found[1]}{found[2]}" if found else text
+
+
+def provider_schema() -> JsonDict:
+    """Return the schema of a provider file as it is written: with inheritance, and bands as bare asset keys."""
+    schema = Provider.model_json_schema()
+    definitions: JsonDict = schema["$defs"]
+    for definition in definitions.values():
+        definition.pop("title", None)
+        _drop_titles(definition)
+    _drop_titles(schema)
+    collection = definitions["CollectionRule"]
+    collection["properties"]["like"] = {"type": "string", "description": _LIKE}
+    bands = collection["properties"]["bands"]
+    bands.pop("minProperties", None)
+    bands["additionalProperties"] = {
+        "anyOf": [
+            {"type": "string", "description": "Key of the asset."},
+            {"$ref": "#/$defs/BandRule"},
+            {"type": "null", "description": "Removes an inherited band."},
+        ]
+    }
+    schema["properties"]["extends"] = {"type": "string", "description": _EXTENDS}
+    whole = {"anyOf": [{"required": collection.pop("required")}, {"required": ["like"]}]}
+    alone = {
+        "required": schema.pop("required"),
+        "properties": {"collections": {"additionalProperties": whole}},
+    }
+    schema |= {"if": {"not": {"required": ["extends"]}}, "then": alone}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Provider of mapper",
+        "description": "One archive: where its items are, what their assets are called, how they are calibrated.",
+    }
+    return head | {key: value for key, value in schema.items() if key not in head}
+
+
+def format_schema() -> str:
+    """Return the schema as the text of ``provider.schema.json``."""
+    return json.dumps(provider_schema(), indent=2) + "\n"
+
+
+def _drop_titles(definition: JsonDict) -> None:
+    """Leave out the titles that repeat the names of the fields."""
+    for content in definition.get("properties", {}).values():
+        content.pop("title", None)

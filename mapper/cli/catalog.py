@@ -147,7 +147,7 @@ def check_provider(
 
     The exit code is 1 if an item is refused.
     """
-    from mapper.catalog.schema import format_schema
+    from mapper.catalog.provider import format_schema
 
     if schema:
         typer.echo(format_schema(), nl=False)

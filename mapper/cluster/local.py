@@ -102,5 +102,5 @@ def _restore_environment(names: Iterable[str]) -> Iterator[None]:
 def _environment(workers: int) -> dict[str, str]:
     """Return variables to set before numerical libraries load: Dask's own would leave torch a single thread."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    kept = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-    return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
+    configured = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    return configured | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}

@@ -1,6 +1,6 @@
 """Synthetic biomass: the truth on the grid of the map, and the coarse map that a satellite mission would make of it.
 
-The coarse map has the lattice and the habits of the real one: EPSG:4326, pixel edges at multiples of 1/1125 degree,
+The coarse map has the grid and the habits of the real one: EPSG:4326, pixel edges at multiples of 1/1125 degree,
 uint16 Mg ha-1, area mean of the truth, too low where there is much, noise that its standard deviation describes.
 """
 
@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from mapper.arrays import Float32Array
 from mapper.synthetic.frames import Frame, write_cog
-from mapper.synthetic.noise import Raster, derive_key, lattice_uniform, smooth_noise
+from mapper.synthetic.noise import Raster, derive_key, node_uniform, smooth_noise
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
 from mapper.synthetic.surface import average_blocks
@@ -46,7 +46,7 @@ def write_truth(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
 
 def write_source(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
     """Write the coarse map and its standard deviation, and return one item for both."""
-    geobox, row, col = _lattice(site.geobox)
+    geobox, row, col = _cover_ground(site.geobox)
     agb, deviation = measure_biomass(site, geobox, row=row, col=col)
     box = geobox.boundingbox
     cell = f"N{int(np.floor(box.top / 10)) * 10 + 10:02d}E{int(np.floor(box.left / 10)) * 10:03d}"
@@ -73,8 +73,8 @@ def measure_biomass(
     Args:
         site: Where.
         geobox: Source pixels, in EPSG:4326.
-        row: First row on the global lattice, from the equator northwards, negative below.
-        col: First column on the global lattice.
+        row: First row on the global grid, from the equator northwards, negative below.
+        col: First column on the global grid.
 
     Returns:
         Biomass and its standard deviation, uint16 Mg ha-1 (y, x); :data:`SOURCE_NODATA` where a pixel is not wholly
@@ -111,12 +111,12 @@ def average_truth(site: Site, geobox: GeoBox) -> tuple[Float32Array, npt.NDArray
 def _source_noise(seed: int, shape: tuple[int, int], *, row: int, col: int) -> Float32Array:
     """Return unit noise, a third of its variance shared by neighbours; a function of the row and column."""
     rows, cols = -row + np.arange(shape[0]), col + np.arange(shape[1])
-    white = ndtri(np.clip(lattice_uniform(derive_key(seed, "source"), rows, cols), 1e-6, 1 - 1e-6)).astype(np.float32)
+    white = ndtri(np.clip(node_uniform(derive_key(seed, "source"), rows, cols), 1e-6, 1 - 1e-6)).astype(np.float32)
     at = Raster(east=cols.astype(np.float64), north=rows.astype(np.float64))
     return np.float32(0.82) * white + np.float32(0.57) * smooth_noise(derive_key(seed, "retrieval"), at, 5)
 
 
-def _lattice(ground: GeoBox) -> tuple[GeoBox, int, int]:
+def _cover_ground(ground: GeoBox) -> tuple[GeoBox, int, int]:
     """Return the grid of source pixels around the ground, and the global row and column of its upper left corner."""
     box = ground.footprint("EPSG:4326", npoints=40).boundingbox
     col, row = int(np.floor(box.left * PER_DEGREE)), int(np.ceil(box.top * PER_DEGREE))

@@ -44,14 +44,14 @@ class Frame:
             ground_shape=(ground.shape.y, ground.shape.x),
         )
 
-    def sampler(self, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> "Sampler":
+    def sampler(self, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> "GroundSampler":
         """Prepare bilinear reading, misregistered by ``shift_px`` (rows, columns of the ground)."""
         rows, cols = self.ground_shape
         row, col = self.row + shift_px[0], self.col + shift_px[1]
         inside = (row >= 0) & (col >= 0) & (row <= rows - 1) & (col <= cols - 1)
         top = np.clip(np.floor(row), 0, rows - 2).astype(np.int64)
         left = np.clip(np.floor(col), 0, cols - 2).astype(np.int64)
-        return Sampler(
+        return GroundSampler(
             inside=inside,
             corner=top * cols + left,
             down=np.clip(row - top, 0, 1).astype(np.float32),
@@ -61,7 +61,7 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
+class GroundSampler:
     """Bilinear reader of the ground at the pixel centres of a frame; arrays (y, x) of the frame."""
 
     inside: npt.NDArray[np.bool_]

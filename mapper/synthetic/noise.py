@@ -1,7 +1,7 @@
 """Randomness as a pure function of seed and location: smooth noise, cells, and draws for each cell.
 
 Nothing here knows the window it is asked for: two windows that overlap get the same values where they do. Positions
-are metres of a projected CRS; random numbers come from hashing the integer nodes of a lattice, never from a stream.
+are metres of a projected CRS; random numbers come from hashing the integer nodes of a grid, never from a stream.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ class Cells:
 
     def draw(self, name: str) -> Float32Array:
         """Draw one random number on [0, 1) for each cell; dims (y, x)."""
-        return lattice_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
+        return node_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
 
 
 def derive_key(seed: int, *names: str | int) -> int:
@@ -67,17 +67,17 @@ def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 
-def lattice_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> Float32Array:
+def node_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> Float32Array:
     """Return uniform numbers on [0, 1) at integer nodes; dims (row, col)."""
     return hash_uniform(key, rows[:, None], cols[None, :])
 
 
 def smooth_noise(key: int, at: Raster, grain_m: float) -> Float32Array:
     """Return noise of mean 0 and standard deviation 1, smooth over about ``grain_m``; dims (y, x)."""
-    shift = lattice_uniform(key, np.array([0]), np.array([0, 1]))[0]
+    shift = node_uniform(key, np.array([0]), np.array([0, 1]))[0]
     rows, row_weights = _spline(at.north / grain_m + float(shift[0]))
     cols, col_weights = _spline(at.east / grain_m + float(shift[1]))
-    nodes = (lattice_uniform(key, rows, cols) - np.float32(0.5)) / np.float32(_SPLINE_SD)
+    nodes = (node_uniform(key, rows, cols) - np.float32(0.5)) / np.float32(_SPLINE_SD)
     return np.ascontiguousarray((col_weights @ (row_weights @ nodes).T).T)
 
 
@@ -116,8 +116,8 @@ def _nearest_two(
     along: Float32Array,
 ) -> tuple[npt.NDArray[np.int64], Float32Array, Float32Array]:
     """Return the index of the nearest cell centre, and squared distances to the nearest two, among 3 x 3 cells."""
-    centre_x = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "x"), rows, cols).ravel()
-    centre_y = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "y"), rows, cols).ravel()
+    centre_x = np.float32(0.1) + np.float32(0.8) * node_uniform(derive_key(key, "x"), rows, cols).ravel()
+    centre_y = np.float32(0.1) + np.float32(0.8) * node_uniform(derive_key(key, "y"), rows, cols).ravel()
     nearest = np.full(home.shape, np.inf, np.float32)
     second = nearest.copy()
     index = home.copy()

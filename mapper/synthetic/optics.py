@@ -42,7 +42,7 @@ def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> Flo
     Args:
         ground: What is there.
         day: Of the year, for the crops.
-        sun: Its place, for the slopes.
+        sun: Its position, for the slopes.
         resolution: Pixel size of the ground in metres.
 
     Returns:

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.frames import Frame, Sampler, cover_box, swath_mask, write_cog
+from mapper.synthetic.frames import Frame, GroundSampler, cover_box, swath_mask, write_cog
 from mapper.synthetic.noise import derive_key
 from mapper.synthetic.optics import BANDS, look_through, see_ground
 from mapper.synthetic.site import Site
@@ -191,7 +191,7 @@ def _count(reflectance: Float32Array, random: np.random.Generator, *, offset: in
     return numbers.astype(np.uint16)
 
 
-def _classify(coarse: Sampler, view: _View) -> npt.NDArray[np.uint8]:
+def _classify(coarse: GroundSampler, view: _View) -> npt.NDArray[np.uint8]:
     """Return a scene classification like the processor's: good at thick clouds, blind to thin edges."""
     red, infrared = coarse.read(view.reflectance[2]), coarse.read(view.reflectance[5])
     green = (infrared - red) / np.maximum(infrared + red, np.float32(1e-3))

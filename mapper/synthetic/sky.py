@@ -50,7 +50,7 @@ def cloud_sky(key: int, at: Raster, *, coverage: float, cirrus: float, sun: Sun)
         at: Pixel centres.
         coverage: Expected fraction under clouds.
         cirrus: Opacity of the thickest cirrus; 0 for none.
-        sun: Its place, for the shadows.
+        sun: Its position, for the shadows.
     """
     east, north, up = sun.direction
     shift = _CLOUD_BASE_M / up

@@ -1,4 +1,4 @@
-"""Kubernetes objects of a cluster: a DaskCluster for each pool, the driver's Job, and network policies.
+"""Kubernetes objects of a cluster: a DaskCluster for each pool, the driver's Job, and network policies; as YAML too.
 
 The Dask operator makes one Deployment for each worker, so a worker that is lost comes back under its name. The driver
 is a Job of its own: were it a DaskJob, the operator would delete the cluster when its pod fails. No pod talks to the
@@ -6,6 +6,11 @@ API of Kubernetes, so none has any rights there.
 """
 
 import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from mapper.cluster.kubernetes.pods import (
     COMM_PORT,
@@ -15,17 +20,17 @@ from mapper.cluster.kubernetes.pods import (
     WORKER_PORT,
     Manifest,
     account_of,
+    choose_nodes,
     cluster_labels,
     make_account,
+    make_budget,
     make_container,
     make_egress,
-    make_guard,
     make_pod,
     make_resources,
     metadata_of,
     named_port,
     off_spot,
-    place_worker,
     secret_variables,
     tcp_port,
     to_env,
@@ -33,6 +38,7 @@ from mapper.cluster.kubernetes.pods import (
 from mapper.cluster.kubernetes.server import make_server
 from mapper.cluster.settings import ClusterSettings, DriverSettings, PoolSettings, parse_cpu, parse_memory
 
+_HEADER = "# Rendered by `mapper cluster render`.\n"
 _ROUTES = (
     "distributed.http.scheduler.prometheus",
     "distributed.http.scheduler.info",
@@ -77,7 +83,7 @@ def render_objects(settings: ClusterSettings) -> dict[str, list[Manifest]]:
         "driver": [
             _make_volume_claim(settings),
             _make_driver(settings),
-            make_guard(settings, "driver", _driver(settings)),
+            make_budget(settings, "driver", _driver(settings)),
         ],
         **({"server": make_server(settings, settings.server)} if settings.server else {}),
     }
@@ -123,7 +129,7 @@ def _make_pool(settings: ClusterSettings, name: str, pool: PoolSettings) -> list
             "worker": {"replicas": pool.size, "spec": _make_worker(settings, name, pool)},
         },
     }
-    return [dask_cluster, make_guard(settings, f"{name}-scheduler", selected)]
+    return [dask_cluster, make_budget(settings, f"{name}-scheduler", selected)]
 
 
 def _make_scheduler(settings: ClusterSettings) -> Manifest:
@@ -140,7 +146,7 @@ def _make_scheduler(settings: ClusterSettings) -> Manifest:
         "livenessProbe": health | {"initialDelaySeconds": 60, "timeoutSeconds": 10, "failureThreshold": 12},
         "resources": make_resources(settings.scheduler.cpu, settings.scheduler.memory),
     }
-    return make_pod(settings, container, account=account_of(settings, "scheduler"), placing={"affinity": off_spot()})
+    return make_pod(settings, container, account=account_of(settings, "scheduler"), nodes={"affinity": off_spot()})
 
 
 def _make_service(selected: dict[str, str]) -> Manifest:
@@ -171,7 +177,7 @@ def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Ma
         "readinessProbe": {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 30},
         "resources": make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
     }
-    return make_pod(settings, container, account=account_of(settings, "worker"), placing=place_worker(pool))
+    return make_pod(settings, container, account=account_of(settings, "worker"), nodes=choose_nodes(pool))
 
 
 def _make_volume_claim(settings: ClusterSettings) -> Manifest:
@@ -234,13 +240,13 @@ def _make_driver_pod(settings: ClusterSettings) -> Manifest:
         "ports": [named_port("http-metrics", HTTP_PORT)],
         "resources": make_resources(driver.cpu, driver.memory),
     }
-    placing = {
+    nodes = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _DRIVER_GRACE_SECONDS,
         "affinity": off_spot(),
         "initContainers": [_make_map_copy(settings, folder)],
     }
-    pod = make_pod(settings, container, account=account_of(settings, "driver"), placing=placing)
+    pod = make_pod(settings, container, account=account_of(settings, "driver"), nodes=nodes)
     pod["volumes"] += [
         {"name": "folder", "persistentVolumeClaim": {"claimName": f"{settings.name}-driver"}},
         {"name": "map", "configMap": {"name": driver.map}},
@@ -263,3 +269,40 @@ def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
 
 def _driver(settings: ClusterSettings) -> dict[str, str]:
     return {**cluster_labels(settings), "app.kubernetes.io/component": "driver"}
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML writer without anchors, which help nobody who reads a manifest: repeated parts are written again."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def render_files(settings: ClusterSettings) -> dict[str, str]:
+    """Return the contents of the files of a kustomize base, by name; the same settings give the same bytes."""
+    files = {f"{name}.yaml": _to_text(objects) for name, objects in render_objects(settings).items()}
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": list(files),
+    }
+    return {**files, "kustomization.yaml": _to_text([kustomization])}
+
+
+def render_stream(settings: ClusterSettings) -> str:
+    """Return all objects as one stream of YAML documents."""
+    return _to_text(each for objects in render_objects(settings).values() for each in objects)
+
+
+def write_files(files: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write rendered files into a folder, which is made if need be; other files in it stay. Returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in files]
+    for path in paths:
+        path.write_text(files[path.name], encoding="utf-8")
+    return paths
+
+
+def _to_text(objects: Iterable[Manifest]) -> str:
+    return _HEADER + yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120)

@@ -50,14 +50,14 @@ _SPOT_LABELS = {
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
 
 
-def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, placing: Manifest) -> Manifest:
+def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, nodes: Manifest) -> Manifest:
     """Make a pod of one container.
 
     Args:
         settings: Of the cluster.
         container: From :func:`make_container`; its volumes are added here.
         account: ServiceAccount that it runs as.
-        placing: Where it may run, and when it ends.
+        nodes: Where it may run, and when it ends.
     """
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
     if settings.secrets.tls:
@@ -73,7 +73,7 @@ def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, pl
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **placing,
+        **nodes,
         "volumes": volumes,
         "containers": [container],
     }
@@ -122,7 +122,7 @@ def off_spot() -> Manifest:
     return _require([{"matchExpressions": rules}])
 
 
-def place_worker(pool: PoolSettings) -> Manifest:
+def choose_nodes(pool: PoolSettings) -> Manifest:
     """Make the part of a pod that chooses a worker's nodes, and its seconds to end."""
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if pool.gpu else []
     if pool.spot:
@@ -189,7 +189,7 @@ def make_account(settings: ClusterSettings, role: str, labels: dict[str, str] | 
     }
 
 
-def make_guard(
+def make_budget(
     settings: ClusterSettings, name: str, selected: dict[str, str], labels: dict[str, str] | None = None
 ) -> Manifest:
     """Make the budget that saves a pod that everything depends on from eviction; a lost node takes it all the same."""

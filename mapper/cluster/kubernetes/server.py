@@ -8,9 +8,9 @@ from mapper.cluster.kubernetes.pods import (
     Manifest,
     account_of,
     make_account,
+    make_budget,
     make_container,
     make_egress,
-    make_guard,
     make_pod,
     make_resources,
     metadata_of,
@@ -42,7 +42,7 @@ def make_server(settings: ClusterSettings, server: ServerSettings) -> list[Manif
         make_account(settings, _ROLE, server_labels(settings)),
         _make_network_policy(settings, server),
         _make_deployment(settings, server),
-        make_guard(settings, _ROLE, server_labels(settings), server_labels(settings)),
+        make_budget(settings, _ROLE, server_labels(settings), server_labels(settings)),
         _make_service(settings),
         _make_ingress(settings, server),
     ]
@@ -79,11 +79,11 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
         "livenessProbe": health | {"initialDelaySeconds": 30, "failureThreshold": 6},
         "resources": make_resources(server.cpu, server.memory),
     }
-    placing: Manifest = {
+    nodes: Manifest = {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [_spread(settings)],
     }
-    pod = make_pod(settings, container, account=account_of(settings, _ROLE), placing=placing)
+    pod = make_pod(settings, container, account=account_of(settings, _ROLE), nodes=nodes)
     if server.token:
         container["volumeMounts"].append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
         pod["volumes"].append({"name": "token", "secret": {"secretName": server.token, "defaultMode": 0o440}})

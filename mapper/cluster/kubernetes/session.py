@@ -13,12 +13,12 @@ from types import FrameType
 from typing import NoReturn
 
 from mapper.cluster.kubernetes.api import open_api
-from mapper.cluster.kubernetes.connect import reach_scheduler
+from mapper.cluster.kubernetes.connect import connect_scheduler
 from mapper.cluster.kubernetes.launch import Launch, Notify
 from mapper.cluster.settings import ClusterSettings
 from mapper.errors import ClusterError, SpecError
 
-WORD = "kubernetes"
+KUBERNETES = "kubernetes"
 """Name of a cluster on Kubernetes; ``kubernetes:POOL`` names one pool of it."""
 UP_SECONDS = 900.0
 """Seconds until all pods are ready by default: nodes may have to be bought first."""
@@ -50,29 +50,29 @@ def find_pool(word: str, settings: ClusterSettings) -> str:
     Raises:
         SpecError: If there is no such pool.
     """
-    pool = word.removeprefix(WORD).removeprefix(":") or settings.driver_pool
+    pool = word.removeprefix(KUBERNETES).removeprefix(":") or settings.driver_pool
     if pool not in settings.pools:
         raise SpecError(f"{word}: there is no pool {pool}, the pools are {', '.join(settings.pools)}")
     return pool
 
 
 @contextmanager
-def hold_pool(pool: str, options: KubernetesOptions) -> Iterator[str]:
+def open_pool(pool: str, options: KubernetesOptions) -> Iterator[str]:
     """Yield the address of the scheduler of a pool, which is up meanwhile.
 
     Raises:
         ClusterError: If it does not come up, or cannot be taken down.
     """
-    with _stoppable(), open_api(options.settings.namespace) as api:
+    with _exit_on_signals(), open_api(options.settings.namespace) as api:
         launch = Launch(api, options.settings, options.notify)
         try:
             launch.bring_up([pool])
             launch.wait([pool], options.wait)
-            with reach_scheduler(api, options.settings, pool) as address:
+            with connect_scheduler(api, options.settings, pool) as address:
                 options.notify(f"pool {pool}: the scheduler answers at {address}")
                 yield address
         except BaseException:
-            with suppress(ClusterError):  # it is told; what went wrong first is raised
+            with suppress(ClusterError):  # it is reported; the first error is raised
                 _finish(launch, pool, options)
             raise
         _finish(launch, pool, options)
@@ -95,7 +95,7 @@ def _finish(launch: Launch, pool: str, options: KubernetesOptions) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def _exit_on_signals() -> Iterator[None]:
     """Turn a signal to stop into an exception, so that what is up is taken down; ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
