@@ -15,7 +15,7 @@ from mapper.models.card import read_card
 from mapper.plan.context import RunOptions, make_context
 from mapper.plan.plan import make_plan
 from mapper.predict.consistency import block_mean
-from mapper.predict.predictor import Prediction
+from mapper.predict.predictor import Estimate
 from mapper.predict.quality import Quality
 from mapper.run import map_tile as task_module
 from mapper.run.map_tile import compute_tile, run_task
@@ -118,7 +118,7 @@ def test_block_means_sd_and_flags_follow_the_source(scenes):
 def test_the_deviation_is_the_models_with_that_of_the_source_in_it(scenes, sees):
     items, folder = scenes
     context, tasks = tasks_of(make_map(folder, "mtg", "none", tile=240), items)
-    prediction = Prediction(mean=np.ones((20, 20), np.float32), sd=np.full((20, 20), 3, np.float32))
+    prediction = Estimate(mean=np.ones((20, 20), np.float32), sd=np.full((20, 20), 3, np.float32))
     source = Source(mean=np.ones((2, 2), np.float32), sd=np.array([[4, 0], [np.nan, 4]], np.float32), uses=())
     context = replace(context, contract=replace(context.contract, sees_source_sd=sees))
     sd = task_module._deviation(prediction, source, context)

@@ -27,7 +27,7 @@ from mapper.models.weights import load_model
 from mapper.plan.context import MapContext, RunOptions, Task
 from mapper.predict.consistency import spread
 from mapper.predict.postprocess import Postprocessor, blank_arrays
-from mapper.predict.predictor import Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.predict.quality import Quality
 from mapper.run.records import attempt_task, complete_uses, statistics
 from mapper.run.stored_guide import quantise_guide, read_stored_guide
@@ -114,7 +114,9 @@ def compute_tile(
         guide = attempts.call(partial(_read_guide, context, task, access))
     with clock.stage("predict"):
         predictor = load_predictor(context)
-        prediction = predictor.predict(guide.values, source.mean, source.sd)
+        prediction = predictor.predict(
+            {"guide": guide.values[None], "source": source.mean[None, None], "source.sd": source.sd[None, None]}
+        )
         finish = Postprocessor(
             spec=context.spec,
             contract=context.contract,
@@ -123,7 +125,8 @@ def compute_tile(
             window=window,
             inside=context.grid.inside_area(window),
         ).finish
-        bands, residual = finish(prediction, guide, source)
+        (name,) = context.contract.name_means([context.spec.target.name])
+        bands, residual = finish(Estimate.of(prediction, context.contract, name), guide, source)
     clock.set_apart("wait", prediction.waited_s, of="predict")
     return Computed(
         arrays=_name_bands(context.product, bands),

@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 import yaml
 import zarr
+from contracts import make_contract
 from pyproj import Transformer
 from store_maps import name_bands
 
@@ -26,7 +27,7 @@ from mapper.catalog.items import freeze_items
 from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
 from mapper.models.card import Card
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.plan.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
@@ -78,9 +79,9 @@ def describe_map(folder, tiles):
 
 CARD = Card(
     name="msg-none",
-    contract=Contract(
+    contract=make_contract(
         model="msg",
-        guide=tuple(GuideBand(name=f"summer_{band}", units="1") for band in BANDS),
+        guide=tuple(BandNorm(name=f"summer_{band}", units="1") for band in BANDS),
         source_units="Mg ha-1",
         target="agb",
         target_units="Mg ha-1",
