@@ -143,7 +143,7 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
         for scene in scenes:
             if scene.item["collection"] == spec.source.collection:
                 sourced[scene.cover.tiles[scene.cover.covered.any(axis=1)]] = True
-    enough = max(1.0, FEW_OBSERVATIONS / len(spec.guide.seasons))
+    enough = max(1.0, FEW_OBSERVATIONS / max(1, len(spec.guide.seasons)))
     return Coverage(
         tiles=points.tiles,
         months=tuple(sorted(months, key=lambda row: (row.view, row.month))),

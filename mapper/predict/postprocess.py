@@ -44,7 +44,7 @@ class Postprocessor:
             prediction.mean,
             source.mean,
             source.sd,
-            mode=self.spec.consistency,
+            mode=self.spec.consistency.mode,
             scale=self.scale,
             non_negative=self.spec.target.non_negative,
         )

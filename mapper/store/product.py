@@ -68,11 +68,12 @@ def map_product(spec: MapSpec) -> Product:
     if spec.target.name in RESERVED:
         raise SpecError(f"target.name {spec.target.name!r} is the name of another array of the store; choose another")
     collections = ", ".join(sorted({layer.collection for layer in spec.guide.layers}))
+    sharpened = f"{spec.source.collection} ({', '.join(spec.source.band_names)}) sharpened by {spec.model.name}"
     return Product(
         kind="map",
         name=spec.name,
         title=f"{spec.name}: {spec.target.long_name}",
-        source=f"{spec.source.collection} ({spec.source.variable}) sharpened by {spec.model.name} with {collections}",
+        source=f"{sharpened} with {collections}" if collections else sharpened,
         spec=spec,
         digest=spec.digest,
         grid=spec.map_grid,
