@@ -36,17 +36,17 @@ class Part(BaseModel):
         return type(self).model_validate(fields | dict(update or {}))
 
 
-def _make_absolute(path: Path, info: ValidationInfo) -> Path:
+def make_absolute(path: Path, info: ValidationInfo) -> Path:
     """Return the path against the folder that is the context of validation; without a context as it is."""
     return Path(info.context) / path if info.context else path
 
 
 def _locate(location: str, info: ValidationInfo) -> str:
     """Return a URL as it is, and a path against the folder that is the context of validation."""
-    return location if "://" in location else str(_make_absolute(Path(location), info))
+    return location if "://" in location else str(make_absolute(Path(location), info))
 
 
-FilePath = Annotated[Path, AfterValidator(_make_absolute)]
+FilePath = Annotated[Path, AfterValidator(make_absolute)]
 """A path; relative ones refer to the folder of the description."""
 Location = Annotated[str, AfterValidator(_locate)]
 """A path or a URL; relative paths refer to the folder of the description, what has ``://`` stays as it is."""
@@ -95,7 +95,9 @@ def describe_faults(error: ValidationError, whole: str) -> str:
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or whole
-        plain = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
-        said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
-        faults.append(f"{where}: {said}")
+        text = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
+        if text is None:
+            given = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            text = f"{fault['msg'].removeprefix('Value error, ')}{given}"
+        faults.append(f"{where}: {text}")
     return "; ".join(faults)
