@@ -7,12 +7,13 @@ from pathlib import Path
 import numcodecs
 import numpy as np
 import zarr
+from store_maps import fill_tile, names_of
 
 from mapper.store.description import read_description
 from mapper.store.garbage import collect_garbage
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_repository, store_exists
-from mapper.store.tiles import band_names, digest_bands, fill_tile
+from mapper.store.tiles import digest_bands
 from mapper.store.verify import verify_store
 
 _POLL_SECONDS = 0.1
@@ -55,7 +56,7 @@ def find_partial_tiles(ledger):
     store, description = ledger.session.store, read_description(ledger.session.store)
     grid, target = description.grid, description.target
     records = {record.tile: record.content_sha256 for record in ledger.records(items=False)}
-    arrays = {name: np.asarray(zarr.open_array(store, path=name, mode="r")[:]) for name in band_names(target)}
+    arrays = {name: np.asarray(zarr.open_array(store, path=name, mode="r")[:]) for name in names_of(target)}
     untouched = digest_bands(fill_tile(grid, target))
     for tile in grid.tiles():
         window = grid.window(tile).slices

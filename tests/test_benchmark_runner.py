@@ -17,7 +17,7 @@ from mapper.benchmark.runner import deviation, run_suite
 from mapper.benchmark.sites import read_places, slug, split
 from mapper.benchmark.suite import read_suite
 from mapper.errors import ContractError, SpecError, WeightsError
-from mapper.predict.predictor import Prediction
+from mapper.predict.predictor import Estimate
 from mapper.training.config import BioMasstersData, MapsData
 from mapper.training.sample import Sample
 
@@ -222,7 +222,7 @@ def test_native_resolution_is_asked_of_labels_that_have_one(write_suite, tmp_pat
 
 def test_deviation_holds_that_of_the_source_once():
     sample = make_sample(1)
-    prediction = Prediction(mean=sample.truth, sd=np.full_like(sample.truth, 6))
+    prediction = Estimate(mean=sample.truth, sd=np.full_like(sample.truth, 6))
     np.testing.assert_allclose(deviation(prediction, sample, sees_source_sd=True), 6)
     np.testing.assert_allclose(deviation(prediction, sample, sees_source_sd=False), 10)
     unknown = replace(sample, source_sd=np.full_like(sample.source_sd, np.nan))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 from region import run_json, run_mapper
+from store_maps import read_tile
 
 from mapper.cli.storage import parse_age
 from mapper.grid import Tile
@@ -14,8 +15,9 @@ from mapper.spec import read_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.product import map_product
 from mapper.store.repository import open_repository, open_store
-from mapper.store.tiles import digest_bands, read_tile, write_bands
+from mapper.store.tiles import digest_bands, write_bands
 from mapper.store.verify import verify_store
 from mapper.store.writer import open_writer
 
@@ -49,7 +51,7 @@ def make_anew(region, tile, damage, **record):
     before = chunks_of(region)
     bands = read_tile(open_store(spec.store).store, grid=spec.map_grid, target=spec.target, tile=tile)
     old = records_of(region)[tile]
-    with open_writer(spec.store, spec=spec, run_id="by-hand") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="by-hand") as writer:
         fork = writer.fork()
         write_bands(fork.store, grid=spec.map_grid, tile=tile, bands=bands)
         shards = sorted(chunks_of(region) - before, key=lambda path: path.stat().st_size)
@@ -130,7 +132,7 @@ def test_failed_tiles_are_left_to_a_run(region):
     region.change(model={"name": "bicubic"}, grid__tile=60, grid__chunk=60)
     assert run_mapper("run", region.map, "--workers", 1, "--only", "0-2,0-3 3,0-2")[0] == 0
     failed = replace(records_of(region)[Tile(0, 0)], tile=Tile(3, 3), status="failed", reason="out of luck")
-    with open_writer(region.store, spec=read_spec(region.map), run_id="by-hand") as writer:
+    with open_writer(region.store, product=map_product(read_spec(region.map)), run_id="by-hand") as writer:
         writer.add(None, replace(failed, content_sha256=""))
         writer.commit()
     before = records_of(region)

@@ -28,7 +28,7 @@ def compute_map(region, tile, **options):
     grid = job.context.grid
     values = np.full(grid.shape, np.nan, np.float32)
     for task in job.plan.tasks:
-        values[grid.window(task.tile).slices] = compute_tile(job.context, task).arrays.value
+        values[grid.window(task.tile).slices] = compute_tile(job.context, task).arrays["agb"]
     return values[:256, :256], job
 
 

@@ -21,6 +21,7 @@ from mapper.report.pixel_sample import sample_pixels
 from mapper.report.quicklook import blend, draw_picture, make_png
 from mapper.store.description import read_description
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.rasters import Rasters
 from mapper.store.repository import create_store, open_map
 from mapper.store.writer import open_writer, write_tile
@@ -42,13 +43,13 @@ stored_gib_month: 1
 def made(tmp_path_factory):
     """A map with a failed, an empty and a missing tile."""
     spec = make_spec(tmp_path_factory.mktemp("store") / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     *tiles, empty, failed, _ = spec.map_grid.tiles()
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         for tile in tiles:
             arrays, fork = make_arrays(spec.map_grid, tile), writer.fork()
-            sha = write_tile(fork, grid=spec.map_grid, target=spec.target, tile=tile, arrays=arrays)
-            writer.add(fork, make_record(tile, sha=sha, value_mean=float(np.nanmean(arrays.value))))
+            sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
+            writer.add(fork, make_record(tile, sha=sha, value_mean=float(np.nanmean(arrays["agb"]))))
         writer.add(None, make_record(empty, status="empty", reason="no land"))
         writer.add(None, make_record(failed, status="failed", reason=NASTY))
         writer.commit()
@@ -97,7 +98,7 @@ def test_the_page_is_one_file_that_runs_nothing_and_asks_nobody(made, tmp_path):
 
 def test_a_store_without_a_tile_has_a_page_too(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     text = read_html(write_report(spec.store, tmp_path / "report.html").read_text())[1]
     assert "No pixel has a value yet" in text
     assert "0 of 9 tiles done" in text
@@ -214,7 +215,7 @@ def test_a_time_line_of_many_dates_stays_small():
 
 def test_a_guide_has_no_report(tmp_path, monkeypatch):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     described = read_description(read_ledger(spec.store).session.store)
     monkeypatch.setattr("mapper.report.contents.read_description", lambda _: _without_target(described))
     with pytest.raises(InputError, match="holds a guide"):

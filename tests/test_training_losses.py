@@ -112,7 +112,7 @@ def test_every_parameter_learns_beside_a_deviation(monkeypatch):
 
 def test_a_mean_that_fell_below_zero_can_rise_again_but_sinks_no_further():
     output, truth = pair([-500, -500, 20, 20], [50, 0, 50, np.nan])
-    bent = bend(output, truth, unit=10)
+    bent = bend(output, truth, bounds=(0, None), unit=10)
     np.testing.assert_allclose(bent.detach().numpy().ravel(), [0, 0, 20, 20], atol=1e-6)
     torch.autograd.backward(sum_loss(bent, truth, loss="mse", unit=10))
     np.testing.assert_allclose(output.grad.numpy().ravel(), [-1, 0, -0.6, 0], atol=1e-6)

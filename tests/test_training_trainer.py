@@ -13,7 +13,7 @@ from mapper.evaluation.metrics import Score
 from mapper.models.card import read_card
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model
-from mapper.predict.predictor import Prediction, Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.spec import ModelSpec
 from mapper.training import scoring, trainer
 from mapper.training.initial_model import make_model
@@ -141,7 +141,7 @@ def test_places_of_any_size_are_predicted():
     prediction = predict_sample(model, small)
     assert prediction.mean.shape == prediction.sd.shape == small.truth.shape
     inner = tuple(slice(edge - model.contract.halo_px) for edge in small.truth.shape)
-    whole = Predictor(model).predict(sample.guide, sample.source, sample.source_sd)
+    whole = Predictor(model).sharpen(sample.guide, sample.source, sample.source_sd)
     np.testing.assert_allclose(prediction.mean[inner], whole.mean[inner], atol=1e-3)
 
 
@@ -160,7 +160,7 @@ def test_the_scale_makes_what_a_map_stores_hold_nine_of_ten_errors(holds_source_
     mean = (sample.truth + random.normal(0, total)).astype(np.float32)
     sample.source[0, 0] = np.nan
     mean[:SCALE, :SCALE] = 1e6  # no source there: not counted
-    predictions = [Prediction(mean=mean, sd=sd)]
+    predictions = [Estimate(mean=mean, sd=sd)]
     scale = scoring.calibrate(predictions, [sample], holds_source_sd=holds_source_sd)
     assert scale == pytest.approx(3, rel=0.05)
     covered = scoring.cover(predictions[0], sample, scale=scale, holds_source_sd=holds_source_sd)
@@ -172,7 +172,7 @@ def test_too_few_pixels_calibrate_nothing():
     sample = make_place(0)
     truth = np.full_like(sample.truth, np.nan)
     truth[40, 40:45] = 1
-    prediction = Prediction(mean=np.ones_like(truth), sd=np.ones_like(truth))
+    prediction = Estimate(mean=np.ones_like(truth), sd=np.ones_like(truth))
     assert scoring.calibrate([prediction], [replace(sample, truth=truth)], holds_source_sd=True) is None
 
 

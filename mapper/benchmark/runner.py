@@ -22,7 +22,7 @@ from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metrics import Score
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
 from mapper.predict.consistency import block_mean, enforce, spread
-from mapper.predict.predictor import Prediction, Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
 
@@ -90,19 +90,19 @@ def _run_method(run: _Run, method: MethodConfig) -> Outcome:
     return Outcome(method=method, results=results)
 
 
-def _predict(contestant: Contestant, sample: Sample) -> tuple[Prediction, float]:
+def _predict(contestant: Contestant, sample: Sample) -> tuple[Estimate, float]:
     """What a model makes of a place, and how long it takes once it is warm."""
     if contestant.whole:  # fitting is what takes the time: there is nothing to warm up
         predictor = Predictor(contestant.model, patch_px=max(sample.truth.shape))
         start = time.perf_counter()
-        return predictor.predict(sample.guide, sample.source, sample.source_sd), time.perf_counter() - start
+        return predictor.sharpen(sample.guide, sample.source, sample.source_sd), time.perf_counter() - start
     predict_sample(contestant.model, _corner(sample))
     start = time.perf_counter()
     return predict_sample(contestant.model, sample), time.perf_counter() - start
 
 
 def score(
-    suite: Suite, method: MethodConfig, contestant: Contestant, sample: Sample, prediction: Prediction, seconds: float
+    suite: Suite, method: MethodConfig, contestant: Contestant, sample: Sample, prediction: Estimate, seconds: float
 ) -> Result:
     """Compare what a model gave with the truth, as a map would hold it: the source honoured, not below 0.
 
@@ -135,7 +135,7 @@ def score(
     )
 
 
-def deviation(prediction: Prediction, sample: Sample, *, sees_source_sd: bool) -> Float32Array | None:
+def deviation(prediction: Estimate, sample: Sample, *, sees_source_sd: bool) -> Float32Array | None:
     """Standard deviation that a map would store; None where the model gives none."""
     return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 

@@ -9,9 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mapper.description import read_yaml
+from mapper.description import FilePath, Part, describe_faults, make_absolute, read_yaml
 from mapper.errors import SpecError
 from mapper.evaluation.bins import BIOMASS_EDGES
 from mapper.evaluation.metrics import DATA_RANGE
@@ -24,11 +24,7 @@ _YAML = (".yaml", ".yml")
 _TO_BE_GIVEN = "."
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodConfig(_Part):
+class MethodConfig(Part):
     """One method: how its model comes about, and how much it has to honour the source."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -36,9 +32,9 @@ class MethodConfig(_Part):
     """What it looks at."""
     model: str | None = None
     """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's places."""
-    recipe: Path | None = None
+    recipe: FilePath | None = None
     """A training description; for each place it is trained on all others."""
-    wald: Path | None = None
+    wald: FilePath | None = None
     """A training description; for each place it is trained on that place by Wald's protocol: never on its truth."""
     per_scene: str | None = None
     """One of :data:`~mapper.models.card.PER_SCENE`."""
@@ -48,15 +44,10 @@ class MethodConfig(_Part):
     slow: bool = False
     """Left out unless asked for."""
 
-    @field_validator("recipe", "wald")
-    @classmethod
-    def _from_here(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return Path(info.context) / path if path and info.context else path
-
     @field_validator("model")
     @classmethod
     def _weights_from_here(cls, model: str | None, info: ValidationInfo) -> str | None:
-        return str(Path(info.context) / model) if model and is_weights(model) and info.context else model
+        return str(make_absolute(Path(model), info)) if model and is_weights(model) else model
 
     @field_validator("per_scene")
     @classmethod
@@ -76,7 +67,7 @@ class MethodConfig(_Part):
         return self
 
 
-class Suite(_Part):
+class Suite(Part):
     """Places and methods. Read one with :func:`read_suite`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -158,8 +149,7 @@ def read_suite(name: str | Path, *, work: Path, folder: Path | None = None) -> S
             content = _place_folders(content, work=work, folder=folder)
         return Suite.model_validate(content, context=path.absolute().parent)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc'])) or 'suite'}: {_say(f['msg'])}" for f in error.errors())
-        raise SpecError(f"suite {path}: {'; '.join(faults)}") from error
+        raise SpecError(f"suite {path}: {describe_faults(error, 'suite')}") from error
 
 
 def _find(name: str) -> Path:
@@ -192,7 +182,3 @@ def _place_folder(part: Any, content: dict[str, Any], work: Path, folder: Path |
     if part["folder"] == _TO_BE_GIVEN:
         raise SpecError(f"suite {content.get('name')} does not know where its data are: give their folder with --data")
     return part
-
-
-def _say(message: str) -> str:
-    return message.removeprefix("Value error, ")

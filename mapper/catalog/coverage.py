@@ -17,12 +17,13 @@ from mapper.catalog.provider import name_pass, provider_of
 from mapper.catalog.query import sound_footprint
 from mapper.catalog.sample_points import Cover, Lattice
 from mapper.grid import Tile
-from mapper.spec import LayerSpec, MapSpec
+from mapper.spec import LayerSpec, MapSpec, SourceSpec
 
 FEW_OBSERVATIONS = 3
 """Fewer valid observations than this are too few."""
 
 
+_YEAR = tuple(range(1, 13))
 _WHOLE = 0.99
 """Of a tile: what does not change with time is needed once, everywhere; shares are sampled."""
 
@@ -106,8 +107,10 @@ class Coverage:
     """(tile,): an item of the source covers some of it."""
 
     @property
-    def worst(self) -> Expectation:
-        """The layer and season that fall short on most tiles; of equals the one that expects least."""
+    def worst(self) -> Expectation | None:
+        """Layer and season that fall short on most tiles; of equals the one that expects least; None without any."""
+        if not self.expectations:
+            return None
         return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))
 
 
@@ -128,31 +131,50 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
         GridError: If the area cannot be mapped.
     """
     lattice = Lattice.of(spec.map_grid)
-    layers = spec.guide.layers
+    composites = (*spec.guide.composites, *_dates_of(spec.source))
+    layers = tuple(dict.fromkeys(layer for _, _, layer in composites))
     views = sorted({*map(view_of, layers), View(collection=spec.source.collection)})
-    clear = [np.zeros(len(lattice.tiles)) for _ in spec.guide.composites]
+    clear = [np.zeros(len(lattice.tiles)) for _ in composites]
     sourced = np.zeros(len(lattice.tiles), bool)
     asked, months = _asked(spec), []
     for month, scenes in _monthly(spec, items, lattice, asked):
         awaited = {view_of(layer) for layer in layers if not layer.static} if month in asked else set()
         shown = [view for view in views if view in awaited or any(view.shows(scene.item) for scene in scenes)]
         months += [_count(view, month, scenes, lattice) for view in shown]
-        for k, (_, season_months, layer) in enumerate(spec.guide.composites):
+        for k, (_, season_months, layer) in enumerate(composites):
             if int(month[-2:]) in season_months:
                 clear[k] += _expect(layer, scenes, lattice)
         for scene in scenes:
             if scene.item["collection"] == spec.source.collection:
                 sourced[scene.cover.tiles[scene.cover.held.any(axis=1)]] = True
-    enough = max(1.0, FEW_OBSERVATIONS / len(spec.guide.seasons))
     return Coverage(
         tiles=lattice.tiles,
         months=tuple(sorted(months, key=lambda row: (row.view, row.month))),
         expectations=tuple(
-            Expectation(layer=layer, season=season, clear=expected, enough=_WHOLE if layer.static else enough)
-            for expected, (season, _, layer) in zip(clear, spec.guide.composites, strict=True)
+            Expectation(layer=layer, season=season, clear=expected, enough=_enough(spec, season, layer))
+            for expected, (season, _, layer) in zip(clear, composites, strict=True)
         ),
         sourced=sourced,
     )
+
+
+def _dates_of(source: SourceSpec) -> tuple[tuple[str, tuple[int, ...], LayerSpec], ...]:
+    """Return a stack as a layer without seasons; nothing for a map."""
+    if not source.is_stack:
+        return ()
+    layer = LayerSpec(
+        collection=source.collection, bands=source.band_names, orbit=source.orbit, cloud_limit=source.cloud_limit
+    )
+    return (("", _YEAR, layer),)
+
+
+def _enough(spec: MapSpec, season: str, layer: LayerSpec) -> float:
+    """Return the clear observations that a layer should have in a season."""
+    if layer.static:
+        return _WHOLE
+    if not season:
+        return float(spec.source.dates)
+    return max(1.0, FEW_OBSERVATIONS / len(spec.guide.seasons))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +214,7 @@ def _asked(spec: MapSpec) -> frozenset[str]:
     """Months of the period that a season asks for."""
     start, end = spec.period.start, spec.period.end
     wanted = {month for months in spec.guide.seasons.values() for month in months}
+    wanted |= set(_YEAR) if spec.source.is_stack else set()
     counted = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
     return frozenset(f"{count // 12:04d}-{count % 12 + 1:02d}" for count in counted if count % 12 + 1 in wanted)
 
@@ -273,7 +296,10 @@ def find_shortages(spec: MapSpec, coverage: Coverage) -> tuple[Shortage, ...]:
     The flag of the map itself counts the observations of all seasons; here every season has to have its part of them,
     and one at least, since each is an image of its own.
     """
-    groups = ([each for each in coverage.expectations if each.layer == layer] for layer in spec.guide.layers)
+    groups = (
+        [each for each in coverage.expectations if each.layer == layer]
+        for layer in dict.fromkeys(each.layer for each in coverage.expectations)
+    )
     few = (_find_few(coverage, group) for group in groups)
     return tuple(shortage for shortage in (*few, _find_unsourced(spec, coverage)) if shortage)
 
@@ -287,7 +313,8 @@ def _find_few(coverage: Coverage, group: Sequence[Expectation]) -> Shortage | No
     least = np.min([each.clear for each in short], axis=0)
     tiles = _pick(coverage.tiles, np.flatnonzero(least < short[0].enough), least)
     seasons = "; ".join(
-        f"{each.season}: {each.short.sum()} tiles, the least {each.clear.min():.1f}" for each in short[:_SEASONS]
+        f"{each.season or 'the period'}: {each.short.sum()} tiles, the least {each.clear.min():.1f}"
+        for each in short[:_SEASONS]
     )
     seasons += "; ..." if len(short) > _SEASONS else ""
     empty = int((least == 0).sum())

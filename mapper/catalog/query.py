@@ -95,17 +95,25 @@ def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
-    return (*_guide_queries(spec, _widen(spec)), make_coarse_query(spec, spec.source.collection))
+    return (*_guide_queries(spec, _widen(spec)), make_source_query(spec, spec.source.collection))
 
 
-def make_coarse_query(spec: MapSpec, collection: str) -> CollectionQuery:
-    """What a map asks of its source, put to any collection, for example that of a truth of the same year.
+def make_source_query(spec: MapSpec, collection: str) -> CollectionQuery:
+    """Return what a map asks of its source, put to any collection, for example that of a truth of the same year.
 
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
-    start, end = _period(spec) if spec.source.year is None else _year(spec.source.year)
-    return CollectionQuery(collection=collection, area=_widen(spec), start=start, end=end)
+    source = spec.source
+    start, end = _EVER if source.static else _period(spec) if source.year is None else _year(source.year)
+    return CollectionQuery(
+        collection=collection,
+        area=_widen(spec),
+        start=start,
+        end=end,
+        orbits=None if source.orbit is None else frozenset({source.orbit}),
+        cloud_limit=source.cloud_limit,
+    )
 
 
 def _guide_queries(spec: MapSpec, area: BaseGeometry) -> Iterator[CollectionQuery]:

@@ -25,7 +25,7 @@ from mapper.catalog.freeze import load_items
 from mapper.catalog.items import ItemDict, Items, freeze_items
 from mapper.catalog.normalise import admit_item, drop_superseded
 from mapper.catalog.provider import Provider, location_of, provider_at
-from mapper.catalog.query import CollectionQuery, make_coarse_query, make_queries
+from mapper.catalog.query import CollectionQuery, make_queries, make_source_query
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
 from mapper.spec import MapSpec
@@ -85,7 +85,7 @@ def search_collection(spec: MapSpec, collection: str, *, patience: Patience | No
         SearchError: As :func:`search`.
         GridError: If the area cannot be mapped.
     """
-    return _search(spec, (make_coarse_query(spec, collection),), patience or Patience())
+    return _search(spec, (make_source_query(spec, collection),), patience or Patience())
 
 
 def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patience) -> Items:

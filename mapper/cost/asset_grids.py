@@ -75,7 +75,7 @@ def find_source_reads(context: Context, items: Items) -> dict[int, Reads]:
     """How often each asset of the coarse map is read, by the number of its item: once, if it is of the year."""
     source = context.spec.source
     rule = context.provider.rule(source.collection)
-    bands = [band for band in (source.variable, source.sd) if band]
+    bands = [band for band in (*source.band_names, source.sd) if band]
     return {
         number: Counter(_assets_of(item, rule, bands))
         for number, item in enumerate(items)

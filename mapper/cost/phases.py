@@ -204,8 +204,8 @@ def estimate_works(
         stored_bytes=float(stored),
     )
     window_px = float(estimate.window_px.sum())
-    bands = guide.product.bands
-    wanted = [bands[channel] for channel in context.channels] + list(bands[-2:])
+    product = guide.product
+    wanted = [*(product.channels[channel] for channel in context.channels), product.count, product.quality]
     pixel = sum(np.dtype(band.dtype).itemsize for band in wanted)
     sharpen = Work(
         # the source is read from its files as before

@@ -7,10 +7,10 @@ season costs the memory of one band.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import xarray as xr
@@ -28,6 +28,9 @@ from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
 from mapper.cube.observations import Group, group_items, hold_band, require_bands
 from mapper.cube.resample import Resampling, Sampler
+from mapper.errors import CorruptAssetError
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +225,31 @@ def read_block(
     reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads)
     clear = reader.read_clear(groups)
     return as_dataset({band: reader.read_band(groups, band, clear) for band in bands}, groups, geobox, rule)
+
+
+def read_sound(
+    items: Iterable[ItemDict], dropped: dict[str, str], read: Callable[[Sequence[ItemDict]], Answer]
+) -> Answer:
+    """Read items, again without one whose file turns out to be broken, and return what was read.
+
+    Args:
+        items: Items of one collection.
+        dropped: Reasons of items that are left out, by id; those found here are added.
+        read: Reads the items that are left.
+
+    Raises:
+        CorruptAssetError: If a file is broken that belongs to none of the items.
+    """
+    asked = list(items)
+    while True:
+        sound = [item for item in asked if item["id"] not in dropped]
+        try:
+            return read(sound)
+        except CorruptAssetError as error:
+            if error.item not in {item["id"] for item in sound}:
+                raise
+            _LOG.warning("item %s is left out: %s", error.item, error)
+            dropped[error.item] = str(error)
 
 
 def split_usable(items: Items, rule: CollectionRule) -> tuple[Items, dict[str, str]]:

@@ -6,7 +6,7 @@ from the distance over which errors correlate (``source.sd_correlation``, see :m
 one it is averaged as such, which takes the errors of neighbouring pixels as fully correlated: the cautious choice.
 """
 
-import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import bottleneck as bn
@@ -24,11 +24,9 @@ from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.projection import declared_place
-from mapper.cube.read import BlockReader
-from mapper.errors import CorruptAssetError, GridError
+from mapper.cube.read import BlockReader, read_sound
+from mapper.errors import GridError
 from mapper.spec import MapSpec
-
-_LOG = logging.getLogger(__name__)
 
 _NESTING_TOLERANCE = 1e-2
 """Of a source pixel, over the extent of a file: positions in files are decimal."""
@@ -79,12 +77,13 @@ def read_source(
     fine = GeoBox(
         (geobox.shape[0] * scale, geobox.shape[1] * scale), geobox.transform @ Affine.scale(1 / scale), geobox.crs
     )
-    bands = [spec.source.variable] + ([spec.source.sd] if spec.source.sd else [])
+    bands = [*spec.source.band_names, *([spec.source.sd] if spec.source.sd else [])]
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
     reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access())
-    images, dropped = _read_without_corrupt(reader, chosen, bands)
+    dropped: dict[str, str] = {}
+    images = read_sound(chosen, dropped, lambda sound: _read_images(reader, sound, bands))
     mean = average_blocks(images[0], scale)
     sd = np.full(mean.shape, np.nan, np.float32)
     if spec.source.sd:
@@ -148,22 +147,11 @@ def _note(spec: MapSpec) -> str:
     return f"; {spec.source.sd} of area averages: errors {errors}"
 
 
-def _read_without_corrupt(
-    reader: BlockReader, items: Items, bands: list[str]
-) -> tuple[list[Float32Array], dict[str, str]]:
-    """One image for each band, dates averaged, and why items were left out."""
-    dropped: dict[str, str] = {}
-    while True:
-        kept = [item for item in items if item["id"] not in dropped]
-        groups = group_items(kept, reader.rule, bands)
-        try:
-            clear = reader.read_clear(groups)
-            return [_average_dates(reader.read_band(groups, band, clear)) for band in bands], dropped
-        except CorruptAssetError as error:
-            if error.item not in {item["id"] for item in kept}:
-                raise
-            _LOG.warning("item %s is left out: %s", error.item, error)
-            dropped[error.item] = str(error)
+def _read_images(reader: BlockReader, items: Sequence[ItemDict], bands: Sequence[str]) -> list[Float32Array]:
+    """Return one image (y, x) for each band, dates averaged."""
+    groups = group_items(items, reader.rule, bands)
+    clear = reader.read_clear(groups)
+    return [_average_dates(reader.read_band(groups, band, clear)) for band in bands]
 
 
 def _average_dates(stack: Float32Array) -> Float32Array:
@@ -175,7 +163,7 @@ def _average_dates(stack: Float32Array) -> Float32Array:
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
     """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
-    place = declared_place(item, rule.bands[spec.source.variable].asset)
+    place = declared_place(item, rule.bands[spec.source.band_names[0]].asset)
     if place is None:
         return
     step, (rows, cols) = float(spec.source.resolution), place.shape

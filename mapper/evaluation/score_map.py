@@ -189,7 +189,7 @@ def _blocks(grid: MapGrid) -> Iterator[Window]:
 
 
 def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
-    predicted: Float32Array = method.predict(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
+    predicted: Float32Array = method.sharpen(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
     return predicted
 
 

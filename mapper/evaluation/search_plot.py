@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from mapper.catalog.coverage import FEW_OBSERVATIONS, Coverage
+from mapper.catalog.coverage import FEW_OBSERVATIONS, Coverage, Expectation
 
 _CLOUDS = colormaps["GnBu_r"]
 _UNSTATED = "#c9c2d6"
@@ -79,9 +79,10 @@ def _draw_months(axis: Axes, coverage: Coverage, months: list[str], views: list[
 def _draw_tiles(axis: Axes, coverage: Coverage) -> None:
     """Every tile in the colour of its class; row and column as tiles are named."""
     worst = coverage.worst
+    clear = np.zeros(len(coverage.tiles)) if worst is None else worst.clear
     rows, cols = (np.array([getattr(tile, name) for tile in coverage.tiles]) for name in ("row", "col"))
     image = axis.imshow(
-        _spread(worst.clear, rows, cols),
+        _spread(clear, rows, cols),
         cmap=ListedColormap([*_TOO_FEW, *_ENOUGH]),
         norm=BoundaryNorm(_LEVELS, len(_LEVELS) - 1),
         interpolation="nearest",
@@ -104,10 +105,17 @@ def _draw_tiles(axis: Axes, coverage: Coverage) -> None:
     axis.tick_params(labelsize=8)
     for direction in (axis.xaxis, axis.yaxis):
         direction.set_major_locator(MaxNLocator(6, integer=True))
-    axis.set_title(f"expected clear observations\n{worst.view}, {worst.season}", fontsize=9)
+    title = "tiles of the source" if worst is None else f"expected clear observations\n{_name_of(worst)}"
+    axis.set_title(title, fontsize=9)
+    if worst is None:
+        return
     bar = axis.figure.colorbar(image, ax=axis, shrink=0.85, aspect=22, pad=0.02, ticks=_LEVELS[:-1])
     bar.set_label(f"by tile; red: fewer than {FEW_OBSERVATIONS}", fontsize=8)
     bar.ax.tick_params(labelsize=8)
+
+
+def _name_of(expectation: Expectation) -> str:
+    return ", ".join(filter(None, (str(expectation.view), expectation.season)))
 
 
 def _spread(

@@ -89,7 +89,7 @@ def export_geotiff(
     store = ledger.session.store
     description = read_description(store)
     piece = choose_piece(description.grid, bbox=bbox, area=area)
-    raster = _find_raster(Rasters(store, description), variable or description.bands[0])
+    raster = _find_raster(Rasters(store, description), variable or description.bands[0].name)
     makers = find_makers(ledger, set(piece.tiles()).intersection(description.grid.tiles()))
     tags = describe_provenance(description, snapshot=ledger.session.snapshot_id, makers=makers)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
@@ -156,8 +156,8 @@ def _parts_of(window: Window) -> Iterator[Window]:
 def _describe_band(file: Any, raster: Raster) -> None:
     about = raster.attributes
     file.set_band_description(1, str(about.get("long_name", raster.name)))
-    if raster.kind == "values":
-        file.scales, file.offsets = (raster.encoding.scale_factor,), (raster.encoding.add_offset,)
+    if raster.band.encoding:
+        file.scales, file.offsets = (raster.band.encoding.scale_factor,), (raster.band.encoding.add_offset,)
     if raster.kind != "flags":
         file.set_band_unit(1, raster.units)
     else:

@@ -14,7 +14,7 @@ from mapper.catalog.query import MARGIN_PX
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
-from mapper.models.contract import Contract
+from mapper.models.contract import Contract, Offer
 from mapper.spec import MapSpec
 from mapper.store.product import Product, map_product
 
@@ -209,7 +209,7 @@ def make_context(
 
 def _check_bands(spec: MapSpec, provider: Provider) -> None:
     wanted = [(layer.collection, band) for layer in spec.guide.layers for band in layer.bands]
-    wanted += [(spec.source.collection, band) for band in (spec.source.variable, spec.source.sd) if band]
+    wanted += [(spec.source.collection, band) for band in (*spec.source.band_names, spec.source.sd) if band]
     for collection, band in wanted:
         bands = provider.rule(collection).bands
         if band not in bands:
@@ -218,15 +218,16 @@ def _check_bands(spec: MapSpec, provider: Provider) -> None:
 
 def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> tuple[int, ...]:
     source_units = provider.rule(spec.source.collection).units
-    if source_units != spec.target.units and (contract.target_units == "any" or spec.consistency != "none"):
+    if source_units != spec.target.units and (contract.target_units == "any" or spec.consistency.mode != "none"):
         raise ContractError(
             f"the source is in {source_units!r}, the target in {spec.target.units!r}: {contract.model} with "
-            f"consistency {spec.consistency} needs the same units"
+            f"consistency {spec.consistency.mode} needs the same units"
         )
-    return contract.check(
-        channels=[(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels],
-        source_units=source_units,
-        target_units=spec.target.units,
+    channels = [(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels]
+    coarse = Offer(bands=((spec.source.variable, source_units),), has_sd=spec.source.sd is not None)
+    chosen = contract.check(
+        {"guide": Offer(bands=channels), "source": coarse},
+        targets=((spec.target.name, spec.target.units),),
         scale=scale,
-        source_has_sd=spec.source.sd is not None,
     )
+    return chosen.get("guide", ())

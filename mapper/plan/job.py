@@ -94,7 +94,7 @@ def prepare_job(
     context = make_context(spec, options=options)
     ledger = None
     if store_exists(spec.store):
-        check_store(spec.store, spec=spec)
+        check_store(spec.store, product=context.product)
         ledger = read_ledger(spec.store)
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
     kept = _find_plan(plan_path(map_path), context, items)
@@ -176,7 +176,7 @@ def prepare_guide(
         halo_px = read_halo(location)
     context = make_guide_context(make_context(spec, options=options), halo_px=halo_px)
     if exists:
-        check_store(location, spec=context.product)
+        check_store(location, product=context.product)
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
     ledger = read_ledger(location) if exists else None
     plan = make_plan(spec, items, context=context, only=only, ledger=ledger, worker_memory=worker_memory)

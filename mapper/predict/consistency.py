@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Mode = Literal["none", "soft", "hard"]
+Mode = Literal["none", "soft", "hard", "below"]
 
 
 def block_mean(value: npt.NDArray[np.floating], scale: int) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from mapper.cube.source import Source
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
 from mapper.predict.consistency import block_mean, enforce, spread
-from mapper.predict.predictor import Prediction
+from mapper.predict.predictor import Estimate
 from mapper.predict.quality import Quality, flag_pixels
 from mapper.spec import MapSpec
 
@@ -32,7 +32,7 @@ class Postprocessor:
     """(y, x) of the window: True inside the area of the map."""
 
     def finish(
-        self, prediction: Prediction, guide: Guide, source: Source
+        self, prediction: Estimate, guide: Guide, source: Source
     ) -> tuple[dict[str, npt.NDArray[Any]], float | None]:
         """Honour the source on the whole window, flag, and crop to the tile.
 
@@ -44,7 +44,7 @@ class Postprocessor:
             prediction.mean,
             source.mean,
             source.sd,
-            mode=self.spec.consistency,
+            mode=self.spec.consistency.mode,
             scale=self.scale,
             non_negative=self.spec.target.non_negative,
         )
@@ -58,7 +58,7 @@ class Postprocessor:
         }
         return arrays, self._residual(value, source)
 
-    def _flag(self, prediction: Prediction, guide: Guide, source: Source) -> UInt16Array:
+    def _flag(self, prediction: Estimate, guide: Guide, source: Source) -> UInt16Array:
         flags = flag_pixels(
             gaps=guide.gaps,
             n_valid=guide.n_valid,
@@ -72,7 +72,7 @@ class Postprocessor:
             flags &= ~np.uint16(Quality.FEW_OBSERVATIONS)
         return flags
 
-    def _deviation(self, prediction: Prediction, source: Source) -> Float32Array:
+    def _deviation(self, prediction: Estimate, source: Source) -> Float32Array:
         """Return the standard deviation of the target; that of the source alone where the model gives none."""
         source_sd: Float32Array = spread(source.sd, self.scale)
         total = prediction.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)

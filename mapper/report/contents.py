@@ -63,7 +63,8 @@ def read_story(location: str | Path, *, prices: Prices | None = None) -> Story:
         gathered = gather(ledger.records(), description.grid.tile_shape)
         made = np.argwhere(ledger.state == STATUS_CODES["ok"])
         pixels = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
-    value, sd, _, n_valid = description.bands
+    value = description.values[0].name
+    sd = description.sd_of(value)
     spec = _read_spec(description)
     return Story(
         standing=standing,
@@ -75,8 +76,8 @@ def read_story(location: str | Path, *, prices: Prices | None = None) -> Story:
         gathered=gathered,
         pixels=pixels,
         value=draw_picture(rasters, value, ramp="value", edge=_EDGE, means=gathered.means),
-        sd=draw_picture(rasters, sd, ramp="sd", edge=_SMALL_EDGE),
-        n_valid=draw_picture(rasters, n_valid, ramp="n_valid", edge=_SMALL_EDGE),
+        sd=draw_picture(rasters, sd.name, ramp="sd", edge=_SMALL_EDGE) if sd else None,
+        n_valid=draw_picture(rasters, description.count.name, ramp="n_valid", edge=_SMALL_EDGE),
     )
 
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from mapper.arrays import Float32Array
 from mapper.grid import Tile
 from mapper.store.rasters import Raster, Rasters
-from mapper.store.tiles import NOT_WRITTEN
 
 _ALL_PX = 1 << 24
 """A map of so many pixels is counted as a whole."""
@@ -57,19 +56,21 @@ def sample_pixels(rasters: Rasters, tiles: list[Tile]) -> Distributions:
         rasters: Of a map.
         tiles: That have data.
     """
-    value, sd, qa, n_valid = (rasters.find(name) for name in rasters.names)
+    bands = rasters.bands
+    value, qa, n_valid = (rasters.find(band.name) for band in (bands.values[0], bands.quality, bands.count))
+    sd = bands.sd_of(value.name)
     whole = len(tiles) <= _ALL_TILES and len(tiles) * rasters.grid.tile_px**2 <= _ALL_PX
     windows = list(_choose_windows(rasters, tiles, whole=whole))
     flags = _read(qa, windows).astype(np.uint16)
-    written = flags & NOT_WRITTEN == 0
+    written = rasters.is_written(flags)
     meanings = zip(qa.attributes["flag_masks"], str(qa.attributes["flag_meanings"]).split(), strict=True)
     return Distributions(
         pixels=int(written.sum()),
         whole=whole,
         value=_count(_read(value, windows)),
-        sd=_count(_read(sd, windows)),
+        sd=_count(_read(rasters.find(sd.name), windows)) if sd else None,
         n_valid=_count(_read(n_valid, windows)[written], whole_numbers=True),
-        flags={name: int((written & (flags & mask != 0)).sum()) for mask, name in meanings if mask != NOT_WRITTEN},
+        flags={name: int((written & (flags & mask != 0)).sum()) for mask, name in meanings if mask != qa.band.fill},
         unflagged=int((written & (flags == 0)).sum()),
     )
 

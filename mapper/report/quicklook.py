@@ -115,7 +115,7 @@ def _shrink(raster: Raster, rasters: Rasters, edge: int) -> tuple[Float32Array, 
     for top in range(0, rows, step):
         stored = raster.read(slice(top, min(top + step, rows)), slice(0, cols))
         values = raster.decode(stored)
-        if raster.name != rasters.written_by and raster.kind == "counts":
+        if raster.band.role == "count":
             values = np.where(values > 0, values, np.nan)
         strips.append(_mean_blocks(values, factor))
     return np.concatenate(strips), factor

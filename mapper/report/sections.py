@@ -255,7 +255,7 @@ def _show_model(story: Story) -> str:
     made = make_table(("made by", "tiles", "sha256"), rows) if rows else ""
     facts: dict[str, Cell] = {"largest deviation from the source left": f"{found.residual:.3g} {story.target.units}"}
     if story.spec:
-        facts["consistency with the source"] = story.spec.consistency
+        facts["consistency with the source"] = story.spec.consistency.mode
     if card:
         contract = card.contract
         facts |= {

@@ -7,13 +7,14 @@ ends, nothing but that is said about a pixel, so that skipping a tile without pi
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mapper.access.files import Access
 from mapper.access.retry import Attempts
@@ -26,12 +27,13 @@ from mapper.models.weights import load_model
 from mapper.plan.context import MapContext, RunOptions, Task
 from mapper.predict.consistency import spread
 from mapper.predict.postprocess import Postprocessor, blank_arrays
-from mapper.predict.predictor import Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.predict.quality import Quality
 from mapper.run.records import attempt_task, complete_uses, statistics
 from mapper.run.stored_guide import quantise_guide, read_stored_guide
 from mapper.spec import ModelSpec
-from mapper.store.record import Record, TileArrays
+from mapper.store.product import Product
+from mapper.store.record import Record
 from mapper.store.writer import write_tile
 
 _loading = threading.Lock()  # lru_cache would let threads that come together load a model each
@@ -41,7 +43,8 @@ _loading = threading.Lock()  # lru_cache would let threads that come together lo
 class Computed:
     """The pixels of one tile and what is known of them, before anything is written."""
 
-    arrays: TileArrays
+    arrays: Mapping[str, npt.NDArray[Any]]
+    """Pixels by name of the band: values in their units, NaN where missing."""
     uses: tuple[ItemUse, ...] = ()
     device: str = ""
     device_s: float = 0.0
@@ -97,20 +100,23 @@ def compute_tile(
     inside = context.grid.inside_area(core)
     if not inside.any():
         return Computed(
-            arrays=TileArrays(**blank_arrays(inside, Quality.OUTSIDE_AREA)), empty="no pixel lies in the area"
+            arrays=_name_bands(context.product, blank_arrays(inside, Quality.OUTSIDE_AREA)),
+            empty="no pixel lies in the area",
         )
     with clock.stage("read"):
         source = attempts.call(partial(_read_source, context, task, access))
     window = context.window(task.tile)
     known = spread(np.isfinite(source.mean), context.grid.scale)[core.inside(window)]
     if not (known & inside).any():
-        arrays = TileArrays(**blank_arrays(inside, Quality.SOURCE_MISSING))
+        arrays = _name_bands(context.product, blank_arrays(inside, Quality.SOURCE_MISSING))
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
     with clock.stage("read"):
         guide = attempts.call(partial(_read_guide, context, task, access))
     with clock.stage("predict"):
         predictor = load_predictor(context)
-        prediction = predictor.predict(guide.values, source.mean, source.sd)
+        prediction = predictor.predict(
+            {"guide": guide.values[None], "source": source.mean[None, None], "source.sd": source.sd[None, None]}
+        )
         finish = Postprocessor(
             spec=context.spec,
             contract=context.contract,
@@ -119,10 +125,11 @@ def compute_tile(
             window=window,
             inside=context.grid.inside_area(window),
         ).finish
-        bands, residual = finish(prediction, guide, source)
+        (name,) = context.contract.name_means([context.spec.target.name])
+        bands, residual = finish(Estimate.of(prediction, context.contract, name), guide, source)
     clock.set_apart("wait", prediction.waited_s, of="predict")
     return Computed(
-        arrays=TileArrays(**bands),
+        arrays=_name_bands(context.product, bands),
         uses=(*guide.uses, *source.uses),
         device=str(predictor.device),
         device_s=prediction.device_s,
@@ -153,12 +160,18 @@ def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, a
         "seconds": computed.seconds | clock.seconds,
         "consistency_residual": computed.residual,
         "content_sha256": checksum,
-        **statistics(computed.arrays.value),
+        **statistics(computed.arrays[context.product.values[0].name]),
     }
 
 
-def _write(fork: Any, context: MapContext, task: Task, arrays: TileArrays) -> str:
-    return write_tile(fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
+def _name_bands(product: Product, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a tile by name of the band instead of what they are."""
+    names = {"value": "value", "sd": "sd", "quality": "qa", "count": "n_valid"}
+    return {band.name: arrays[names[band.role]] for band in product.bands}
+
+
+def _write(fork: Any, context: MapContext, task: Task, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    return write_tile(fork, product=context.product, tile=task.tile, arrays=arrays)
 
 
 def _read_source(context: MapContext, task: Task, access: Access) -> Source:

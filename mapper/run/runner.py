@@ -133,10 +133,10 @@ def run_plan(
         ClusterError: If the cluster is gone; what was done is committed.
     """
     check_plan(plan, context)
-    create_store(location, spec=context.product)
+    create_store(location, product=context.product)
     policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
-    with open_writer(location, spec=context.product, run_id=run_id) as writer:
+    with open_writer(location, product=context.product, run_id=run_id) as writer:
         pending = find_pending(plan, read_ledger(location), redo=policy.redo, explain=False)
         tasks = order_tasks(pending.tasks, policy.order)
         run = _Run(writer=writer, context=context, policy=policy, callbacks=callbacks, run_id=run_id, tiles=len(tasks))

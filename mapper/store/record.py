@@ -1,4 +1,4 @@
-"""What is written for one tile: its arrays, and the record of what made them.
+"""Record of one tile: what made it, and what its pixels sum up to.
 
 A record is complete without the run that wrote it: every item with its unsigned hrefs, every calibration that was
 decided, the model, the code. Times are UTC, durations monotonic seconds.
@@ -8,28 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from mapper.catalog.uses import ItemUse
 from mapper.events import ReadRetry
 from mapper.grid import Tile
 
 Status = Literal["ok", "empty", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileArrays:
-    """The pixels of one tile, before encoding; all (y, x) of the tile's shape."""
-
-    value: npt.NDArray[np.float32]
-    """Target in its units, NaN where missing."""
-    sd: npt.NDArray[np.float32]
-    """Standard deviation in the same units, NaN where unknown."""
-    qa: npt.NDArray[np.uint16]
-    """Flag bits, see :mod:`mapper.predict.quality`."""
-    n_valid: npt.NDArray[np.uint16]
-    """Valid observations that entered the guide."""
 
 
 @dataclass(frozen=True, kw_only=True)

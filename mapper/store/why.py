@@ -14,14 +14,12 @@ from zarr.abc.store import Store
 
 from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
-from mapper.spec import TargetSpec
 from mapper.store.description import Description, read_description
-from mapper.store.encoding import Encoding
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.product import Band, Banded
 from mapper.store.record import Record
 from mapper.store.repository import open_session
-from mapper.store.tiles import band_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,53 +120,48 @@ def explain_pixel(
         row=row,
         col=col,
         tile=tile,
-        target=description.target.name if description.target else "guide",
-        units=description.target.units if description.target else "",
-        **(
-            _read_pixel(store, description.target, row, col)
-            if description.target
-            else _read_channels(store, description.bands, row, col)
-        ),
+        **_read_pixel(store, description, row, col),
         snapshot=snapshot.id if snapshot else "",
         written_at=snapshot.written_at if snapshot else None,
         record=ledger.record_at(tile),
     )
 
 
-def _read_pixel(store: Store, target: TargetSpec, row: int, col: int) -> dict[str, Any]:
-    """Decoded values of one pixel, as fields of an answer."""
-    arrays = [zarr.open_array(store, path=name, mode="r") for name in band_names(target)]
-    value, sd, qa, n_valid = (np.asarray(array[row, col]) for array in arrays)
+def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, Any]:
+    """Return the decoded values of one pixel, as fields of an answer."""
+
+    def read(band: Band | None) -> int | float | None:
+        return None if band is None else _decode(band, zarr.open_array(store, path=band.name, mode="r")[row, col])
+
+    value, quality = next(iter(bands.values), None), int(read(bands.quality) or 0)
+    is_guide = value is None
     return {
-        "value": _decode(Encoding.of_value(target.encoding), value),
-        "sd": _decode(Encoding.of_sd(target.encoding), sd),
-        "qa": int(qa),
-        "flags": _name_flags(int(qa), dict(arrays[2].attrs)),
-        "n_valid": int(n_valid),
+        "target": "guide" if value is None else value.name,
+        "units": "" if value is None else value.units,
+        "value": read(value),
+        "sd": read(bands.sd_of(value.name)) if value else None,
+        "qa": 0 if is_guide else quality,
+        "flags": name_flags(bands.quality, quality),
+        "n_valid": int(read(bands.count) or 0),
+        "channels": {band.name: read(band) for band in bands.channels},
     }
 
 
-def _read_channels(store: Store, bands: tuple[str, ...], row: int, col: int) -> dict[str, Any]:
-    """Decoded channels of one pixel of a guide, as fields of an answer."""
-    *channels, counts, gaps = [zarr.open_array(store, path=name, mode="r") for name in bands]
-    decoded = {
-        name: _decode(Encoding.of_attributes(str(array.dtype), dict(array.attrs)), np.asarray(array[row, col]))
-        for name, array in zip(bands, channels, strict=False)
-    }
-    gap = int(np.asarray(gaps[row, col]))
-    flags = {0: (), 1: ("gap",)}.get(gap, ("not_written",))
-    facts = {"value": None, "sd": None, "qa": 0, "flags": flags, "n_valid": int(np.asarray(counts[row, col]))}
-    return facts | {"channels": decoded}
-
-
-def _decode(encoding: Encoding, stored: np.ndarray) -> float | None:
-    value = float(encoding.decode(stored))
+def _decode(band: Band, stored: Any) -> int | float | None:
+    if band.encoding is None:
+        return int(stored)
+    value = float(band.encoding.decode(np.asarray(stored)))
     return None if np.isnan(value) else value
 
 
-def _name_flags(qa: int, attributes: dict[str, Any]) -> tuple[str, ...]:
-    meanings = zip(attributes["flag_masks"], attributes["flag_meanings"].split(), strict=True)
-    return tuple(meaning for mask, meaning in meanings if qa & mask)
+def name_flags(quality: Band, stored: int) -> tuple[str, ...]:
+    """Return the meanings of a stored number of a quality band, which holds bits or one of several values."""
+    about = quality.attributes
+    meanings = str(about["flag_meanings"]).split()
+    if "flag_masks" in about:
+        return tuple(name for mask, name in zip(about["flag_masks"], meanings, strict=True) if stored & mask)
+    named = dict(zip(about["flag_values"], meanings, strict=True))
+    return (named[stored],) if stored else ()
 
 
 def _describe_record(record: Record, snapshot: str, written_at: datetime | None) -> list[str]:

@@ -20,8 +20,9 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.errors import InputError
+from mapper.models.contract import Bounds
 from mapper.models.ensemble import Ensemble
-from mapper.models.model import GuidedModel, Network, keep_above_zero
+from mapper.models.model import GuidedModel, Network, keep_within
 
 _BETA = 0.5
 _LEAST_SD = 1e-3
@@ -57,23 +58,24 @@ class Objective(nn.Module):
             raise InputError(
                 f"loss nll needs a network that gives a standard deviation; {model.contract.model} does not"
             )
-        straight = replace(model.contract, non_negative=False)
+        straight = replace(model.contract, bounds=(None, None))
         self.members = nn.ModuleList(GuidedModel(member, straight) for member in members)
-        self.non_negative = model.contract.non_negative
+        self.bounds = model.contract.bounds
         self.loss = loss
         self.rim_source_px = rim_source_px
         self.bf16 = bf16
-        self.unit = model.contract.source_sd
+        self.unit = model.source.sd
 
     def forward(self, patches: Patches) -> Tensor:
         """Sum of losses of each member, (member,)."""
         rim = self._rim(patches)
         sums = []
-        for member, guide, source, source_sd, truth in zip(self.members, *patches, strict=True):
+        members = (member for member in self.members if isinstance(member, GuidedModel))
+        for member, guide, source, source_sd, truth in zip(members, *patches, strict=True):
             with torch.autocast(guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                output = member(*(_fast(array) for array in (guide, source, source_sd)))
+                output = member.sharpen(*(_fast(array) for array in (guide, source, source_sd)))
             output, truth = _crop(output.float(), rim), _crop(truth, rim)  # noqa: PLW2901
-            output = bend(output, truth, unit=self.unit) if self.non_negative else output
+            output = output if self.bounds == (None, None) else bend(output, truth, bounds=self.bounds, unit=self.unit)
             sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit))
         return torch.stack(sums)
 
@@ -96,21 +98,26 @@ def members_of(model: GuidedModel) -> list[Network]:
     return [member for member in network.members if isinstance(member, Network)]
 
 
-def bend(output: Tensor, truth: Tensor, *, unit: float) -> Tensor:
-    """A mean kept above 0 as the model will keep it, that can still learn to rise.
+def bend(output: Tensor, truth: Tensor, *, bounds: Bounds, unit: float) -> Tensor:
+    """Return a mean kept within its bounds as the model will keep it, that can still learn to come back.
 
-    Below 0 the bend is flat: a network that had once fallen there everywhere would get no gradient and never come back.
-    Where the truth is higher, the gradient is therefore that of a mean without a bend.
+    Beyond a bound the bend is flat: a network that had once fallen there everywhere would get no gradient and never
+    come back. Where the truth lies inwards, the gradient is therefore that of a mean without a bend.
 
     Args:
         output: (batch, 1 or 2, y, x), the mean not yet bent.
         truth: (batch, 1, y, x), NaN where unknown.
+        bounds: Lowest and highest possible value.
         unit: Spread of the source in training, in target units.
     """
     straight = output[:, :1]
-    bent = keep_above_zero(straight, unit)
-    rising = straight + (bent - straight).detach()
-    return torch.cat([torch.where(bent < truth, rising, bent), output[:, 1:]], 1)
+    bent = keep_within(straight, bounds, unit)
+    returning = straight + (bent - straight).detach()
+    if None in bounds:
+        inwards = bent < truth if bounds[1] is None else bent > truth
+    else:
+        inwards = (bent - straight) * (bent - truth) < 0
+    return torch.cat([torch.where(inwards, returning, bent), output[:, 1:]], 1)
 
 
 def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float) -> Tensor:

@@ -14,7 +14,7 @@ from mapper.arrays import Float32Array
 from mapper.evaluation.metrics import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
 from mapper.predict.consistency import spread
-from mapper.predict.predictor import Prediction
+from mapper.predict.predictor import Estimate
 from mapper.training.sample import Sample
 
 _LEVEL = 0.9
@@ -23,7 +23,7 @@ _LEAST_SCALE = 0.01
 """A deviation stays above 0, even where the source's own explains all errors."""
 
 
-def score(prediction: Prediction, sample: Sample) -> Score:
+def score(prediction: Estimate, sample: Sample) -> Score:
     """Compare with the truth, pixel by pixel."""
     error = _error(prediction, sample)
     known = np.isfinite(error)
@@ -35,7 +35,7 @@ def pool(scores: Sequence[Score]) -> Score:
     return reduce(add, scores, Score())
 
 
-def calibrate(predictions: Sequence[Prediction], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
+def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
     """Factor of a model's standard deviation that makes intervals of a map hold 90 % of the errors.
 
     A map adds the source's deviation in quadrature where the model has not seen it. What is to be explained by the
@@ -66,7 +66,7 @@ def calibrate(predictions: Sequence[Prediction], samples: Sequence[Sample], *, h
     return max(calibrate_scale(error, sd, level=_LEVEL), _LEAST_SCALE)
 
 
-def cover(prediction: Prediction, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
+def cover(prediction: Estimate, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
     """How many errors lie within the intervals that a map would store.
 
     Args:
@@ -82,7 +82,7 @@ def cover(prediction: Prediction, sample: Sample, *, scale: float, holds_source_
 
 
 def describe_coverage(
-    predictions: Sequence[Prediction], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
+    predictions: Sequence[Estimate], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
 ) -> dict[str, Any]:
     """Coverage for a card: of each place by the scale that all other places give, where there are others."""
     scales = [scale] * len(samples)
@@ -106,7 +106,7 @@ def describe_coverage(
     }
 
 
-def _error(prediction: Prediction, sample: Sample) -> Float32Array:
+def _error(prediction: Estimate, sample: Sample) -> Float32Array:
     """(y, x), NaN where source or truth is unknown."""
     known = spread(np.isfinite(sample.source), sample.scale)
     return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))

@@ -15,7 +15,7 @@ from mapper.evaluation.metrics import Score, rounded
 from mapper.models.card import Card, read_card
 from mapper.models.model import GuidedModel, Model
 from mapper.models.weights import load_model, save_model
-from mapper.predict.predictor import Prediction, Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.spec import ModelSpec
 from mapper.training.checkpoint import RunFolder
 from mapper.training.config import TrainConfig
@@ -104,8 +104,8 @@ def train(
             return _finish(fitted, config, places, run, command) if ranks.is_first else _read_finished(config)
 
 
-def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Prediction:
-    """What a model makes of a whole place; values for all of it, also where the source has none.
+def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Estimate:
+    """Return what a model makes of a whole sample; values for all of it, also where the source has none.
 
     Args:
         model: Fits the place.
@@ -116,17 +116,12 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Pre
         ContractError: If the place does not offer what the model demands.
     """
     contract = model.contract
-    channels = contract.check(
-        channels=sample.bands,
-        source_units=sample.source_units,
-        target_units=sample.source_units,
-        scale=sample.scale,
-    )
+    channels = sample.check(contract)
     guide, source, source_sd, _ = pad_sample(sample, contract.step(sample.scale))
-    prediction = Predictor(model, device=device).predict(guide[list(channels)], source, source_sd)
+    estimate = Predictor(model, device=device).sharpen(guide[list(channels)], source, source_sd)
     inside = tuple(slice(edge) for edge in sample.truth.shape)
-    sd = prediction.sd
-    return Prediction(mean=prediction.mean[inside], sd=None if sd is None else sd[inside])
+    sd = estimate.sd
+    return Estimate(mean=estimate.mean[inside], sd=None if sd is None else sd[inside])
 
 
 def _begin(run: RunFolder, described: Mapping[str, Any], name: str, say: Callable[[str], None]) -> None:

@@ -202,7 +202,8 @@ def _describe_resolution(zone: Zone, sums: Sums, layer: Layer) -> StatsResolutio
     """Return which level was added up, and how far its total may be from that of full resolution."""
     grid, raster = layer.view.rasters.grid, layer.raster
     _, _, per = layer.units.rpartition(" ")
-    rounding = raster.encoding.scale_factor / 2 * zone.level if raster.encoding.dtype != "float32" else 0.0
+    encoding = raster.band.encoding
+    rounding = encoding.scale_factor / 2 * zone.level if encoding and encoding.dtype != "float32" else 0.0
     tolerance = (sums.partial + rounding * sums.valid) * _PER_AREA.get(per, 1.0)
     return StatsResolution(
         level=zone.level,
