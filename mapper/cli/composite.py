@@ -75,7 +75,8 @@ def composite(  # noqa: PLR0913 - options of a command
     from mapper.cluster.open_executor import memory_of_task, open_executor
     from mapper.plan.job import prepare_guide
     from mapper.plan.selection import Order
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
 
     if order not in get_args(Order):
         raise typer.BadParameter(f"--order is {', '.join(get_args(Order))}, got {order!r}")
@@ -88,7 +89,10 @@ def composite(  # noqa: PLR0913 - options of a command
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
         return
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles,
+        commit_seconds=commit_seconds,
+        failure_budget=failure_budget,
+        order=cast("Order", order),
     )
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = run_plan(job.plan, job.context, job.location, executor, callbacks=callbacks, policy=policy)

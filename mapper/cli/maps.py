@@ -205,7 +205,8 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.cost.prices import read_prices
     from mapper.plan.context import RunOptions
     from mapper.plan.job import prepare_job
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
     from mapper.run.stored_guide import read_from_guide
 
     if prices:
@@ -223,7 +224,10 @@ def run(  # noqa: PLR0913 - options of a command
     job.freeze()
     context = read_from_guide(job, guide) if guide else job.context
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles,
+        commit_seconds=commit_seconds,
+        failure_budget=failure_budget,
+        order=cast("Order", order),
     )
     with (
         open_callbacks(log, metrics_port) as callbacks,
@@ -309,15 +313,16 @@ def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, wo
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.plan.pending import plan_repair
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.runner import run_plan
 
     plan = plan_repair(job.plan, report)
     if not plan.tasks:
         return None
-    policy = RunPolicy(redo=tuple(report.corrupt))
     kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
-        return run_plan(plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), policy=policy)
+        return run_plan(
+            plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), redo=tuple(report.corrupt)
+        )
 
 
 def _repair_levels(

@@ -55,6 +55,7 @@ def pyramid(  # noqa: PLR0913 - options of a command
     interruption is not made again. **mapper verify** shows which tiles of the levels are missing, stale or damaged.
     """
     from mapper.cluster.open_executor import open_executor
+    from mapper.run.commit_loop import RunPolicy
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)
@@ -65,10 +66,9 @@ def pyramid(  # noqa: PLR0913 - options of a command
             location,
             executor,
             callbacks=callbacks,
+            policy=RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds),
             redo=redo,
             rebuild=rebuild,
-            every=commit_tiles,
-            seconds=commit_seconds,
         )
     print_json(report.to_dict()) if as_json else typer.echo(report.summary())
     raise typer.Exit(report.exit_code)
