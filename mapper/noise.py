@@ -31,12 +31,12 @@ def hash_uniform(key: int, first: IntArray, second: IntArray) -> Float32Array:
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 
-def lattice_uniform(key: int, rows: IntArray, cols: IntArray) -> Float32Array:
-    """Return uniform numbers on [0, 1) at lattice nodes; dims (row, col)."""
+def node_uniform(key: int, rows: IntArray, cols: IntArray) -> Float32Array:
+    """Return uniform numbers on [0, 1) at integer nodes; dims (row, col)."""
     return hash_uniform(key, rows[:, None], cols[None, :])
 
 
-def lattice_normal(key: int, rows: IntArray, cols: IntArray) -> Float32Array:
-    """Return standard normal numbers at lattice nodes; dims (row, col)."""
-    normal: Float32Array = ndtri(lattice_uniform(key, rows, cols).astype(np.float64) + _HALF_STEP).astype(np.float32)
+def node_normal(key: int, rows: IntArray, cols: IntArray) -> Float32Array:
+    """Return standard normal numbers at integer nodes; dims (row, col)."""
+    normal: Float32Array = ndtri(node_uniform(key, rows, cols).astype(np.float64) + _HALF_STEP).astype(np.float32)
     return normal

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mapper.catalog.provider import load_provider, provider_names
-from mapper.catalog.schema import format_schema, provider_schema
+from mapper.catalog.provider import format_schema, load_provider, provider_names, provider_schema
 
 CATALOGS = Path(__file__).parents[1] / "catalogs"
 SCHEMA = provider_schema()

@@ -8,7 +8,7 @@ from dialects import PASSES, describe
 from region import run_json, run_mapper
 from shared import SHARED, needs_shared
 
-from mapper.catalog.schema import format_schema
+from mapper.catalog.provider import format_schema
 
 FILES = {scene.product: dict.fromkeys(("B02", "B04", "B8A", "B11", "SCL"), "x.tif") for scene in PASSES}
 

@@ -23,7 +23,7 @@ PoolOption = Annotated[
 
 @cluster_app.callback()
 def cluster() -> None:
-    """Clusters on Kubernetes."""
+    """Render, launch and delete clusters on Kubernetes."""
 
 
 @cluster_app.command("render")
@@ -39,7 +39,7 @@ def render(
     CLUSTER.yaml names image, namespace, pools, driver and secrets; an example with every key is
     **deploy/kubernetes/cluster.yaml**. Nothing is sent anywhere: **mapper cluster render | kubectl apply -f -** does.
     """
-    from mapper.cluster.kubernetes.manifests import render_files, render_stream, write_files
+    from mapper.cluster.kubernetes.objects import render_files, render_stream, write_files
 
     settings = _read(settings_path)
     if out is None:
@@ -137,9 +137,9 @@ def _read(path: Path | None) -> "ClusterSettings":
 
 
 def _pools(settings: "ClusterSettings", names: list[str] | None) -> list[str]:
-    from mapper.cluster.kubernetes.session import WORD, find_pool
+    from mapper.cluster.kubernetes.session import KUBERNETES, find_pool
 
-    return [find_pool(f"{WORD}:{name}", settings) for name in names] if names else list(settings.pools)
+    return [find_pool(f"{KUBERNETES}:{name}", settings) for name in names] if names else list(settings.pools)
 
 
 def _print_pool(settings: "ClusterSettings", path: Path | None, pool: str) -> None:

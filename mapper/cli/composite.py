@@ -1,4 +1,4 @@
-"""The first of two phases: `mapper composite`."""
+"""Command that writes the guide of a map, the first of two phases: `mapper composite`."""
 
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 

@@ -1,4 +1,4 @@
-"""The command that takes a piece of a store home."""
+"""Command that exports a map, or a piece of it, to a file: `mapper export`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ export_app = typer.Typer(rich_markup_mode="markdown")
 
 
 def parse_box(text: str) -> tuple[float, ...]:
-    """Four numbers with commas between them.
+    """Parse four numbers with commas between them.
 
     Raises:
         typer.BadParameter: If it is something else.
@@ -96,7 +96,7 @@ def export_command(  # noqa: PLR0913
 
 @contextmanager
 def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
+    """Show a progress bar on standard error, where that is a terminal; yields what updates it."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task(what, total=None)

@@ -1,4 +1,4 @@
-"""Commands that make a map, and tell of it: demo, search, plan, run, verify, why."""
+"""Commands that make a map and explain it: demo, search, plan, run, verify, why."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -302,7 +302,7 @@ def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
 
 
 def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
-    """Compute the damaged tiles of a map; None if there are none."""
+    """Compute the damaged tiles of a map; returns None if there are none."""
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.plan.pending import plan_repair
@@ -320,7 +320,7 @@ def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, wo
 def _repair_levels(
     map_path: Path, location: str, report: "VerifyReport", cluster: str, workers: int
 ) -> "PyramidReport | None":
-    """Mend the pyramid of a map; None if there is none, or nothing to mend."""
+    """Mend the pyramid of a map; returns None if there is none, or nothing to mend."""
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.run.pyramid import build_pyramid

@@ -54,7 +54,7 @@ BudgetOption = Annotated[int | None, typer.Option(help="Failed tiles that are bo
 
 
 def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> "KubernetesOptions":
-    """How a command uses Kubernetes, where it is told to."""
+    """Return the settings and options of Kubernetes that a command was given."""
     from mapper.cluster.kubernetes.session import KubernetesOptions
     from mapper.cluster.settings import find_settings
 
@@ -65,17 +65,17 @@ def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> 
 
 
 def selection_of(only: str | None, every: int | None) -> str | None:
-    """The tiles that ``--only`` or ``--every`` take."""
+    """Return the selection of tiles that ``--only`` or ``--every`` asks for."""
     if only and every:
         raise typer.BadParameter("give --only or --every, not both")
     return f"::{every}" if every else only
 
 
 def location_of(store: str) -> str:
-    """Where a store is that was named by itself or by its MAP.yaml."""
+    """Return the location of a store, from itself or from its MAP.yaml."""
     return read_spec(store).store if is_map(store) else store
 
 
 def is_map(store: str) -> bool:
-    """Whether what names a store is a MAP.yaml."""
+    """Return True if a store is named by its MAP.yaml."""
     return store.endswith((".yaml", ".yml"))

@@ -1,4 +1,4 @@
-"""Coarser versions of a map, for those who look at all of it: `mapper pyramid`."""
+"""Command that makes coarser versions of a map, for views of all of it: `mapper pyramid`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The command that writes the page of a run."""
+"""Command that writes the page of a run: `mapper report`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Who hears of a run on the command line, and what is said at its end."""
+"""Callbacks of a run on the command line, and the report at its end."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
-    """The progress bar, and what else was asked for.
+    """Yield the progress bar, and the other callbacks that were asked for.
 
     Args:
         log: File for JSON lines.
@@ -49,7 +49,7 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
 
 
 def end_run(report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool) -> None:
-    """Say what a run did, and what the map took against what was estimated."""
+    """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
     from mapper.cost.prices import read_prices
 

@@ -1,4 +1,4 @@
-"""The command that serves a store over HTTP."""
+"""Command that serves a store over HTTP: `mapper serve`."""
 
 from pathlib import Path
 from typing import Annotated

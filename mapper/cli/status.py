@@ -1,4 +1,4 @@
-"""How a map stands: `mapper status`."""
+"""Command that shows the progress of a map: `mapper status`."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -30,22 +30,22 @@ _Palette = Mapping[str, str]
 MANY_COLOURS: _Palette = MappingProxyType(
     {"missing": "#6b7680", "ok": "#009e73", "empty": "#8fb8de", "failed": "#d55e00"}
 )
-"""Seen on dark and on light ground."""
+"""Colours that are legible on dark and on light ground."""
 
 
 FEW_COLOURS: _Palette = MappingProxyType({"missing": "bright_black", "ok": "green", "empty": "blue", "failed": "red"})
-"""Of terminals that have sixteen."""
+"""Colours of terminals that have sixteen."""
 
 
 _NARROWEST = 8
 
 
 _LINES = 24
-"""Of a terminal, for the map alone."""
+"""Lines of a terminal that the map alone takes."""
 
 
 def draw_tile_map(states: ByteArray, *, width: int, palette: _Palette | None, lines: int = _LINES) -> Text:
-    """The tiles of a map by status, with a legend.
+    """Draw the tiles of a map by status, with a legend.
 
     Args:
         states: Of every tile, see :data:`mapper.markup.tile_map.STATES`.
@@ -66,7 +66,7 @@ def draw_tile_map(states: ByteArray, *, width: int, palette: _Palette | None, li
 
 
 def _draw_half_blocks(cells: ByteArray, palette: _Palette) -> Text:
-    """Two rows of cells in a line of characters: one is the upper half, the other what lies behind it."""
+    """Draw two rows of cells in a line of characters: one is the upper half, the other the lower."""
     text = Text()
     for top in range(0, len(cells), 2):
         lower = cells[top + 1].tolist() if top + 1 < len(cells) else [STATES.index("outside")] * cells.shape[1]
@@ -77,7 +77,7 @@ def _draw_half_blocks(cells: ByteArray, palette: _Palette) -> Text:
 
 
 def _halve(above: str | None, below: str | None) -> tuple[str, str]:
-    """A character that shows two colours above each other, and its style."""
+    """Return a character that shows two colours above each other, and its style."""
     if above is None:
         return (" ", "") if below is None else ("▄", below)
     return ("▀", above) if below is None else ("▀", f"{above} on {below}")
@@ -89,7 +89,7 @@ def _draw_characters(cells: ByteArray) -> Text:
 
 
 def _draw_legend(states: ByteArray, palette: _Palette | None, *, width: int) -> Text:
-    """What the colours or characters mean, in as many lines as it takes."""
+    """Draw the meaning of the colours or characters, in as many lines as it takes."""
     text, used = Text(), 0
     for state, count in count_states(states).items():
         if not count:
@@ -133,7 +133,7 @@ _FEWEST_LINES, _FILE_LINES = 8, 40
 
 
 _OTHER_LINES = 5
-"""Of a terminal: the legend, and what is typed next."""
+"""Lines of a terminal that the map leaves free: for the legend and the next prompt."""
 
 
 _STAGES = ("read", "predict", "write")
@@ -175,7 +175,7 @@ def status(
 
 
 def _draw(standing: "Standing", console: Console, *, show_map: bool) -> Text:
-    """How a map stands, in a terminal."""
+    """Draw the status of a map for a terminal."""
     text = Text(describe_standing(standing))
     if show_map:
         palette = None if console.color_system is None else _PALETTES.get(console.color_system, MANY_COLOURS)
@@ -187,7 +187,7 @@ def _draw(standing: "Standing", console: Console, *, show_map: bool) -> Text:
 
 
 def describe_standing(standing: "Standing") -> str:
-    """How a map stands, for people."""
+    """Describe the status of a map for people."""
     rows = [(name, text) for name, text in _rows(standing) if text]
     return "\n".join([_head(standing), *(f"{name:<10}{text}" for name, text in rows)])
 
@@ -200,7 +200,7 @@ def _head(standing: "Standing") -> str:
 
 
 def _rows(standing: "Standing") -> Iterator[tuple[str, str]]:
-    """Name and text of each line; one without text is left out."""
+    """Yield the name and text of each line; one without text is left out."""
     yield "tiles", _say_tiles(standing)
     yield "state", _say_state(standing)
     if not standing.totals.batches:

@@ -18,7 +18,7 @@ storage_app = typer.Typer(
 
 
 def parse_age(text: str) -> timedelta:
-    """An age such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w`` or ``0``.
+    """Parse an age such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w`` or ``0``.
 
     Raises:
         typer.BadParameter: If it is none.

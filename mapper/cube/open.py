@@ -29,8 +29,8 @@ from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import apply, find_clear, missing_values
-from mapper.cube.observations import Group, group_items, hold_band, require_bands
-from mapper.cube.projection import declared_place
+from mapper.cube.observations import Observation, group_items, require_bands, select_band
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import GridError
@@ -78,7 +78,7 @@ def open_cube(
         clear = da.map_blocks(find_clear, mask, rule.mask, dtype=bool)
     stacks = {}
     for band in bands:
-        holding = [hold_band(group, rule, band) for group in groups]
+        holding = [select_band(group, rule, band) for group in groups]
         stored = stacker.stack(
             holding,
             rule.bands[band].asset,
@@ -105,7 +105,7 @@ class _Stacker:
 
     def stack(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[Observation],
         asset: str,
         *,
         missing: Callable[[ItemDict], tuple[float, ...]],
@@ -143,7 +143,9 @@ class _Stacker:
             ]
         )
 
-    def _as_plain(self, member: tuple[int, ItemDict, Bounds], groups: Sequence[Group], asset: str) -> dict[str, Any]:
+    def _as_plain(
+        self, member: tuple[int, ItemDict, Bounds], groups: Sequence[Observation], asset: str
+    ) -> dict[str, Any]:
         k, item, bounds = member
         return {
             "id": item["id"],
@@ -222,7 +224,7 @@ def _stack_items(plain: list[dict[str, Any]], asset: str, source: _Source, chunk
     return cube
 
 
-def _calibrate(image: Any, group: Group, band: str) -> Any:
+def _calibrate(image: Any, group: Observation, band: str) -> Any:
     if band not in group.calibrations:
         return image
     return da.map_blocks(apply, image, group.calibrations[band], dtype=np.float32)
@@ -230,7 +232,7 @@ def _calibrate(image: Any, group: Group, band: str) -> Any:
 
 def _bounds_on(geobox: GeoBox, item: ItemDict, asset: str) -> Bounds | None:
     """Bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
-    place = declared_place(item, asset)
+    place = declared_grid(item, asset)
     crs, bounds = ("EPSG:4326", shape(item["geometry"]).bounds) if place is None else (place.crs, place.bounds)
     left, bottom, right, top = transform_bounds(crs, str(geobox.crs), *bounds, densify_pts=101)
     margin = 2 * max(abs(geobox.resolution.x), abs(geobox.resolution.y))

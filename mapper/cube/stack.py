@@ -20,8 +20,8 @@ from mapper.arrays import BoolArray, Float32Array, UInt16Array
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
-from mapper.cube.observations import Group, describe_use, group_items
-from mapper.cube.projection import declared_place
+from mapper.cube.observations import Observation, describe_use, group_items
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.spec import MapSpec, SourceSpec
 
@@ -114,13 +114,13 @@ def enters_stack(item: ItemDict, spec: MapSpec) -> bool:
     )
 
 
-def group_alone(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> list[Group]:
+def group_alone(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> list[Observation]:
     """Return each item as an observation of its own, the clearest first; equals by time and id."""
     groups = [group for item in items for group in group_items((item,), rule, bands)]
     return sorted(groups, key=lambda group: (_cloud_of(group), group.time, str(group.items[0]["id"])))
 
 
-def _cloud_of(group: Group) -> float:
+def _cloud_of(group: Observation) -> float:
     """Return the cloud cover of a scene in percent; one that does not state it counts as clear."""
     return float(group.items[0]["properties"].get("eo:cloud_cover") or 0.0)
 
@@ -149,7 +149,7 @@ class _Picker:
         self.count: UInt16Array = np.zeros(shape, np.uint16)
         self.clearest: Float32Array = np.full((len(self.source.band_names), *shape), np.nan, np.float32)
 
-    def read(self, groups: Sequence[Group]) -> None:
+    def read(self, groups: Sequence[Observation]) -> None:
         """Read observations in their order until no pixel lacks a date."""
         step = max(1, self.reader.threads)
         for first in range(0, len(groups), step):
@@ -180,12 +180,12 @@ class _Picker:
         lacks: BoolArray = self.count < self.source.dates
         return lacks
 
-    def _read_some(self, groups: Sequence[Group]) -> None:
+    def _read_some(self, groups: Sequence[Observation]) -> None:
         """Read a few observations together, then let each pixel take what it lacks, in their order."""
         first = self.source.band_names[0]
         by_id = {group.items[0]["id"]: group for group in groups}
 
-        def read_first(sound: Sequence[ItemDict]) -> list[tuple[Group, Float32Array]]:
+        def read_first(sound: Sequence[ItemDict]) -> list[tuple[Observation, Float32Array]]:
             alone = [by_id[item["id"]] for item in sound]
             clear = self.reader.read_clear(alone) & self._lacks
             return list(zip(alone, self.reader.read_band(alone, first, clear), strict=True))
@@ -197,7 +197,7 @@ class _Picker:
             if takes.any():
                 self._take_from(group, day, takes, pixels)
 
-    def _take_from(self, group: Group, day: date, takes: BoolArray, first: Float32Array) -> None:
+    def _take_from(self, group: Observation, day: date, takes: BoolArray, first: Float32Array) -> None:
         """Read the other bands of an observation, and let pixels take it; none do where a file is broken."""
         others = self.source.band_names[1:]
 
@@ -251,7 +251,7 @@ def _find_other_lattices(
     crs, at, step = CRS(str(geobox.crs)), geobox.transform, float(source.resolution)
     for item in items:
         for band in source.band_names:
-            grid = declared_place(item, rule.bands[band].asset)
+            grid = declared_grid(item, rule.bands[band].asset)
             if grid is None:
                 continue  # taken at its word
             to = grid.transform

@@ -17,7 +17,7 @@ from mapper.arrays import ByteArray, IntArray
 from mapper.catalog.items import Items
 from mapper.errors import PlanError
 from mapper.grid import Tile
-from mapper.markup.cards import show_places
+from mapper.markup.cards import show_tiles
 from mapper.plan.context import Context, Task, make_context
 from mapper.plan.footprints import find_touching
 from mapper.plan.item_arrays import collect_facts
@@ -54,7 +54,7 @@ class Plan:
         """What a notebook shows."""
         digests = {"map": self.spec_digest, "model": self.model_digest, "items": self.items_digest, "plan": self.digest}
         facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
-        return show_places(f"Plan of {len(self):,} tiles", facts, places_of(self.tasks))
+        return show_tiles(f"Plan of {len(self):,} tiles", facts, places_of(self.tasks))
 
 
 def make_plan(
@@ -83,7 +83,7 @@ def make_plan(
     """
     context = context or make_context(spec)
     facts = collect_facts(context, items)
-    places = context.grid.places() if tiles is None else to_places(tiles)
+    places = context.grid.tile_indices() if tiles is None else to_places(tiles)
     if only:
         places = places[select_places(places, only, ledger)]
     guide, source = find_touching(context, places, facts.outlines, (facts.guide, facts.source))

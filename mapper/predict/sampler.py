@@ -14,7 +14,7 @@ import torch
 from mapper.arrays import Float32Array, Float64Array
 from mapper.grid import Window
 from mapper.models.contract import Contract, Output
-from mapper.noise import derive_key, lattice_normal
+from mapper.noise import derive_key, node_normal
 from mapper.predict.predictor import Arrays, Prediction, Predictor
 
 
@@ -80,7 +80,7 @@ class Sampler:
 
     def _draw_band(self, sample: int, step: int, band: int, window: Window) -> Float32Array:
         key = derive_key(self.seed, "sample", sample, "step", step, "band", band)
-        return lattice_normal(key, np.arange(window.top, window.bottom), np.arange(window.left, window.right))
+        return node_normal(key, np.arange(window.top, window.bottom), np.arange(window.left, window.right))
 
 
 class _Moments:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pyproj import CRS
 
-from mapper.markup.html import Cell, Markup, make_facts, make_table
+from mapper.markup.html import Cell, Markup, make_pairs, make_table
 from mapper.markup.tile_map import count_states, draw_legend, draw_tiles
 from mapper.report.charts import BLUE, GREEN, GREY, draw_bars, draw_histogram, draw_ramp, draw_timeline, draw_work
 from mapper.report.contents import Story
@@ -142,7 +142,7 @@ def _show_work(story: Story) -> str:
             '<p class="note">Bars: tiles an hour. Line: tiles so far, of all that stand.</p>'
         )
     return (
-        f'{said}<div class="cols"><div><h3>Seconds of work by stage</h3>{bars}<br>{make_facts(_list_work(story))}</div>'
+        f'{said}<div class="cols"><div><h3>Seconds of work by stage</h3>{bars}<br>{make_pairs(_list_work(story))}</div>'
         f"<div>{over_time}<h3>Slowest tiles</h3>{_list_slowest(story)}</div></div>"
     )
 
@@ -246,7 +246,7 @@ def _show_cost(story: Story) -> str:
     }
     parts = {name: amount for name, amount in spending.parts.items() if amount}
     bars = draw_bars(parts, say=lambda amount: money(amount) or "", colours={})
-    return f'<div class="cols"><div>{bars}</div><div>{make_facts(facts)}</div></div>'
+    return f'<div class="cols"><div>{bars}</div><div>{make_pairs(facts)}</div></div>'
 
 
 def _show_model(story: Story) -> str:
@@ -268,7 +268,7 @@ def _show_model(story: Story) -> str:
         }
     scores = _list_scores(story)
     beside = f"<div><h3>On places it was not trained on</h3>{scores}</div>" if scores else ""
-    return f'{made}<div class="cols"><div>{make_facts(facts)}</div>{beside}</div>'
+    return f'{made}<div class="cols"><div>{make_pairs(facts)}</div>{beside}</div>'
 
 
 def _list_channels(names: list[str]) -> str:
@@ -305,7 +305,7 @@ def _show_origin(story: Story) -> str:
         "to be said with it": provider.attribution if provider else None,
     }
     yaml_text = html.escape(description.spec_yaml)
-    return f"{make_facts(facts)}<br><h3>Map description</h3><pre>{yaml_text}</pre>"
+    return f"{make_pairs(facts)}<br><h3>Map description</h3><pre>{yaml_text}</pre>"
 
 
 def _say_area(km2: float) -> str:
