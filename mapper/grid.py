@@ -228,6 +228,14 @@ class MapGrid:
         shape = (window.shape[0] // self.scale, window.shape[1] // self.scale)
         return GeoBox(shape, fine.transform @ Affine.scale(self.scale), self.geobox.crs)
 
+    def position_of(self, window: Window) -> tuple[int, int]:
+        """Return row and column of a window's upper-left pixel, counted from the origin of the CRS.
+
+        Maps of one CRS and resolution count alike, whatever their areas and tiles.
+        """
+        at, step = self.geobox.transform, float(self.resolution)
+        return round(-at.f / step) + window.top, round(at.c / step) + window.left
+
     def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
         """Return True where the centre of a pixel lies in the area; dims (y, x) of the window."""
         area, geobox = self.area.geom, self.geobox_of(window)

@@ -24,6 +24,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "source_disagrees": "the network's mean was farther from the source than the source's standard deviation",
         "outside_area": "not part of the map",
         "item_dropped": "an item of this tile could not be read and was left out",
+        "few_dates": "the stack has fewer dates here than were asked for",
         "few_observations": "few valid observations entered the guide",
         "not_written": "no tile with data was written here",
         "gap": "a channel had no valid observation",
