@@ -160,7 +160,7 @@ def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, a
         "seconds": computed.seconds | clock.seconds,
         "consistency_residual": computed.residual,
         "content_sha256": checksum,
-        **statistics(computed.arrays[context.product.values[0].name]),
+        **statistics(computed.arrays, context.product.values),
     }
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mapper.grid import Tile
 from mapper.store.record import Record
+from mapper.store.why import BandValue
 
 
 class _Answer(BaseModel):
@@ -47,6 +48,7 @@ class PixelAnswer(_Answer):
     written_at: datetime | None
     record: Record | None = Field(description="null if the tile was never attempted")
     channels: dict[str, float | None] = Field(description="Of a guide")
+    bands: list[BandValue] = Field(description="Target bands of a map")
     quality: list[Quality]
     ref: str
     version: str = Field(description="The snapshot that was asked")

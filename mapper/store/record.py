@@ -16,6 +16,18 @@ Status = Literal["ok", "empty", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class BandStatistics:
+    """Valid pixels of one target band in one tile, in its units."""
+
+    band: str
+    valid_px: int = 0
+    min: float | None = None
+    """None where no pixel is valid."""
+    mean: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """The provenance of one tile."""
 
@@ -52,6 +64,7 @@ class Record:
     retries: tuple[ReadRetry, ...] = ()
     """Requests that were put again, and why."""
     valid_px: int = 0
+    """Valid pixels of the first target band, of a guide those without a gap."""
     value_min: float | None = None
     value_mean: float | None = None
     value_max: float | None = None
@@ -60,4 +73,13 @@ class Record:
     content_sha256: str = ""
     """Of the encoded arrays of the tile."""
     guide_store: str = ""
-    """Where the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    """Store that the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    statistics: tuple[BandStatistics, ...] = ()
+    """Statistics of each of several target bands; empty where there is one, whose are the fields above."""
+
+    def statistics_of(self, band: str) -> BandStatistics:
+        """Return the statistics of a target band."""
+        if not self.statistics:
+            values = {"min": self.value_min, "mean": self.value_mean, "max": self.value_max}
+            return BandStatistics(band=band, valid_px=self.valid_px, **values)
+        return next((each for each in self.statistics if each.band == band), BandStatistics(band=band))
