@@ -23,6 +23,10 @@ from golden_maps import (
     write_map,
 )
 from golden_scenes import DAYS, WIDE, write_scenes
+from mapper.run.context import RunOptions, make_context
+from mapper.run.executors import SerialExecutor
+from mapper.run.guide import make_guide_context
+from mapper.run.guide_store import attach_guide
 from region import run_json
 
 from mapper import build_pyramid, make_plan, read_spec, run_plan
@@ -34,10 +38,6 @@ from mapper.models.card import model_names
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
 from mapper.models.weights import build_network, save_model
-from mapper.run.context import RunOptions, make_context
-from mapper.run.executors import SerialExecutor
-from mapper.run.guide import make_guide_context
-from mapper.run.guide_store import attach_guide
 from mapper.run.runner import RunPolicy
 from mapper.spec import parse_spec
 from mapper.store.repository import create_store
