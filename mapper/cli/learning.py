@@ -36,8 +36,11 @@ def evaluate(  # noqa: PLR0913 - options of a command
     truth: Annotated[str | None, typer.Option(help="Map: COLLECTION:BAND of its catalogue to score against.")] = None,
     clip: Annotated[float | None, typer.Option(help="Map: count larger true values as this one.")] = None,
     data_range: Annotated[
-        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
-    ] = 500,
+        float | None,
+        typer.Option(
+            min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
+        ),
+    ] = None,
     overview: Annotated[Path | None, typer.Option(help="Map: draw source, guide, map, truth, difference.")] = None,
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Map: draw scatter, error by class of truth, reliability here.")
@@ -149,7 +152,13 @@ def models_command(
 
 
 def _evaluate_map(
-    map_path: Path, truth: str, clip: float | None, data_range: float, *, overview: Path | None, plots: Path | None
+    map_path: Path,
+    truth: str,
+    clip: float | None,
+    data_range: float | None,
+    *,
+    overview: Path | None,
+    plots: Path | None,
 ) -> "Comparison":
     from mapper.catalog.inventory import inventory_path, take_inventory
     from mapper.evaluation.overview import draw_overview
@@ -162,7 +171,7 @@ def _evaluate_map(
     if overview:
         draw_overview(spec, items, overview, truth=known)
     if plots:
-        draw_comparison(comparison, plots, quantity=spec.target.long_name)
+        draw_comparison(comparison, plots)
     return comparison
 
 
