@@ -102,6 +102,8 @@ def train_command(  # noqa: PLR0913 - options of a command
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
+    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
+
     The same command goes on with a training that was interrupted, and leaves a finished one alone. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
     """
