@@ -21,7 +21,7 @@ from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metric import Metric
 from mapper.evaluation.score import Score
 from mapper.evaluation.tally import Tally, Uncertainty
-from mapper.predict.consistency import enforce, spread
+from mapper.predict.operators import BlockMean, spread
 from mapper.predict.predictor import Estimate, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
@@ -109,13 +109,12 @@ def _judge(
         SpecError: If the suite asks for the label's own resolution, and the label has no other than its pixels.
     """
     target = suite.describe_target(sample.source_units)
-    value = enforce(
+    value = BlockMean(sample.scale).enforce(
         prediction.mean,
         sample.source,
         sample.source_sd,
         mode=method.consistency,
-        scale=sample.scale,
-        non_negative=target.bounds[0] == 0,
+        bounds=target.bounds,
     )
     truth = sample.known_truth
     tally = Tally.of(value, truth, sample.source, target=target)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mapper.arrays import Float64Array, FloatArray
 from mapper.evaluation.image_metrics import gradient_error, ssim_map
-from mapper.predict.consistency import block_mean
+from mapper.predict.operators import block_mean
 from mapper.registry import Registry
 from mapper.spec.target import BandSpec
 

@@ -22,10 +22,10 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.errors import InputError
-from mapper.models.contract import Bounds
 from mapper.models.ensemble import Ensemble
 from mapper.models.model import GuidedModel, Network, keep_within
 from mapper.registry import Registry
+from mapper.spec.target import Bounds
 
 Loss = Callable[[Tensor, Tensor | None], Tensor]
 """Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None."""

@@ -14,7 +14,7 @@ from mapper.arrays import Float32Array
 from mapper.evaluation.metric import choose_metrics
 from mapper.evaluation.score import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
-from mapper.predict.consistency import spread
+from mapper.predict.operators import spread
 from mapper.predict.predictor import Estimate
 from mapper.spec.target import BandSpec
 from mapper.training.sample import Sample
