@@ -1,17 +1,31 @@
-"""What all descriptions in YAML share: how they are validated, and how their faults are told."""
+"""The base of all descriptions in YAML: validation, relative paths, and errors in one line."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+)
 
 from mapper.errors import SpecError
 
 
 class Part(BaseModel):
-    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made."""
+    """Base of all that is described in YAML: unknown keys are refused, nothing changes once it is made.
+
+    Validate the content of a file with the file's folder as ``context``; fields of the types :data:`FilePath` and
+    :data:`Location` are then made absolute against it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
@@ -22,8 +36,43 @@ class Part(BaseModel):
         return type(self).model_validate(fields | dict(update or {}))
 
 
+def make_absolute(path: Path, info: ValidationInfo) -> Path:
+    """Return the path against the folder that is the context of validation; without a context as it is."""
+    return Path(info.context) / path if info.context else path
+
+
+def _locate(location: str, info: ValidationInfo) -> str:
+    """Return a URL as it is, and a path against the folder that is the context of validation."""
+    return location if "://" in location else str(make_absolute(Path(location), info))
+
+
+FilePath = Annotated[Path, AfterValidator(make_absolute)]
+"""A path; relative ones refer to the folder of the description."""
+Location = Annotated[str, AfterValidator(_locate)]
+"""A path or a URL; relative paths refer to the folder of the description, what has ``://`` stays as it is."""
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a name is that of a YAML file rather than of something that ships."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _locate_file(name: str, info: ValidationInfo) -> str:
+    return _locate(name, info) if is_file_name(name) else name
+
+
+def _to_fraction(value: object) -> Fraction:
+    return value if isinstance(value, Fraction) else Fraction(str(value))
+
+
+NameOrFile = Annotated[str, AfterValidator(_locate_file)]
+"""A name, or the path of a YAML file; relative paths refer to the folder of the description."""
+Fractional = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0)]
+"""A positive number, exact: an integer, a decimal or a fraction such as ``1/11250``."""
+
+
 def read_yaml(path: Path | str, *, what: str = "") -> Any:
-    """The content of a YAML file.
+    """Read a YAML file and return its content.
 
     Args:
         path: Of the file.
@@ -42,25 +91,13 @@ def read_yaml(path: Path | str, *, what: str = "") -> Any:
 
 
 def describe_faults(error: ValidationError, whole: str) -> str:
-    """What is wrong with a description, and where, in one line."""
+    """Return what is wrong with a description, and where, in one line."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or whole
-        plain = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
-        said = plain or f"{fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"
-        faults.append(f"{where}: {said}")
+        text = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
+        if text is None:
+            given = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            text = f"{fault['msg'].removeprefix('Value error, ')}{given}"
+        faults.append(f"{where}: {text}")
     return "; ".join(faults)
-
-
-def absolute_in(section: Any, base: Path, *keys: str) -> Any:
-    """A section with some of its values made absolute paths; anything that is no section is left for validation."""
-    if not isinstance(section, dict):
-        return section
-    texts = {key: section[key] for key in keys if isinstance(section.get(key), str)}
-    return section | {key: _absolute(text, base, only_files=key == "provider") for key, text in texts.items()}
-
-
-def _absolute(value: str, base: Path, *, only_files: bool = False) -> str:
-    if "://" in value or (only_files and not value.endswith((".yaml", ".yml"))):
-        return value
-    return str(base / value)

@@ -12,8 +12,8 @@ from mapper.events import BatchCommitted
 from mapper.execute.executors import SerialExecutor
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid
+from mapper.store.product import NOT_WRITTEN, map_product
 from mapper.store.repository import create_store, open_store
-from mapper.store.tiles import NOT_WRITTEN
 from mapper.store.writer import open_writer
 
 WIDE = [12.0, 50.0, 12.038, 50.012]
@@ -26,14 +26,14 @@ def make_map(location, *, grid=PROJECTED, bbox=None, missing=(), empty=(), **cha
     """A map without some of its tiles; others are empty without pixels."""
     area = {"area": {"bbox": bbox}} if bbox else {}
     spec = make_spec(location, grid=grid, **area, **changes)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     add_tiles(spec, [tile for tile in spec.map_grid.tiles() if tile not in {*missing, *empty}], empty=empty)
     return spec
 
 
 def add_tiles(spec, tiles, *, seed=0, version=0, empty=()):
     """Tiles are made (again), in one commit."""
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         for tile in empty:
             writer.add(None, make_record(tile, status="empty", version=version))
         return write_tiles(writer, spec, tiles, seed=seed, version=version)

@@ -1,15 +1,14 @@
 """Small maps with levels, for the tests of what is made from them."""
 
 import numpy as np
-from store_maps import PROJECTED, make_record, make_spec
+from store_maps import PROJECTED, make_record, make_spec, name_bands, names_of
 
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.description import read_description
+from mapper.store.product import map_product
 from mapper.store.rasters import Rasters
-from mapper.store.record import TileArrays
 from mapper.store.repository import create_store, open_store
-from mapper.store.tiles import band_names
 from mapper.store.writer import open_writer, write_tile
 
 
@@ -22,21 +21,21 @@ def make_field(grid, seed=0):
     missing |= cols < 5
     value[missing] = np.nan
     flags = np.where(missing, 2, np.where(rows > 100, 4 + 32, 0)).astype(np.uint16)
-    return TileArrays(value=value, sd=value * np.float32(0.2), qa=flags, n_valid=(rows % 7).astype(np.uint16))
+    return name_bands(value=value, sd=value * np.float32(0.2), qa=flags, n_valid=(rows % 7).astype(np.uint16))
 
 
 def write_field(store, *, grid=PROJECTED, skip=0, levels=True, **changes):
     """A map that holds :func:`make_field`, but for the last ``skip`` tiles; returns what it was made from."""
     spec = make_spec(store, grid=grid, **changes)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     field, places = make_field(spec.map_grid), spec.map_grid
     tiles = list(places.tiles())
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         for tile in tiles[: len(tiles) - skip]:
             window = places.window(tile).slices
-            arrays = TileArrays(**{name: getattr(field, name)[window] for name in ("value", "sd", "qa", "n_valid")})
+            arrays = {name: array[window] for name, array in field.items()}
             fork = writer.fork()
-            sha = write_tile(fork, grid=places, target=spec.target, tile=tile, arrays=arrays)
+            sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
             writer.add(fork, make_record(tile, sha=sha))
         writer.commit()
     if levels:
@@ -48,5 +47,5 @@ def read_level(store, spec, level):
     """The decoded arrays of a level: value, standard deviation (NaN where missing), flags, counts."""
     session = open_store(store).store
     rasters = Rasters(session, read_description(session))
-    found = [rasters.find(name, level) for name in band_names(spec.target)]
+    found = [rasters.find(name, level) for name in names_of(spec.target)]
     return [raster.decode(raster.read(slice(None), slice(None))) for raster in found]

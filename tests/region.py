@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 import yaml
+from contracts import make_contract
 from typer.testing import CliRunner
 
 from mapper.cli import app
 from mapper.errors import MapperError
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.models.model import GuidedModel
 from mapper.models.msg import MSG
 from mapper.models.weights import save_model
@@ -64,9 +65,9 @@ def write_weights(folder, *, channels=CHANNELS, scale=10, seed=3):
     torch.manual_seed(seed)
     network = MSG(len(channels), scale, width=4)
     torch.nn.init.normal_(network.last.weight, std=0.1)
-    contract = Contract(
+    contract = make_contract(
         model="msg",
-        guide=tuple(GuideBand(name=n, units=u, mean=m, sd=0.05 if u == "1" else 3.0) for n, (u, m) in channels.items()),
+        guide=tuple(BandNorm(name=n, units=u, mean=m, sd=0.05 if u == "1" else 3.0) for n, (u, m) in channels.items()),
         source_units="Mg ha-1", source_mean=80.0, source_sd=60.0,
         target="agb", target_units="Mg ha-1", scale=scale, halo_px=network.halo_px,
     )  # fmt: skip

@@ -10,18 +10,19 @@ import rasterio
 import shapely
 import torch
 from affine import Affine
+from contracts import make_contract
 from rasterio.warp import transform_bounds
+from store_maps import read_tile
 
 from mapper.catalog.items import freeze_items
 from mapper.models.architectures import build_network
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.models.model import GuidedModel
 from mapper.models.weights import save_model
 from mapper.plan.context import Task
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
-from mapper.store.tiles import read_tile
 
 EAST, NORTH = 4_317_500, 3_215_000
 """Upper left corner of all rasters, EPSG:3035."""
@@ -141,9 +142,9 @@ def save_network(folder, *, architecture="msg", seed=1):
     network = build_network(architecture, guide_channels=2, scale=10, options=options[architecture])
     if architecture != "msg":
         torch.nn.init.normal_(network.last.weight, std=0.1)  # lively: what is small shows no seam
-    contract = Contract(
+    contract = make_contract(
         model=architecture,
-        guide=tuple(GuideBand(name=f"summer_{band}", units="1", mean=0.2, sd=0.1) for band in ("B04", "B08")),
+        guide=tuple(BandNorm(name=f"summer_{band}", units="1", mean=0.2, sd=0.1) for band in ("B04", "B08")),
         source_units="Mg ha-1",
         source_mean=120.0,
         source_sd=70.0,

@@ -12,7 +12,9 @@ from mapper.catalog.uses import ItemUse
 from mapper.spec import parse_spec
 from mapper.store import lease
 from mapper.store.ledger import read_ledger
-from mapper.store.record import Record, TileArrays
+from mapper.store.product import NOT_WRITTEN, map_product
+from mapper.store.record import Record
+from mapper.store.tiles import read_bands
 from mapper.store.writer import open_writer, write_tile
 
 PROJECTED = {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 64, "chunk": 32}
@@ -50,12 +52,37 @@ def make_arrays(grid, tile, seed=0):
     shape = (grid.tile_px, grid.tile_px)
     value = rng.gamma(2, 60, shape).astype(np.float32)
     value[:3, :5] = np.nan
-    return TileArrays(
+    return name_bands(
         value=value,
         sd=(value * np.float32(0.3)).astype(np.float32),
         qa=rng.integers(0, 64, shape).astype(np.uint16),
         n_valid=rng.integers(0, 30, shape).astype(np.uint16),
     )
+
+
+def name_bands(*, value, sd, qa, n_valid, target="agb"):
+    """The arrays of a tile by name of the band."""
+    return {target: value, f"{target}_sd": sd, "qa": qa, "n_valid": n_valid}
+
+
+def names_of(target):
+    """Arrays of a map of one target band, in the order of checksums."""
+    return target.name, f"{target.name}_sd", "qa", "n_valid"
+
+
+def read_tile(store, *, grid, target, tile):
+    """The arrays of a tile as they are stored."""
+    return read_bands(store, grid=grid, names=names_of(target), tile=tile)
+
+
+def fill_tile(grid, target):
+    """What a tile holds that was never written."""
+    fills = {"uint8": 255, "uint16": 65535, "int16": -32768, "float32": np.nan}
+    dtype = target.encoding.dtype
+    sd = "float32" if dtype == "float32" else "uint16"
+    stored = ((fills[dtype], dtype), (fills[sd], sd), (NOT_WRITTEN, "uint16"), (0, "uint16"))
+    shape = (grid.tile_px, grid.tile_px)
+    return {name: np.full(shape, *what) for name, what in zip(names_of(target), stored, strict=True)}
 
 
 def make_items(version=0):
@@ -101,7 +128,7 @@ def make_record(tile, *, status="ok", sha="", version=0, **changes):
 def make_tile(fork, spec, tile, *, seed=0, version=0):
     """What a worker does: write a tile, give back its fork and record."""
     grid = spec.map_grid
-    sha = write_tile(fork, grid=grid, target=spec.target, tile=tile, arrays=make_arrays(grid, tile, seed))
+    sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=make_arrays(grid, tile, seed))
     return fork, make_record(tile, sha=sha, version=version)
 
 
@@ -120,7 +147,7 @@ def keep_writing(store):
     """A driver in a process of its own: commits every second tile, says what it did, waits to be killed."""
     spec = make_spec(store)
     todo = [tile for tile in spec.map_grid.tiles() if tile not in read_ledger(store).entries]
-    with open_writer(store, spec=spec, run_id="killed") as writer:
+    with open_writer(store, product=map_product(spec), run_id="killed") as writer:
         _say("open")
         for tile in todo:
             writer.add(*make_tile(writer.fork(), spec, tile))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from contracts import make_contract
 from region import run_json, run_mapper
 
 from mapper.benchmark import speed
@@ -17,7 +18,7 @@ from mapper.benchmark.speed import (
     to_text,
 )
 from mapper.errors import SpecError
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.models.model import GuidedModel, Network
 
 LOAD = Load(device="cpu", patch_px=32, window_px=40, seconds=0.0, guide_channels=3)
@@ -35,8 +36,8 @@ class Plain(Network):
 
 
 def test_multiply_accumulates_are_counted():
-    guide = tuple(GuideBand(name=name, units="1") for name in "abc")
-    contract = Contract(
+    guide = tuple(BandNorm(name=name, units="1") for name in "abc")
+    contract = make_contract(
         model="plain", guide=guide, source_units="1", target="t", target_units="1", scale=8, halo_px=8, align_px=3
     )
     assert count_macs(GuidedModel(Plain(), contract), 8, 3) == 3 * 4 * 9 + 4

@@ -247,7 +247,7 @@ def test_actual_stands_beside_estimated_for_the_tiles_that_have_run(tmp_path):
     spec = make_spec(tmp_path, tile=100)
     context = make_context(spec)
     plan = make_plan(spec, make_items(tmp_path), context=context)
-    create_store(spec.store, spec=context.product)
+    create_store(spec.store, product=context.product)
     assert compare(forecast_again(plan, context)) == ""
     told = []
     report = run_plan(plan, context, spec.store, Shown(2), callbacks=[told.append])

@@ -25,6 +25,7 @@ from mapper.export.zarr_copy import copy_zarr
 from mapper.grid import Tile
 from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_map
 from mapper.store.writer import open_writer
 
@@ -36,9 +37,9 @@ BOX = (12.004, 50.003, 12.013, 50.009)
 def made(tmp_path_factory):
     """A map whose last tile is missing, and the one before it failed."""
     spec = make_spec(tmp_path_factory.mktemp("store") / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     *tiles, failed, _ = spec.map_grid.tiles()
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[:3])
         write_tiles(writer, spec, tiles[3:])
         writer.add(None, make_record(failed, status="failed", reason="nothing <answers>", items=()))
@@ -98,8 +99,8 @@ def test_a_geotiff_says_what_made_it(made, tmp_path):
 @pytest.mark.parametrize("grid", [None, NATIVE], ids=["projected", "native"])
 def test_a_box_is_the_same_pixels_as_in_the_map(tmp_path, grid):
     spec = make_spec(tmp_path / "map.icechunk", **({"grid": grid} if grid else {}))
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles()))
     report = export_geotiff(spec.store, tmp_path / "box.tif", bbox=BOX)
     stored, file = read_back(report.path)
@@ -155,9 +156,9 @@ def make_large(folder):
     """2048 x 1536 px of which a half is written."""
     grid = {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 512, "chunk": 256}
     spec = make_spec(folder / "map.icechunk", grid=grid, area={"bbox": [12.0, 50.0, 12.21, 50.17]})
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[::2])
     return spec
 
@@ -180,11 +181,12 @@ import json, resource
 from pathlib import Path
 from types import SimpleNamespace
 from mapper.export.geotiff import export_geotiff
+from mapper.store.product import map_product
 from mapper.store.repository import create_store
 from store_maps import make_spec
 grid = {{"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 1024, "chunk": 256}}
 spec = make_spec(Path({folder!r}) / "map.icechunk", grid=grid, area={{"bbox": [12, 50, 12 + {edge}, 50 + {edge}]}})
-create_store(spec.store, spec=spec)
+create_store(spec.store, product=map_product(spec))
 made = export_geotiff(spec.store, Path({folder!r}) / "map.tif", variable="n_valid")
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, made.rows * made.cols]))
 """
@@ -299,8 +301,8 @@ def test_a_file_that_exists_is_left_alone(made, tmp_path, export):
 
 def test_a_store_in_a_bucket_is_exported_alike(bucket, tmp_path):
     spec = make_spec(tmp_path / "map.icechunk").model_copy(update={"store": make_location()})
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:3])
     expected = open_map(spec.store).load()
     stored, file = read_back(export_geotiff(spec.store, tmp_path / "map.tif").path)

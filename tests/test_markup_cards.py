@@ -10,8 +10,8 @@ from run_maps import make_items, make_spec, make_task
 
 from mapper.catalog.items import freeze_items
 from mapper.grid import Tile
-from mapper.markup.cards import show_places, show_shares
-from mapper.markup.html import Markup, make_facts, make_table
+from mapper.markup.cards import show_shares, show_tiles
+from mapper.markup.html import Markup, make_pairs, make_table
 from mapper.markup.outlines import draw_outlines
 from mapper.markup.tile_map import draw_tiles
 from mapper.plan.plan import Plan, make_plan
@@ -89,8 +89,8 @@ def test_any_text_is_shown_as_it_is(title, name, value):
 
 
 def test_only_markup_is_taken_as_it_is():
-    assert "<i>" in str(make_facts({"a": Markup("<i>x</i>")}))
-    assert "<i>" not in str(make_facts({"a": "<i>x</i>"}))
+    assert "<i>" in str(make_pairs({"a": Markup("<i>x</i>")}))
+    assert "<i>" not in str(make_pairs({"a": "<i>x</i>"}))
 
 
 def test_columns_of_numbers_stand_right():
@@ -113,7 +113,7 @@ def test_a_hundred_thousand_tiles_are_a_small_drawing(pattern):
 
 def test_a_plan_of_a_hundred_thousand_tiles_is_small():
     places = np.argwhere(np.ones((400, 250), bool))
-    card = show_places("plan", {}, places)
+    card = show_tiles("plan", {}, places)
     assert len(card) < 20_000
     assert "one cell is 7 x 7 tiles" in read_html(card)[1]
 

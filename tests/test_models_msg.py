@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from contracts import make_contract
 
-from mapper.models.contract import FILL_STEPS, Contract, GuideBand
+from mapper.models.contract import FILL_STEPS, BandNorm, make_inputs
 from mapper.models.model import GuidedModel
 from mapper.models.msg import MSG, prime_factors
 from mapper.models.weights import count_parameters
 
 
 def make_model(network, channels, scale):
-    contract = Contract(
+    contract = make_contract(
         model="msg",
-        guide=tuple(GuideBand(name=f"b{k}", units="1", mean=0.2, sd=0.5) for k in range(channels)),
+        guide=tuple(BandNorm(name=f"b{k}", units="1", mean=0.2, sd=0.5) for k in range(channels)),
         source_units="Mg ha-1",
         source_mean=80.0,
         source_sd=60.0,
@@ -103,8 +104,8 @@ def test_a_window_with_its_halo_gives_the_same_pixels(scale):
     guide, source = torch.rand(1, 3, cells * scale, cells * scale), torch.rand(1, 1, cells, cells) * 300
     source[0, 0, 2, 1], guide[0, 1, 5:9] = torch.nan, torch.nan
     with torch.no_grad():
-        whole = model(guide, source)
-        part = model(guide[:, :, 2 * scale : -scale, scale:], source[:, :, 2:-1, 1:])
+        whole = model.sharpen(guide, source)
+        part = model.sharpen(guide[:, :, 2 * scale : -scale, scale:], source[:, :, 2:-1, 1:])
     rows, cols = slice((halo + 2) * scale, -(halo + 1) * scale), slice((halo + 1) * scale, -halo * scale)
     inner = part[:, :, halo * scale : -halo * scale, halo * scale : -halo * scale]
     torch.testing.assert_close(inner, whole[:, :, rows, cols], atol=1e-4, rtol=0)
@@ -112,7 +113,7 @@ def test_a_window_with_its_halo_gives_the_same_pixels(scale):
 
 def test_missing_input_gives_finite_output():
     model = make_model(MSG(2, 10, width=2), 2, 10)
-    value = model(torch.full((1, 2, 60, 60), torch.nan), torch.full((1, 1, 6, 6), torch.nan))
+    value = model.sharpen(torch.full((1, 2, 60, 60), torch.nan), torch.full((1, 1, 6, 6), torch.nan))
     assert value.isfinite().all()
 
 
@@ -120,13 +121,13 @@ def test_a_missing_guide_is_the_mean_guide():
     torch.manual_seed(2)
     model = make_model(lively(MSG(2, 10, width=2)), 2, 10)
     source = torch.rand(1, 1, 6, 6) * 100
-    missing = model(torch.full((1, 2, 60, 60), torch.nan), source)
-    assert torch.equal(missing, model(torch.full((1, 2, 60, 60), 0.2), source))
+    missing = model.sharpen(torch.full((1, 2, 60, 60), torch.nan), source)
+    assert torch.equal(missing, model.sharpen(torch.full((1, 2, 60, 60), 0.2), source))
 
 
 def test_wrong_number_of_channels_is_refused():
     with pytest.raises(ValueError, match="3 channels, the model expects 2"):
-        make_model(MSG(2, 10, width=2), 2, 10)(torch.rand(1, 3, 20, 20), torch.rand(1, 1, 2, 2))
+        make_model(MSG(2, 10, width=2), 2, 10).sharpen(torch.rand(1, 3, 20, 20), torch.rand(1, 1, 2, 2))
 
 
 def test_mixing_the_guide_down_makes_a_smaller_network_of_the_same_reach():
@@ -139,12 +140,18 @@ def test_a_channel_that_told_nothing_in_training_is_ignored():
     torch.manual_seed(4)
     network = lively(MSG(1, 10, width=2))
     contract = make_model(network, 1, 10).contract
-    silent = replace(contract, guide=(GuideBand(name="b0", units="dB", mean=0, sd=0),))
+    silent = replace(
+        contract, inputs=make_inputs((BandNorm(name="b0", units="dB", mean=0, sd=0),), *contract.source.bands)
+    )
     model, source = GuidedModel(network, silent), torch.rand(1, 1, 6, 6)
-    assert torch.equal(model(torch.rand(1, 1, 60, 60), source), model(torch.full((1, 1, 60, 60), -15.0), source))
+    assert torch.equal(
+        model.sharpen(torch.rand(1, 1, 60, 60), source), model.sharpen(torch.full((1, 1, 60, 60), -15.0), source)
+    )
 
 
 def test_values_far_outside_of_training_are_cut_off():
     torch.manual_seed(5)
     model, source = make_model(lively(MSG(1, 10, width=2)), 1, 10), torch.rand(1, 1, 6, 6)
-    assert torch.equal(model(torch.full((1, 1, 60, 60), 1e6), source), model(torch.full((1, 1, 60, 60), 1e3), source))
+    assert torch.equal(
+        model.sharpen(torch.full((1, 1, 60, 60), 1e6), source), model.sharpen(torch.full((1, 1, 60, 60), 1e3), source)
+    )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from contracts import sharpen
 
 from mapper.errors import WeightsError
 from mapper.models import pixtransform
@@ -39,7 +40,7 @@ def make(**options):
 
 
 def predict(model, guide, source):
-    return Predictor(model, device="cpu", patch_px=1000).predict(guide, source).mean
+    return Predictor(model, device="cpu", patch_px=1000).sharpen(guide, source).mean
 
 
 def test_it_has_the_published_number_of_parameters(monkeypatch):
@@ -72,8 +73,8 @@ def test_same_seed_same_output_and_the_random_state_of_others_is_left_alone(scen
 def test_scenes_of_a_batch_do_not_see_each_other(scene):
     guide, source = (torch.from_numpy(array) for array in scene[:2])
     model = make(iterations=5)
-    alone = model(guide[None], source[None, None])
-    both = model(torch.stack([guide, guide * 2]), torch.stack([source, source + 5])[:, None])
+    alone = sharpen(model, guide[None], source[None, None])
+    both = sharpen(model, torch.stack([guide, guide * 2]), torch.stack([source, source + 5])[:, None])
     torch.testing.assert_close(both[:1], alone)
 
 

@@ -10,11 +10,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from contracts import make_contract, sharpen
 
 from mapper.catalog.query import MARGIN_PX
 from mapper.errors import WeightsError
 from mapper.models.architectures import ARCHITECTURES, build_network
-from mapper.models.contract import FILL_STEPS, Contract, GuideBand
+from mapper.models.contract import FILL_STEPS, BandNorm
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
@@ -48,9 +49,9 @@ def make_model(name, scale):
     torch.manual_seed(0)
     network = build_network(name, guide_channels=CHANNELS, scale=scale, options=options_of(name)).eval()
     enliven(network)
-    contract = Contract(
+    contract = make_contract(
         model=name,
-        guide=tuple(GuideBand(name=f"b{k}", units="1", mean=0.5, sd=0.3) for k in range(CHANNELS)),
+        guide=tuple(BandNorm(name=f"b{k}", units="1", mean=0.5, sd=0.3) for k in range(CHANNELS)),
         source_units="Mg ha-1",
         source_mean=120.5,
         source_sd=80.0,
@@ -77,7 +78,9 @@ def make_window(rows, cols, scale, seed=0):
 
 def run(model, guide, source, source_sd):
     with torch.inference_mode():
-        return model(*(torch.from_numpy(a.copy())[None] for a in (guide, source[None], source_sd[None])))[0].numpy()
+        return sharpen(model, *(torch.from_numpy(a.copy())[None] for a in (guide, source[None], source_sd[None])))[
+            0
+        ].numpy()
 
 
 def aligned_halo(contract):
@@ -109,8 +112,8 @@ def test_patches_leave_no_trace(name, scale):
     model = make_model(name, scale)
     halo, step = aligned_halo(model.contract), model.contract.step(scale)
     window = make_window(2 * halo + 2 * step + 2 * step, 2 * halo + step, scale, seed=1)
-    whole = Predictor(model, patch_px=10_000).predict(*window)
-    parts = Predictor(model, patch_px=2 * halo + 2 * step).predict(*window)
+    whole = Predictor(model, patch_px=10_000).sharpen(*window)
+    parts = Predictor(model, patch_px=2 * halo + 2 * step).sharpen(*window)
     np.testing.assert_allclose(parts.mean, whole.mean, atol=1e-4, rtol=0)
     assert (whole.sd is not None) == model.network.gives_sd
     if whole.sd is not None:
@@ -120,7 +123,7 @@ def test_patches_leave_no_trace(name, scale):
 @every
 def test_shorter_numbers_give_nearly_the_same(name):
     window = make_window(48, 48, 8, seed=2)
-    value, expected = (Predictor(make_model(name, 8), precision=p).predict(*window).mean for p in ("bf16", "fp32"))
+    value, expected = (Predictor(make_model(name, 8), precision=p).sharpen(*window).mean for p in ("bf16", "fp32"))
     assert value.dtype == np.float32
     assert np.sqrt(np.mean((value - expected) ** 2)) < 0.1 * expected.std()
 
@@ -177,7 +180,7 @@ def test_gradients_reach_every_parameter(name):
     model = make_model(name, scale)
     model.network.zero_grad()
     window = make_window(48, 48, scale)
-    output = model(*(torch.from_numpy(a)[None] for a in (window[0], window[1][None], window[2][None])))
+    output = sharpen(model, *(torch.from_numpy(a)[None] for a in (window[0], window[1][None], window[2][None])))
     (output - 100).square().mean().backward()
     silent = [
         key

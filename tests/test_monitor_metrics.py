@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from run_maps import make_items, make_spec
 
-from mapper.cli.run_callbacks import open_listeners
+from mapper.cli.run_callbacks import open_callbacks
 from mapper.errors import InputError
 from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileResult, TileRetried
 from mapper.execute.executors import ThreadExecutor
@@ -86,10 +86,10 @@ def test_a_taken_port_is_said_before_the_run():
 
 def test_without_its_package_the_command_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mapper.monitor.metrics", None)
-    with pytest.raises(InputError, match=r"pip install 'mapper\[worker\]'"), open_listeners(None, 0):
+    with pytest.raises(InputError, match=r"pip install 'mapper\[worker\]'"), open_callbacks(None, 0):
         pass
 
 
 def test_without_a_port_nothing_is_served(tmp_path):
-    with open_listeners(tmp_path / "run.jsonl", None) as callbacks:
+    with open_callbacks(tmp_path / "run.jsonl", None) as callbacks:
         assert [type(each).__name__ for each in callbacks] == ["ProgressBar", "EventLog"]

@@ -15,6 +15,7 @@ from mapper.cost.areas import measure_extent
 from mapper.cost.prices import Prices
 from mapper.monitor.status import read_standing
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store
 from mapper.store.writer import open_writer
 
@@ -28,13 +29,13 @@ PRICES = Prices(
 @pytest.fixture
 def spec(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
 def write(spec, run_id, *batches):
     """Commit batches of (tile, status, changes of the record)."""
-    with open_writer(spec.store, spec=spec, run_id=run_id) as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id=run_id) as writer:
         for batch in batches:
             for tile, status, changes in batch:
                 begun = {"started_at": datetime.now(UTC), "run_id": run_id}

@@ -59,7 +59,7 @@ def test_every_window_gets_the_items_it_touches(tmp_path, crs):
 
 def test_a_window_without_items_gets_none(tmp_path):
     context = make_context(make_spec(tmp_path))
-    indices = context.grid.places()
+    indices = context.grid.tile_indices()
     far = outlines_of([make_item("far", bounds=(-60, -10, -59, -9))])
     for outlines, where in ((far, indices), (far, indices[:0]), (far[:0], indices)):
         (members,) = find_touching(context, where, outlines, [np.ones(len(outlines), bool)])

@@ -3,12 +3,14 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from contracts import make_contract
 
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm, make_outputs
 from mapper.models.model import GuidedModel
 from mapper.models.msg import MSG
 from mapper.models.weights import load_model
@@ -23,9 +25,9 @@ def model():
     torch.manual_seed(3)
     network = MSG(3, SCALE, width=4, source_input="full")
     torch.nn.init.normal_(network.last.weight, std=0.1)
-    contract = Contract(
+    contract = make_contract(
         model="msg",
-        guide=tuple(GuideBand(name=f"b{k}", units="1", mean=0.5, sd=0.3) for k in range(3)),
+        guide=tuple(BandNorm(name=f"b{k}", units="1", mean=0.5, sd=0.3) for k in range(3)),
         source_units="Mg ha-1",
         source_mean=100.0,
         source_sd=80.0,
@@ -48,25 +50,25 @@ def window():
 
 @pytest.fixture(scope="module")
 def expected(model, window):
-    return Predictor(model, patch_px=1000, batch=1).predict(*window).mean
+    return Predictor(model, patch_px=1000, batch=1).sharpen(*window).mean
 
 
 @pytest.mark.parametrize(("patch_px", "batch"), [(160, 1), (199, 3), (250, 4)])
 def test_output_does_not_depend_on_patches_and_batches(model, window, expected, patch_px, batch):
-    value = Predictor(model, patch_px=patch_px, batch=batch).predict(*window).mean
+    value = Predictor(model, patch_px=patch_px, batch=batch).sharpen(*window).mean
     np.testing.assert_allclose(value, expected, atol=1e-4, rtol=0)  # of a range of 300: float32 rounding
 
 
 def test_a_short_halo_would_show(model, window, expected):
-    short = GuidedModel(model.network, Contract(**(vars(model.contract) | {"halo_px": 20})))
-    value = Predictor(short, patch_px=160).predict(*window).mean
+    short = GuidedModel(model.network, replace(model.contract, halo_px=20))
+    value = Predictor(short, patch_px=160).sharpen(*window).mean
     assert np.abs(value - expected).max() > 1e-2
 
 
 def test_threads_share_one_device(model, window, expected):
     predictor = Predictor(model, patch_px=250)
     with ThreadPoolExecutor(3) as pool:
-        for prediction in pool.map(lambda _: predictor.predict(*window), range(3)):
+        for prediction in pool.map(lambda _: predictor.sharpen(*window), range(3)):
             np.testing.assert_allclose(prediction.mean, expected, atol=1e-4, rtol=0)
 
 
@@ -77,16 +79,16 @@ class Greedy(torch.nn.Module):
         super().__init__()
         self.inner, self.contract, self.digest = model, model.contract, model.digest
 
-    def forward(self, guide, source, source_sd):
-        if len(guide) > 2:
+    def forward(self, inputs):
+        if len(inputs["guide"]) > 2:
             raise torch.OutOfMemoryError("no memory left")
-        return self.inner(guide, source, source_sd)
+        return self.inner(inputs)
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing(model, window, expected, caplog):
     predictor = Predictor(Greedy(model), patch_px=200, batch=8)
     with caplog.at_level(logging.WARNING):
-        value = predictor.predict(*window).mean
+        value = predictor.sharpen(*window).mean
     assert predictor.batch == 2
     assert "batches of 4" in caplog.text
     np.testing.assert_allclose(value, expected, atol=1e-4, rtol=0)
@@ -94,22 +96,22 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing(model, window, expec
 
 def test_other_errors_are_not_hidden(model, window):
     class Broken(Greedy):
-        def forward(self, _guide, _source, _source_sd):
+        def forward(self, _inputs):
             raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        Predictor(Broken(model), patch_px=200, batch=8).predict(*window)
+        Predictor(Broken(model), patch_px=200, batch=8).sharpen(*window)
 
 
 def test_a_standard_deviation_comes_out_in_target_units(model, window):
     class Certain(Greedy):
-        def forward(self, guide, source, source_sd):
-            mean = self.inner(guide, source, source_sd)
-            return torch.cat([mean, torch.full_like(mean, 5.0)], 1)
+        def forward(self, inputs):
+            mean = self.inner(inputs)["agb"]
+            return {"agb": mean, "agb_sd": torch.full_like(mean, 5.0)}
 
     certain = Certain(model)
-    certain.contract = Contract(**(vars(model.contract) | {"gives_sd": True}))
-    prediction = Predictor(certain, patch_px=200).predict(*window)
+    certain.contract = replace(model.contract, outputs=make_outputs("agb", "Mg ha-1", gives_sd=True))
+    prediction = Predictor(certain, patch_px=200).sharpen(*window)
     assert (prediction.sd == 5).all()
 
 
@@ -117,16 +119,16 @@ def test_a_standard_deviation_comes_out_in_target_units(model, window):
 def test_interpolation_needs_no_guide(scale):
     source = np.arange(12, dtype=np.float32).reshape(3, 4)
     guide = np.empty((0, 3 * scale, 4 * scale), np.float32)
-    value = Predictor(load_model(ModelSpec(name="nearest"))).predict(guide, source)
+    value = Predictor(load_model(ModelSpec(name="nearest"))).sharpen(guide, source)
     np.testing.assert_array_equal(value.mean, source.repeat(scale, 0).repeat(scale, 1))
     assert value.sd is None
 
 
 def test_shapes_that_do_not_nest_are_refused(model):
     with pytest.raises(ValueError, match="nest"):
-        Predictor(model).predict(np.zeros((3, 101, 100), np.float32), np.zeros((10, 10), np.float32))
+        Predictor(model).sharpen(np.zeros((3, 101, 100), np.float32), np.zeros((10, 10), np.float32))
     with pytest.raises(ValueError, match="expected 10"):
-        Predictor(model).predict(np.zeros((3, 80, 80), np.float32), np.zeros((10, 10), np.float32))
+        Predictor(model).sharpen(np.zeros((3, 80, 80), np.float32), np.zeros((10, 10), np.float32))
 
 
 def test_bad_settings_are_refused(model):
@@ -143,7 +145,7 @@ def test_the_number_of_torch_threads_does_not_change_a_bit(model):
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        results.append(Predictor(model).predict(guide, source).mean)
+        results.append(Predictor(model).sharpen(guide, source).mean)
         assert torch.get_num_threads() == threads
     torch.set_num_threads(1)
     np.testing.assert_array_equal(*results)
@@ -162,8 +164,9 @@ class Taken:
 def test_waiting_for_a_device_is_told_apart_from_holding_it(model, window, expected, monkeypatch):
     monkeypatch.setattr("mapper.predict.predictor._semaphore", lambda _: Taken())
     begin = time.monotonic()
-    late = Predictor(model, patch_px=250, batch=4).predict(*window)
+    guide, source = window
+    late = Predictor(model, patch_px=250, batch=4).predict({"guide": guide[None], "source": source[None, None]})
     took = time.monotonic() - begin
     assert late.waited_s >= 0.2
     assert 0 < late.device_s <= took - late.waited_s
-    np.testing.assert_allclose(late.mean, expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(late.outputs["agb"], expected, atol=1e-4, rtol=0)

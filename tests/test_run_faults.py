@@ -14,7 +14,7 @@ from mapper.execute.executors import ThreadExecutor
 from mapper.monitor.progress import EventLog
 from mapper.plan.context import RunOptions
 from mapper.plan.job import prepare_job
-from mapper.predict.quality import Quality
+from mapper.predict.quality import mask_of
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_map
@@ -152,5 +152,5 @@ def test_a_truncated_file_is_named_dropped_and_flagged_and_the_rest_of_the_map_i
         assert "truncated" in use.dropped
         assert address in use.dropped
     qa = open_map(store)["qa"].load()
-    assert ((qa & Quality.ITEM_DROPPED) > 0).any()
+    assert ((qa & mask_of("item_dropped")) > 0).any()
     assert {record.status for record, _ in dropped} == {"ok"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_maps import assert_same_map, contents_of, make_items, make_spec
+from store_maps import fill_tile, read_tile
 
 from mapper.catalog.freeze import save_items
 from mapper.execute.executors import SerialExecutor
@@ -21,7 +22,6 @@ from mapper.plan.plan_file import save_plan
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
-from mapper.store.tiles import fill_tile, read_tile
 
 DRIVER = """
 import json, os, sys

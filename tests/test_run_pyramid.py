@@ -27,10 +27,9 @@ from mapper.store.levels import LevelTile, make_levels
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
 from mapper.store.product import NO_GUIDE as NOT_GUIDED
-from mapper.store.product import guide_product
+from mapper.store.product import NOT_WRITTEN, guide_product, map_product
 from mapper.store.pyramid import read_state
 from mapper.store.repository import create_store, open_map, open_repository, open_store
-from mapper.store.tiles import NOT_WRITTEN
 from mapper.store.verify import verify_levels, verify_store
 from mapper.store.writer import open_writer, write_encoded
 from mapper.store.zarr_keys import open_plain
@@ -196,7 +195,7 @@ def test_nothing_due_is_no_commit(built):
 
 def test_a_store_without_any_tile_gets_no_pyramid(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     head = open_store(spec.store).snapshot_id
     assert build(spec).tiles == 0
     assert open_store(spec.store).snapshot_id == head
@@ -247,7 +246,7 @@ def test_a_growing_map_gets_its_pyramid_bit_by_bit(tmp_path):
 def test_failed_tiles_are_as_good_as_missing(tmp_path):
     spec = make_map(tmp_path / "map.icechunk", missing=[Tile(0, 0)])
     build(spec)
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         writer.add(None, replace(make_record(Tile(0, 0)), status="failed", reason="no luck"))
         writer.commit()
     assert build(spec).tiles == 0
@@ -452,9 +451,9 @@ def test_a_guide_may_have_a_pyramid_too(tmp_path):
 
 
 def write_guide(location, product, tiles):
-    create_store(location, spec=product)
+    create_store(location, product=product)
     rng = np.random.default_rng(4)
-    with open_writer(location, spec=product, run_id="r") as writer:
+    with open_writer(location, product=product, run_id="r") as writer:
         for tile in tiles:
             bands = {band.name: rng.integers(0, 30_000, (64, 64)).astype(band.dtype) for band in product.bands}
             bands |= {"n_valid": rng.integers(0, 9, (64, 64)).astype(np.uint16)}

@@ -24,6 +24,7 @@ from mapper.run import runner as runner_module
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.writer import Writer, open_writer
 
 
@@ -264,8 +265,8 @@ def test_a_worker_that_finds_the_disk_full_stops_the_run(planned, store):
 
 def test_a_second_run_at_the_same_time_is_refused(planned, store):
     context, plan = planned
-    runner_module.create_store(store, spec=context.spec)
-    with open_writer(store, spec=context.spec, run_id="first"), pytest.raises(StoreLockedError):
+    runner_module.create_store(store, product=map_product(context.spec))
+    with open_writer(store, product=map_product(context.spec), run_id="first"), pytest.raises(StoreLockedError):
         run_plan(plan, context, store, SerialExecutor())
 
 

@@ -9,13 +9,14 @@ import zarr
 from fastapi.testclient import TestClient
 from map_server import MapServer
 from obstore.store import HTTPStore
-from store_maps import make_arrays, make_spec, write_tiles
+from store_maps import fill_tile, make_arrays, make_spec, names_of, write_tiles
 from zarr.storage import ObjectStore
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_store
-from mapper.store.tiles import band_names, encode_tile, fill_tile
+from mapper.store.tiles import encode_tile
 from mapper.store.writer import open_writer
 
 
@@ -23,7 +24,7 @@ from mapper.store.writer import open_writer
 def spec(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
@@ -37,7 +38,7 @@ def write_rounds(spec, rounds, done):
     """What a run does, and then runs that do it again: every commit adds or replaces two tiles."""
     tiles = list(spec.map_grid.tiles())
     try:
-        with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+        with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
             for version in range(rounds):
                 for start in range(0, len(tiles), 2):
                     write_tiles(writer, spec, tiles[start : start + 2], seed=version, version=version)
@@ -47,11 +48,11 @@ def write_rounds(spec, rounds, done):
 
 
 def test_a_client_sees_whole_tiles_of_main_and_no_change_of_a_snapshot(spec):
-    grid, names, rounds = spec.map_grid, band_names(spec.target), 6
+    grid, names, rounds = spec.map_grid, names_of(spec.target), 6
     known = {
         tile: [
             fill_tile(grid, spec.target),
-            *(encode_tile(spec.target, make_arrays(grid, tile, seed)) for seed in range(rounds)),
+            *(encode_tile(map_product(spec), make_arrays(grid, tile, seed)) for seed in range(rounds)),
         ]
         for tile in grid.tiles()
     }
@@ -90,7 +91,7 @@ def test_a_commit_is_seen_without_a_restart(spec):
     tile, other = list(spec.map_grid.tiles())[:2]
     before = client.get("/health").json()["snapshot"]
     assert client.get("/zarr/main/agb/c/0/0").status_code == 404
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         after = write_tiles(writer, spec, [tile])
         assert client.get("/zarr/main/agb/c/0/0").status_code == 200
         assert client.get(f"/zarr/{before}/agb/c/0/0").status_code == 404
@@ -104,7 +105,7 @@ def test_chunks_come_from_the_shard_whose_index_was_read(spec):
     client = TestClient(make_app(spec.store, AppSettings(stale_after_s=0.0)))
     tile = next(iter(spec.map_grid.tiles()))
     url = f"/zarr/main/agb/c/{tile.row}/{tile.col}"
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, [tile])
         old = client.get(url).content
         assert client.get(url, headers={"Range": "bytes=-68"}).content == old[-68:]

@@ -23,10 +23,11 @@ from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.serve.tiles import layers, render
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.colours import encode_png, palette_of, place_values
-from mapper.serve.tiles.routes import layers, render
 from mapper.serve.tiles.web_mercator import TOLERANCE, Positions, WebTile
+from mapper.store.product import map_product
 from mapper.store.repository import open_store
 from mapper.store.writer import open_writer
 
@@ -56,8 +57,8 @@ def plain(tmp_path_factory):
 def open_created(spec):
     from mapper.store.repository import create_store  # noqa: PLC0415
 
-    create_store(spec.store, spec=spec)
-    return open_writer(spec.store, spec=spec, run_id="run-1")
+    create_store(spec.store, product=map_product(spec))
+    return open_writer(spec.store, product=map_product(spec), run_id="run-1")
 
 
 def tiles_at(spec, zoom):

@@ -7,6 +7,7 @@ from store_maps import make_spec, write_tiles
 
 from mapper.serve.versions import UnknownVersionError, Versions
 from mapper.serve.zarr import Pins
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository
 from mapper.store.writer import open_writer
 
@@ -14,13 +15,13 @@ from mapper.store.writer import open_writer
 @pytest.fixture
 def spec(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
 def commit_all(spec):
     """A commit of each tile; the snapshots."""
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         return [write_tiles(writer, spec, [tile]) for tile in spec.map_grid.tiles()]
 
 

@@ -17,6 +17,7 @@ from zarr.storage import ObjectStore
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_map, open_repository, open_store
 from mapper.store.writer import open_writer
 from mapper.store.zarr_keys import open_plain
@@ -45,8 +46,8 @@ sys.exit(f"imported {foreign}" if foreign else 0)
 def spec(tmp_path_factory):
     """A map of which four tiles are written."""
     spec = make_spec(tmp_path_factory.mktemp("served") / "map.icechunk")
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
     open_repository(spec.store).create_tag("v1", snapshot_id=snapshot)
     return spec

@@ -11,6 +11,7 @@ from stored_objects import StoredObjects
 from mapper.errors import StoreError, StoreMismatchError, TransientStoreError
 from mapper.store.garbage import collect_garbage
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository, open_store, read_store
 from mapper.store.verify import verify_store
 from mapper.store.writer import open_writer
@@ -24,13 +25,13 @@ def unready(bucket):  # noqa: ARG001 - its environment
 
 @pytest.fixture
 def spec(unready):
-    create_store(unready.store, spec=unready)
+    create_store(unready.store, product=map_product(unready))
     return unready
 
 
 @pytest.fixture
 def writer(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         yield writer
 
 
@@ -40,8 +41,8 @@ def tiles_of(spec):
 
 def test_what_passes_within_icechunks_own_patience_is_not_noticed(bucket):
     spec = make_spec(make_location())
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         for status in (503, 0):
             bucket.fail("map.icechunk/", times=3, status=status)
             write_tiles(writer, spec, tiles_of(spec)[:1])
@@ -87,7 +88,7 @@ def test_a_tile_that_could_not_be_written_may_be_written_again_with_the_same_for
 
 def test_a_store_whose_making_was_cut_short_at_any_step_is_finished_by_the_next_run(unready, bucket):
     bucket.fail()
-    create_store(unready.store, spec=unready)
+    create_store(unready.store, product=map_product(unready))
     whole = read_store(unready.store)
     steps = [line for line in bucket.log() if line.startswith("PUT") and "lease" not in line]
     assert len(steps) > 8
@@ -95,33 +96,33 @@ def test_a_store_whose_making_was_cut_short_at_any_step_is_finished_by_the_next_
         spec = make_spec(make_location())
         bucket.fail("PUT .*icechunk/", status=403, after=step)
         with pytest.raises(StoreError):
-            create_store(spec.store, spec=spec)
+            create_store(spec.store, product=map_product(spec))
         bucket.fail()
-        create_store(spec.store, spec=spec)
+        create_store(spec.store, product=map_product(spec))
         assert read_store(spec.store).spec_digest == whole.spec_digest
         assert open_repository(spec.store).config.manifest.splitting is not None
     assert collect_garbage(spec.store, older_than=timedelta(0), no_run_alive=True).objects > 0
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, tiles_of(spec)[:1])
     assert len(verify_store(spec.store).ok) == 1
 
 
 def test_a_store_of_others_is_not_finished(bucket):  # noqa: ARG001 - its environment
     spec, other = (make_spec(make_location(), name="one"), make_spec(make_location(), consistency="hard"))
-    create_store(other.store, spec=other)
+    create_store(other.store, product=map_product(other))
     with pytest.raises(StoreMismatchError):
-        create_store(other.store, spec=spec)
+        create_store(other.store, product=map_product(spec))
 
 
 def test_other_objects_are_left_alone(unready):
     objects = StoredObjects(unready.store)
     objects.write("thesis.tex", b"years of work")
     with pytest.raises(StoreError, match="is no store"):
-        create_store(unready.store, spec=unready)
+        create_store(unready.store, product=map_product(unready))
     assert objects.sizes() == {"thesis.tex": 13}
 
 
-@pytest.mark.parametrize("use", [open_store, lambda store: create_store(store, spec=make_spec(store))])
+@pytest.mark.parametrize("use", [open_store, lambda store: create_store(store, product=map_product(make_spec(store)))])
 def test_a_bucket_that_is_not_there_is_said_to_be_missing(bucket, use):  # noqa: ARG001 - its environment
     with pytest.raises(StoreError, match="there is no such bucket; make it"):
         use("s3://no-such-bucket/map.icechunk")
@@ -132,7 +133,7 @@ def test_access_that_is_denied_is_said_to_be_with_what_to_set(spec, bucket, kind
     bucket.fail(f"{kind} .*{word}", status=403)
     with (
         pytest.raises(StoreError, match=r"denied \(.+\).*credentials") as caught,
-        open_writer(spec.store, spec=spec, run_id="r") as writer,
+        open_writer(spec.store, product=map_product(spec), run_id="r") as writer,
     ):
         write_tiles(writer, spec, tiles_of(spec)[:1])
     assert "\n" not in str(caught.value)

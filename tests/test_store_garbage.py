@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_maps import make_spec, make_tile, write_tiles
+from store_maps import make_spec, make_tile, read_tile, write_tiles
 from stored_objects import StoredObjects
 
 from mapper.errors import StoreError, StoreLockedError
 from mapper.grid import Tile
 from mapper.store.garbage import USUAL_AGE, collect_garbage, expire_snapshots
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository, open_store
-from mapper.store.tiles import read_tile
 from mapper.store.verify import verify_store
 from mapper.store.why import why
 from mapper.store.writer import open_writer
@@ -31,8 +31,8 @@ SCRIPT = Path(__file__).with_name("store_maps.py")
 def make_map(location):
     """A map of which the last tile is missing."""
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="first") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="first") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:-1])
     return spec
 
@@ -47,7 +47,7 @@ def released(spec):
     """The same, tagged; then three tiles were made again, one commit each."""
     repository = open_repository(spec.store)
     repository.create_tag("v1", snapshot_id=repository.lookup_branch("main"))
-    with open_writer(spec.store, spec=spec, run_id="second") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="second") as writer:
         for tile in list(spec.map_grid.tiles())[:3]:
             write_tiles(writer, spec, [tile], seed=1, version=1)
     return spec
@@ -86,7 +86,7 @@ def assert_same_pixels(one, other):
 
 def lose_tile(spec, seed=9):
     """Write a tile as a worker does, and never commit it."""
-    with open_writer(spec.store, spec=spec, run_id="lost") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="lost") as writer:
         make_tile(writer.fork(), spec, next(iter(spec.map_grid.tiles())), seed=seed)
 
 
@@ -119,7 +119,7 @@ def test_shards_of_a_killed_run_go_and_nothing_else(spec):
 
 def test_shards_of_a_run_that_commits_later_are_not_garbage(spec):
     last = list(spec.map_grid.tiles())[-1]
-    with open_writer(spec.store, spec=spec, run_id="third") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="third") as writer:
         fork, record = make_tile(writer.fork(), spec, last)
         with pytest.raises(StoreLockedError):
             collect(spec)
@@ -194,7 +194,7 @@ def test_expired_versions_are_freed_and_tags_stay_as_they_are(released):
 def test_shards_of_untagged_versions_are_freed_once_they_expire(released):
     first = list(released.map_grid.tiles())[:1]
     for seed in (2, 3):
-        with open_writer(released.store, spec=released, run_id="again") as writer:
+        with open_writer(released.store, product=map_product(released), run_id="again") as writer:
             write_tiles(writer, released, first, seed=seed)
     assert collect(released).objects == 0
     assert expire(released, timedelta(minutes=5)).expired == 0
@@ -206,7 +206,7 @@ def test_shards_of_untagged_versions_are_freed_once_they_expire(released):
 def test_a_run_goes_on_after_expiry(released):
     expire(released)
     collect(released)
-    with open_writer(released.store, spec=released, run_id="third") as writer:
+    with open_writer(released.store, product=map_product(released), run_id="third") as writer:
         write_tiles(writer, released, list(released.map_grid.tiles())[-1:])
     assert verify_store(released.store).is_complete
 

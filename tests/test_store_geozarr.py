@@ -12,6 +12,7 @@ from affine import Affine
 from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 
 from mapper.store.geozarr import coordinate_values
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_map, open_store
 from mapper.store.writer import open_writer
 
@@ -22,8 +23,8 @@ GRIDS = pytest.mark.parametrize("grid", [PROJECTED, NATIVE], ids=["projected", "
 def written(tmp_path):
     def make(grid, **changes):
         spec = make_spec(tmp_path / "map.icechunk", grid=grid, **changes)
-        create_store(spec.store, spec=spec)
-        with open_writer(spec.store, spec=spec, run_id="r") as writer:
+        create_store(spec.store, product=map_product(spec))
+        with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
             write_tiles(writer, spec, list(spec.map_grid.tiles())[:2])
         return spec
 

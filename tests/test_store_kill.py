@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_maps import make_spec, make_tile, write_tiles
+from store_maps import fill_tile, make_spec, make_tile, read_tile, write_tiles
 
 from mapper.errors import StoreLockedError
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_store
-from mapper.store.tiles import digest_bands, fill_tile, read_tile
+from mapper.store.tiles import digest_bands
 from mapper.store.verify import verify_store
 from mapper.store.writer import open_writer
 
@@ -22,7 +23,7 @@ SCRIPT = Path(__file__).with_name("store_maps.py")
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
@@ -63,7 +64,7 @@ def test_a_writer_killed_between_tiles_loses_only_what_was_not_committed(spec, d
     read_until(driver, "added", times=5)  # two commits of two tiles, one tile pending
     with (
         pytest.raises(StoreLockedError, match=f"process {driver.pid} "),
-        open_writer(spec.store, spec=spec, run_id="2"),
+        open_writer(spec.store, product=map_product(spec), run_id="2"),
     ):
         pass
     kill(driver)
@@ -72,7 +73,7 @@ def test_a_writer_killed_between_tiles_loses_only_what_was_not_committed(spec, d
     assert committed == tuple(tiles[: len(committed)])
     assert len(committed) in (4, 6, 8)
     assert not find_partial_tiles(spec)
-    with open_writer(spec.store, spec=spec, run_id="next") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="next") as writer:
         entries = read_ledger(spec.store).entries
         write_tiles(writer, spec, [tile for tile in tiles if tile not in entries])
         uninterrupted = {tile: make_tile(writer.fork(), spec, tile)[1].content_sha256 for tile in tiles}
@@ -93,7 +94,7 @@ def test_a_polling_reader_sees_whole_tiles_and_whole_commits_only(spec, driver):
 
 def test_a_reader_that_stays_sees_one_version(spec):
     session = open_store(spec.store)
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         tile = next(iter(spec.map_grid.tiles()))
         write_tiles(writer, spec, [tile])
     grid, target = spec.map_grid, spec.target

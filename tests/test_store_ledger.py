@@ -6,6 +6,7 @@ from store_maps import make_record, make_spec, make_tile, task_id, write_tiles
 
 from mapper.grid import Tile
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository, open_store
 from mapper.store.writer import open_writer
 
@@ -13,7 +14,7 @@ from mapper.store.writer import open_writer
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
@@ -27,7 +28,7 @@ def test_a_new_ledger_is_empty(spec):
 
 def test_records_come_back_whole_and_only_the_standing_ones(spec):
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, tiles)
         write_tiles(writer, spec, tiles[2:4], seed=1, version=1)
         expected = {}
@@ -46,7 +47,7 @@ def test_every_batch_knows_the_version_it_made(spec):
     tiles = list(spec.map_grid.tiles())
     snapshots = []
     for tile in tiles[:4]:  # a new writer each time, and other commits between
-        with open_writer(spec.store, spec=spec, run_id="r") as writer:
+        with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
             snapshots.append(write_tiles(writer, spec, [tile]))
         session = open_repository(spec.store).writable_session("main")
         zarr.open_group(session.store, mode="r+").attrs["note"] = str(tile)
@@ -59,7 +60,7 @@ def test_every_batch_knows_the_version_it_made(spec):
 
 
 def test_a_version_that_has_expired_is_no_error(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         first = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
         write_tiles(writer, spec, list(spec.map_grid.tiles())[1:2])
     repository = open_repository(spec.store)
@@ -76,7 +77,7 @@ def test_the_number_of_arrays_does_not_grow_with_commits(spec):
         return len(list(zarr.open_group(open_store(spec.store).store, mode="r").members(max_depth=None)))
 
     before = count_nodes()
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         for k in range(20):
             writer.add(None, make_record(Tile(0, 0), status="failed", reason=str(k)))
             writer.commit()

@@ -13,7 +13,8 @@ from zarr.storage import MemoryStore
 from mapper.errors import StoreError
 from mapper.store.chunk_reader import open_shards
 from mapper.store.description import read_description
-from mapper.store.encoding import make_codec
+from mapper.store.encoding import Encoding, make_codec
+from mapper.store.product import Band
 from mapper.store.rasters import Raster, Rasters
 from mapper.store.repository import open_store
 
@@ -48,7 +49,11 @@ def make_array(store, dtype="uint16", fill=65535, **changes):
 
 
 def raster_of(array):
-    return Raster(name="agb", level=0, array=array)
+    encoding = Encoding(dtype=str(array.dtype))
+    band = Band(
+        name="agb", role="value", dtype=encoding.dtype, fill=0, encoding=encoding, reduction="mean", attributes={}
+    )
+    return Raster(band=band, level=0, array=array)
 
 
 def slices_of(row, col, edge=EDGE):

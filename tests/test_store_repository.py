@@ -6,9 +6,10 @@ import zarr
 from store_maps import NATIVE, make_spec, write_tiles
 
 from mapper.errors import SpecError, StoreError, StoreLockedError, StoreMismatchError
-from mapper.predict.quality import Quality
+from mapper.predict.quality import BITS, MAP_BITS, mask_of
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock, lock_path
+from mapper.store.product import NOT_WRITTEN, map_product
 from mapper.store.repository import (
     check_store,
     create_store,
@@ -18,14 +19,13 @@ from mapper.store.repository import (
     read_store,
     store_exists,
 )
-from mapper.store.tiles import NOT_WRITTEN
 from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
@@ -48,14 +48,14 @@ def test_a_new_store_has_all_its_metadata_and_no_pixel(spec):
 def test_flags_of_the_qa_band_are_those_of_the_predictor(spec):
     attributes = open_map(spec.store).qa.attrs
     meanings = dict(zip(attributes["flag_masks"], attributes["flag_meanings"].split(), strict=True))
-    assert meanings == {int(flag): flag.name.lower() for flag in Quality} | {NOT_WRITTEN: "not_written"}
-    assert NOT_WRITTEN not in [int(flag) for flag in Quality]
+    assert meanings == {mask_of(name): name for name in MAP_BITS} | {NOT_WRITTEN: "not_written"}
+    assert NOT_WRITTEN not in [bit.mask for bit in BITS.values()]
 
 
 def test_making_a_store_again_changes_nothing(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
-        create_store(spec.store, spec=spec)  # even while it is written
+        create_store(spec.store, product=map_product(spec))  # even while it is written
     assert open_store(spec.store).snapshot_id == snapshot
 
 
@@ -70,9 +70,9 @@ def test_making_a_store_again_changes_nothing(spec):
 def test_a_store_of_another_map_is_refused(spec, changes, word):
     other = make_spec(spec.store, **changes)
     for refused in (
-        lambda: create_store(spec.store, spec=other),
-        lambda: check_store(spec.store, spec=other),
-        lambda: open_writer(spec.store, spec=other, run_id="r").__enter__(),
+        lambda: create_store(spec.store, product=map_product(other)),
+        lambda: check_store(spec.store, product=map_product(other)),
+        lambda: open_writer(spec.store, product=map_product(other), run_id="r").__enter__(),
     ):
         with pytest.raises(StoreMismatchError, match=word) as caught:
             refused()
@@ -85,18 +85,19 @@ def test_stores_that_are_there_are_told_from_those_that_are_not(spec, tmp_path):
     assert store_exists(spec.store)
     assert not store_exists(tmp_path)
     assert not store_exists(tmp_path / "nowhere")
-    check_store(spec.store, spec=spec)
+    check_store(spec.store, product=map_product(spec))
 
 
 def test_names_and_the_catalogue_do_not_make_another_map(spec):
-    create_store(spec.store, spec=make_spec(spec.store, name="renamed"))
+    create_store(spec.store, product=map_product(make_spec(spec.store, name="renamed")))
 
 
 def test_a_store_tells_its_map_without_the_description_file(spec):
     description = read_store(spec.store)
     assert description.grid.digest == spec.map_grid.digest
     assert description.spec_digest == spec.digest
-    assert description.target == spec.target
+    (band,) = description.values
+    assert (band.name, band.units, band.bounds) == (spec.target.name, spec.target.units, spec.target.bounds)
     assert description.spec_yaml == spec.to_yaml()
     assert list(description.grid.tiles()) == list(spec.map_grid.tiles())
 
@@ -112,14 +113,14 @@ def test_what_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "map.icechunk").mkdir()
     (tmp_path / "map.icechunk" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="is no store"):
-        create_store(tmp_path / "map.icechunk", spec=make_spec(tmp_path / "map.icechunk"))
+        create_store(tmp_path / "map.icechunk", product=map_product(make_spec(tmp_path / "map.icechunk")))
     assert (tmp_path / "map.icechunk" / "thesis.tex").read_text() == "years of work"
     assert len(list(tmp_path.iterdir())) == 2  # and the lock file
 
 
 def test_an_empty_directory_becomes_a_store(tmp_path):
     (tmp_path / "map.icechunk").mkdir()
-    create_store(tmp_path / "map.icechunk", spec=make_spec(tmp_path / "map.icechunk"))
+    create_store(tmp_path / "map.icechunk", product=map_product(make_spec(tmp_path / "map.icechunk")))
     assert {path.name for path in tmp_path.iterdir()} == {"map.icechunk", "map.icechunk.lock"}
 
 
@@ -127,28 +128,28 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(tmp_path, monkeypatc
     spec = make_spec(tmp_path / "map.icechunk")
     monkeypatch.setattr("mapper.store.repository.create_ledger", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        create_store(spec.store, spec=spec)
+        create_store(spec.store, product=map_product(spec))
     with pytest.raises(StoreError, match="does not exist"):
         open_store(spec.store)
     monkeypatch.undo()
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     assert read_store(spec.store).name == "little-map"
 
 
 def test_two_processes_do_not_make_one_store(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
     with hold_lock(parse_location(spec.store)), pytest.raises(StoreLockedError):
-        create_store(spec.store, spec=spec)
+        create_store(spec.store, product=map_product(spec))
 
 
 def test_targets_may_not_take_the_names_of_other_arrays(tmp_path):
     spec = make_spec(tmp_path / "m", target={"name": "qa"})
     with pytest.raises(SpecError, match="qa"):
-        create_store(spec.store, spec=spec)
+        create_store(spec.store, product=map_product(spec))
 
 
 def test_older_versions_open_by_branch_tag_and_snapshot(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         first = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
         open_repository(spec.store).create_tag("v1", snapshot_id=first)
         second = write_tiles(writer, spec, list(spec.map_grid.tiles())[1:2])

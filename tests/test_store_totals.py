@@ -9,6 +9,7 @@ from store_maps import make_record, make_spec, make_tile
 
 from mapper.events import ReadRetry, TileResult
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository
 from mapper.store.totals import Totals, read_totals
 from mapper.store.writer import open_writer
@@ -27,10 +28,10 @@ RUNS = [[0], [1, 2], [3]]
 def written(tmp_path):
     """A store of three runs with a commit for each tile, and the records."""
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     tiles, records = list(spec.map_grid.tiles()), []
     for number, run in enumerate(RUNS):
-        with open_writer(spec.store, spec=spec, run_id=f"run-{number + 1}") as writer:
+        with open_writer(spec.store, product=map_product(spec), run_id=f"run-{number + 1}") as writer:
             for k in run:
                 fork, made = make_tile(writer.fork(), spec, tiles[k])
                 ok = FACTS[k].get("status", "ok") == "ok"
@@ -90,7 +91,7 @@ def test_batches_of_a_mapper_that_kept_no_totals_are_added_up(written):
     group.attrs["totals"] = Totals.of(read_ledger(spec.store).totals_after(2).to_dict()).to_dict()
     check(read_totals(session.store), records, 3)
     session.commit("as an older mapper leaves it")
-    with open_writer(spec.store, spec=spec, run_id="run-4") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-4") as writer:
         tile = list(spec.map_grid.tiles())[4]
         writer.add(*make_tile(writer.fork(), spec, tile))
         writer.commit()

@@ -11,6 +11,7 @@ from stored_objects import StoredObjects
 
 from mapper.grid import Tile
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository, open_store
 from mapper.store.staleness import Expected, explain_stale
 from mapper.store.verify import verify_store
@@ -20,13 +21,13 @@ from mapper.store.writer import open_writer
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
 @pytest.fixture
 def full(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         for tile in spec.map_grid.tiles():
             write_tiles(writer, spec, [tile])
     return spec
@@ -66,7 +67,7 @@ def test_one_changed_pixel_of_any_array_is_corrupt(full, name):
 
 
 def test_pixels_without_a_tile_are_corrupt(spec):
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         writer.add(None, make_record(Tile(0, 0), status="empty"))
         writer.commit()
     edit(spec, "agb", (slice(0, 64), slice(0, 64)), 7)

@@ -9,14 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 import zarr
-from store_maps import make_arrays, make_record, make_spec, make_tile, task_id, write_tiles
+from store_maps import make_arrays, make_record, make_spec, make_tile, name_bands, task_id, write_tiles
 
 from mapper.errors import StoreError, StoreLockedError
 from mapper.grid import Tile
 from mapper.store.ledger import read_ledger
-from mapper.store.record import TileArrays
+from mapper.store.product import NOT_WRITTEN, map_product
 from mapper.store.repository import create_store, open_map, open_repository, open_store
-from mapper.store.tiles import NOT_WRITTEN
 from mapper.store.verify import verify_store
 from mapper.store.writer import open_writer, write_tile
 
@@ -24,13 +23,13 @@ from mapper.store.writer import open_writer, write_tile
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     return spec
 
 
 @pytest.fixture
 def writer(spec):
-    with open_writer(spec.store, spec=spec, run_id="run-1") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
         yield writer
 
 
@@ -55,10 +54,10 @@ def test_pixels_and_records_become_visible_together(spec, writer):
     assert open_store(spec.store).snapshot_id == snapshot
     arrays = make_arrays(spec.map_grid, tile)
     map_ = open_map(spec.store).isel(dict(zip("yx", spec.map_grid.window(tile).slices, strict=True)))
-    np.testing.assert_allclose(map_.agb, arrays.value, atol=0.0501)
-    np.testing.assert_allclose(map_.agb_sd, arrays.sd, atol=0.0501)
-    assert (map_.qa == arrays.qa).all()
-    assert (map_.n_valid == arrays.n_valid).all()
+    np.testing.assert_allclose(map_.agb, arrays["agb"], atol=0.0501)
+    np.testing.assert_allclose(map_.agb_sd, arrays["agb_sd"], atol=0.0501)
+    assert (map_.qa == arrays["qa"]).all()
+    assert (map_.n_valid == arrays["n_valid"]).all()
     assert read_ledger(spec.store).entries[tile].task_id == task_id(tile)
     assert (stored(spec, other, "qa") == NOT_WRITTEN).all()
 
@@ -223,20 +222,26 @@ def test_commits_say_what_they_hold(spec, writer):
 
 
 def test_one_writer_at_a_time(spec, writer):
-    with pytest.raises(StoreLockedError, match="process"), open_writer(spec.store, spec=spec, run_id="second"):
+    with (
+        pytest.raises(StoreLockedError, match="process"),
+        open_writer(spec.store, product=map_product(spec), run_id="second"),
+    ):
         pass
     write_tiles(writer, spec, tiles_of(spec)[:1])
 
 
 def test_a_store_must_exist_before_it_is_written(tmp_path):
     spec = make_spec(tmp_path / "nothing")
-    with pytest.raises(StoreError, match="does not exist"), open_writer(spec.store, spec=spec, run_id="r"):
+    with (
+        pytest.raises(StoreError, match="does not exist"),
+        open_writer(spec.store, product=map_product(spec), run_id="r"),
+    ):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_tiles_that_were_not_committed_are_mentioned(spec, caplog):
-    with caplog.at_level(logging.WARNING), open_writer(spec.store, spec=spec, run_id="r") as writer:
+    with caplog.at_level(logging.WARNING), open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         writer.add(None, make_record(tiles_of(spec)[0], status="failed"))
     assert "1 finished tiles were not committed" in caplog.text
 
@@ -255,14 +260,14 @@ def test_records_that_do_not_fit_their_fork_are_refused(spec, writer, record):
 
 @pytest.mark.parametrize("shape", [(32, 64), (64, 65), (1, 64, 64)])
 def test_only_whole_tiles_are_written(spec, writer, shape):
-    arrays = TileArrays(
+    arrays = name_bands(
         value=np.zeros(shape, np.float32),
         sd=np.zeros(shape, np.float32),
         qa=np.zeros(shape, np.uint16),
         n_valid=np.zeros(shape, np.uint16),
     )
     with pytest.raises(ValueError, match="whole tile"):
-        write_tile(writer.fork(), grid=spec.map_grid, target=spec.target, tile=Tile(0, 0), arrays=arrays)
+        write_tile(writer.fork(), product=map_product(spec), tile=Tile(0, 0), arrays=arrays)
 
 
 def test_checksums_repeat_and_tell_tiles_apart(spec, writer):
@@ -274,6 +279,6 @@ def test_checksums_repeat_and_tell_tiles_apart(spec, writer):
 def test_values_that_cannot_be_stored_are_mentioned(spec, writer, caplog):
     tile = tiles_of(spec)[0]
     arrays = make_arrays(spec.map_grid, tile)
-    arrays.value[5, 5] = 1e6
-    write_tile(writer.fork(), grid=spec.map_grid, target=spec.target, tile=tile, arrays=arrays)
-    assert "1 pixels of value" in caplog.text
+    arrays["agb"][5, 5] = 1e6
+    write_tile(writer.fork(), product=map_product(spec), tile=tile, arrays=arrays)
+    assert "agb: 1 pixels lie outside" in caplog.text

@@ -6,7 +6,7 @@ import xarray as xr
 import yaml
 from odc.geo.xr import wrap_xr
 from scenes import write_item
-from store_maps import make_record
+from store_maps import make_record, name_bands
 
 from mapper.catalog.freeze import save_items
 from mapper.catalog.items import freeze_items
@@ -14,7 +14,7 @@ from mapper.catalog.provider import load_provider
 from mapper.errors import GridError, InputError, SearchError
 from mapper.grid import Window
 from mapper.spec import read_spec
-from mapper.store.record import TileArrays
+from mapper.store.product import map_product
 from mapper.store.repository import create_store
 from mapper.store.writer import open_writer, write_tile
 from mapper.training import maps
@@ -107,14 +107,14 @@ def write_store(path, truth):
     spec = read_spec(path)
     margin = [(0, edge) for edge in spec.map_grid.shape]
     whole = np.pad(truth, margin, constant_values=np.nan)
-    create_store(spec.store, spec=spec)
-    with open_writer(spec.store, spec=spec, run_id="r") as writer:
+    create_store(spec.store, product=map_product(spec))
+    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
         for tile in spec.map_grid.tiles():
             value = whole[spec.map_grid.window(tile).slices]
             flags = np.zeros(value.shape, np.uint16)
-            arrays = TileArrays(value=value, sd=value, qa=flags, n_valid=flags)
+            arrays = name_bands(value=value, sd=value, qa=flags, n_valid=flags)
             fork = writer.fork()
-            sha = write_tile(fork, grid=spec.map_grid, target=spec.target, tile=tile, arrays=arrays)
+            sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
             writer.add(fork, make_record(tile, sha=sha))
         writer.commit()
     return spec.store
@@ -208,7 +208,7 @@ def test_a_store_may_begin_anywhere_on_the_grid(path, sample, truth, tmp_path):
 def test_a_store_on_another_grid_is_refused(path, tmp_path):
     grid = {"resolution": 20, "tile": 20, "chunk": 20}
     other = read_spec(write_map(tmp_path / "other.yaml", grid=grid))
-    create_store(other.store, spec=other)
+    create_store(other.store, product=map_product(other))
     with pytest.raises(GridError, match="does not share the grid of the map"):
         read_map(path, TruthConfig(store=other.store, variable="agb"))
     with pytest.raises(InputError, match="cannot be opened"):

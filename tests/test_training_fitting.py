@@ -19,7 +19,7 @@ from mapper.training.losses import members_of
 
 @pytest.fixture
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.initial_model"):
+    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 
@@ -39,8 +39,8 @@ def states_equal(a, b):
 
 def test_a_trained_model_beats_bicubic_on_a_place_it_never_saw(fitted):
     sample = make_place(2)
-    bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).predict(sample.guide, sample.source).mean
-    value = Predictor(fitted.model).predict(sample.guide, sample.source).mean
+    bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).sharpen(sample.guide, sample.source).mean
+    value = Predictor(fitted.model).sharpen(sample.guide, sample.source).mean
     assert rmse(value, sample.truth) < 0.8 * rmse(bicubic, sample.truth)
     assert value.min() >= 0
 
@@ -49,11 +49,12 @@ def test_the_contract_says_what_was_trained_on(fitted):
     contract = fitted.model.contract
     assert [band.name for band in contract.guide] == ["date0_B04", "date0_noise"]
     assert contract.scale == SCALE
-    assert contract.source_mean == pytest.approx(100, abs=15)
+    assert contract.source.bands[0].mean == pytest.approx(100, abs=15)
     assert contract.halo_px == fitted.model.network.halo_px
     assert (contract.align_px, contract.gives_sd, contract.sees_source_sd) == (1, False, False)
-    assert contract.non_negative
-    assert not make_model([make_place(0)], make_config(model={"non_negative": False})).contract.non_negative
+    assert contract.bounds == (0, None)
+    free = make_config(model={"non_negative": False})
+    assert make_model([make_place(0)], free).contract.bounds == (None, None)
 
 
 @pytest.mark.usefixtures("plain")
@@ -77,7 +78,7 @@ def test_without_a_guide_the_source_alone_is_learnt():
     model = fit([make_place(0)], config).model
     assert model.contract.guide == ()
     sample = make_place(0)
-    assert Predictor(model).predict(sample.guide[:0], sample.source).mean.shape == sample.truth.shape
+    assert Predictor(model).sharpen(sample.guide[:0], sample.source).mean.shape == sample.truth.shape
 
 
 def test_a_trained_model_survives_its_file(fitted, tmp_path):
@@ -85,7 +86,7 @@ def test_a_trained_model_survives_its_file(fitted, tmp_path):
     path = tmp_path / "tiny.safetensors"
     save_model(fitted.model, path, options={"width": 4, "source_input": "full"})
     loaded = load_model(ModelSpec(name="tiny", weights=path))
-    first, again = (Predictor(m).predict(sample.guide, sample.source).mean for m in (fitted.model, loaded))
+    first, again = (Predictor(m).sharpen(sample.guide, sample.source).mean for m in (fitted.model, loaded))
     np.testing.assert_array_equal(first, again)
 
 
@@ -125,7 +126,7 @@ def test_the_running_mean_has_buffers_and_differs_from_the_last_step():
 def test_a_deviation_is_learnt():
     config = make_config(loss="nll", model={"architecture": "plain"}, steps=200)
     sample = make_place(1)
-    prediction = Predictor(fit([make_place(0)], config).model).predict(sample.guide, sample.source, sample.source_sd)
+    prediction = Predictor(fit([make_place(0)], config).model).sharpen(sample.guide, sample.source, sample.source_sd)
     error = np.abs(prediction.mean - sample.truth)
     assert 0.5 < np.sqrt(np.mean(prediction.sd**2)) / rmse(prediction.mean, sample.truth) < 2
     assert np.corrcoef(prediction.sd.ravel(), error.ravel())[0, 1] > 0
@@ -169,10 +170,10 @@ def test_batches_drawn_ahead_come_in_order():
 
 def test_bf16_learns_too():
     sample = make_place(2)
-    value = Predictor(fit([make_place(0)], make_config(precision="bf16", steps=40)).model).predict(
+    value = Predictor(fit([make_place(0)], make_config(precision="bf16", steps=40)).model).sharpen(
         sample.guide, sample.source
     )
-    bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).predict(sample.guide, sample.source).mean
+    bicubic = Predictor(load_model(ModelSpec(name="bicubic"))).sharpen(sample.guide, sample.source).mean
     assert rmse(value.mean, sample.truth) < 0.9 * rmse(bicubic, sample.truth)
 
 

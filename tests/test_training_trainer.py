@@ -9,11 +9,10 @@ import torch
 from places import SCALE, Plain, make_config, make_place
 
 from mapper.errors import ContractError, InputError, WeightsError
-from mapper.evaluation.metrics import Score
 from mapper.models.card import read_card
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model
-from mapper.predict.predictor import Prediction, Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.spec import ModelSpec
 from mapper.training import scoring, trainer
 from mapper.training.initial_model import make_model
@@ -26,7 +25,7 @@ PLAIN = {"architecture": "plain"}
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.initial_model"):
+    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 
@@ -34,7 +33,7 @@ def plain(monkeypatch):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("mapper.models.weights", "mapper.training.initial_model"):
+        for module in ("mapper.models.architectures", "mapper.training.initial_model"):
             patch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
         config = make_config(folder, steps=40, loss="nll", model=PLAIN, validate_every=20, threads=1)
         return train(config, samples=TRAIN, validation=VALIDATE, command="mapper train tiny.yaml"), folder
@@ -59,7 +58,7 @@ def test_weights_load_and_the_card_tells_how_they_came_about(trained):
 def test_scores_are_those_of_the_model_that_was_saved(trained):
     card, folder = trained
     model = load_model(ModelSpec(name="tiny", weights=folder / "tiny.safetensors"))
-    scores = {sample.name: Score.of(predict_sample(model, sample).mean, sample.truth).rmse for sample in VALIDATE}
+    scores = {sample.name: scoring.score(predict_sample(model, sample), sample).value("rmse") for sample in VALIDATE}
     assert card.training["scores"]["model"]["places"] == pytest.approx(scores, rel=1e-4)
     assert card.training["scores"]["model"]["rmse"] < card.training["scores"]["bicubic"]["rmse"]
     last = (folder / "tiny.run/tiny.curves.csv").read_text().splitlines()[-1]
@@ -141,7 +140,7 @@ def test_places_of_any_size_are_predicted():
     prediction = predict_sample(model, small)
     assert prediction.mean.shape == prediction.sd.shape == small.truth.shape
     inner = tuple(slice(edge - model.contract.halo_px) for edge in small.truth.shape)
-    whole = Predictor(model).predict(sample.guide, sample.source, sample.source_sd)
+    whole = Predictor(model).sharpen(sample.guide, sample.source, sample.source_sd)
     np.testing.assert_allclose(prediction.mean[inner], whole.mean[inner], atol=1e-3)
 
 
@@ -160,7 +159,7 @@ def test_the_scale_makes_what_a_map_stores_hold_nine_of_ten_errors(holds_source_
     mean = (sample.truth + random.normal(0, total)).astype(np.float32)
     sample.source[0, 0] = np.nan
     mean[:SCALE, :SCALE] = 1e6  # no source there: not counted
-    predictions = [Prediction(mean=mean, sd=sd)]
+    predictions = [Estimate(mean=mean, sd=sd)]
     scale = scoring.calibrate(predictions, [sample], holds_source_sd=holds_source_sd)
     assert scale == pytest.approx(3, rel=0.05)
     covered = scoring.cover(predictions[0], sample, scale=scale, holds_source_sd=holds_source_sd)
@@ -172,7 +171,7 @@ def test_too_few_pixels_calibrate_nothing():
     sample = make_place(0)
     truth = np.full_like(sample.truth, np.nan)
     truth[40, 40:45] = 1
-    prediction = Prediction(mean=np.ones_like(truth), sd=np.ones_like(truth))
+    prediction = Estimate(mean=np.ones_like(truth), sd=np.ones_like(truth))
     assert scoring.calibrate([prediction], [replace(sample, truth=truth)], holds_source_sd=True) is None
 
 

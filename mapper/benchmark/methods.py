@@ -137,10 +137,4 @@ def _digest_of(entry: object) -> str:
 
 
 def _check_contract(card: Card, sample: Sample) -> None:
-    card.contract.check(
-        channels=sample.bands,
-        source_units=sample.source_units,
-        target_units=sample.source_units,
-        scale=sample.scale,
-        source_has_sd=True,
-    )
+    sample.check(card.contract)

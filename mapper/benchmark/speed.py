@@ -13,15 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mapper.errors import SpecError
 from mapper.evaluation.tables import Cell, Column, to_markdown
 from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.card import INTERPOLATIONS
-from mapper.models.contract import Contract, GuideBand
-from mapper.models.model import GuidedModel, Model
+from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
+from mapper.models.model import GuidedModel, Model, Tensors
 from mapper.models.weights import count_parameters, load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
@@ -188,7 +187,7 @@ def count_macs(model: Model, scale: int, guide_channels: int) -> float:
     edge = -(-_COUNT_PX // step) * step
     inputs = _inputs(1, guide_channels, edge, scale, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(*inputs)
+        model(inputs)
     return float(counter.get_total_flops()) / 2 / edge**2
 
 
@@ -216,9 +215,10 @@ def _measure(name: str, scale: int, precision: Precision, device: torch.device, 
     predictor = Predictor(model, device=str(device), precision=precision, patch_px=edge, batch=batch)
     inputs = _inputs(batch, load.guide_channels, edge, scale, device)
     with arithmetic(device, precision):
-        on_device = min(_time(lambda: model(*inputs), device, load.seconds))
-    guide, source, sd = (t[0].numpy() for t in _inputs(1, load.guide_channels, window, scale, torch.device("cpu")))
-    from_host = min(_time(lambda: predictor.predict(guide, source[0], sd[0]), device, load.seconds))
+        on_device = min(_time(lambda: model(inputs), device, load.seconds))
+    whole = _inputs(1, load.guide_channels, window, scale, torch.device("cpu"))
+    arrays = {role: tensor[0].numpy() for role, tensor in whole.items()}
+    from_host = min(_time(lambda: predictor.predict(arrays), device, load.seconds))
     return Speed(
         architecture=name,
         scale=scale,
@@ -238,26 +238,26 @@ def _make(name: str, scale: int, guide_channels: int) -> tuple[Model, int]:
     network = build_network(name, guide_channels=guide_channels, scale=scale, options={})
     contract = Contract(
         model=name,
-        guide=tuple(GuideBand(name=f"band {number}", units="1") for number in range(guide_channels)),
-        source_units="1",
-        target="target",
-        target_units="1",
+        inputs=make_inputs(
+            tuple(BandNorm(name=f"band {number}", units="1") for number in range(guide_channels)),
+            BandNorm(name="source", units="1"),
+        ),
+        outputs=make_outputs("target", "1", gives_sd=network.gives_sd),
         scale=scale,
         halo_px=network.halo_px,
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
-        gives_sd=network.gives_sd,
     )
     return GuidedModel(network, contract).eval(), count_parameters(network)
 
 
-def _inputs(batch: int, channels: int, edge: int, scale: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Guide, source and its standard deviation, at random."""
+def _inputs(batch: int, channels: int, edge: int, scale: int, device: torch.device) -> Tensors:
+    """Return a random guide, source and standard deviation of the source, by role."""
     random = torch.Generator().manual_seed(0)
     guide = torch.rand(batch, channels, edge, edge, generator=random)
     source, sd = torch.rand(2, batch, 1, edge // scale, edge // scale, generator=random)
-    guide, source, sd = (t.to(device, memory_format=torch.channels_last) for t in (guide, source, sd))
-    return guide, source, sd
+    images = {"guide": guide, "source": source, "source.sd": sd}
+    return {role: t.to(device, memory_format=torch.channels_last)[:, None] for role, t in images.items()}
 
 
 def _time(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:

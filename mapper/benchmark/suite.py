@@ -9,13 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mapper.description import read_yaml
+from mapper.description import FilePath, NameOrFile, Part, describe_faults, make_absolute, read_yaml
 from mapper.errors import SpecError
-from mapper.evaluation.bins import BIOMASS_EDGES
-from mapper.evaluation.metrics import DATA_RANGE
 from mapper.models.card import PER_SCENE
+from mapper.presets import DEFAULT, read_preset
+from mapper.spec.target import BandSpec
 from mapper.training.config import DataConfig
 
 Group = Literal["guide+source", "source", "guide"]
@@ -24,11 +24,7 @@ _YAML = (".yaml", ".yml")
 _TO_BE_GIVEN = "."
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MethodConfig(_Part):
+class MethodConfig(Part):
     """One method: how its model comes about, and how much it has to honour the source."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
@@ -36,9 +32,9 @@ class MethodConfig(_Part):
     """What it looks at."""
     model: str | None = None
     """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's places."""
-    recipe: Path | None = None
+    recipe: FilePath | None = None
     """A training description; for each place it is trained on all others."""
-    wald: Path | None = None
+    wald: FilePath | None = None
     """A training description; for each place it is trained on that place by Wald's protocol: never on its truth."""
     per_scene: str | None = None
     """One of :data:`~mapper.models.card.PER_SCENE`."""
@@ -48,15 +44,10 @@ class MethodConfig(_Part):
     slow: bool = False
     """Left out unless asked for."""
 
-    @field_validator("recipe", "wald")
-    @classmethod
-    def _from_here(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return Path(info.context) / path if path and info.context else path
-
     @field_validator("model")
     @classmethod
     def _weights_from_here(cls, model: str | None, info: ValidationInfo) -> str | None:
-        return str(Path(info.context) / model) if model and is_weights(model) and info.context else model
+        return str(make_absolute(Path(model), info)) if model and is_weights(model) else model
 
     @field_validator("per_scene")
     @classmethod
@@ -76,7 +67,7 @@ class MethodConfig(_Part):
         return self
 
 
-class Suite(_Part):
+class Suite(Part):
     """Places and methods. Read one with :func:`read_suite`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -84,12 +75,14 @@ class Suite(_Part):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """The places that are scored; each sample is one."""
     methods: tuple[MethodConfig, ...] = Field(min_length=1)
-    data_range: float = Field(default=DATA_RANGE, gt=0)
-    """What PSNR and SSIM call the full range, in target units: declared, never taken from the data."""
-    bins: tuple[float, ...] = BIOMASS_EDGES
-    """Edges of classes of the truth, in target units; ``.inf`` leaves the last one open."""
-    non_negative: bool = True
-    """Whether values below 0 are set to 0 before they are scored, as in a map."""
+    preset: NameOrFile = DEFAULT
+    """Kind of map that is scored; its target gives range of values, classes and bounds."""
+    data_range: float | None = Field(default=None, gt=0)
+    """Range of values that PSNR and SSIM refer to, in target units, instead of the preset's; never that of the data."""
+    bins: tuple[float, ...] | None = None
+    """Edges of classes of the truth, in target units, instead of the preset's; ``.inf`` leaves the last one open."""
+    non_negative: bool | None = None
+    """True sets values below 0 to 0 before they are scored, as in a map; None does so where the preset does."""
     native: bool = False
     """Score also at the label's own resolution, where the label repeats its pixels on a finer grid."""
 
@@ -99,9 +92,30 @@ class Suite(_Part):
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"methods appear twice: {', '.join(double)}")
-        if len(self.bins) < 2 or any(b <= a for a, b in zip(self.bins, self.bins[1:], strict=False)):
+        if self.bins is not None and (
+            len(self.bins) < 2 or any(b <= a for a, b in zip(self.bins, self.bins[1:], strict=False))
+        ):
             raise ValueError(f"bins must be at least 2 edges that rise, got {list(self.bins)}")
         return self
+
+    def describe_target(self, units: str) -> BandSpec:
+        """Return the properties of what is scored: those of the preset, and what the suite gives instead.
+
+        Args:
+            units: Units of the truth.
+
+        Raises:
+            SpecError: If there is no such preset.
+        """
+        section = read_preset(self.preset).content.get("target", {})
+        own = {
+            "value_range": self.data_range,
+            "classes": self.bins,
+            "bounds": None if self.non_negative is None else (0 if self.non_negative else None, None),
+        }
+        given = {name: value for name, value in own.items() if value is not None}
+        preset = {name: value for name, value in section.items() if name in BandSpec.model_fields}
+        return BandSpec.model_validate(preset | given | {"units": units})
 
     def choose(self, names: Sequence[str] = (), *, slow: bool = False) -> tuple[MethodConfig, ...]:
         """The methods of these names, or all; slow ones only where named or asked for.
@@ -158,8 +172,7 @@ def read_suite(name: str | Path, *, work: Path, folder: Path | None = None) -> S
             content = _place_folders(content, work=work, folder=folder)
         return Suite.model_validate(content, context=path.absolute().parent)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc'])) or 'suite'}: {_say(f['msg'])}" for f in error.errors())
-        raise SpecError(f"suite {path}: {'; '.join(faults)}") from error
+        raise SpecError(f"suite {path}: {describe_faults(error, 'suite')}") from error
 
 
 def _find(name: str) -> Path:
@@ -192,7 +205,3 @@ def _place_folder(part: Any, content: dict[str, Any], work: Path, folder: Path |
     if part["folder"] == _TO_BE_GIVEN:
         raise SpecError(f"suite {content.get('name')} does not know where its data are: give their folder with --data")
     return part
-
-
-def _say(message: str) -> str:
-    return message.removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""What a map asks of an archive: one query per collection, and the test whether an item answers it.
+"""Queries of a map to an archive: one per collection, and the test of an item against it.
 
 The same test is put to every item, wherever it came from: an API may ignore a filter it does not know, a catalogue on
 disk has none. Periods are half open, in UTC; areas are longitude and latitude, cloud cover is percent.
@@ -22,7 +22,7 @@ MARGIN_PX = 160
 """Target pixels around the area that are searched at least, so that the halo of a tile at the rim finds its items."""
 
 _METRES_PER_DEGREE = 110_000.0
-"""A little less than a degree of latitude anywhere: the margin is never too small."""
+"""Metres in a degree, a little less than of latitude anywhere: the margin is never too small."""
 
 _WORLD = shapely.box(-180, -90, 180, 90)
 _ALL_MONTHS = frozenset(range(1, 13))
@@ -31,23 +31,23 @@ _EVER = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionQuery:
-    """What is asked of one collection."""
+    """Query of one collection."""
 
     collection: str
     area: BaseGeometry
-    """Longitude and latitude, margin included."""
+    """Area in longitude and latitude, margin included."""
     start: datetime
-    """First moment, UTC."""
+    """First moment of the period, UTC."""
     end: datetime
-    """First moment that is too late, UTC."""
+    """First moment after the period, UTC."""
     months: frozenset[int] = _ALL_MONTHS
     orbits: frozenset[str] | None = None
     """Orbit directions; None for any."""
     cloud_limit: float = 100
-    """Percent; below 100 an item that does not state its cloud cover is left out too."""
+    """Limit of the scene cloud cover in percent; below 100 an item that does not state it is left out too."""
 
     def accepts(self, item: ItemDict) -> bool:
-        """Whether an item answers the query."""
+        """Return True for an item that answers the query."""
         moment = item_datetime(item)
         return (
             item["collection"] == self.collection
@@ -59,7 +59,7 @@ class CollectionQuery:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The query as it is kept with the items it found."""
+        """Return the query as it is stored with the items it found."""
         return {
             "collection": self.collection,
             "bbox": list(self.area.bounds),
@@ -92,7 +92,7 @@ def searched_margin(items: Items) -> int:
 
 
 def make_queries(spec: MapSpec, *, margin_px: int = MARGIN_PX) -> tuple[CollectionQuery, ...]:
-    """Return the queries of a map: the collections of its guide, then that of its source.
+    """Make the queries of a map: the collections of its guide, then that of its source.
 
     A guide collection is asked for the period, and within it for the months, orbits and cloud cover of the layers that
     read it. The source is asked for its year, whatever the period; without a year for the period.
@@ -101,17 +101,25 @@ def make_queries(spec: MapSpec, *, margin_px: int = MARGIN_PX) -> tuple[Collecti
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
     area = _widen(spec, margin_px)
-    return (*_guide_queries(spec, area), make_coarse_query(spec, spec.source.collection, margin_px=margin_px))
+    return (*_guide_queries(spec, area), make_source_query(spec, spec.source.collection, margin_px=margin_px))
 
 
-def make_coarse_query(spec: MapSpec, collection: str, *, margin_px: int = MARGIN_PX) -> CollectionQuery:
-    """Return the query of the source of a map, put to any collection, for example that of a truth of the same year.
+def make_source_query(spec: MapSpec, collection: str, *, margin_px: int = MARGIN_PX) -> CollectionQuery:
+    """Make the query of the source of a map for any collection, for example that of a truth of the same year.
 
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
     """
-    start, end = _period(spec) if spec.source.year is None else _year(spec.source.year)
-    return CollectionQuery(collection=collection, area=_widen(spec, margin_px), start=start, end=end)
+    source = spec.source
+    start, end = _EVER if source.static else _period(spec) if source.year is None else _year(source.year)
+    return CollectionQuery(
+        collection=collection,
+        area=_widen(spec, margin_px),
+        start=start,
+        end=end,
+        orbits=None if source.orbit is None else frozenset({source.orbit}),
+        cloud_limit=source.cloud_limit,
+    )
 
 
 def _guide_queries(spec: MapSpec, area: BaseGeometry) -> Iterator[CollectionQuery]:
@@ -160,6 +168,6 @@ def _widen(spec: MapSpec, margin_px: int) -> BaseGeometry:
 
 
 def sound_footprint(item: ItemDict) -> BaseGeometry:
-    """Footprint of an item in longitude and latitude, mended where its rings cross themselves."""
+    """Return the footprint of an item in longitude and latitude, mended where its rings cross themselves."""
     outline = footprint(item)
     return outline if outline.is_valid else shapely.make_valid(outline)

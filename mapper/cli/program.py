@@ -1,4 +1,4 @@
-"""The program: all commands under one name, and errors as one line."""
+"""Program: all commands under one name, and errors as one line."""
 
 import logging
 import sys
@@ -12,6 +12,7 @@ from mapper.cli.composite import composite_app
 from mapper.cli.export import export_app
 from mapper.cli.learning import learning_app
 from mapper.cli.maps import maps_app
+from mapper.cli.presets import presets_app
 from mapper.cli.printing import notify
 from mapper.cli.pyramid import pyramid_app
 from mapper.cli.report import report_app
@@ -31,6 +32,7 @@ app.add_typer(composite_app)
 app.add_typer(pyramid_app)
 app.add_typer(status_app)
 app.add_typer(learning_app)
+app.add_typer(presets_app)
 app.add_typer(serve_app)
 app.add_typer(export_app)
 app.add_typer(report_app)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
-    """Open the progress bar and the other callbacks that were asked for.
+def open_callbacks(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
+    """Yield the progress bar, and the other callbacks that were asked for.
 
     Args:
         log: File for JSON lines.
@@ -64,8 +64,10 @@ def make_policy(
     )
 
 
-def end_run(report: "RunReport", plan: "Plan", context: "Context", prices: Path | None, *, as_json: bool) -> None:
-    """Print what a run did, and what the map took against what was estimated."""
+def print_run_report(
+    report: "RunReport", plan: "Plan", context: "Context", prices: Path | None, *, as_json: bool
+) -> None:
+    """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
     from mapper.cost.prices import read_prices
 

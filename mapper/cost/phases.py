@@ -204,8 +204,8 @@ def estimate_works(
         stored_bytes=float(stored),
     )
     window_px = float(estimate.window_px.sum())
-    bands, channels = guide.product.bands, context.model.channels if context.model else ()
-    wanted = [bands[channel] for channel in channels] + list(bands[-2:])
+    product, channels = guide.product, context.require_model().channels
+    wanted = [*(product.channels[channel] for channel in channels), product.count, product.quality]
     pixel = sum(np.dtype(band.dtype).itemsize for band in wanted)
     sharpen = Work(
         # the source is read from its files as before

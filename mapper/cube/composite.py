@@ -1,12 +1,11 @@
-"""From many dates to the guide: one image for each season and band.
+"""Composites of many dates to the guide: one image for each season and band.
 
 Seasons and layers are worked through one after the other and bands one at a time, so the memory needed is that of one
 band of one season. A file that turns out to be broken takes its item out of the tile: the layer is composed again
 without it, and the item is noted.
 """
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,33 +18,30 @@ from odc.geo.geobox import GeoBox
 from mapper.access.files import Access
 from mapper.arrays import Float32Array, UInt16Array
 from mapper.catalog.items import ItemDict, Items
-from mapper.catalog.provider import Provider
+from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.check import GuideCheck
 from mapper.cube.observations import describe_use, group_items
-from mapper.cube.read import BlockReader, split_usable
+from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.cube.resample import Sampler
-from mapper.errors import CorruptAssetError
 from mapper.spec import LayerSpec, MapSpec
-
-_LOG = logging.getLogger(__name__)
 
 Reducer = Literal["median", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
-    """The fine predictors of one window, in the order of ``spec.guide.channels``."""
+    """Fine predictors of one window, in the order of ``spec.guide.channels``."""
 
     values: Float32Array
     """(channel, y, x) in the units of each channel's collection, NaN where missing."""
     n_valid: UInt16Array
-    """(y, x): valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
+    """(y, x) number of valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
     gaps: npt.NDArray[np.bool_]
     """(y, x): True where any channel is missing."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[Float32Array, UInt16Array]:
@@ -76,38 +72,28 @@ def reduce_stack(stack: Float32Array, reducer: Reducer, units: str) -> Float32Ar
 
 @dataclass(kw_only=True)
 class _Composer:
-    """Composes the layers of one window and keeps book of the items."""
+    """Composer of the layers of one window, which records the items left out."""
 
     geobox: GeoBox
     provider: Provider
     access: Access
     threads: int
     sampler: Sampler = field(default_factory=Sampler)
-    dropped: dict[tuple[str, str], str] = field(default_factory=dict)
-    """Why an item was left out, by collection and id."""
+    dropped: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Reasons of items that were left out, by collection and id."""
 
     def compose_layer(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
-        """One image for each band of a layer, and the count of the first, from the items of one season."""
-        while True:
-            kept = self._without_dropped(items)
-            try:
-                return self._compose(kept, layer)
-            except CorruptAssetError as error:
-                key = (layer.collection, error.item)
-                if key in self.dropped or error.item not in {item["id"] for item in kept}:
-                    raise
-                _LOG.warning("item %s is left out: %s", error.item, error)
-                self.dropped[key] = str(error)
-
-    def _without_dropped(self, items: Items) -> Items:
-        kept = tuple(item for item in items if (item["collection"], item["id"]) not in self.dropped)
-        return Items(items=kept, query=items.query)
-
-    def _compose(self, items: Items, layer: LayerSpec) -> tuple[list[Float32Array], UInt16Array]:
+        """Return one image for each band of a layer, and the count of the first, from the items of one season."""
         rule = self.provider.rule(layer.collection)
         usable, reasons = split_usable(items, rule)
-        self.dropped |= {(layer.collection, item): reason for item, reason in reasons.items()}
-        groups = group_items(usable, rule, layer.bands)
+        dropped = self.dropped.setdefault(layer.collection, {})
+        dropped |= reasons
+        return read_sound(usable, dropped, lambda sound: self._compose(sound, layer, rule))
+
+    def _compose(
+        self, items: Sequence[ItemDict], layer: LayerSpec, rule: CollectionRule
+    ) -> tuple[list[Float32Array], UInt16Array]:
+        groups = group_items(items, rule, layer.bands)
         reader = BlockReader(
             geobox=self.geobox, rule=rule, access=self.access, threads=self.threads, sampler=self.sampler
         )
@@ -161,27 +147,34 @@ def read_guide(
             values[channel] = image
             channel += 1
         n_valid += count if layer is counted else np.uint16(0)
-    uses = describe_guide(near, spec=spec, provider=provider, dropped=composer.dropped)
+    dropped = {(name, item): reason for name, each in composer.dropped.items() for item, reason in each.items()}
+    uses = describe_guide(near, spec=spec, provider=provider, dropped=dropped)
     return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
 
 
 def describe_guide(
     items: Items, *, spec: MapSpec, provider: Provider, dropped: Mapping[tuple[str, str], str]
 ) -> tuple[ItemUse, ...]:
-    """The provenance of a guide.
+    """Return the provenance of a guide: the uses of its items.
 
     Args:
         items: Those that touch the window; what is not asked for is ignored.
         spec: What is asked for.
         provider: How the collections are read.
-        dropped: Why an item was left out, by collection and id; items that are not among ``items`` are ignored.
+        dropped: Reasons of items that were left out, by collection and id; others than ``items`` are ignored.
     """
     asked: dict[tuple[str, str], tuple[ItemDict, set[str]]] = {}
     for _, months, layer in spec.guide.composites:
         for item in items.for_layer(layer, months):
             asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
     return tuple(
-        describe_use(item, provider.rule(item["collection"]), sorted(bands), role="guide", dropped=dropped.get(key, ""))
+        describe_use(
+            item,
+            provider.rule(item["collection"]),
+            sorted(bands),
+            role="guide",
+            dropped=dropped.get(key, ""),
+        )
         for key, (item, bands) in asked.items()
     )
 
@@ -196,12 +189,12 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     """
     check = GuideCheck(spec, provider)
     for item in items:
-        check.look(item)
+        check.add(item)
     check.finish()
 
 
 def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
-    """The first layer of reflectance, else the first that has dates, else the first."""
+    """Return the first layer of reflectance, else the first that has dates, else the first."""
     optical = [layer for layer in spec.guide.layers if provider.rule(layer.collection).units == "1"]
     dated = [layer for layer in spec.guide.layers if not layer.static]
     return (*optical, *dated, *spec.guide.layers)[0]

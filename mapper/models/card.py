@@ -15,10 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from mapper.errors import WeightsError
-from mapper.models.contract import FILL_STEPS, Contract, GuideBand
+from mapper.models.contract import (
+    ANY,
+    FILL_STEPS,
+    BandNorm,
+    Contract,
+    Input,
+    Output,
+    digest_form,
+    make_inputs,
+    make_outputs,
+)
 from mapper.spec import ModelSpec
 
 INTERPOLATIONS: Mapping[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
+"""Ways to interpolate: name to radius in source pixels."""
+
+MEDIAN = "median"
+"""The median over dates, interpolated bicubically."""
+
+WEIGHTLESS: Mapping[str, int] = {**INTERPOLATIONS, MEDIAN: INTERPOLATIONS["bicubic"]}
 """Models without parameters: name to radius in source pixels."""
 
 PER_SCENE = ("pixtransform",)
@@ -46,21 +62,27 @@ class Card:
     framework: str = ""
     """``torch==version`` at training."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Facts: data and their digests, seed, steps, loss, scores."""
+    """Data and their digests, seed, steps, loss, scores."""
+    written: Mapping[str, Any] = field(default_factory=dict)
+    """JSON form of the contract in an older card, which seal and digest are taken of; empty for the present form."""
+
+    @property
+    def form(self) -> Mapping[str, Any]:
+        """JSON form of the contract, as the card has it."""
+        return self.written or asdict(self.contract)
 
     @property
     def digest(self) -> str:
-        """What identifies the model: sha256 of its weights, or of its contract if it has none."""
-        return self.sha256 or self.contract.digest
+        """Identity of the model: sha256 of its weights, or of its contract if it has none."""
+        return self.sha256 or digest_form(self.form)
 
     @property
     def seal(self) -> str:
         """Sha256 of contract and options, as written into the header of the weights."""
-        content = json.dumps({"contract": asdict(self.contract), "options": dict(self.options)}, sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        return digest_form({"contract": self.form, "options": dict(self.options)})
 
     def to_json(self) -> str:
-        """The card as a STAC item fragment."""
+        """Return the card as a STAC item fragment."""
         properties = {
             "mlm:name": self.name,
             "mlm:architecture": self.contract.model,
@@ -71,7 +93,7 @@ class Card:
             "mlm:hyperparameters": dict(self.options),
             "mlm:input": _describe_inputs(self.contract),
             "mlm:output": _describe_outputs(self.contract),
-            "mapper:contract": asdict(self.contract),
+            "mapper:contract": dict(self.form),
             "mapper:training": dict(self.training),
         }
         weights = {
@@ -85,7 +107,7 @@ class Card:
 
 
 def parse_card(text: str) -> Card:
-    """Read a card from JSON.
+    """Return the card that a JSON text holds.
 
     Raises:
         WeightsError: If it is not a card.
@@ -93,19 +115,49 @@ def parse_card(text: str) -> Card:
     try:
         content = json.loads(text)
         properties = content["properties"]
-        contract = properties["mapper:contract"]
-        guide = tuple(GuideBand(**band) for band in contract["guide"])
+        form = properties["mapper:contract"]
         return Card(
             name=properties["mlm:name"],
-            contract=Contract(**(contract | {"guide": guide})),
+            contract=_parse_contract(form),
             options=properties["mlm:hyperparameters"],
             parameters=properties["mlm:total_parameters"],
             sha256=content["assets"]["weights"]["file:checksum"].removeprefix(_SHA256_MULTIHASH),
             framework=f"torch=={properties['mlm:framework_version']}",
             training=properties["mapper:training"],
+            written=form if "guide" in form else {},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"not a model card: {type(error).__name__} {error}") from error
+
+
+def _parse_contract(form: Mapping[str, Any]) -> Contract:
+    if "guide" in form:
+        return upgrade_contract(form)
+    inputs = tuple(
+        Input(**(entry | {"bands": tuple(BandNorm(**band) for band in entry["bands"])})) for entry in form["inputs"]
+    )
+    outputs = tuple(Output(**entry) for entry in form["outputs"])
+    low, high = form["bounds"]
+    return Contract(**(dict(form) | {"inputs": inputs, "outputs": outputs, "bounds": (low, high)}))
+
+
+def upgrade_contract(form: Mapping[str, Any]) -> Contract:
+    """Return the contract that an older card describes: one coarse map, one guide of channels, one target.
+
+    Args:
+        form: With ``guide``, ``source_units``, ``source_mean``, ``source_sd``, ``target``, ``target_units``,
+            ``gives_sd`` and ``non_negative`` in place of inputs, outputs and bounds.
+    """
+    form = {"source_mean": 0.0, "source_sd": 1.0, "gives_sd": False, "non_negative": False} | dict(form)
+    guide = tuple(BandNorm(**band) for band in form.pop("guide"))
+    units, mean, sd = form.pop("source_units"), form.pop("source_mean"), form.pop("source_sd")
+    target, target_units = form.pop("target"), form.pop("target_units")
+    gives_sd, bounds = form.pop("gives_sd"), (0.0 if form.pop("non_negative") else None, None)
+    if units == ANY:
+        return Contract(**form, inputs=(Input(role="source", dates=0, px=0),), outputs=(), bounds=bounds)
+    source = BandNorm(name=target, units=units, mean=mean, sd=sd)
+    outputs = make_outputs(target, target_units, gives_sd=gives_sd)
+    return Contract(**form, inputs=make_inputs(guide, source), outputs=outputs, bounds=bounds)
 
 
 def read_card(model: ModelSpec) -> Card:
@@ -119,8 +171,8 @@ def read_card(model: ModelSpec) -> Card:
             f"model {model.name} is fitted to each scene anew, so that tiles would not meet: no map is made with it; "
             f"a suite can compare it (per_scene: {model.name})"
         )
-    if model.weights is None and model.name in INTERPOLATIONS:
-        return _interpolation_card(model.name)
+    if model.weights is None and model.name in WEIGHTLESS:
+        return _weightless_card(model.name)
     weights = weights_path(model)
     path = weights.with_suffix(".json")
     try:
@@ -168,7 +220,7 @@ def model_names() -> list[str]:
     """Names of the models that need no weights of one's own."""
     folder = _shipped()
     shipped = [path.stem for path in folder.glob("*.safetensors")] if folder.is_dir() else []
-    return sorted([*INTERPOLATIONS, *shipped])
+    return sorted([*WEIGHTLESS, *shipped])
 
 
 def _shipped() -> Path:
@@ -187,38 +239,47 @@ def _read_seal(content: bytes) -> str | None:
     return str(seal)
 
 
-def _interpolation_card(name: str) -> Card:
-    contract = Contract(
-        model=name,
-        guide=(),
-        source_units="any",
-        target="any",
-        target_units="any",
-        scale=None,
-        halo_px=0,
-        halo_source_px=INTERPOLATIONS[name] + FILL_STEPS,
-    )
-    return Card(name=name, contract=contract)
+def _weightless_card(name: str) -> Card:
+    form = {  # written as ever: its digest is the model's
+        "model": name,
+        "guide": [],
+        "source_units": ANY,
+        "source_mean": 0.0,
+        "source_sd": 1.0,
+        "target": ANY,
+        "target_units": ANY,
+        "scale": None,
+        "halo_px": 0,
+        "halo_source_px": WEIGHTLESS[name] + FILL_STEPS,
+        "align_px": 1,
+        "sees_source_sd": False,
+        "gives_sd": False,
+        "sd_scale": 1.0,
+        "non_negative": False,
+    }
+    return Card(name=name, contract=upgrade_contract(form), written=form)
 
 
 def _describe_inputs(contract: Contract) -> list[dict[str, Any]]:
-    guide = [{"type": "z-score", "mean": band.mean, "stddev": band.sd} for band in contract.guide]
-    source = [{"type": "z-score", "mean": contract.source_mean, "stddev": contract.source_sd}]
     return [
-        _describe_array("guide", [band.name for band in contract.guide], guide, [-1, len(contract.guide), -1, -1]),
-        _describe_array("source", [contract.target], source, [-1, 1, -1, -1]),
+        {
+            "name": entry.role,
+            "bands": [band.name for band in entry.bands],
+            "input": {
+                "shape": [-1, entry.dates or -1, len(entry.bands) or -1, -1, -1],
+                "dim_order": ["batch", "time", "bands", "height", "width"],
+                "data_type": "float32",
+            },
+            "value_scaling": [{"type": "z-score", "mean": band.mean, "stddev": band.sd} for band in entry.bands],
+            "pre_processing_function": None,
+        }
+        for entry in contract.inputs
     ]
 
 
-def _describe_array(name: str, bands: list[str], scaling: list[dict[str, Any]], shape: list[int]) -> dict[str, Any]:
-    array = {"shape": shape, "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
-    return {"name": name, "bands": bands, "input": array, "value_scaling": scaling, "pre_processing_function": None}
-
-
 def _describe_outputs(contract: Contract) -> list[dict[str, Any]]:
-    array = {
-        "shape": [-1, 1 + contract.gives_sd, -1, -1],
-        "dim_order": ["batch", "bands", "height", "width"],
-        "data_type": "float32",
-    }
-    return [{"name": contract.target, "tasks": ["super-resolution"], "result": array, "unit": contract.target_units}]
+    array = {"shape": [-1, 1, -1, -1], "dim_order": ["batch", "bands", "height", "width"], "data_type": "float32"}
+    return [
+        {"name": output.name, "tasks": ["super-resolution"], "result": array, "unit": output.units}
+        for output in contract.outputs
+    ]

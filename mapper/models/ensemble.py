@@ -14,11 +14,13 @@ from mapper.models.model import Network
 
 
 class Ensemble(Network):
-    """Members side by side.
+    """Members side by side, which take the same inputs.
 
     Args:
-        members: At least two networks with the same inputs.
+        members: At least two networks of one architecture.
     """
+
+    gives_sd = True
 
     def __init__(self, members: Sequence[Network]) -> None:
         super().__init__()
@@ -26,33 +28,27 @@ class Ensemble(Network):
             raise ValueError(f"an ensemble needs at least 2 members, got {len(members)}")
         self.members = nn.ModuleList(members)
         first = members[0]
-        # instance attributes shadow the class's: an ensemble takes what its members take
-        self.sees_gaps, self.sees_source_sd, self.sees_dates = (  # type: ignore[misc]
-            first.sees_gaps,
-            first.sees_source_sd,
-            first.sees_dates,
-        )
-        self.gives_sd = True  # type: ignore[misc]
+        self.sees_gaps, self.sees_source_sd, self.sees_dates = first.sees_gaps, first.sees_source_sd, first.sees_dates
         self._halo_px, self._align_px = first.halo_px, first.align_px
 
     @property
     def halo_px(self) -> int:
-        """That of a member."""
+        """Radius of the receptive field of a member."""
         return self._halo_px
 
     @property
     def align_px(self) -> int:
-        """That of a member."""
+        """Edges of a member's input are multiples of this."""
         return self._align_px
 
     def forward(self, guide: Tensor, source: Tensor, **extras: Any) -> Tensor:
-        """Mean of the members, and the standard deviation of their mixture; (batch, 2, y, x)."""
+        """Return the mean of the members and the standard deviation of their mixture; (batch, 2, y, x)."""
         outputs = torch.stack([member(guide, source, **extras) for member in self.members])
         return mix(outputs)
 
 
 def mix(outputs: Tensor) -> Tensor:
-    """Mean and standard deviation of a mixture with equal shares.
+    """Return mean and standard deviation of a mixture with equal shares.
 
     Args:
         outputs: (member, batch, 1 or 2, y, x): mean and, where members give it, standard deviation.

@@ -1,17 +1,22 @@
-"""Nearest, bilinear and bicubic: the yardsticks every network is measured against, at any scale.
+"""Models without parameters: the yardsticks every network is measured against, at any scale, for any number of bands.
+
+``nearest``, ``bilinear`` and ``bicubic`` interpolate one image: of several dates the anchor. ``median`` takes for each
+band and source pixel the median over the dates that are clear there, then interpolates bicubically: no detail is won
+from several dates, but clouds and noise are lost.
 
 Interpolation is written as one convolution per phase (pixel position inside a source pixel), with weights computed in
 float64: coordinates counted from the edge of a window would round differently from window to window and leave seams.
 """
 
+from collections.abc import Mapping
 from functools import cache
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.card import INTERPOLATIONS, Card
-from mapper.models.contract import FILL_STEPS
+from mapper.models.card import INTERPOLATIONS, MEDIAN, Card
+from mapper.models.contract import FILL_STEPS, name_band
 
 _CUBIC = -0.75  # the sharper of the two usual constants, that of torch and OpenCV
 
@@ -24,18 +29,47 @@ class Interpolation(nn.Module):
         self.contract = card.contract
         self.digest = card.digest
 
-    def forward(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Interpolate.
-
-        Args:
-            guide: (batch, any, y, x).
-            source: (batch, 1, y / scale, x / scale), NaN where missing.
-            source_sd: Not looked at.
+    def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Interpolate each band of the source; see :class:`~mapper.models.model.Model`.
 
         Returns:
-            (batch, 1, y, x) in the units of the source; NaN far from any source value.
+            (batch, 1, y, x) for each band, in the units of the source; NaN far from any source value.
         """
-        return upsample(fill_missing(source), guide.shape[-2] // source.shape[-2], self.contract.model)
+        image = find_median(inputs) if self.contract.model == MEDIAN else find_anchor(inputs)
+        method = "bicubic" if self.contract.model == MEDIAN else self.contract.model
+        values = upsample(fill_missing(image), inputs["guide"].shape[-2] // image.shape[-2], method)
+        return {name_band(at): values[:, at : at + 1] for at in range(values.shape[1])}
+
+
+def find_anchor(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the image of the source that a map shows, (batch, band, y, x).
+
+    That is ``source.anchor`` where it is given, and else the date nearest to the anchor by ``source.days``.
+
+    Raises:
+        ValueError: If neither is given for a source of several dates.
+    """
+    if "source.anchor" in inputs:
+        return inputs["source.anchor"][:, 0]
+    source = inputs["source"]
+    if source.shape[1] == 1:
+        return source[:, 0]
+    if "source.days" not in inputs:
+        raise ValueError(f"a source of {source.shape[1]} dates needs source.anchor or source.days")
+    nearest = inputs["source.days"].abs().argmin(1)
+    return source[torch.arange(len(source), device=source.device), nearest]
+
+
+def find_median(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the median over the dates that are clear, (batch, band, y, x); NaN where none is."""
+    source = inputs["source"]
+    if "source.clear" in inputs:
+        source = torch.where(inputs["source.clear"][:, :, None], source, torch.nan)
+    ordered = source.sort(1).values  # NaN last
+    count = torch.isfinite(source).sum(1, keepdim=True)
+    below, above = ((count - 1).clamp(min=0) // 2, count // 2)
+    above = above.clamp(max=source.shape[1] - 1)
+    return ((ordered.gather(1, below) + ordered.gather(1, above)) / 2)[:, 0]
 
 
 def upsample(source: Tensor, scale: int, method: str) -> Tensor:
@@ -69,7 +103,7 @@ def fill_missing(source: Tensor) -> Tensor:
 
 @cache
 def _phase_weights(scale: int, method: str) -> tuple[tuple[float, ...], ...]:
-    """Weights (phase, tap) of the taps -radius .. radius around the source pixel that a target pixel lies in."""
+    """Return weights (phase, tap) of the taps -radius .. radius around the source pixel that a target pixel lies in."""
     radius = INTERPOLATIONS[method]
     weigh = {"nearest": _weigh_nearest, "bilinear": _weigh_linear, "bicubic": _weigh_cubic}[method]
     centres = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]

@@ -4,7 +4,8 @@ Networks themselves work on normalised values without NaN, and know nothing of b
 """
 
 import math
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from mapper.models.contract import Contract
 from mapper.models.interpolation import fill_missing
 from mapper.models.receptive_field import Reach, halo_of
+from mapper.spec.target import Bounds
 
 QUARTER = 4
 """Edge of the squares of pixels that become channels, so that a network works on a 16th of the pixels."""
@@ -29,14 +31,14 @@ def check_guided(guide_channels: int, scale: int) -> None:
 
 
 def start_small(layer: nn.Conv2d) -> nn.Conv2d:
-    """Make a last layer say little at first: training starts from what its output is added to."""
+    """Return a last layer whose output is small at first: training starts from what it is added to."""
     nn.init.normal_(layer.weight, std=1e-3)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 
 def quarter(values: Tensor) -> Tensor:
-    """Squares of 4 x 4 pixels as 16 channels of one pixel, for each channel."""
+    """Return squares of 4 x 4 pixels as 16 channels of one pixel, for each channel."""
     return F.pixel_unshuffle(values, QUARTER)
 
 
@@ -45,25 +47,32 @@ _FARTHEST = 5.0
 
 
 _SOFTEST = 0.02
-"""How near to 0, in training spreads, a non-negative mean begins to bend."""
+"""Distance from its bound, in training standard deviations, at which a mean begins to bend."""
+
+
+Tensors = Mapping[str, Tensor]
+"""Tensors by name."""
 
 
 class Model(Protocol):
-    """Anything that sharpens."""
+    """A model that sharpens."""
 
     contract: Contract
     digest: str
 
-    def __call__(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:
+    def __call__(self, inputs: Tensors) -> Tensors:
         """Sharpen a batch.
 
         Args:
-            guide: (batch, channel, y, x) float32 in the units of the contract, NaN where missing.
-            source: (batch, 1, y / scale, x / scale) float32, NaN where missing.
-            source_sd: Like ``source``: its standard deviation, NaN where unknown; only some models look at it.
+            inputs: By role (batch, date, band, y / px, x / px) float32 in the units of the contract, NaN where missing.
+                ``guide`` is always there, without a band where there is none: its shape is that of the target.
+                Beside a role may stand ``<role>.sd``, like it, NaN where unknown; ``<role>.clear``,
+                (batch, date, y, x) bool; and ``<role>.days``, (batch, date) days from the anchor. ``position``:
+                (batch, 2) int64, row and column of the upper-left target pixel, counted from the origin of the CRS.
+                For a stochastic model ``sample``, (batch,) int64, and ``noise``, (batch, step, band, y, x) float32.
 
         Returns:
-            (batch, 1, y, x) mean, or (batch, 2, y, x) mean and standard deviation, in target units.
+            By output of the contract (batch, 1, y, x), in its units.
         """
 
 
@@ -73,13 +82,14 @@ class Network(nn.Module):
     The output is (batch, 1, y, x), the mean, or (batch, 2, y, x), mean and a positive standard deviation.
     """
 
-    sees_gaps: ClassVar[bool] = False
-    """Whether it takes ``known``: (batch, guide channels, y, x) bool, False where a guide value was missing."""
-    sees_source_sd: ClassVar[bool] = False
-    """Whether it takes ``source_sd``: (batch, 1, y / scale, x / scale), in units of the source's training spread."""
-    sees_dates: ClassVar[bool] = False
-    """Whether it takes the option ``dates``: the guide's channels are so many dates with the same bands each."""
-    gives_sd: ClassVar[bool] = False
+    sees_gaps: bool = False
+    """True for a network that takes ``known``, (batch, guide channels, y, x) bool: False where a value was missing."""
+    sees_source_sd: bool = False
+    """True for a network that takes ``source_sd``, (batch, 1, y / scale, x / scale) in training units of the source."""
+    sees_dates: bool = False
+    """True for a network that takes the option ``dates``: its guide channels are so many dates of the same bands."""
+    gives_sd: bool = False
+    """True for a network that gives a standard deviation beside the mean."""
     scale: int
     """Source pixel / target pixel."""
 
@@ -94,35 +104,43 @@ class Network(nn.Module):
 
     @property
     def align_px(self) -> int:
-        """What the edges of its input must be multiples of, beside the scale, counted from the corner of the map."""
+        """Edges of its input are multiples of this, beside the scale, counted from the corner of the map."""
         return 1
 
     def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
+        """Return what one target pixel depends on."""
         raise NotImplementedError
 
 
-def keep_above_zero(mean: Tensor, spread: float) -> Tensor:
-    """The mean, bent smoothly to 0 where it would fall below.
+def keep_within(mean: Tensor, bounds: Bounds, spread: float) -> Tensor:
+    """Return the mean, bent smoothly to a bound where it would pass it.
 
     Args:
         mean: In target units.
-        spread: Of the source in training, in the same.
+        bounds: Lowest and highest possible value.
+        spread: Standard deviation of the source in training, in the same units.
     """
-    return F.softplus(mean, beta=1 / (_SOFTEST * spread))
+    low, high = bounds
+    mean = mean if low is None else _keep_above(mean, low, spread)
+    return mean if high is None else -_keep_above(-mean, -high, spread)
+
+
+def _keep_above(mean: Tensor, low: float, spread: float) -> Tensor:
+    bent = F.softplus(mean - low if low else mean, beta=1 / (_SOFTEST * spread))
+    return bent + low if low else bent
 
 
 class GuidedModel(nn.Module):
-    """A trained network and its contract.
+    """A trained network and its contract: the one adapter between named inputs and (guide, source).
 
     A missing guide value becomes the mean of training (0 after normalisation), and so does all of a channel that told
     nothing in training (standard deviation 0); a value far outside of what was seen is cut off. A missing source
     value is filled from its neighbours; far from any, it becomes the mean of training too. Callers flag both.
 
     Args:
-        network: What was trained.
-        contract: Gives the constants of normalisation.
-        digest: What identifies the model in records.
+        network: The trained network.
+        contract: Its inputs with their constants of normalisation, and its outputs.
+        digest: Identity of the model in records.
     """
 
     guide_mean: Tensor
@@ -133,6 +151,7 @@ class GuidedModel(nn.Module):
         self.network = network
         self.contract = contract
         self.digest = digest
+        (self.source,) = contract.source.bands
         for name, values in (
             ("guide_mean", [band.mean for band in contract.guide]),
             ("guide_sd", [band.sd for band in contract.guide]),
@@ -140,8 +159,24 @@ class GuidedModel(nn.Module):
             column = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(name, column, persistent=False)
 
-    def forward(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:
-        """Sharpen a batch; see :class:`Model`.
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Sharpen a batch; see :class:`Model`. Dates of the guide are channels of the network, by date.
+
+        Raises:
+            ValueError: If the guide has another number of channels than the contract.
+        """
+        outputs = self.sharpen(
+            inputs["guide"].flatten(1, 2), inputs["source"].flatten(1, 2), _flatten(inputs.get("source.sd"))
+        )
+        return {output.name: outputs[:, at : at + 1] for at, output in enumerate(self.contract.outputs)}
+
+    def sharpen(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:
+        """Sharpen a batch with one image as its guide; returns (batch, 1 or 2, y, x), mean and standard deviation.
+
+        Args:
+            guide: (batch, channel, y, x) in the units of the contract, NaN where missing.
+            source: (batch, 1, y / scale, x / scale), NaN where missing.
+            source_sd: Like ``source``: its standard deviation, NaN where unknown; only some networks take it.
 
         Raises:
             ValueError: If the guide has another number of channels than the contract.
@@ -159,25 +194,28 @@ class GuidedModel(nn.Module):
         return self.denormalise(normal)
 
     def denormalise(self, normal: Tensor) -> Tensor:
-        """Output of the network in target units."""
-        normal, spread = normal.float(), self.contract.source_sd  # eight bits would round a mean of 300 to whole units
-        mean = normal[:, :1] * spread + self.contract.source_mean
-        if self.contract.non_negative:
-            mean = keep_above_zero(mean, spread)
+        """Return the output of the network in target units."""
+        normal = normal.float()  # eight bits would round a mean of 300 to whole units
+        mean = normal[:, :1] * self.source.sd + self.source.mean
+        mean = keep_within(mean, self.contract.bounds, self.source.sd)
         if normal.shape[1] == 1:
             return mean
-        return torch.cat([mean, normal[:, 1:] * (spread * self.contract.sd_scale)], 1)
+        return torch.cat([mean, normal[:, 1:] * (self.source.sd * self.contract.sd_scale)], 1)
 
     def normalise_guide(self, guide: Tensor) -> Tensor:
-        """Guide in training units, 0 where missing."""
+        """Return the guide in training units, 0 where missing."""
         normal = (guide - self.guide_mean) * torch.where(self.guide_sd > 0, 1 / self.guide_sd, 0.0)
         return torch.nan_to_num(normal, nan=0.0).clamp(-_FARTHEST, _FARTHEST)
 
     def normalise_source(self, source: Tensor) -> Tensor:
-        """Source in training units, filled where missing."""
-        normal = (fill_missing(source) - self.contract.source_mean) / self.contract.source_sd
+        """Return the source in training units, filled where missing."""
+        normal = (fill_missing(source) - self.source.mean) / self.source.sd
         return torch.nan_to_num(normal, nan=0.0)
 
     def normalise_source_sd(self, source_sd: Tensor) -> Tensor:
-        """Standard deviation of the source in training units, filled where missing, 0 where unknown all around."""
-        return torch.nan_to_num(fill_missing(source_sd) / self.contract.source_sd, nan=0.0)
+        """Return the standard deviation of the source in training units, filled where missing, else 0."""
+        return torch.nan_to_num(fill_missing(source_sd) / self.source.sd, nan=0.0)
+
+
+def _flatten(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.flatten(1, 2)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
+from mapper.models.model import Tensors
 
 ITERATIONS = 1024
 """Default, some two minutes on one free core. Up to 32,768 are published, for thirty times as long."""
@@ -80,16 +81,17 @@ class PixTransform:
             network = PixelTransform(len(self.contract.guide))
         return sum(parameter.numel() for parameter in network.parameters())
 
-    def __call__(self, guide: Tensor, source: Tensor, source_sd: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Fit and apply, scene by scene; (batch, 1, y, x) in the units of the source.
+    def __call__(self, inputs: Tensors) -> Tensors:
+        """Fit and apply, scene by scene; see :class:`~mapper.models.model.Model`.
 
         Raises:
             ValueError: If a scene has no source value.
         """
+        guide, source = inputs["guide"].flatten(1, 2), inputs["source"].flatten(1, 2)
         # whoever predicts has switched gradients off; what was made there cannot be learnt from, a clone can
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(guide.device.type, enabled=False):
             scenes = zip(guide.float().clone(), source.float().clone(), strict=True)
-            return torch.stack([self._transform(*scene) for scene in scenes])
+            return {self.contract.outputs[0].name: torch.stack([self._transform(*scene) for scene in scenes])}
 
     def _transform(self, guide: Tensor, source: Tensor) -> Tensor:
         """One scene; (channel, y, x) and (1, y / scale, x / scale) to (1, y, x)."""
@@ -157,10 +159,11 @@ def make_pixtransform(
         raise ValueError("PixTransform needs at least one guide channel")
     contract = Contract(
         model="pixtransform",
-        guide=tuple(GuideBand(name=name, units=band_units) for name, band_units in bands),
-        source_units=units,
-        target="any",
-        target_units=units,
+        inputs=make_inputs(
+            tuple(BandNorm(name=name, units=band_units) for name, band_units in bands),
+            BandNorm(name="source", units=units),
+        ),
+        outputs=make_outputs("target", units, gives_sd=False),
         scale=scale,
         halo_px=0,
     )

@@ -12,7 +12,7 @@ from torch import nn
 
 from mapper.errors import WeightsError
 from mapper.models.architectures import build_network
-from mapper.models.card import INTERPOLATIONS, Card, read_card, weights_path
+from mapper.models.card import WEIGHTLESS, Card, read_card, weights_path
 from mapper.models.contract import Contract
 from mapper.models.interpolation import Interpolation
 from mapper.models.model import GuidedModel, Model, Network
@@ -26,7 +26,7 @@ def load_model(spec: ModelSpec) -> Model:
         WeightsError: If weights or card are missing, changed, or do not fit the architecture.
     """
     card = read_card(spec)
-    if card.contract.model in INTERPOLATIONS:
+    if card.contract.model in WEIGHTLESS:
         return Interpolation(card).eval()
     path = weights_path(spec)
     network = _build(card.contract, card.options)

@@ -231,7 +231,7 @@ def _price(
     return price_totals(
         prices,
         ledger.totals,
-        stored_bytes=counts["ok"].tiles * description.grid.tile_px**2 * ledger.pixel_bytes(description.bands),
+        stored_bytes=counts["ok"].tiles * description.grid.tile_px**2 * description.pixel_bytes,
         tiles_done=tiles,
         km2_done=sum(count.km2 for count in done),
         share=tiles / whole.tiles,

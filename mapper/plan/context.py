@@ -16,8 +16,9 @@ from mapper.catalog.uses import Role
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
-from mapper.models.contract import Contract
+from mapper.models.contract import ANY, Contract, Offer
 from mapper.plan.window_rules import HaloRule, WindowRule
+from mapper.predict.operators import make_operator
 from mapper.spec import MapSpec
 from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
@@ -60,7 +61,9 @@ class PlannedModel:
     name: str
     contract: Contract
     channels: tuple[int, ...]
-    """For each channel of the model, its index among the channels of the map."""
+    """For each channel of the model's guide, its index among the channels of the map."""
+    source_bands: tuple[int, ...]
+    """For each band of the model's source, its index among the source bands of the map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +105,17 @@ class Context:
         Raises:
             ValueError: If nothing is predicted.
         """
+        return self.require_model().contract
+
+    def require_model(self) -> PlannedModel:
+        """Return the model.
+
+        Raises:
+            ValueError: If nothing is predicted.
+        """
         if self.model is None:
             raise ValueError(f"a {self.product.kind} is made without a model")
-        return self.model.contract
+        return self.model
 
     def reads(self, role: Role) -> bool:
         """Check whether items of a role are planned with; those of a guide that no model asks for are not."""
@@ -156,10 +167,12 @@ def make_context(
     _check_bands(spec, provider)
     product, contract = map_product(spec), card.contract
     grid = product.grid
-    channels = _check_contract(spec, provider, contract, grid.scale)
-    # one source pixel beyond the receptive field: consistency acts on whole source pixels, so one that is cut by the
-    # edge of a tile must be complete, and right, beyond that edge
-    halo_px = contract.halo(grid.scale) + grid.scale
+    chosen = _check_contract(spec, provider, contract, grid.scale)
+    # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
+    # be complete, and right, beyond that edge
+    ties = (spec.consistency.of(band.name) for band in spec.targets)
+    reach = max(make_operator(tie, grid.scale).reach for tie in ties)
+    halo_px = contract.halo(grid.scale) + reach * grid.scale
     return Context(
         spec=spec,
         provider=provider,
@@ -169,31 +182,39 @@ def make_context(
         halo_px=halo_px,
         window_rule=HaloRule(halo_px=halo_px, step_px=contract.step(grid.scale) or grid.scale),
         map_grid=grid,
-        model=PlannedModel(name=spec.model.name, contract=contract, channels=channels),
+        model=PlannedModel(
+            name=spec.model.name, contract=contract, channels=chosen["guide"], source_bands=chosen["source"]
+        ),
         options=options or RunOptions(),
     )
 
 
 def _check_bands(spec: MapSpec, provider: Provider) -> None:
     wanted = [(layer.collection, band) for layer in spec.guide.layers for band in layer.bands]
-    wanted += [(spec.source.collection, band) for band in (spec.source.variable, spec.source.sd) if band]
+    wanted += [(spec.source.collection, band) for band in (*spec.source.band_names, spec.source.sd) if band]
     for collection, band in wanted:
         bands = provider.rule(collection).bands
         if band not in bands:
             raise SpecError(f"unknown band {band!r} of {collection}: {provider.name} has {', '.join(sorted(bands))}")
 
 
-def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> tuple[int, ...]:
-    source_units = provider.rule(spec.source.collection).units
-    if source_units != spec.target.units and (contract.target_units == "any" or spec.consistency != "none"):
-        raise ContractError(
-            f"the source is in {source_units!r}, the target in {spec.target.units!r}: {contract.model} with "
-            f"consistency {spec.consistency} needs the same units"
-        )
-    return contract.check(
-        channels=[(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels],
-        source_units=source_units,
-        target_units=spec.target.units,
-        scale=scale,
-        source_has_sd=spec.source.sd is not None,
+def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> dict[str, tuple[int, ...]]:
+    """Return the index of each band of the model among the map's, by role."""
+    units, source = provider.rule(spec.source.collection).units, spec.source
+    for band in spec.targets:
+        mode = spec.consistency.of(band.name).mode
+        if units != band.units and (contract.target_units == ANY or mode != "none"):
+            raise ContractError(
+                f"the source is in {units!r}, the target in {band.units!r}: {contract.model} with "
+                f"consistency {mode} needs the same units"
+            )
+    channels = [(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels]
+    coarse = Offer(
+        bands=[(band, units) for band in source.band_names], dates=source.dates, has_sd=source.sd is not None
     )
+    chosen = contract.check(
+        {"guide": Offer(bands=channels), "source": coarse},
+        targets=[(band.name, band.units) for band in spec.targets],
+        scale=scale,
+    )
+    return {"guide": ()} | chosen

@@ -66,8 +66,8 @@ def make_guide_context(context: Context, *, halo_px: int | None = None) -> Conte
 
 def reach_of(context: Context) -> int:
     """Return how far the windows of a map reach beyond their tiles, in pixels."""
-    first = context.grid.places() * context.grid.tile_px
-    edges = windows_at(context, context.grid.places())
+    first = context.grid.tile_indices() * context.grid.tile_px
+    edges = windows_at(context, context.grid.tile_indices())
     beyond = np.concatenate([first - edges[:, :2], edges[:, 2:] - first - context.grid.tile_px], axis=1)
     return int(beyond.max(initial=0))
 

@@ -112,7 +112,7 @@ def prepare_job(
         context = make_guide_context(context, halo_px=held)
     ledger = None
     if exists:
-        check_store(location, spec=context.product)
+        check_store(location, product=context.product)
         ledger = read_ledger(location)
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh, margin_px=context.halo_px)
     path = None if guide else plan_path(map_path)

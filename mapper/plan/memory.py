@@ -71,7 +71,7 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
 
 def tile_bytes(context: Context) -> int:
     """Return the bytes of one stored tile before compression, all arrays of pixels."""
-    return context.grid.tile_px**2 * sum(np.dtype(band.dtype).itemsize for band in context.product.bands)
+    return context.grid.tile_px**2 * context.product.pixel_bytes
 
 
 def _most_dates(context: Context, tasks: TaskTable) -> IntArray:

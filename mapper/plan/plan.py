@@ -18,7 +18,7 @@ from mapper.catalog.items import Items
 from mapper.catalog.query import searched_margin
 from mapper.errors import PlanError
 from mapper.grid import Tile
-from mapper.markup.cards import show_places
+from mapper.markup.cards import show_tiles
 from mapper.plan.context import Context, make_context
 from mapper.plan.footprints import find_touching
 from mapper.plan.item_arrays import collect_facts
@@ -53,7 +53,7 @@ class Plan:
         made = self.identity
         digests = {"map": made.spec, "model": made.model, "items": made.items, "plan": self.digest}
         facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
-        return show_places(f"Plan of {len(self):,} tiles", facts, self.tasks.indices)
+        return show_tiles(f"Plan of {len(self):,} tiles", facts, self.tasks.indices)
 
 
 def make_plan(
@@ -83,7 +83,7 @@ def make_plan(
     context = context or make_context(spec)
     _check_margin(items, context)
     facts = collect_facts(context, items)
-    indices = context.grid.places() if tiles is None else to_indices(tiles)
+    indices = context.grid.tile_indices() if tiles is None else to_indices(tiles)
     if only:
         indices = indices[select_indices(indices, only, ledger)]
     guide, source = find_touching(context, indices, facts.outlines, (facts.guide, facts.source))

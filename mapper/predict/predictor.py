@@ -8,18 +8,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from mapper.arrays import Float32Array
-from mapper.grid import coarsen
+from mapper.grid import Window, coarsen
+from mapper.models.contract import Contract
 from mapper.models.model import Model
 from mapper.predict.patches import Patch, cut
 
@@ -29,20 +31,40 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _logger = logging.getLogger(__name__)
 
 
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""Inputs of a window by name, as :class:`~mapper.models.model.Model` takes them, without the batch."""
+Draw = Callable[[Window], Arrays]
+"""Returns further inputs for a window that counts from the origin of the CRS."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model says of one window, (y, x) in target units."""
+    """Outputs of a model for one window."""
 
-    mean: Float32Array
-    sd: Float32Array | None
-    """Standard deviation; None for a model that gives none."""
+    outputs: Mapping[str, Float32Array]
+    """(y, x) of each output, in its units."""
     device_s: float = 0.0
     """Seconds that the device was held."""
     waited_s: float = 0.0
     """Seconds of waiting for a device that others held."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """One band of the target as a model gives it, (y, x) in target units."""
+
+    mean: Float32Array
+    sd: Float32Array | None = None
+    """Standard deviation; None for a model that gives none."""
+
+    @classmethod
+    def of(cls, prediction: Prediction, contract: Contract, name: str) -> "Estimate":
+        """Return the mean of a name, and the standard deviation that belongs to it."""
+        sd = contract.sd_of(name)
+        return cls(mean=prediction.outputs[name], sd=None if sd is None else prediction.outputs[sd])
+
     def total_sd(self, source_sd: Float32Array, *, sees_source_sd: bool) -> Float32Array | None:
-        """Standard deviation of a map: the model's, which has the source's in it or gets it added in quadrature.
+        """Return the standard deviation of a map: the model's, with the source's in it or added in quadrature.
 
         Args:
             source_sd: (y, x), the source's by target pixel, NaN where unknown.
@@ -58,7 +80,7 @@ class Predictor:
     """Runs one model on one device.
 
     Args:
-        model: What to run; moved to the device.
+        model: The model to run; moved to the device.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
         precision: ``auto`` is fp32: the rounding of anything shorter depends on how a window was cut, and shows in a
             float map. The others trade that for speed on a GPU.
@@ -92,78 +114,144 @@ class Predictor:
             model.to(self.device).eval()
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster, on a CPU too
 
-    def predict(self, guide: Float32Array, source: Float32Array, source_sd: Float32Array | None = None) -> Prediction:
-        """Sharpen one window.
+    @property
+    def contract(self) -> Contract:
+        """Contract of the model."""
+        return self.model.contract
 
-        Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
-        keep what is inside.
+    def sharpen(self, guide: Float32Array, source: Float32Array, source_sd: Float32Array | None = None) -> Estimate:
+        """Predict one band from one coarse image; see :meth:`predict`.
 
         Args:
             guide: (channel, y, x) in the order and units of the contract, NaN where missing.
             source: (y / scale, x / scale), NaN where missing.
             source_sd: Like ``source``: its standard deviation, NaN where unknown.
+        """
+        inputs = {"guide": guide[None], "source": source[None, None]}
+        inputs |= {} if source_sd is None else {"source.sd": source_sd[None, None]}
+        (name,) = self.contract.name_means(["target"])
+        return Estimate.of(self.predict(inputs), self.contract, name)
+
+    def predict(
+        self,
+        inputs: Arrays,
+        *,
+        position: tuple[int, int] = (0, 0),
+        scale: int | None = None,
+        draw: Draw | None = None,
+    ) -> Prediction:
+        """Predict one window.
+
+        Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
+        keep what is inside.
+
+        Args:
+            inputs: By role (date, band, y, x) in the order and units of the contract, NaN where missing; beside a role
+                ``<role>.sd`` and ``<role>.anchor`` like it, ``<role>.clear`` (date, y, x), ``<role>.days`` (date,).
+            position: Row and column of the window's upper-left target pixel, counted from the origin of the CRS.
+            scale: Source pixel / target pixel; needed for a model of any scale where there is no guide.
+            draw: Gives what a stochastic model needs beside.
 
         Raises:
             ValueError: If guide and source do not nest at the model's scale, or do not lie on its step.
         """
-        scale = self._scale(guide, source)
-        step = self.model.contract.step(scale)
-        halo = -(-self.model.contract.halo(scale) // step) * step
-        patches = cut(guide.shape[-2:], patch_px=self.patch_px, halo_px=halo, scale=step)
-        sources = np.stack([source, np.full_like(source, np.nan) if source_sd is None else source_sd])
+        shape, scale = self._measure(inputs, scale)
+        step = self.contract.step(scale)
+        halo = -(-self.contract.halo(scale) // step) * step
+        patches = cut(shape, patch_px=self.patch_px, halo_px=halo, scale=step)
+        window = _Inputs(arrays=self._select(inputs, shape), position=position, scale=scale, draw=draw)
         turn = _Turn(_semaphore(str(self.device)))
-        output = np.empty((1 + self.model.contract.gives_sd, *guide.shape[-2:]), np.float32)
+        outputs: dict[str, Float32Array] = {}
         done = 0
         while done < len(patches):
             some = patches[done : done + self.batch]
             try:
-                values = self._run(guide, sources, some, scale, turn)
+                values = self._run(window, some, turn)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if self.batch == 1 or not _is_out_of_memory(error):
                     raise
                 self._halve_batch(error)
                 continue
-            for patch, value in zip(some, values, strict=True):
-                output[:, *patch.core.slices] = value[:, *patch.core.inside(patch.read)]
+            for name, batch in values.items():
+                output = outputs.setdefault(name, np.empty(shape, np.float32))
+                for patch, value in zip(some, batch, strict=True):
+                    output[patch.core.slices] = value[0, *patch.core.inside(patch.read)]
             done += len(some)
-        sd = output[1] if len(output) > 1 else None
-        return Prediction(mean=output[0], sd=sd, device_s=turn.held_s, waited_s=turn.waited_s)
+        return Prediction(outputs=outputs, device_s=turn.held_s, waited_s=turn.waited_s)
 
     @property
     def slots(self) -> int:
         """Windows that the device takes at once."""
         return _slots(self.device.type)
 
-    def _scale(self, guide: Float32Array, source: Float32Array) -> int:
-        scale = int(guide.shape[-2] // max(source.shape[-2], 1))
-        expected = self.model.contract.scale
-        if scale < 1 or guide.shape[-2:] != (source.shape[-2] * scale, source.shape[-1] * scale):
-            raise ValueError(f"guide {guide.shape} and source {source.shape} do not nest")
+    def _measure(self, inputs: Arrays, scale: int | None) -> tuple[tuple[int, int], int]:
+        """Return rows and columns of the target, and the scale."""
+        rows, cols = inputs["source"].shape[-2:]
+        scale, expected = scale or self.contract.scale, self.contract.scale
+        if "guide" in inputs:
+            guide = inputs["guide"].shape[-2:]
+            scale = int(guide[0] // max(rows, 1))
+            if scale < 1 or guide != (rows * scale, cols * scale):
+                raise ValueError(f"guide {guide} and source {rows, cols} do not nest")
+        if scale is None:
+            raise ValueError(f"{self.contract.model} works at any scale: without a guide it has to be given")
         if expected not in (None, scale):
-            raise ValueError(f"guide {guide.shape} / source {source.shape} is scale {scale}, expected {expected}")
-        return scale
+            raise ValueError(f"source {rows, cols} is to be sharpened at scale {scale}, expected {expected}")
+        return (rows * scale, cols * scale), scale
 
-    def _run(
-        self, guide: Float32Array, sources: Float32Array, patches: list[Patch], scale: int, turn: "_Turn"
-    ) -> Float32Array:
-        """Outputs (patch, 1 or 2, y, x) of whole patches; ``sources`` are the source and its standard deviation."""
-        guides = np.stack([guide[:, *patch.read.slices] for patch in patches])
-        mean, sd = (
-            np.stack([layer[coarsen(patch.read.slices, scale)] for patch in patches])[:, None] for layer in sources
-        )
+    def _select(self, inputs: Arrays, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
+        """Return the inputs that the model takes, and a guide without a band where it takes none."""
+        roles = {entry.role for entry in self.contract.inputs}
+        chosen = {name: array for name, array in inputs.items() if name.partition(".")[0] in roles}
+        if not self.contract.sees_source_sd:
+            chosen.pop("source.sd", None)
+        return {"guide": np.empty((1, 0, *shape), np.float32)} | chosen
+
+    def _run(self, window: "_Inputs", patches: list[Patch], turn: "_Turn") -> dict[str, Float32Array]:
+        """Return the outputs (patch, 1, y, x) of whole patches."""
+        batch = window.cut(patches, self.contract)
         with turn.hold(), torch.inference_mode(), _arithmetic(self.device, self.precision):
-            output = self.model(self._send(guides), self._send(mean), self._send(sd))
-            values: Float32Array = output.float().cpu().numpy()
-        return values
+            outputs = self.model({name: self._send(array) for name, array in batch.items()})
+            return {name: output.float().cpu().numpy() for name, output in outputs.items()}
 
-    def _send(self, array: Float32Array) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, memory_format=torch.channels_last)
+    def _send(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        if tensor.ndim != 5:
+            return tensor.to(self.device)
+        images = tensor.flatten(1, 2).to(self.device, memory_format=torch.channels_last)  # what networks work on
+        return images.view(tensor.shape)
 
     def _halve_batch(self, error: Exception) -> None:
         self.batch //= 2
         _logger.warning("out of memory on %s, going on with batches of %d: %s", self.device, self.batch, error)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """Inputs of one window, to be cut into patches."""
+
+    arrays: Arrays
+    position: tuple[int, int]
+    scale: int
+    draw: Draw | None
+
+    def cut(self, patches: Sequence[Patch], contract: Contract) -> dict[str, npt.NDArray[Any]]:
+        """Return the inputs of some patches, with the dimension of a batch."""
+        parts = [self._cut_one(patch.read, contract) for patch in patches]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def _cut_one(self, read: Window, contract: Contract) -> dict[str, npt.NDArray[Any]]:
+        top, left = self.position[0] + read.top, self.position[1] + read.left
+        part: dict[str, npt.NDArray[Any]] = {"position": np.array([top, left], np.int64)}
+        for name, array in self.arrays.items():
+            entry = contract.find_input(name.partition(".")[0])
+            px = 1 if entry is None else entry.px or self.scale
+            part[name] = array if name.endswith(".days") else array[..., *coarsen(read.slices, px)]
+        if self.draw:
+            part |= self.draw(Window(top=top, left=left, bottom=top + read.shape[0], right=left + read.shape[1]))
+        return part
 
 
 def _choose_device(device: str) -> str:
@@ -182,12 +270,12 @@ def _semaphore(device: str) -> threading.Semaphore:
 
 
 def _slots(device: str) -> int:
-    """One at a time per process and device; on a CPU one for each core, since each keeps to one thread."""
+    """Return the number of windows that share a device: 1 on a GPU, on a CPU one for each core and thread."""
     return (os.cpu_count() or 1) if device == "cpu" else 1
 
 
 class _Turn:
-    """The turns of one window at a device, and the seconds that went by."""
+    """Turns of one window at a device, and the seconds that went by."""
 
     def __init__(self, semaphore: threading.Semaphore) -> None:
         self._semaphore = semaphore
@@ -220,7 +308,7 @@ def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep this thread's arithmetic to itself.
+    """Keep this thread's arithmetic to one thread.
 
     How a sum is split over threads changes its last bits: with a fixed number, a map is the same to the bit however
     many cores and workers made it. What that costs one window, several windows at once give back.

@@ -45,14 +45,14 @@ def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, acce
 
 def encode_guide(context: Context, window: Window, core: Window, guide: Guide) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a tile as they are stored; what was not wanted of it holds the fill."""
-    bands, inside = context.product.bands, window.inside(core)
-    stored = {band.name: np.full(core.shape, band.fill, band.dtype) for band in bands}
+    product, inside = context.product, window.inside(core)
+    stored = {band.name: np.full(core.shape, band.fill, band.dtype) for band in product.bands}
     encodings = encodings_of(context.spec, context.provider)
-    for number, (band, encoding, values) in enumerate(zip(bands, encodings, guide.values, strict=False)):
+    for number, (band, encoding, values) in enumerate(zip(product.channels, encodings, guide.values, strict=True)):
         warn_of_clipping(context.spec, number, encoding, values)
         stored[band.name][inside] = encoding.encode(values)
-    stored["n_valid"][inside] = guide.n_valid
-    stored["gaps"][inside] = guide.gaps
+    stored[product.count.name][inside] = guide.n_valid
+    stored[product.quality.name][inside] = guide.gaps
     return stored
 
 

@@ -65,10 +65,10 @@ def run_plan(
         ClusterError: If the cluster is gone; what was done is committed.
     """
     check_plan(plan, context)
-    create_store(location, spec=context.product)
+    create_store(location, product=context.product)
     policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
-    with open_writer(location, spec=context.product, run_id=run_id) as writer:
+    with open_writer(location, product=context.product, run_id=run_id) as writer:
         pending = find_pending(plan, read_ledger(location), redo=redo, explain=False)
         tasks, skipped = order_tasks(pending.tasks, policy.order), len(pending.done)
         kind = _MapTiles(writer=writer, context=context, tasks=tasks, run_id=run_id)

@@ -76,7 +76,7 @@ def read_stored_guide(context: Context, stored: StoredGuide, task: Task) -> Guid
     """
     store = _open(stored.location, stored.snapshot).session.store
     window = context.window(task.tile).shifted(stored.pad * context.grid.tile_px)
-    channels = _channels_of(context)
+    channels = context.require_model().channels
     names = [context.spec.guide.channels[channel].name for channel in channels]
     encodings = encodings_of(context.spec, context.provider)
     values = np.empty((len(names), *window.shape), np.float32)
@@ -161,7 +161,7 @@ def encodings_of(spec: MapSpec, provider: Provider) -> tuple[Encoding, ...]:
 def quantise_guide(guide: Guide, context: Context) -> Guide:
     """Return the channels of a model, in its order, as they would come back from a stored guide."""
     encodings = encodings_of(context.spec, context.provider)
-    channels = _channels_of(context)
+    channels = context.require_model().channels
     values = np.empty((len(channels), *guide.n_valid.shape), np.float32)
     for number, channel in enumerate(channels):
         warn_of_clipping(context.spec, channel, encodings[channel], guide.values[channel])
@@ -187,8 +187,3 @@ def read_from_guide(job: Job, location: str) -> Context:
     due = find_pending(job.plan, job.ledger, explain=False).tasks
     absolute = location if "://" in location else str(Path(location).absolute())
     return attach_guide(job.context, due, job.items, absolute)
-
-
-def _channels_of(context: Context) -> tuple[int, ...]:
-    """Return the channels that the model asks for, as indices among those of the map."""
-    return context.model.channels if context.model else ()

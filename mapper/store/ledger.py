@@ -4,7 +4,7 @@ The state of all tiles is three small arrays and is read at once; a record is lo
 it, at the same cost whether there was one commit or ten thousand.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -148,10 +148,6 @@ class Ledger:
     def writers(self) -> npt.NDArray[np.uint32]:
         """Number of the commit that wrote each tile, (row, col); 0 if none did."""
         return self._array("batch")
-
-    def pixel_bytes(self, bands: Iterable[str]) -> int:
-        """Bytes of one pixel of some arrays, before compression."""
-        return sum(zarr.open_array(self.session.store, path=name, mode="r").dtype.itemsize for name in bands)
 
     def _array(self, name: str) -> np.ndarray:
         return np.asarray(zarr.open_array(self.session.store, path=f"ledger/{name}", mode="r")[:])

@@ -18,9 +18,9 @@ from zarr.abc.store import Store
 
 from mapper.grid import MapGrid, Tile
 from mapper.store.description import read_description
-from mapper.store.encoding import Encoding
 from mapper.store.geozarr import GRID_MAPPING, multiscales_attributes, spatial_attributes
 from mapper.store.layout import create_coordinates
+from mapper.store.product import Band, Banded
 from mapper.store.reduction import Rule
 
 MARK_BYTES = 64
@@ -74,31 +74,15 @@ class LevelTile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LevelBand:
-    """One array, and how it is reduced."""
-
-    name: str
-    encoding: Encoding
-    fill: float
-    rule: Rule
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pyramid:
+class Pyramid(Banded):
     """All levels of a store, there or still to be made; picklable."""
 
     levels: tuple[Level, ...]
     """Level k is the kth; the first is the map."""
-    bands: tuple[LevelBand, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of its arrays, in the order of checksums."""
-        return tuple(band.name for band in self.bands)
 
     def arrays(self, level: int) -> list[str]:
         """Paths of the arrays of one level."""
-        return [self.levels[level].array(name) for name in self.names]
+        return [self.levels[level].array(name) for name in self.band_names]
 
 
 def read_pyramid(store: Store) -> Pyramid:
@@ -108,9 +92,7 @@ def read_pyramid(store: Store) -> Pyramid:
         StoreError: If the store was not made by mapper.
     """
     description = read_description(store)
-    root = zarr.open_group(store, mode="r")
-    bands = tuple(_describe_band(name, root[name]) for name in description.bands)
-    return Pyramid(levels=make_levels(description.grid), bands=bands)
+    return Pyramid(levels=make_levels(description.grid), bands=description.bands)
 
 
 def make_levels(grid: MapGrid) -> tuple[Level, ...]:
@@ -157,19 +139,6 @@ def _coarsen_grid(grid: MapGrid, factor: int) -> MapGrid:
     return replace(grid, geobox=geobox, resolution=grid.resolution * factor, scale=1)
 
 
-def _describe_band(name: str, array: Any) -> LevelBand:
-    attributes, dtype = dict(array.attrs), str(array.dtype)
-    rule: Rule = "mean"
-    if "flag_meanings" in attributes:
-        rule = "flags"
-    elif name == "n_valid":
-        rule = "count"
-    elif attributes.get("units") == "dB":
-        rule = "decibels"
-    fill = array.fill_value.item()
-    return LevelBand(name=name, encoding=Encoding.of_attributes(dtype, attributes), fill=fill, rule=rule)
-
-
 def _describe_level(root: zarr.Group, level: Level) -> dict[str, Any]:
     return {
         "Conventions": root.attrs["Conventions"],
@@ -179,7 +148,7 @@ def _describe_level(root: zarr.Group, level: Level) -> dict[str, Any]:
     }
 
 
-def _create_band(group: zarr.Group, base: zarr.Array[Any], band: LevelBand, grid: MapGrid) -> None:
+def _create_band(group: zarr.Group, base: zarr.Array[Any], band: Band, grid: MapGrid) -> None:
     group.create_array(
         band.name,
         shape=grid.shape,
@@ -189,5 +158,5 @@ def _create_band(group: zarr.Group, base: zarr.Array[Any], band: LevelBand, grid
         fill_value=base.fill_value,
         compressors=base.compressors,
         dimension_names=("y", "x"),
-        attributes={**base.attrs, "mapper:reduction": _SAID[band.rule], **spatial_attributes(grid.geobox)},
+        attributes={**base.attrs, "mapper:reduction": _SAID[band.reduction], **spatial_attributes(grid.geobox)},
     )

@@ -28,9 +28,10 @@ from mapper.events import TileResult
 from mapper.grid import Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
-from mapper.store.levels import LevelBand, LevelTile, Pyramid, count_levels, create_levels, read_pyramid
+from mapper.store.levels import LevelTile, Pyramid, count_levels, create_levels, read_pyramid
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.product import Band
 from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
 from mapper.store.repository import open_repository
 from mapper.store.tiles import digest_bands, write_bands
@@ -135,7 +136,7 @@ def memory_bytes(pyramid: Pyramid) -> int:
     These are two arrays of four tiles each, as they are stored and decoded, and the results.
     """
     pixels = pyramid.levels[0].grid.tile_px ** 2
-    sizes = [np.dtype(band.encoding.dtype).itemsize for band in pyramid.bands]
+    sizes = [np.dtype(band.dtype).itemsize for band in pyramid.bands]
     return pixels * (4 * 4 * max(sizes) + 2 * sum(sizes))
 
 
@@ -231,11 +232,13 @@ def _find_origins(below: ByteArray, shape: tuple[int, int]) -> ByteArray:
 def _reduce_tile(store: Store, pyramid: Pyramid, at: LevelTile) -> dict[str, npt.NDArray[Any]]:
     """Return the arrays of a tile by path, in the order of the bands."""
     below, level = pyramid.levels[at.level - 1], pyramid.levels[at.level]
-    flags = next(band for band in pyramid.bands if band.rule == "flags")
+    flags = pyramid.quality
     told = _read_quad(store, below.array(flags.name), at.tile, level.grid.tile_px)
     reduced = {}
     for band in pyramid.bands:
-        stored = told if band is flags else _read_quad(store, below.array(band.name), at.tile, level.grid.tile_px)
+        stored = (
+            told if band.name == flags.name else _read_quad(store, below.array(band.name), at.tile, level.grid.tile_px)
+        )
         strips = range(0, len(stored), 2 * _STRIP)
         parts = [
             _reduce(band, stored[start : start + 2 * _STRIP], told[start : start + 2 * _STRIP] != flags.fill)
@@ -245,12 +248,12 @@ def _reduce_tile(store: Store, pyramid: Pyramid, at: LevelTile) -> dict[str, npt
     return reduced
 
 
-def _reduce(band: LevelBand, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
-    if band.rule == "flags":
+def _reduce(band: Band, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    if band.reduction == "flags":
         return combine_flags(stored, fill=int(band.fill))
-    if band.rule == "count":
+    if band.reduction == "count":
         return average_written(stored, written, fill=band.fill)
-    if band.rule == "decibels":
+    if band.reduction == "decibels" and band.encoding:
         return band.encoding.encode(average_decibels(band.encoding.decode(stored)))
     return average_valid(stored, fill=band.fill)
 

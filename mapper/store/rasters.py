@@ -17,12 +17,10 @@ from zarr.abc.store import Store
 
 from mapper.store.chunk_reader import Place, Shards, open_shards
 from mapper.store.description import Description
-from mapper.store.encoding import Encoding
 from mapper.store.errors import explain_faults
 from mapper.store.levels import count_levels, level_path
-from mapper.store.product import NO_GUIDE
+from mapper.store.product import Band, Banded
 from mapper.store.pyramid import read_state
-from mapper.store.tiles import NOT_WRITTEN
 
 Kind = Literal["values", "counts", "flags"]
 """What the numbers of an array are: measured on a scale, counted, or bits."""
@@ -35,7 +33,7 @@ _STORED_AS = ("uint8", "uint16")
 class Raster:
     """One array of pixels, (y, x), at one level."""
 
-    name: str
+    band: Band
     level: int
     array: "zarr.Array[Any]"
 
@@ -49,27 +47,27 @@ class Raster:
         """Edge of what can be read at once."""
         return int(self.array.chunks[0])
 
-    @cached_property
+    @property
+    def name(self) -> str:
+        """Return the name of the band."""
+        return self.band.name
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
-        """CF attributes."""
-        return dict(self.array.attrs)
+        """Return the CF attributes of the band."""
+        return self.band.attributes
 
     @property
     def units(self) -> str:
-        """Units of the values; ``1`` for numbers that have none."""
-        return str(self.attributes.get("units", "1"))
+        """Return the units of the values; ``1`` for numbers that have none."""
+        return self.band.units
 
     @property
     def kind(self) -> Kind:
-        """What its numbers are."""
-        if "flag_masks" in self.attributes:
-            return "flags"
-        return "values" if "_FillValue" in self.attributes else "counts"
-
-    @cached_property
-    def encoding(self) -> Encoding:
-        """How its numbers are stored."""
-        return Encoding.of_attributes(str(self.array.dtype), dict(self.attributes))
+        """Return what kind of numbers the array holds."""
+        if self.band.encoding:
+            return "values"
+        return "flags" if "flag_masks" in self.band.attributes else "counts"
 
     def read(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
         """A window as it is stored.
@@ -97,9 +95,9 @@ class Raster:
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Stored numbers as values in their units, NaN where missing; flags and counts stand for themselves."""
-        if self.kind != "values":
+        if self.band.encoding is None:
             return stored.astype(np.float32)
-        return self.encoding.decode(stored) if self._table is None else np.take(self._table, stored)
+        return self.band.encoding.decode(stored) if self._table is None else np.take(self._table, stored)
 
     @cached_property
     def _shards(self) -> Shards | None:
@@ -107,9 +105,11 @@ class Raster:
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float32] | None:
-        """The value of every number that can be stored."""
-        dtype = str(self.array.dtype)
-        return self.encoding.decode(np.arange(1 << 8 * np.dtype(dtype).itemsize)) if dtype in _STORED_AS else None
+        """Return the value of every number that can be stored."""
+        dtype, encoding = self.band.dtype, self.band.encoding
+        if encoding is None or dtype not in _STORED_AS:
+            return None
+        return encoding.decode(np.arange(1 << 8 * np.dtype(dtype).itemsize))
 
 
 class Rasters:
@@ -126,10 +126,9 @@ class Rasters:
     def __init__(self, store: Store, description: Description) -> None:
         self._store = store
         self._rasters: dict[tuple[str, int], Raster] = {}
-        self.names = description.bands
+        self.bands: Banded = description
+        self.names = description.band_names
         self.grid = description.grid
-        self.written_by = "qa" if description.kind == "map" else "gaps"
-        """The array that tells where something was written."""
         with explain_faults("the store"):
             self.levels = 1 + count_levels(store)
 
@@ -152,13 +151,14 @@ class Rasters:
             KeyError: If there is no such array or level.
             StoreError: If the storage fails.
         """
-        if name not in self.names or not 0 <= level < self.levels:
+        band = self.bands.band(name)
+        if not 0 <= level < self.levels:
             raise KeyError(name)
         raster = self._rasters.get((name, level))
         if raster is None:
             path = f"{level_path(level)}/{name}".lstrip("/")
             with explain_faults("the store"):
-                raster = Raster(name=name, level=level, array=zarr.open_array(self._store, path=path, mode="r"))
+                raster = Raster(band=band, level=level, array=zarr.open_array(self._store, path=path, mode="r"))
             self._rasters[name, level] = raster
         return raster
 
@@ -167,6 +167,6 @@ class Rasters:
         return max(0, min(math.floor(math.log2(max(ratio, 1.0)) + 1e-9), self.levels - 1))
 
     def is_written(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """True where something was written, from pixels of the array :attr:`written_by` as they are stored."""
-        written: npt.NDArray[np.bool_] = stored & NOT_WRITTEN == 0 if self.written_by == "qa" else stored != NO_GUIDE
+        """Return True where something was written, from pixels of the quality band as they are stored."""
+        written: npt.NDArray[np.bool_] = stored != self.bands.quality.fill
         return written

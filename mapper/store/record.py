@@ -1,4 +1,4 @@
-"""What is written for one tile: its arrays, and the record of what made them.
+"""Record of one tile: what made it, and what its pixels sum up to.
 
 A record is complete without the run that wrote it: every item with its unsigned hrefs, every calibration that was
 decided, the model, the code. Times are UTC, durations monotonic seconds.
@@ -7,26 +7,21 @@ decided, the model, the code. Times are UTC, durations monotonic seconds.
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
-
 from mapper.catalog.uses import ItemUse
 from mapper.events import TileResult
 from mapper.grid import Tile
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileArrays:
-    """The pixels of one tile, before encoding; all (y, x) of the tile's shape."""
+class BandStatistics:
+    """Valid pixels of one target band in one tile, in its units."""
 
-    value: npt.NDArray[np.float32]
-    """Target in its units, NaN where missing."""
-    sd: npt.NDArray[np.float32]
-    """Standard deviation in the same units, NaN where unknown."""
-    qa: npt.NDArray[np.uint16]
-    """Flag bits, see :mod:`mapper.predict.quality`."""
-    n_valid: npt.NDArray[np.uint16]
-    """Valid observations that entered the guide."""
+    band: str
+    valid_px: int = 0
+    min: float | None = None
+    """None where no pixel is valid."""
+    mean: float | None = None
+    max: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +50,12 @@ class Record(TileResult):
     """Sha256 over the encoded arrays of the tile."""
     guide_store: str = ""
     """Store that the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    statistics: tuple[BandStatistics, ...] = ()
+    """Statistics of each of several target bands; empty where there is one, whose are the fields above."""
+
+    def statistics_of(self, band: str) -> BandStatistics:
+        """Return the statistics of a target band."""
+        if not self.statistics:
+            values = {"min": self.value_min, "mean": self.value_mean, "max": self.value_max}
+            return BandStatistics(band=band, valid_px=self.valid_px, **values)
+        return next((each for each in self.statistics if each.band == band), BandStatistics(band=band))

@@ -16,7 +16,6 @@ from icechunk.session import Session
 
 from mapper import __version__
 from mapper.errors import StoreError
-from mapper.spec import MapSpec
 from mapper.store.description import Description, check_same, read_description, write_description
 from mapper.store.errors import explain_faults
 from mapper.store.layout import create_arrays
@@ -24,7 +23,7 @@ from mapper.store.ledger_arrays import create_ledger
 from mapper.store.levels import count_levels, level_path
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.product import Product, product_of
+from mapper.store.product import Product
 
 _BEGINNING = re.compile(r"config\.yaml|(?:snapshots|transactions)/1CECHNKREP0F1RSTCMT0")
 """What Icechunk writes before a repository is there: its settings, and the empty version that has always this name."""
@@ -38,16 +37,14 @@ by 12 kB a tile, more than a gigabyte by the end of a continent.
 """
 
 
-def create_store(location: str | Path, *, spec: MapSpec | Product) -> None:
-    """Make the store of a map or another product: metadata only, no pixel. A store of the same is left as it is.
+def create_store(location: str | Path, *, product: Product) -> None:
+    """Make the store of a product: metadata only, no pixel. A store of the same is left as it is.
 
     Raises:
         StoreMismatchError: If the store holds something else.
         StoreLockedError: If another process is making it.
         StoreError: If the location holds something else, or cannot be written.
-        SpecError: If the target has the name of another array.
     """
-    product = product_of(spec)
     place = parse_location(location)
     if not _is_made(place):
         with explain_faults(str(place)):
@@ -55,7 +52,7 @@ def create_store(location: str | Path, *, spec: MapSpec | Product) -> None:
         with hold_lock(place):
             if not _is_made(place):
                 _make(place, product)
-    check_store(location, spec=product)
+    check_store(location, product=product)
 
 
 def store_exists(location: str | Path) -> bool:
@@ -67,14 +64,14 @@ def store_exists(location: str | Path) -> bool:
     return _exists(parse_location(location))
 
 
-def check_store(location: str | Path, *, spec: MapSpec | Product) -> None:
-    """Check that an existing store holds a map or another product.
+def check_store(location: str | Path, *, product: Product) -> None:
+    """Check that an existing store holds a product.
 
     Raises:
         StoreMismatchError: Naming what differs and what to do.
         StoreError: If there is no store, or it was not made by mapper.
     """
-    check_same(read_store(location), product_of(spec), str(parse_location(location)))
+    check_same(read_store(location), product, str(parse_location(location)))
 
 
 def open_repository(location: str | Path) -> icechunk.Repository:

@@ -1,7 +1,7 @@
-"""The pixels of one tile as they are stored: encoded arrays, whole shards, one checksum over all of them.
+"""Pixels of one tile as they are stored: encoded arrays, whole shards, one checksum over all of them.
 
-Encoded arrays always come in the order of :func:`band_names`; the checksum covers names, dtypes, shapes and bytes in
-little-endian order, so it can be computed again from the store on any machine.
+Encoded arrays always come in the order of the bands of their product; the checksum covers names, dtypes, shapes and
+bytes in little-endian order, so it can be computed again from the store on any machine.
 """
 
 import asyncio
@@ -23,46 +23,37 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from mapper.grid import MapGrid, Tile, Window
-from mapper.spec import TargetSpec
-from mapper.store.encoding import Encoding
-from mapper.store.record import TileArrays
-
-NOT_WRITTEN = 1 << 15
-"""Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""
+from mapper.store.product import Band, Banded
 
 _log = logging.getLogger(__name__)
 
 _Bands = Mapping[str, npt.NDArray[Any]]
 
 
-def band_names(target: TargetSpec) -> tuple[str, str, str, str]:
-    """Arrays of a map: value, its standard deviation, flags, valid observations."""
-    return target.name, f"{target.name}_sd", "qa", "n_valid"
+def encode_tile(product: Banded, arrays: _Bands) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a tile as they are stored, in the order of the bands.
 
-
-def encode_tile(target: TargetSpec, arrays: TileArrays) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tile as they are stored.
+    Args:
+        product: Bands of the store.
+        arrays: Pixels by name of the band: values in their units with NaN where missing, flags and counts as they are.
 
     Raises:
-        ValueError: If flags or counts are not uint16.
+        ValueError: If an array is missing or unknown, or flags or counts have another dtype than their band.
     """
-    for name, array in (("qa", arrays.qa), ("n_valid", arrays.n_valid)):
-        if array.dtype != np.uint16:
-            raise ValueError(f"{name} is {array.dtype}, expected uint16")
-    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
-    for name, encoding, values in (("value", value, arrays.value), ("sd", sd, arrays.sd)):
-        clipped = encoding.count_clipped(values)
-        if clipped:
-            _log.warning(
-                "%s: %d pixels of %s lie outside %s and were clipped", target.name, clipped, name, encoding.limits
-            )
-    stored = (value.encode(arrays.value), sd.encode(arrays.sd), arrays.qa, arrays.n_valid)
-    return dict(zip(band_names(target), stored, strict=True))
+    if arrays.keys() != set(product.band_names):
+        raise ValueError(f"a tile of {', '.join(sorted(arrays))}, expected {', '.join(product.band_names)}")
+    return {band.name: _encode_band(band, arrays[band.name]) for band in product.bands}
 
 
-def read_tile(store: Store, *, grid: MapGrid, target: TargetSpec, tile: Tile) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tile as they are stored; fill values where nothing was written."""
-    return read_bands(store, grid=grid, names=band_names(target), tile=tile)
+def _encode_band(band: Band, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if band.encoding is None:
+        if array.dtype != band.dtype:
+            raise ValueError(f"{band.name} is {array.dtype}, expected {band.dtype}")
+        return array
+    clipped = band.encoding.count_clipped(array)
+    if clipped:
+        _log.warning("%s: %d pixels lie outside %s and were clipped", band.name, clipped, band.encoding.limits)
+    return band.encoding.encode(array)
 
 
 def read_bands(store: Store, *, grid: MapGrid, names: Sequence[str], tile: Tile) -> dict[str, npt.NDArray[Any]]:
@@ -81,19 +72,6 @@ def blank_bands(store: Store, *, grid: MapGrid, names: Sequence[str]) -> dict[st
     arrays = {name: zarr.open_array(store, path=name, mode="r") for name in names}
     shape = (grid.tile_px, grid.tile_px)
     return {name: np.full(shape, array.fill_value, array.dtype) for name, array in arrays.items()}
-
-
-def fill_tile(grid: MapGrid, target: TargetSpec) -> dict[str, npt.NDArray[Any]]:
-    """What a tile without data holds."""
-    shape = (grid.tile_px, grid.tile_px)
-    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
-    stored = (
-        np.full(shape, value.fill, value.dtype),
-        np.full(shape, sd.fill, sd.dtype),
-        np.full(shape, NOT_WRITTEN, np.uint16),
-        np.zeros(shape, np.uint16),
-    )
-    return dict(zip(band_names(target), stored, strict=True))
 
 
 def write_bands(store: IcechunkStore, *, grid: MapGrid, tile: Tile, bands: _Bands) -> None:

@@ -193,7 +193,7 @@ def _judge_tiles(
     ledger: Ledger, description: Description, expected: Mapping[Tile, str | Expected]
 ) -> Iterator[tuple[Tile, tuple[str, str]]]:
     """Kind and reason of every tile in the ledger."""
-    store, grid, names = ledger.session.store, description.grid, description.bands
+    store, grid, names = ledger.session.store, description.grid, description.band_names
 
     def judge(record: Record) -> tuple[Tile, tuple[str, str]]:
         fault = _compare_pixels(store, grid, names, record)

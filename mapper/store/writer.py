@@ -20,13 +20,12 @@ from icechunk.session import ForkSession, Session
 
 from mapper import __version__
 from mapper.grid import MapGrid, Tile
-from mapper.spec import MapSpec, TargetSpec
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import append_batch, find_standing
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.product import Product, product_of
-from mapper.store.record import Record, TileArrays
+from mapper.store.product import Product
+from mapper.store.record import Record
 from mapper.store.repository import check_store, open_repository
 from mapper.store.tiles import blank_bands, digest_bands, encode_tile, write_bands
 from mapper.store.totals import add_totals
@@ -164,7 +163,7 @@ class TileWriter(Writer[Record]):
 
     def _clear_unwritten(self, session: Session, records: list[Record]) -> None:
         """Clear the pixels of tiles that were written before and are now empty without being written."""
-        grid, names = self._product.grid, [band.name for band in self._product.bands]
+        grid, names = self._product.grid, self._product.band_names
         unwritten = [record.tile for record in records if record.status == "empty" and not record.content_sha256]
         for tile in find_standing(session.store, unwritten):
             write_bands(session.store, grid=grid, tile=tile, bands=blank_bands(session.store, grid=grid, names=names))
@@ -178,12 +177,12 @@ class TileWriter(Writer[Record]):
 
 
 @contextmanager
-def open_writer(location: str | Path, *, spec: MapSpec | Product, run_id: str) -> Iterator[TileWriter]:
+def open_writer(location: str | Path, *, product: Product, run_id: str) -> Iterator[TileWriter]:
     """Open a store for writing and hold its lock. What is not committed inside the block is lost.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        spec: The map, or another product; must be what the store holds.
+        product: Contents; must be what the store holds.
         run_id: Written into every commit.
 
     Raises:
@@ -192,8 +191,7 @@ def open_writer(location: str | Path, *, spec: MapSpec | Product, run_id: str) -
         StoreMismatchError: If it holds something else.
     """
     place = parse_location(location)
-    product = product_of(spec)
-    check_store(location, spec=product)
+    check_store(location, product=product)
     with hold_lock(place, run_id=run_id) as confirm:
         repository = open_repository(location)
         with explain_faults(str(place)):
@@ -203,24 +201,23 @@ def open_writer(location: str | Path, *, spec: MapSpec | Product, run_id: str) -
             _log.warning("%s: %d finished tiles were not committed", place, writer.pending)
 
 
-def write_tile(fork: ForkSession, *, grid: MapGrid, target: TargetSpec, tile: Tile, arrays: TileArrays) -> str:
+def write_tile(fork: ForkSession, *, product: Product, tile: Tile, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Encode a tile and write it into a fork, as whole shards. Called in workers.
 
     Args:
         fork: From :meth:`Writer.fork`.
-        grid: The output grid.
-        target: Name, units and encoding.
+        product: Contents of the store.
         tile: Which tile.
-        arrays: Its pixels, exactly one tile.
+        arrays: Its pixels by name of the band, exactly one tile; see :func:`mapper.store.tiles.encode_tile`.
 
     Returns:
         ``content_sha256`` for the record: over the encoded arrays, so that the store can be verified.
 
     Raises:
-        ValueError: If an array is not exactly one tile.
+        ValueError: If an array is missing, or not exactly one tile.
         StoreFullError: If the disk is full.
     """
-    return write_encoded(fork, grid=grid, tile=tile, bands=encode_tile(target, arrays))
+    return write_encoded(fork, grid=product.grid, tile=tile, bands=encode_tile(product, arrays))
 
 
 def write_encoded(fork: ForkSession, *, grid: MapGrid, tile: Tile, bands: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -6,36 +6,22 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mapper.description import read_yaml
+from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.spec import read_spec
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _absolute(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths refer to the folder of the file, which is the context of validation."""
-    return Path(info.context) / path if info.context else path
-
-
-class TruthConfig(_Part):
+class TruthConfig(Part):
     """The fine map to learn: a collection of the map's own catalogue, or a store."""
 
     collection: str | None = None
-    store: str | None = None
+    store: Location | None = None
     """A store written by ``mapper run``, or any Zarr that says where it lies; instead of ``collection``."""
     variable: str = "agb"
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
-
-    @field_validator("store")
-    @classmethod
-    def _from_here(cls, store: str | None, info: ValidationInfo) -> str | None:
-        return store if store is None or "://" in store else str(_absolute(Path(store), info))
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -44,37 +30,27 @@ class TruthConfig(_Part):
         return self
 
 
-class MapsData(_Part):
+class MapsData(Part):
     """Maps with a truth: guide and source are read as a run reads them."""
 
     kind: Literal["maps"] = "maps"
-    maps: tuple[Path, ...] = Field(min_length=1)
+    maps: tuple[FilePath, ...] = Field(min_length=1)
     """Map descriptions."""
     truth: TruthConfig
 
-    @field_validator("maps")
-    @classmethod
-    def _from_here(cls, maps: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
-        return tuple(_absolute(path, info) for path in maps)
 
-
-class WaldData(_Part):
+class WaldData(Part):
     """Maps without a truth, by Wald's protocol: everything one scale coarser, the source is the truth."""
 
     kind: Literal["wald"] = "wald"
-    maps: tuple[Path, ...] = Field(min_length=1)
-
-    @field_validator("maps")
-    @classmethod
-    def _from_here(cls, maps: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
-        return tuple(_absolute(path, info) for path in maps)
+    maps: tuple[FilePath, ...] = Field(min_length=1)
 
 
-class BioMasstersData(_Part):
+class BioMasstersData(Part):
     """BioMassters chips as published: ``{chip}_S1_{month}.tif``, ``{chip}_S2_{month}.tif``, ``{chip}_agbm.tif``."""
 
     kind: Literal["biomassters"] = "biomassters"
-    folder: Path
+    folder: FilePath
     """Holds the files, in any folders."""
     chips: tuple[str, ...] | None = None
     """Names; None takes all."""
@@ -85,18 +61,13 @@ class BioMasstersData(_Part):
     limit: float | None = 500.0
     """The label is cut off here, in Mg ha-1, before it is averaged or learnt."""
 
-    @field_validator("folder")
-    @classmethod
-    def _from_here(cls, folder: Path, info: ValidationInfo) -> Path:
-        return _absolute(folder, info)
 
-
-class SyntheticData(_Part):
+class SyntheticData(Part):
     """Synthetic landscapes, rendered where they are not yet there."""
 
     kind: Literal["synthetic"] = "synthetic"
     seeds: tuple[int, ...] = Field(min_length=1)
-    folder: Path
+    folder: FilePath
     """Gets one folder of scenes for each landscape."""
     size_px: int = Field(default=600, ge=100)
     scale: int = Field(default=10, gt=1)
@@ -104,16 +75,11 @@ class SyntheticData(_Part):
     """Of the guide; None takes those of the demo."""
     limit: float | None = None
 
-    @field_validator("folder")
-    @classmethod
-    def _from_here(cls, folder: Path, info: ValidationInfo) -> Path:
-        return _absolute(folder, info)
-
 
 DataConfig = Annotated[MapsData | WaldData | BioMasstersData | SyntheticData, Field(discriminator="kind")]
 
 
-class HoldOutConfig(_Part):
+class HoldOutConfig(Part):
     """Blocks of the training places that are kept for validation: whole blocks, never random pixels."""
 
     share: float = Field(default=0.2, gt=0, lt=1)
@@ -123,7 +89,7 @@ class HoldOutConfig(_Part):
     """Rim around each block that is neither learnt nor scored, in source pixels."""
 
 
-class ModelConfig(_Part):
+class ModelConfig(Part):
     """What to train."""
 
     architecture: str = "msg"
@@ -135,7 +101,7 @@ class ModelConfig(_Part):
     """Keep the mean from falling below 0 in target units."""
 
 
-class AugmentConfig(_Part):
+class AugmentConfig(Part):
     """What is varied from patch to patch, beside rotations and flips."""
 
     guide_jitter: float = Field(default=0.0, ge=0)
@@ -154,11 +120,11 @@ class AugmentConfig(_Part):
     """Spread of a relative bias of the source, one for a patch."""
 
 
-class TrainConfig(_Part):
+class TrainConfig(Part):
     """One training. Read one with :func:`read_config`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    out: Path
+    out: FilePath
     """Directory for ``<name>.safetensors``, ``<name>.json``, and in ``<name>.run/`` checkpoints and curves."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     validation: tuple[DataConfig, ...] = ()
@@ -167,7 +133,7 @@ class TrainConfig(_Part):
     """Blocks of the training places to validate and calibrate on, where no other place is known."""
     target: str = "agb"
     model: ModelConfig = ModelConfig()
-    start: Path | None = None
+    start: FilePath | None = None
     """Weights of the same architecture to begin with, for example of a training by Wald's protocol."""
     augment: AugmentConfig = AugmentConfig()
     patch_px: int = Field(default=160, gt=0)
@@ -178,8 +144,9 @@ class TrainConfig(_Part):
     steps: int = Field(default=2000, gt=0)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    loss: Literal["l1", "huber", "mse", "nll"] = "huber"
-    """``nll`` is for networks that give a standard deviation; see :mod:`mapper.training.losses`."""
+    loss: str = "huber"
+    """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
+    or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is kept."""
     clip: float = Field(default=1.0, gt=0)
@@ -193,10 +160,14 @@ class TrainConfig(_Part):
     threads: int | None = Field(default=None, gt=0)
     """Of the CPU; None leaves it to torch."""
 
-    @field_validator("out", "start")
+    @field_validator("loss")
     @classmethod
-    def _from_here(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        return path and _absolute(path, info)
+    def _is_loss(cls, name: str) -> str:
+        from mapper.training.losses import LOSSES  # noqa: PLC0415 - imports torch, which suites do not need
+
+        if name not in LOSSES:
+            raise ValueError(f"unknown loss, expected one of {', '.join(LOSSES)}")
+        return name
 
     @model_validator(mode="after")
     def _places_are_apart(self) -> Self:
@@ -270,8 +241,7 @@ def read_config(
             content = (changes or Changes()).apply(content | ({"data": list(data)} if data else {}))
         return TrainConfig.model_validate(content, context=path.absolute().parent)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, f['loc'])) or 'training'}: {f['msg']}" for f in error.errors())
-        raise SpecError(f"{path}: {'; '.join(faults)}") from error
+        raise SpecError(f"{path}: {describe_faults(error, 'training')}") from error
 
 
 def describe_training(

@@ -135,7 +135,7 @@ class _Fitting:
             step=self.model.contract.step(samples[0].scale),
             augment=config.augment,
             bands=self.model.contract.guide,
-            source_sd=self.model.contract.source_sd,
+            source_sd=self.model.source.sd,
             seed=config.seed,
         )
         self.step = 0

@@ -10,7 +10,7 @@ import torch
 from mapper.errors import ContractError, WeightsError
 from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.card import read_card
-from mapper.models.contract import Contract
+from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
@@ -39,21 +39,17 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
             scale=scale,
             options=choose_options(config, samples[0]),
         )
+    units = samples[0].source_units
     source_mean, source_sd = measure([sample.source for sample in samples])
     contract = Contract(
         model=config.model.architecture,
-        guide=bands,
-        source_units=samples[0].source_units,
-        source_mean=source_mean,
-        source_sd=source_sd or 1.0,
-        target=config.target,
-        target_units=samples[0].source_units,
+        inputs=make_inputs(bands, BandNorm(name=config.target, units=units, mean=source_mean, sd=source_sd or 1.0)),
+        outputs=make_outputs(config.target, units, gives_sd=network.gives_sd),
         scale=scale,
         halo_px=network.halo_px,
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
-        gives_sd=network.gives_sd,
-        non_negative=config.model.non_negative,
+        bounds=(0.0 if config.model.non_negative else None, None),
     )
     return GuidedModel(network, contract)
 
@@ -74,12 +70,7 @@ def _go_on(samples: Sequence[Sample], config: TrainConfig, start: Path) -> Guide
     if not isinstance(model, GuidedModel) or (card.contract.model, dict(card.options)) != asked:
         raise WeightsError(f"{start} holds {card.contract.model} {dict(card.options)}, expected {asked[0]} {asked[1]}")
     for sample in samples:
-        order = card.contract.check(
-            channels=sample.bands,
-            source_units=sample.source_units,
-            target_units=sample.source_units,
-            scale=sample.scale,
-        )
+        order = sample.check(card.contract)
         if config.model.guide and order != tuple(range(len(sample.bands))):
             raise ContractError(f"{start} knows the guide channels of {sample.name} in another order or number")
     return GuidedModel(model.network, replace(card.contract, sd_scale=1.0)).train()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mapper.arrays import Float32Array
+from mapper.models.contract import Contract, Offer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,26 @@ class Sample:
     def scale(self) -> int:
         """Source pixel / target pixel."""
         return int(self.truth.shape[0] // max(self.source.shape[0], 1))
+
+    def check(self, contract: Contract) -> tuple[int, ...]:
+        """Return for each guide channel of a model its index among the channels of the sample.
+
+        Raises:
+            ContractError: If the sample does not offer what the model demands.
+        """
+        coarse = Offer(bands=(("source", self.source_units),), has_sd=True)
+        chosen = contract.check(
+            {"guide": Offer(bands=self.bands), "source": coarse},
+            targets=(("target", self.source_units),),
+            scale=self.scale,
+        )
+        return chosen.get("guide", ())
+
+    @property
+    def known_truth(self) -> Float32Array:
+        """Truth that is scored: (y, x), NaN where the source is missing, since a map has no value there."""
+        known = np.isfinite(self.source).repeat(self.scale, 0).repeat(self.scale, 1)
+        return np.where(known, self.truth, np.float32(np.nan))
 
     def cut_truth(self, limit: float) -> "Sample":
         """This sample with truth above a limit set to the limit."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mapper.arrays import Float32Array
 from mapper.errors import InputError
-from mapper.models.contract import GuideBand
+from mapper.models.contract import BandNorm
 from mapper.training.augment import vary_guide, vary_source
 from mapper.training.config import AugmentConfig
 from mapper.training.sample import Sample
@@ -29,7 +29,7 @@ class Batch:
     truth: Float32Array
 
 
-def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
+def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
     """Mean and standard deviation of each guide channel over all samples.
 
     Raises:
@@ -42,7 +42,7 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[GuideBand, ...]:
     bands = []
     for index, (name, units) in enumerate(samples[0].bands):
         mean, sd = measure([sample.guide[index] for sample in samples])
-        bands.append(GuideBand(name=name, units=units, mean=mean, sd=sd))
+        bands.append(BandNorm(name=name, units=units, mean=mean, sd=sd))
     return tuple(bands)
 
 
@@ -96,7 +96,7 @@ class PatchSampler:
         patch_px: int,
         step: int,
         augment: AugmentConfig,
-        bands: Sequence[GuideBand],
+        bands: Sequence[BandNorm],
         source_sd: float,
         seed: int,
     ) -> None:

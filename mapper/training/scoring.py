@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.evaluation.metrics import Score, rounded
+from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.score import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
-from mapper.predict.consistency import spread
-from mapper.predict.predictor import Prediction
+from mapper.predict.operators import spread
+from mapper.predict.predictor import Estimate
+from mapper.spec.target import BandSpec
 from mapper.training.sample import Sample
 
 _LEVEL = 0.9
@@ -23,19 +25,13 @@ _LEAST_SCALE = 0.01
 """A deviation stays above 0, even where the source's own explains all errors."""
 
 
-def score(prediction: Prediction, sample: Sample) -> Score:
-    """Compare with the truth, pixel by pixel."""
-    error = _error(prediction, sample)
-    known = np.isfinite(error)
-    return Score.of(prediction.mean[known], sample.truth[known])
+def score(prediction: Estimate, sample: Sample) -> Score:
+    """Return RMSE and bias of a prediction."""
+    metrics = choose_metrics(BandSpec(units=sample.source_units), ("rmse", "bias"))
+    return Score.of(prediction.mean, sample.known_truth, metrics=metrics)
 
 
-def pool(scores: Sequence[Score]) -> Score:
-    """All pixels together."""
-    return reduce(add, scores, Score())
-
-
-def calibrate(predictions: Sequence[Prediction], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
+def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
     """Factor of a model's standard deviation that makes intervals of a map hold 90 % of the errors.
 
     A map adds the source's deviation in quadrature where the model has not seen it. What is to be explained by the
@@ -66,7 +62,7 @@ def calibrate(predictions: Sequence[Prediction], samples: Sequence[Sample], *, h
     return max(calibrate_scale(error, sd, level=_LEVEL), _LEAST_SCALE)
 
 
-def cover(prediction: Prediction, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
+def cover(prediction: Estimate, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
     """How many errors lie within the intervals that a map would store.
 
     Args:
@@ -82,7 +78,7 @@ def cover(prediction: Prediction, sample: Sample, *, scale: float, holds_source_
 
 
 def describe_coverage(
-    predictions: Sequence[Prediction], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
+    predictions: Sequence[Estimate], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
 ) -> dict[str, Any]:
     """Coverage for a card: of each place by the scale that all other places give, where there are others."""
     scales = [scale] * len(samples)
@@ -106,10 +102,9 @@ def describe_coverage(
     }
 
 
-def _error(prediction: Prediction, sample: Sample) -> Float32Array:
-    """(y, x), NaN where source or truth is unknown."""
-    known = spread(np.isfinite(sample.source), sample.scale)
-    return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))
+def _error(prediction: Estimate, sample: Sample) -> Float32Array:
+    """Return prediction minus truth (y, x), NaN where source or truth is unknown."""
+    return np.asarray(prediction.mean - sample.known_truth, np.float32)
 
 
 def _spread_sd(sample: Sample) -> Float32Array:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from mapper.errors import InputError, WeightsError
-from mapper.evaluation.metrics import Score, rounded
+from mapper.evaluation.score import Score, pool, rounded
 from mapper.models.card import Card, read_card
 from mapper.models.model import GuidedModel, Model
 from mapper.models.weights import load_model, save_model
-from mapper.predict.predictor import Prediction, Predictor
+from mapper.predict.predictor import Estimate, Predictor
 from mapper.spec import ModelSpec
 from mapper.training.checkpoint import RunFolder
 from mapper.training.config import TrainConfig
@@ -25,7 +25,7 @@ from mapper.training.fitting import Fitted, Watch, fit
 from mapper.training.initial_model import choose_options
 from mapper.training.sample import Sample
 from mapper.training.sampler import pad_sample
-from mapper.training.scoring import calibrate, describe_coverage, pool, score
+from mapper.training.scoring import calibrate, describe_coverage, score
 from mapper.training.split import hold_out
 
 _UNDECISIVE = {"name", "out", "data", "validation", "threads", "validate_every", "checkpoint_every"}
@@ -104,8 +104,8 @@ def train(
             return _finish(fitted, config, places, run, command) if ranks.is_first else _read_finished(config)
 
 
-def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Prediction:
-    """What a model makes of a whole place; values for all of it, also where the source has none.
+def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Estimate:
+    """Return what a model makes of a whole sample; values for all of it, also where the source has none.
 
     Args:
         model: Fits the place.
@@ -116,17 +116,12 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Pre
         ContractError: If the place does not offer what the model demands.
     """
     contract = model.contract
-    channels = contract.check(
-        channels=sample.bands,
-        source_units=sample.source_units,
-        target_units=sample.source_units,
-        scale=sample.scale,
-    )
+    channels = sample.check(contract)
     guide, source, source_sd, _ = pad_sample(sample, contract.step(sample.scale))
-    prediction = Predictor(model, device=device).predict(guide[list(channels)], source, source_sd)
+    estimate = Predictor(model, device=device).sharpen(guide[list(channels)], source, source_sd)
     inside = tuple(slice(edge) for edge in sample.truth.shape)
-    sd = prediction.sd
-    return Prediction(mean=prediction.mean[inside], sd=None if sd is None else sd[inside])
+    sd = estimate.sd
+    return Estimate(mean=estimate.mean[inside], sd=None if sd is None else sd[inside])
 
 
 def _begin(run: RunFolder, described: Mapping[str, Any], name: str, say: Callable[[str], None]) -> None:
@@ -160,11 +155,11 @@ def _gather(
 
 def _validate(samples: Sequence[Sample], model: GuidedModel) -> float:
     device = str(model.guide_mean.device)
-    return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).rmse
+    return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).value("rmse")
 
 
 def _score_bicubic(samples: Sequence[Sample]) -> float | None:
-    return pool([_interpolate(sample) for sample in samples]).rmse if samples else None
+    return pool([_interpolate(sample) for sample in samples]).value("rmse") if samples else None
 
 
 def _interpolate(sample: Sample) -> Score:
@@ -204,9 +199,9 @@ def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, 
     }
     facts: dict[str, Any] = {
         name: {
-            "rmse": rounded(pool(parts).rmse),
-            "bias": rounded(pool(parts).bias),
-            "places": {sample.name: rounded(part.rmse) for sample, part in zip(samples, parts, strict=True)},
+            "rmse": rounded(pool(parts).value("rmse")),
+            "bias": rounded(pool(parts).value("bias")),
+            "places": {sample.name: rounded(part.value("rmse")) for sample, part in zip(samples, parts, strict=True)},
         }
         for name, parts in scores.items()
     }

@@ -17,7 +17,9 @@ import numpy as np
 import shapely
 import yaml
 import zarr
+from contracts import make_contract
 from pyproj import Transformer
+from store_maps import name_bands
 
 from mapper.catalog.freeze import save_items
 from mapper.catalog.inventory import inventory_path
@@ -25,11 +27,11 @@ from mapper.catalog.items import freeze_items
 from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
 from mapper.models.card import Card
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.plan.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
-from mapper.store.record import TileArrays
+from mapper.store.product import map_product
 from mapper.store.repository import open_repository
 from mapper.store.writer import write_tile
 
@@ -77,9 +79,9 @@ def describe_map(folder, tiles):
 
 CARD = Card(
     name="msg-none",
-    contract=Contract(
+    contract=make_contract(
         model="msg",
-        guide=tuple(GuideBand(name=f"summer_{band}", units="1") for band in BANDS),
+        guide=tuple(BandNorm(name=f"summer_{band}", units="1") for band in BANDS),
         source_units="Mg ha-1",
         target="agb",
         target_units="Mg ha-1",
@@ -224,13 +226,13 @@ def compute_nothing(context, throttle, tile):
     del throttle
     task, started = tile.task, datetime.now(UTC)
     shape = (TILE_PX, TILE_PX)
-    arrays = TileArrays(
+    arrays = name_bands(
         value=np.full(shape, (task.tile.row * 31 + task.tile.col) % 400, np.float32),
         sd=np.full(shape, 10, np.float32),
         qa=np.zeros(shape, np.uint16),
         n_valid=np.full(shape, len(task.guide), np.uint16),
     )
-    checksum = write_tile(tile.fork, grid=context.grid, target=context.spec.target, tile=task.tile, arrays=arrays)
+    checksum = write_tile(tile.fork, product=map_product(context.spec), tile=task.tile, arrays=arrays)
     record = describe_task(
         context,
         task,

@@ -18,13 +18,12 @@ from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from store_maps import PROJECTED, make_record, make_spec
+from store_maps import PROJECTED, make_record, make_spec, name_bands, read_tile
 
 from mapper.execute.executors import ThreadExecutor
 from mapper.run.pyramid import build_pyramid
-from mapper.store.record import TileArrays
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_store
-from mapper.store.tiles import read_tile
 from mapper.store.writer import open_writer, write_encoded, write_tile
 
 AREA = {"bbox": [12.0, 50.0, 12.555, 50.351]}
@@ -63,22 +62,22 @@ def grid_of(tile):
 def make_map(location, tile_px):
     """A smooth field with noise, flags that are mostly 0, counts in large patches."""
     spec = make_spec(location, grid=grid_of(tile_px), area=AREA)
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     rng = np.random.default_rng(1)
     shape = (tile_px, tile_px)
     value = gaussian_filter(rng.gamma(2, 60, shape), 2) + rng.normal(0, 3, shape)
     value = np.maximum(value, 0).astype(np.float32)
     value[:100, :100] = np.nan
-    arrays = TileArrays(
+    arrays = name_bands(
         value=value,
         sd=value * np.float32(0.3),
         qa=(rng.random(shape) < 0.02).astype(np.uint16) * np.uint16(4),
         n_valid=np.kron(rng.integers(8, 30, (tile_px // 32, tile_px // 32)), np.ones((32, 32))).astype(np.uint16),
     )
-    with open_writer(spec.store, spec=spec, run_id="made") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="made") as writer:
         for tile in spec.map_grid.tiles():
             fork = writer.fork()
-            sha = write_tile(fork, grid=spec.map_grid, target=spec.target, tile=tile, arrays=arrays)
+            sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
             writer.add(fork, make_record(tile, sha=sha))
         writer.commit()
     return spec
@@ -86,9 +85,12 @@ def make_map(location, tile_px):
 
 def copy_map(spec, copy, threads):
     """Read every tile and write it again, elsewhere."""
-    create_store(copy.store, spec=copy)
+    create_store(copy.store, product=map_product(copy))
     store, grid = open_store(spec.store).store, spec.map_grid
-    with open_writer(copy.store, spec=copy, run_id="copy") as writer, ThreadPoolExecutor(threads) as pool:
+    with (
+        open_writer(copy.store, product=map_product(copy), run_id="copy") as writer,
+        ThreadPoolExecutor(threads) as pool,
+    ):
 
         def move(tile):
             fork = writer.fork()

@@ -41,6 +41,7 @@ from mapper.plan.plan import make_plan
 from mapper.plan.selection import order_tasks
 from mapper.run import commit_loop, runner
 from mapper.store.ledger import read_ledger
+from mapper.store.product import map_product
 from mapper.store.repository import create_store
 
 TILES = int(os.environ.get("MAPPER_TILES", "10000"))
@@ -71,7 +72,7 @@ def test_scale(name):
         watch.note(f"plan of {len(plan)} tiles, {scenes:.1f} scenes a tile, {len(plan) / planning.wall:.0f} tiles/s")
         order = order_tasks(plan.tasks, "blocks")
         if LEFT:
-            create_store(spec.store, spec=spec)
+            create_store(spec.store, product=map_product(spec))
             continent.pretend(spec.store, order[: len(plan) - LEFT])
             work(plan, context, executor, watch)
             return

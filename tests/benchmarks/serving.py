@@ -39,12 +39,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from map_server import MapServer
-from store_maps import make_record, make_spec
+from store_maps import make_record, make_spec, name_bands
 
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.levels import count_levels
-from mapper.store.record import TileArrays
+from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_store
 from mapper.store.writer import open_writer, write_tile
 from mapper.store.zarr_keys import open_plain
@@ -89,18 +89,18 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False)
 def write_map(folder, box=(12.0, 50.0, 12.18, 50.12), most=4):
     """Tiles of smooth biomass with noise, quantised as maps are."""
     spec = make_spec(folder / "map.icechunk", grid=GRID, area={"bbox": list(box)})
-    create_store(spec.store, spec=spec)
+    create_store(spec.store, product=map_product(spec))
     grid = spec.map_grid
     random_field = np.random.default_rng(3)
-    with open_writer(spec.store, spec=spec, run_id="bench") as writer:
+    with open_writer(spec.store, product=map_product(spec), run_id="bench") as writer:
         for tile in list(grid.tiles())[:most]:
             y, x = np.mgrid[:1024, :1024].astype(np.float32) / 200
             value = (90 + 80 * np.sin(x + tile.col) * np.cos(y + tile.row)).astype(np.float32)
             value = np.maximum(value + random_field.normal(0, 4, value.shape).astype(np.float32), 0)
             flags = np.zeros(value.shape, np.uint16)
-            arrays = TileArrays(value=value, sd=np.abs(value) * np.float32(0.3), qa=flags, n_valid=flags + 12)
+            arrays = name_bands(value=value, sd=np.abs(value) * np.float32(0.3), qa=flags, n_valid=flags + 12)
             fork = writer.fork()
-            sha = write_tile(fork, grid=grid, target=spec.target, tile=tile, arrays=arrays)
+            sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
             writer.add(fork, make_record(tile, sha=sha))
         writer.commit()
     return spec

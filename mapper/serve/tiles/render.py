@@ -238,5 +238,5 @@ def _mix(corners: list[Float32Array], after: Float32Array) -> Float32Array:
 
 
 def _find_written(view: View, raster: Raster, window: _Window, index: IntArray) -> npt.NDArray[np.bool_]:
-    quality = view.rasters.find(view.rasters.written_by, raster.level)
+    quality = view.rasters.find(view.rasters.bands.quality.name, raster.level)
     return view.rasters.is_written(np.take(read_window(view, quality, window.rows, window.cols), index))

@@ -1,0 +1,89 @@
+"""The ground of a map: its area, its period and its grid."""
+
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Self
+
+import shapely
+from pydantic import Field, model_validator
+from shapely.geometry.base import BaseGeometry
+
+from mapper.description import FilePath, Fractional, Part
+from mapper.errors import SpecError
+
+
+class AreaSpec(Part):
+    """The area that is mapped: a box (west, south, east, north; degrees) or the polygons of a GeoJSON file."""
+
+    bbox: tuple[float, float, float, float] | None = None
+    geojson: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.bbox is None) == (self.geojson is None):
+            raise ValueError("give exactly one of bbox and geojson")
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (-90 <= south < north <= 90):
+                raise ValueError(f"bbox must be west, south, east, north with south < north, got {self.bbox}")
+            if west >= east:
+                raise ValueError(
+                    f"bbox has west {west} >= east {east}: areas across the antimeridian are not supported; "
+                    "split the map in two at 180 degrees"
+                )
+        return self
+
+    @cached_property
+    def geometry(self) -> BaseGeometry:
+        """Area in longitude and latitude (EPSG:4326).
+
+        Raises:
+            SpecError: If the GeoJSON file cannot be read or holds no polygon.
+        """
+        if self.bbox is not None:
+            return shapely.box(*self.bbox)
+        try:
+            geometry = shapely.from_geojson(Path(str(self.geojson)).read_text())
+        except (OSError, shapely.errors.GEOSException) as error:
+            raise SpecError(f"area.geojson {self.geojson} cannot be read: {error}") from error
+        merged = shapely.union_all([g for g in shapely.get_parts(geometry) if g.geom_type.endswith("Polygon")])
+        if merged.is_empty:
+            raise SpecError(f"area.geojson {self.geojson} holds no polygon")
+        return merged
+
+
+class PeriodSpec(Part):
+    """First and last day, both included."""
+
+    start: date
+    end: date
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"period ends {self.end} before it starts {self.start}")
+        return self
+
+
+class GridSpec(Part):
+    """The output grid.
+
+    ``projected``: the source is averaged or resampled onto it. ``native``: the lattice of the source's own files
+    divided by the scale, geographic or projected, so that the pixels of the source are copied bit for bit.
+    """
+
+    kind: Literal["projected", "native"] = "projected"
+    crs: str = "EPSG:3035"
+    resolution: Fractional
+    """Edge of a target pixel in units of the CRS."""
+    tile: int = Field(default=1024, gt=0)
+    """Edge of a tile in target pixels."""
+    chunk: int = Field(default=256, gt=0)
+    """Edge of a chunk in target pixels; divides ``tile``."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.tile % self.chunk:
+            raise ValueError(f"tile {self.tile} must be a multiple of chunk {self.chunk}")
+        return self

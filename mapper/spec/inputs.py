@@ -1,0 +1,180 @@
+"""The inputs of a map: the source that is sharpened, and the guide that shows where its detail lies."""
+
+from datetime import date
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from mapper.description import Fractional, Location, NameOrFile, Part
+
+
+def _check_months(months: tuple[int, ...]) -> tuple[int, ...]:
+    if not months or not all(1 <= month <= 12 for month in months):
+        raise ValueError(f"months are 1 to 12, got {list(months)}")
+    return months
+
+
+Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
+Orbit = Literal["ascending", "descending"]
+_YEAR = tuple(range(1, 13))
+
+
+class CatalogSpec(Part):
+    """An archive: a provider by name (or YAML path), and changes to its description."""
+
+    provider: NameOrFile
+    href: Location | None = None
+    """STAC API root or static ``catalog.json``, instead of the provider's own endpoint."""
+    override: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the provider's description, as nested mappings."""
+
+
+class LayerSpec(Part):
+    """Bands of one collection that enter the guide."""
+
+    collection: str
+    bands: tuple[str, ...] = Field(min_length=1)
+    orbit: Orbit | None = None
+    """Orbit direction that is used alone (Sentinel-1); None uses both."""
+    cloud_limit: float = Field(default=100, ge=0, le=100)
+    """Scene cloud cover in percent above which items are not searched."""
+    catalog: CatalogSpec | None = None
+    """Archive of this layer's items; None takes the map's catalogue."""
+    static: bool = False
+    """True for a layer that does not change with time (elevation): items of any date, one channel for each band
+    instead of seasons."""
+    reducer: Literal["median", "mean"] | None = None
+    """Reduction of dates to one image; None takes the collection's own (median for reflectance, mean power for
+    radar)."""
+
+
+class Channel(Part):
+    """One band of the guide in one season."""
+
+    name: str
+    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``; of a static layer the band alone."""
+    collection: str
+    band: str
+    season: str
+    months: tuple[int, ...]
+    orbit: str | None = None
+
+
+class GuideSpec(Part):
+    """The fine predictors: layers of bands, reduced to one image a season. Without a layer there is no guide."""
+
+    layers: tuple[LayerSpec, ...] = ()
+    seasons: dict[str, Months] = Field(default_factory=dict)
+    """Months by season name; a channel exists for every season and band."""
+
+    @cached_property
+    def composites(self) -> tuple[tuple[str, Months, LayerSpec], ...]:
+        """Season, months and layer of each composite: by season, then layer; static ones once, at the end."""
+        seasonal = [
+            (season, months, layer)
+            for season, months in self.seasons.items()
+            for layer in self.layers
+            if not layer.static
+        ]
+        return (*seasonal, *(("", _YEAR, layer) for layer in self.layers if layer.static))
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Guide channels in the order of the array: by composite, then band."""
+        return tuple(
+            Channel(
+                name="_".join(filter(None, (season, band, layer.orbit))),
+                collection=layer.collection,
+                band=band,
+                season=season,
+                months=months,
+                orbit=layer.orbit,
+            )
+            for season, months, layer in self.composites
+            for band in layer.bands
+        )
+
+    @model_validator(mode="after")
+    def _has_seasons(self) -> Self:
+        if not self.seasons and any(not layer.static for layer in self.layers):
+            raise ValueError("seasons are missing: name the months of at least one, or mark all layers as static")
+        return self
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        names = [channel.name for channel in self.channels]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"guide channels appear twice: {', '.join(double)}")
+        both = {layer.collection for layer in self.layers if layer.static}
+        both &= {layer.collection for layer in self.layers if not layer.static}
+        if both:
+            raise ValueError(f"collection {', '.join(sorted(both))} is both static and not")
+        return self
+
+
+class SourceSpec(Part):
+    """The input that is sharpened.
+
+    A ``map`` has one value for each pixel (several items of one band are averaged). A ``stack`` keeps single dates,
+    one a day, of one or several bands.
+    """
+
+    kind: Literal["map", "stack"] = "map"
+    collection: str
+    variable: str = ""
+    """Band of a map that is sharpened; ``bands`` names several."""
+    bands: tuple[str, ...] = ()
+    """Bands that are sharpened, in order, instead of ``variable``."""
+    sd: str | None = None
+    """Band with the standard deviation of ``variable``, per pixel, in the same units."""
+    year: int | None = None
+    """Year of the map; None takes every item in the period."""
+    static: bool = False
+    """True for a map that does not change with time (elevation): items of any date."""
+    resolution: Fractional
+    """Source pixel on the output grid; a multiple of the grid's resolution."""
+    resampling: Literal["nearest", "bilinear", "cubic"] | None = None
+    """Resampling of a stack onto a projected grid; None takes the collection's own. A native grid copies."""
+    sd_correlation: float | None = Field(default=None, ge=0)
+    """Distance in metres at which the errors of two stored pixels correlate by 1/e, for the standard deviation of an
+    area average; None takes them as fully correlated, the cautious choice."""
+    dates: int = Field(default=1, ge=1)
+    """Dates that a stack keeps for each pixel: the clearest ones, by the scene's cloud cover."""
+    anchor: date | Literal["clearest", "median"] = "clearest"
+    """Moment that the map of a stack shows: the date nearest to a day, the clearest date, or the median of all."""
+    cloud_limit: float = Field(default=100, ge=0, le=100)
+    """Scene cloud cover in percent above which items of a stack are not searched."""
+    orbit: Orbit | None = None
+    """Orbit direction that is used alone; None uses both."""
+    catalog: CatalogSpec | None = None
+    """Archive of its items; None takes the map's catalogue."""
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """Bands that are sharpened, in order."""
+        return self.bands or (self.variable,)
+
+    @property
+    def is_stack(self) -> bool:
+        """True where single dates are kept."""
+        return self.kind == "stack"
+
+    @model_validator(mode="after")
+    def _has_bands(self) -> Self:
+        if bool(self.variable) == bool(self.bands):
+            raise ValueError("name the band in variable, or several in bands; exactly one of the two")
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands appear twice: {', '.join(self.bands)}")
+        if self.sd and len(self.band_names) > 1:
+            raise ValueError(f"sd {self.sd!r} belongs to one band, got {len(self.band_names)} bands")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.is_stack and (self.sd or self.year is not None or self.static):
+            raise ValueError("a stack has no sd, year or static: its dates lie in the period")
+        if not self.is_stack and (self.dates != 1 or self.anchor != "clearest"):
+            raise ValueError("dates and anchor belong to a stack: add kind: stack")
+        return self

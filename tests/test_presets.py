@@ -1,0 +1,118 @@
+"""Presets: what ships is valid, fills the gaps of a description, and gives way to what a description says."""
+
+import copy
+import json
+
+import pytest
+import yaml
+from test_spec import CONTENT, changed
+from typer.testing import CliRunner
+
+from mapper.cli import app
+from mapper.errors import SpecError
+from mapper.presets import DEFAULT, list_presets, read_preset
+from mapper.spec import parse_spec
+
+PLACE = {
+    "name": "small",
+    "area": {"bbox": [11.9, 50.0, 12.0, 50.05]},
+    "period": {"start": "2024-06-01", "end": "2024-07-31"},
+    "catalog": {"provider": "planetary-computer"},
+    "model": {"name": "bicubic"},
+    "store": "map.icechunk",
+}
+GRIDS = {
+    "biomass": {"crs": "EPSG:3035", "resolution": 10},
+    "elevation": {"crs": "EPSG:3035", "resolution": 10},
+    "sentinel2-multi": {"crs": "EPSG:32632", "resolution": 5},
+    "sentinel2-generative": {"crs": "EPSG:32632", "resolution": "5/2"},
+}
+
+
+def test_the_default_is_one_of_those_that_ship():
+    assert {preset.name for preset in list_presets()} == GRIDS.keys()
+    assert DEFAULT in GRIDS
+    assert all(preset.title for preset in list_presets())
+
+
+@pytest.mark.parametrize("name", GRIDS.keys() - {"biomass"})
+def test_a_preset_and_a_few_words_are_a_map(name, tmp_path):
+    spec = parse_spec(PLACE | {"preset": name, "grid": GRIDS[name]}, base=tmp_path)
+    assert len(spec.targets) == len(spec.source.band_names)
+    assert spec.scale > 1
+    assert all(band.units and band.value_range for band in spec.targets)
+    assert parse_spec(yaml.safe_load(spec.to_yaml()), base=tmp_path) == spec
+
+
+def test_a_description_goes_before_its_preset(tmp_path):
+    target = {"target": {"value_range": 0.5, "encoding": {"dtype": "float32"}}, "source": {"dates": 3}}
+    spec = parse_spec(PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"], **target}, base=tmp_path)
+    assert spec.source.dates == 3
+    assert spec.source.band_names == ("B02", "B03", "B04", "B08")
+    assert {band.encoding.dtype for band in spec.targets} == {"float32"}
+    assert {band.encoding.scale_factor for band in spec.targets} == {0.0001}  # the rest of a mapping stays
+    assert {band.value_range for band in spec.targets} == {0.5}
+
+
+def test_one_band_takes_the_place_of_several(tmp_path):
+    content = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"]}
+    one = parse_spec(content | {"source": {"variable": "B08"}}, base=tmp_path)
+    assert [band.name for band in one.targets] == ["B08"]
+
+
+def test_a_description_without_preset_is_one_of_biomass(tmp_path):
+    spec = parse_spec(CONTENT, base=tmp_path)
+    assert spec == parse_spec(changed(preset="biomass"), base=tmp_path)
+    (band,) = spec.targets
+    assert (band.name, band.units, band.bounds, band.sd) == ("agb", "Mg ha-1", (0, None), True)
+    assert band.classes[-1] == float("inf")
+
+
+def test_the_name_of_a_preset_is_no_part_of_the_identity(tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(dict(read_preset("biomass").content)))
+    mine = parse_spec(changed(preset="mine.yaml"), base=tmp_path)
+    assert mine.preset == str(tmp_path / "mine.yaml")
+    assert mine.digest == parse_spec(CONTENT, base=tmp_path).digest
+
+
+def test_value_ranges_and_classes_change_no_pixel(tmp_path):
+    other = changed(target={"value_range": 9, "classes": [0, 1], "sd_classes": [0, 1]})
+    assert parse_spec(other, base=tmp_path).digest == parse_spec(CONTENT, base=tmp_path).digest
+
+
+@pytest.mark.parametrize("key", ["non_negative", "bounds"])
+def test_both_ways_to_say_not_negative_are_one(key, tmp_path):
+    free = {"non_negative": {"non_negative": False}, "bounds": {"bounds": [None, None]}}[key]
+    assert parse_spec(changed(target=free), base=tmp_path).targets[0].bounds == (None, None)
+    with pytest.raises(SpecError, match="bounds or non_negative"):
+        parse_spec(changed(target={"non_negative": True, "bounds": [0, None]}), base=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["bio-mass", "nothing.yaml"])
+def test_an_unknown_preset_is_one_clear_line(name, tmp_path):
+    with pytest.raises(SpecError) as error:
+        parse_spec(changed(preset=name), base=tmp_path)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_preset_is_refused(tmp_path):
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(SpecError, match=r"preset .*list\.yaml is a YAML mapping"):
+        parse_spec(changed(preset="list.yaml"), base=tmp_path)
+
+
+def test_presets_are_listed_and_printed():
+    run = CliRunner().invoke(app, ["presets"])
+    assert run.exit_code == 0
+    assert all(name in run.output for name in GRIDS)
+    printed = yaml.safe_load(CliRunner().invoke(app, ["presets", "elevation"]).output)
+    assert printed == read_preset("elevation").content
+    as_json = json.loads(CliRunner().invoke(app, ["presets", "--json"]).output)
+    assert as_json.keys() == GRIDS.keys()
+
+
+def test_a_preset_does_not_change_what_it_is_merged_into(tmp_path):
+    before = copy.deepcopy(CONTENT)
+    parse_spec(CONTENT, base=tmp_path)
+    assert before == CONTENT
