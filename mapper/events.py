@@ -17,7 +17,7 @@ class ReadRetry:
     item: str
     asset: str
     reason: str
-    """For example ``HTTP 429`` or ``timed out``."""
+    """Reason, for example ``HTTP 429`` or ``timed out``."""
     attempt: int
     """Attempts so far: 1 for the first failure."""
     wait_s: float
@@ -30,7 +30,7 @@ class TileResult:
 
     status: Status
     reason: str = ""
-    """Why the tile is empty or failed."""
+    """Reason why the tile is empty or failed."""
     worker: str = ""
     """Host and process."""
     device: str = ""

@@ -22,7 +22,7 @@ kill -9 $child
 LAX = {
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "10",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "20",
-    "PYTHONPATH": str(Path(__file__).parent),
+    "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2])),
     "OMP_NUM_THREADS": "1",
 }
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from mapper.cost.cost_table import Line, tabulate
+from mapper.cost.cost_table import CostRow, tabulate
 from mapper.text import describe_bytes
 
-LINE = Line(
+LINE = CostRow(
     name="reading", unit="h", estimated=1234.6, calibrated=1500.0, low=1400.0, high=1600.0, actual=100.0, expected=80.0
 )
 NEW = replace(LINE, calibrated=None, low=None, high=None, actual=None, expected=None)

@@ -118,7 +118,7 @@ def test_windows_in_other_projections_are_as_large_as_what_the_reader_reads(cont
     tasks, reads = count(context, item, source_item(remote("nothing")))
     grid = SourceGrid(crs=CRS(crs).to_wkt(), step=(step, -step), phase=(0.0, 0.0))
     for task, found in zip(tasks, reads.window_bytes, strict=True):
-        frame = Sampler().lattice(context.grid.geobox_of(context.window(task.tile)), grid).shape
+        frame = Sampler().positions(context.grid.geobox_of(context.window(task.tile)), grid).shape
         assert found / 3 == pytest.approx(frame[0] * frame[1], rel=0.01)
 
 

@@ -11,9 +11,9 @@ import pytest
 from region import run_mapper
 from store_maps import make_record, make_spec, make_tile
 
-from mapper.cost.areas import measure_extent
+from mapper.cost.areas import measure_areas
 from mapper.cost.prices import Prices
-from mapper.monitor.status import read_standing
+from mapper.monitor.status import read_status
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
 from mapper.store.repository import create_store
@@ -64,52 +64,52 @@ def write_some(spec):
 
 def test_tiles_are_counted_with_their_land(spec):
     tiles = write_some(spec)
-    standing = read_standing(spec.store)
+    status = read_status(spec.store)
     entries = read_ledger(spec.store).entries
     expected = Counter(entries[tile].status if tile in entries else "missing" for tile in tiles)
-    assert {name: count.tiles for name, count in standing.counts.items()} == dict(expected)
-    assert standing.whole.tiles == len(tiles)
-    assert sum(count.km2 for count in standing.counts.values()) == pytest.approx(standing.whole.km2)
-    assert standing.whole.km2 == pytest.approx(1.434 * 1.335, rel=0.01)
+    assert {name: count.tiles for name, count in status.counts.items()} == dict(expected)
+    assert status.whole.tiles == len(tiles)
+    assert sum(count.km2 for count in status.counts.values()) == pytest.approx(status.whole.km2)
+    assert status.whole.km2 == pytest.approx(1.434 * 1.335, rel=0.01)
 
 
 def test_the_extent_is_that_of_the_grid(spec):
-    extent = measure_extent(spec.map_grid)
+    extent = measure_areas(spec.map_grid)
     assert {(tile.row, tile.col) for tile in spec.map_grid.tiles()} == set(zip(*extent.tiles.nonzero(), strict=True))
 
 
 def test_runs_work_and_failures_are_told(spec):
     tiles = write_some(spec)
-    standing = read_standing(spec.store)
-    assert (standing.totals.runs, standing.totals.batches, standing.pace.tiles) == (2, 4, 6)
-    assert standing.totals.seconds["read"] == pytest.approx(4 * 1.5 + 4 * 1.0)
-    reasons = [(each.reason, each.tiles) for each in standing.failures]
+    status = read_status(spec.store)
+    assert (status.totals.runs, status.totals.batches, status.throughput.tiles) == (2, 4, 6)
+    assert status.totals.seconds["read"] == pytest.approx(4 * 1.5 + 4 * 1.0)
+    reasons = [(each.reason, each.tiles) for each in status.failures]
     assert reasons == [("OSError: S2_4: gone", (tiles[4], tiles[5])), ("AssetError: truncated", (tiles[6],))]
-    assert {use.worker: use.tiles for use in standing.recent.workers} == {"a:2": 1, "b:2": 1, "host:1": 4}
-    assert standing.recent.device_busy == pytest.approx(2e-6 / (2 * standing.recent.seconds))
-    assert standing.state == "stopped"
-    assert standing.eta_s == pytest.approx(standing.pace.seconds / 6 * standing.counts["missing"].tiles)
-    assert json.loads(json.dumps(standing.to_dict(), default=str))["failed"] == 3
+    assert {use.worker: use.tiles for use in status.recent.workers} == {"a:2": 1, "b:2": 1, "host:1": 4}
+    assert status.recent.device_share == pytest.approx(2e-6 / (2 * status.recent.seconds))
+    assert status.state == "stopped"
+    assert status.eta_s == pytest.approx(status.throughput.seconds / 6 * status.counts["missing"].tiles)
+    assert json.loads(json.dumps(status.to_dict(), default=str))["failed"] == 3
 
 
 def test_cost_is_that_of_all_work_and_the_whole_is_extrapolated(spec):
     write_some(spec)
-    standing = read_standing(spec.store, prices=PRICES)
-    spending, attempted = standing.spending, 8
+    status = read_status(spec.store, prices=PRICES)
+    spending, attempted = status.spending, 8
     cpu_s = 4 * (1.5 + 0.125) + 4 * 1.0
     assert spending.parts == pytest.approx(
         {"vCPU": cpu_s, "GPU": 4 * 0.25 * 2, "reading": 4.0, "requests": 20.0, "storage": 0.0}
     )
     assert spending.total == pytest.approx(sum(spending.parts.values()))
     assert spending.per_tile == pytest.approx(spending.total / attempted)
-    assert spending.whole == pytest.approx(spending.total * standing.whole.tiles / attempted)
-    done = standing.whole.km2 - standing.counts["missing"].km2
+    assert spending.whole == pytest.approx(spending.total * status.whole.tiles / attempted)
+    done = status.whole.km2 - status.counts["missing"].km2
     assert spending.per_mkm2 == pytest.approx(spending.total / done * 1e6)
 
 
 def test_a_store_without_a_commit_is_new(spec):
-    standing = read_standing(spec.store, prices=PRICES)
-    assert (standing.state, standing.eta_s, standing.spending.whole) == ("new", None, None)
+    status = read_status(spec.store, prices=PRICES)
+    assert (status.state, status.eta_s, status.spending.whole) == ("new", None, None)
     code, text = run_mapper("status", spec.store)
     assert code == 0
     assert "no commit yet; nobody writes" in text
@@ -120,15 +120,15 @@ def test_a_run_may_be_watched_from_another_process_and_its_death_is_seen(spec):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=TESTS) as driver:
         seen = []
         for line in driver.stdout:
-            seen.append(read_standing(spec.store))
+            seen.append(read_status(spec.store))
             if line.startswith("waiting"):
                 break
         alive = seen[-1]
-        late = read_standing(spec.store, now=alive.now + timedelta(hours=3))
+        late = read_status(spec.store, now=alive.now + timedelta(hours=3))
         assert alive.holder.pid == driver.pid
         driver.kill()
         driver.wait()
-    dead = read_standing(spec.store)
+    dead = read_status(spec.store)
     done = [each.whole.tiles - each.counts["missing"].tiles for each in seen]
     assert done == sorted(done)
     assert all(each % 2 == 0 for each in done)  # two tiles in a commit: none is ever seen alone

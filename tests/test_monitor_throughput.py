@@ -1,12 +1,12 @@
-"""The pace of a map, from the totals of a few versions."""
+"""The throughput of a map, from the totals of a few versions."""
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mapper.monitor.throughput import Pace, overall_pace, recent_pace
+from mapper.events import TileResult
+from mapper.monitor.throughput import Throughput, overall_throughput, recent_throughput
 from mapper.store.totals import Totals
 
 BEGIN = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
@@ -21,9 +21,9 @@ class Commits:
         totals = Totals()
         for number, ((start, _), *commits) in enumerate(runs):
             for at, tiles in commits:
-                records = [SimpleNamespace(**FACTS)] * tiles
+                results = [TileResult(status="ok", valid_px=1_000_000)] * tiles
                 run = {"run_id": f"run-{number}", "started": BEGIN + timedelta(seconds=start)}
-                totals = totals.plus(records, at=BEGIN + timedelta(seconds=at), **run)
+                totals = totals.plus_batch(results, at=BEGIN + timedelta(seconds=at), **run)
                 self.history.append(totals)
 
     @property
@@ -35,22 +35,17 @@ class Commits:
         return None if batch <= self.expired else self.history[batch - 1]
 
 
-FACTS = {
-    "status": "ok", "valid_px": 1_000_000, "requests": 0, "bytes_read": 0, "retries": (), "seconds": {}, "device": "",
-}  # fmt: skip
-
-
 def commits_every(seconds, count, *, tiles=10, start=0):
     return [(start, 0), *((start + seconds * (k + 1), tiles) for k in range(count))]
 
 
 def test_a_run_of_minutes_counts_from_its_begin_whatever_was_before():
     ledger = Commits([commits_every(60, 50), commits_every(30, 10, tiles=4, start=500_000)])
-    pace = recent_pace(ledger)
+    pace = recent_throughput(ledger)
     assert (pace.seconds, pace.tiles, pace.commits) == (300.0, 40, 10)
     assert pace.tiles_per_hour == pytest.approx(480)
     assert pace.megapixels_per_second == pytest.approx(40 / 300)
-    assert overall_pace(ledger.totals).seconds == 50 * 60 + 300
+    assert overall_throughput(ledger.totals).seconds == 50 * 60 + 300
 
 
 @pytest.mark.parametrize("expired", [0, 500, 990])
@@ -59,7 +54,7 @@ def test_a_long_run_counts_its_last_hour_and_few_versions_are_opened(expired):
     times = np.cumsum(rng.uniform(10, 120, 1000))
     ledger = Commits([[(0, 0), *((float(t), int(n)) for t, n in zip(times, rng.integers(1, 50, 1000), strict=True))]],
                      expired=expired)  # fmt: skip
-    pace = recent_pace(ledger)
+    pace = recent_throughput(ledger)
     known = [t for k, t in enumerate(ledger.history) if k >= expired]
     first = next(t for t in known if t.at >= ledger.totals.at - timedelta(hours=1))
     assert pace.tiles == ledger.totals.attempted - first.attempted
@@ -68,12 +63,12 @@ def test_a_long_run_counts_its_last_hour_and_few_versions_are_opened(expired):
 
 
 def test_one_commit_after_hours_counts_from_the_begin_of_its_run():
-    pace = recent_pace(Commits([[(0, 0), (10_000, 5)]]))
+    pace = recent_throughput(Commits([[(0, 0), (10_000, 5)]]))
     assert (pace.seconds, pace.tiles) == (10_000.0, 5)
 
 
 def test_what_is_usual_goes_by_the_pauses_between_commits():
-    assert Pace(seconds=600, tiles=60, pixels=0, commits=10).quiet_limit == 300
-    assert Pace(seconds=3600, tiles=60, pixels=0, commits=2).quiet_limit == 9000
-    assert Pace(seconds=600, tiles=60, pixels=0, commits=10).seconds_for(6) == 60
-    assert Pace(seconds=0, tiles=0, pixels=0, commits=0).seconds_for(6) is None
+    assert Throughput(seconds=600, tiles=60, pixels=0, commits=10).quiet_limit == 300
+    assert Throughput(seconds=3600, tiles=60, pixels=0, commits=2).quiet_limit == 9000
+    assert Throughput(seconds=600, tiles=60, pixels=0, commits=10).seconds_for(6) == 60
+    assert Throughput(seconds=0, tiles=0, pixels=0, commits=0).seconds_for(6) is None

@@ -11,7 +11,7 @@ from run_maps import make_spec
 from mapper.catalog.footprint import footprint
 from mapper.catalog.items import freeze_items
 from mapper.plan.context import make_context
-from mapper.plan.footprints import find_touching
+from mapper.plan.footprints import intersect_items
 from mapper.plan.task_table import to_indices
 from mapper.plan.windows import bounds_at, windows_at
 
@@ -48,7 +48,7 @@ def test_every_window_gets_the_items_it_touches(tmp_path, crs):
     items = freeze_items(scatter("sentinel-2-l2a", 300) + scatter("esa-cci-biomass", 40), query={"provider": "demo"})
     names = ("sentinel-2-l2a", "esa-cci-biomass")
     roles = [np.array([item["collection"] == name for item in items]) for name in names]
-    found = find_touching(context, to_indices(tiles), outlines_of(items), roles)
+    found = intersect_items(context, to_indices(tiles), outlines_of(items), roles)
     geoboxes = [context.grid.geobox_of(context.window(tile)) for tile in tiles]
     for name, members in zip(names, found, strict=True):
         assert [items.pick(members.of(k)) for k in range(len(tiles))] == [
@@ -62,7 +62,7 @@ def test_a_window_without_items_gets_none(tmp_path):
     indices = context.grid.tile_indices()
     far = outlines_of([make_item("far", bounds=(-60, -10, -59, -9))])
     for outlines, where in ((far, indices), (far, indices[:0]), (far[:0], indices)):
-        (members,) = find_touching(context, where, outlines, [np.ones(len(outlines), bool)])
+        (members,) = intersect_items(context, where, outlines, [np.ones(len(outlines), bool)])
         assert members.counts.tolist() == [0] * len(where)
 
 

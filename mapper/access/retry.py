@@ -35,9 +35,9 @@ class RetryPolicy:
     """Renewals of the signature of a location that was refused with the last one."""
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
-    """For the next bytes of an answer."""
+    """Timeout of the next bytes of an answer."""
     total_timeout_s: float = 300.0
-    """For a whole answer: one that trickles is given up."""
+    """Timeout of a whole answer: one that trickles is given up."""
 
     def delay(self, failures: int) -> float:
         """Return the pause after so many failures, at random between the shortest and the longest."""
@@ -56,9 +56,9 @@ class RetryPolicy:
 
 
 TILE_RETRY = RetryPolicy()
-"""For reading and writing one tile, and for one commit."""
+"""Policy for reading and writing one tile, and for one commit."""
 REQUEST_RETRY = RetryPolicy(attempts=8, initial_backoff_s=0.5, max_backoff_s=30.0, least_share=0.0)
-"""For one request to an archive, before the tile as a whole is tried again."""
+"""Policy for one request to an archive, before the tile as a whole is tried again."""
 
 
 class Attempts:

@@ -107,8 +107,8 @@ def _draw_legend(states: ByteArray, palette: _Palette | None, *, width: int) -> 
 
 
 if TYPE_CHECKING:
-    from mapper.monitor.status import Count, Standing
-    from mapper.monitor.throughput import Pace
+    from mapper.monitor.status import Count, MapStatus
+    from mapper.monitor.throughput import Throughput
 
 
 status_app = typer.Typer(rich_markup_mode="markdown")
@@ -154,129 +154,131 @@ def status(
     time left and the pace are those of the last hour of commits.
     """
     from mapper.cost.prices import read_prices
-    from mapper.monitor.status import read_standing
+    from mapper.monitor.status import read_status
 
     if watch and as_json:
         raise typer.BadParameter("--watch is for people, --json for programs: give one")
     location, price_list = location_of(store), read_prices(prices) if prices else None
-    standing = read_standing(location, prices=price_list)
+    found = read_status(location, prices=price_list)
     if as_json:
-        print_json(standing.to_dict())
+        print_json(found.to_dict())
         return
     console = Console(highlight=False)
     if not watch:
-        console.print(_draw(standing, console, show_map=show_map), soft_wrap=True)
+        console.print(_draw(found, console, show_map=show_map), soft_wrap=True)
         return
-    with Live(_draw(standing, console, show_map=show_map), console=console, auto_refresh=False) as live:
-        while standing.state != "complete":
+    with Live(_draw(found, console, show_map=show_map), console=console, auto_refresh=False) as live:
+        while found.state != "complete":
             time.sleep(_WATCH_SECONDS)
-            standing = read_standing(location, prices=price_list)
-            live.update(_draw(standing, console, show_map=show_map), refresh=True)
+            found = read_status(location, prices=price_list)
+            live.update(_draw(found, console, show_map=show_map), refresh=True)
 
 
-def _draw(standing: "Standing", console: Console, *, show_map: bool) -> Text:
+def _draw(found: "MapStatus", console: Console, *, show_map: bool) -> Text:
     """Draw the status of a map for a terminal."""
-    text = Text(describe_standing(standing))
+    text = Text(describe_status(found))
     if show_map:
         palette = None if console.color_system is None else _PALETTES.get(console.color_system, MANY_COLOURS)
         room = max(_FEWEST_LINES, console.height - len(text.plain.splitlines()) - _OTHER_LINES)
         lines = room if console.is_terminal else _FILE_LINES
         text.append("\n\n")
-        text.append_text(draw_tile_map(standing.states, width=console.width, palette=palette, lines=lines))
+        text.append_text(draw_tile_map(found.states, width=console.width, palette=palette, lines=lines))
     return text
 
 
-def describe_standing(standing: "Standing") -> str:
+def describe_status(found: "MapStatus") -> str:
     """Describe the status of a map for people."""
-    rows = [(name, text) for name, text in _rows(standing) if text]
-    return "\n".join([_head(standing), *(f"{name:<10}{text}" for name, text in rows)])
+    rows = [(name, text) for name, text in _rows(found) if text]
+    return "\n".join([_head(found), *(f"{name:<10}{text}" for name, text in rows)])
 
 
-def _head(standing: "Standing") -> str:
-    share = 1 - standing.counts["missing"].tiles / standing.whole.tiles
+def _head(found: "MapStatus") -> str:
+    share = 1 - found.counts["missing"].tiles / found.whole.tiles
     filled = int(_BAR * share)
     bar = "█" * filled + "░" * (_BAR - filled)
-    return f"{standing.name}: {standing.store}\n{bar} {_percent(share)}"
+    return f"{found.name}: {found.store}\n{bar} {_percent(share)}"
 
 
-def _rows(standing: "Standing") -> Iterator[tuple[str, str]]:
+def _rows(found: "MapStatus") -> Iterator[tuple[str, str]]:
     """Yield the name and text of each line; one without text is left out."""
-    yield "tiles", _describe_tiles(standing)
-    yield "state", _describe_state(standing)
-    if not standing.totals.batches:
+    yield "tiles", _describe_tiles(found)
+    yield "state", _describe_state(found)
+    if not found.totals.batches:
         return
-    yield "runs", f"{standing.totals.runs}, the last began {_ago(standing, standing.totals.run_started.timestamp())}"
-    yield "pace", _describe_pace(standing)
-    yield "left", _describe_left(standing)
-    yield "work", _describe_work(standing)
-    yield "lately", _describe_lately(standing)
-    yield "read", _describe_reading(standing)
-    for number, line in enumerate(_describe_failures(standing)):
+    yield "runs", f"{found.totals.runs}, the last began {_ago(found, found.totals.run_started.timestamp())}"
+    yield "pace", _describe_pace(found)
+    yield "left", _describe_left(found)
+    yield "work", _describe_work(found)
+    yield "lately", _describe_lately(found)
+    yield "read", _describe_reading(found)
+    for number, line in enumerate(_describe_failures(found)):
         yield "" if number else "failed", line
-    yield "cost", _describe_cost(standing)
+    yield "cost", _describe_cost(found)
 
 
-def _describe_tiles(standing: "Standing") -> str:
-    large = standing.whole.km2 >= _LARGE_KM2
+def _describe_tiles(found: "MapStatus") -> str:
+    large = found.whole.km2 >= _LARGE_KM2
 
     def area(count: "Count") -> str:
         return f"{count.km2 / 1e6:.3f} Mkm2" if large else f"{count.km2:,.1f} km2"
 
-    parts = [f"{count.tiles:,} {name} ({area(count)})" for name, count in standing.counts.items() if count.tiles]
-    return f"{standing.whole.tiles:,} ({area(standing.whole)}): {', '.join(parts)}"
+    parts = [f"{count.tiles:,} {name} ({area(count)})" for name, count in found.counts.items() if count.tiles]
+    return f"{found.whole.tiles:,} ({area(found.whole)}): {', '.join(parts)}"
 
 
-def _describe_state(standing: "Standing") -> str:
-    holder, quiet = standing.holder, describe_seconds(standing.quiet_s)
-    last = f"last commit {quiet} ago" if standing.totals.batches else "no commit yet"
-    if standing.state == "stalled":
-        last = f"no commit for {quiet}, {describe_seconds(standing.pace.quiet_limit)} would be usual at most"
+def _describe_state(found: "MapStatus") -> str:
+    holder, quiet = found.holder, describe_seconds(found.quiet_s)
+    last = f"last commit {quiet} ago" if found.totals.batches else "no commit yet"
+    if found.state == "stalled":
+        last = f"no commit for {quiet}, {describe_seconds(found.throughput.quiet_limit)} would be usual at most"
     if holder is None:
         writer = "nobody writes"
     else:
         known = {True: "writes", False: "was killed, wrote", None: "writes, if it lives,"}
-        does = known[standing.writer_alive]
+        does = known[found.writer_alive]
         writer = f"process {holder.pid} on {holder.host} {does} since {holder.since:%Y-%m-%d %H:%M} UTC"
-    return f"{standing.state}: {last}; {writer}"
+    return f"{found.state}: {last}; {writer}"
 
 
-def _describe_pace(standing: "Standing") -> str:
-    if standing.pace.tiles_per_hour is None:
+def _describe_pace(found: "MapStatus") -> str:
+    if found.throughput.tiles_per_hour is None:
         return ""
-    late, whole = _rates(standing.pace), _rates(standing.overall)
-    return f"{late} in {describe_seconds(standing.pace.seconds)} of commits" + (f"; {whole} over all" if whole else "")
+    late, whole = _rates(found.throughput), _rates(found.overall)
+    return f"{late} in {describe_seconds(found.throughput.seconds)} of commits" + (
+        f"; {whole} over all" if whole else ""
+    )
 
 
-def _rates(pace: "Pace") -> str:
-    if pace.tiles_per_hour is None or pace.megapixels_per_second is None:
+def _rates(throughput: "Throughput") -> str:
+    if throughput.tiles_per_hour is None or throughput.megapixels_per_second is None:
         return ""
-    return f"{pace.tiles_per_hour:,.0f} tiles/h, {pace.megapixels_per_second:.3g} Mpx/s"
+    return f"{throughput.tiles_per_hour:,.0f} tiles/h, {throughput.megapixels_per_second:.3g} Mpx/s"
 
 
-def _describe_left(standing: "Standing") -> str:
-    if standing.state == "complete" or standing.eta_s is None:
+def _describe_left(found: "MapStatus") -> str:
+    if found.state == "complete" or found.eta_s is None:
         return ""
-    left = describe_seconds(standing.eta_s)
-    if standing.state != "running":
+    left = describe_seconds(found.eta_s)
+    if found.state != "running":
         return f"{left} of work at that pace"
-    end = standing.now + timedelta(seconds=max(0.0, standing.eta_s - standing.quiet_s))
+    end = found.now + timedelta(seconds=max(0.0, found.eta_s - found.quiet_s))
     return f"{left} at that pace: {end:%Y-%m-%d %H:%M} UTC"
 
 
-def _describe_work(standing: "Standing") -> str:
-    seconds = standing.totals.seconds
+def _describe_work(found: "MapStatus") -> str:
+    seconds = found.totals.seconds
     parts = [f"{stage} {describe_seconds(seconds[stage])}" for stage in _STAGES if stage in seconds]
     waited = f"; waiting for a device {describe_seconds(seconds['wait'])}" if seconds.get("wait", 0) >= 1 else ""
     return ", ".join(parts) + waited
 
 
-def _describe_lately(standing: "Standing") -> str:
-    recent = standing.recent
+def _describe_lately(found: "MapStatus") -> str:
+    recent = found.recent
     if not recent.workers:
         return ""
     parts = []
-    if recent.device_busy is not None:
-        parts.append(f"devices busy {_percent(recent.device_busy)} of the time")
+    if recent.device_share is not None:
+        parts.append(f"devices busy {_percent(recent.device_share)} of the time")
     parts += [
         f"bottleneck: {recent.bottleneck}",
         "1 worker" if len(recent.workers) == 1 else f"{len(recent.workers)} workers",
@@ -287,8 +289,8 @@ def _describe_lately(standing: "Standing") -> str:
     return f"{'; '.join(parts)} (last {recent.tiles} tiles, {describe_seconds(recent.seconds)})"
 
 
-def _describe_reading(standing: "Standing") -> str:
-    totals = standing.totals
+def _describe_reading(found: "MapStatus") -> str:
+    totals = found.totals
     if not totals.requests:
         return ""
     reasons = sorted(totals.retries.items(), key=lambda pair: -pair[1])
@@ -296,17 +298,17 @@ def _describe_reading(standing: "Standing") -> str:
     return f"{totals.requests:,} requests, {describe_bytes(totals.bytes_read)}{again}"
 
 
-def _describe_failures(standing: "Standing") -> Iterator[str]:
-    for each in standing.failures[:_REASONS]:
+def _describe_failures(found: "MapStatus") -> Iterator[str]:
+    for each in found.failures[:_REASONS]:
         tiles = " ".join(map(str, each.tiles[:_TILES])) + (" ..." if len(each.tiles) > _TILES else "")
         yield f"{len(each.tiles)} x {each.reason} (tiles {tiles})"
-    left = standing.counts["failed"].tiles - sum(len(each.tiles) for each in standing.failures[:_REASONS])
+    left = found.counts["failed"].tiles - sum(len(each.tiles) for each in found.failures[:_REASONS])
     if left > 0:
         yield f"{left:,} more; all: `mapper run MAP.yaml --only failed --dry-run`"
 
 
-def _describe_cost(standing: "Standing") -> str:
-    spending = standing.spending
+def _describe_cost(found: "MapStatus") -> str:
+    spending = found.spending
     if spending is None:
         return ""
     money = partial(describe_amount, unit=spending.currency)
@@ -316,8 +318,8 @@ def _describe_cost(standing: "Standing") -> str:
     return ", ".join([text, *(words.format(money(value)) for words, value in rest.items() if value is not None)])
 
 
-def _ago(standing: "Standing", moment: float) -> str:
-    return f"{describe_seconds(max(0.0, standing.now.timestamp() - moment))} ago"
+def _ago(found: "MapStatus", moment: float) -> str:
+    return f"{describe_seconds(max(0.0, found.now.timestamp() - moment))} ago"
 
 
 def _percent(part: float) -> str:

@@ -1,4 +1,4 @@
-"""What the tiles of a plan took that have run and are up to date: as arrays, however many there are."""
+"""Actual cost of the tiles of a plan that have run and are up to date: as arrays, however many there are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ QUANTITIES = ("requests", "bytes", "read", "predict_cpu", "predict_cuda", "write
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Actuals:
-    """What was spent on each task of a plan; the arrays are filled by :func:`read_actuals` only."""
+    """Amounts spent on each task of a plan; the arrays are filled by :func:`read_actuals` only."""
 
     spent: Float64Array
     """(task, quantity)."""
     known: BoolArray
     """(task,): whether it has run and did not fail."""
     ok: BoolArray
-    """Of those, the ones that are not empty."""
+    """(task,): True for those of them that are not empty."""
     device: npt.NDArray[np.int8]
     """-1: none was named, 0: cpu, 1: cuda."""
     in_first_run: BoolArray
-    """Whether it stands as the first of all runs left it."""
+    """(task,): True if the first of all runs made it last."""
 
     @property
     def done(self) -> int:
@@ -39,12 +39,12 @@ class Actuals:
         return int(self.known.sum())
 
     def common_device(self) -> Device:
-        """What most ran on; the CPU if none did."""
+        """Return the kind of device that most tasks ran on; the CPU if none did."""
         cpu, cuda = (int((self.device == kind).sum()) for kind in (0, 1))
         return "cuda" if cuda > cpu else "cpu"
 
     def choose_pilot(self, device: Device) -> tuple[BoolArray, BoolArray, bool]:
-        """Tiles that are known, those of them that calibrate, and whether these ran on the right kind of device.
+        """Choose the tiles that are known and those that calibrate; say too if these ran on the right kind of device.
 
         Empty tiles are part of a pilot: the rest will have its share of them.
         """
@@ -60,12 +60,12 @@ class Actuals:
 
 
 def device_kind(device: str) -> Device:
-    """The kind of a device that a record names."""
+    """Return the kind of a device that a record names."""
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
 def read_actuals(plan: Plan, ledger: Ledger | None, *, stored: int) -> Actuals:
-    """Go through the records of a store, one commit after the other.
+    """Read what the tasks of a plan took from the records of a store, one commit after the other.
 
     Args:
         plan: Records of other tasks at its tiles do not count.
@@ -113,7 +113,7 @@ class _Begins:
 
 
 def _spent(record: Record, stored: int) -> Sequence[float]:
-    """What a tile took, by quantity."""
+    """Return what a tile took, by quantity."""
     spent = {
         "requests": record.requests,
         "bytes": record.bytes_read,

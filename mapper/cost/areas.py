@@ -1,4 +1,4 @@
-"""Where the tiles of a map lie and how much land each has, for all tiles together."""
+"""Areas of the tiles of a map, for all tiles together."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Extent:
     """(row, col): square kilometres of the tile that lie in the area."""
 
 
-def measure_extent(grid: MapGrid) -> Extent:
+def measure_areas(grid: MapGrid) -> Extent:
     """Find the tiles that the area touches, as :meth:`MapGrid.tiles` does, and their areas."""
     rows, cols = grid.tile_shape
     at, edge = grid.geobox.transform, grid.tile_px
@@ -39,7 +39,7 @@ def measure_extent(grid: MapGrid) -> Extent:
 
 
 def areas_km2(grid: MapGrid, bounds: Float64Array) -> Float64Array:
-    """Square kilometres of boxes that lie in the area, on any grid.
+    """Return the square kilometres of boxes that lie in the area, on any grid.
 
     Args:
         grid: Whose CRS and area.

@@ -1,4 +1,4 @@
-"""What an item says of its files that are read: where their pixels lie, how large they are, how often they are read.
+"""Grids of the files of an item as it declares them, their sizes, and how often they are read.
 
 Files of one item that have the same pixels are one frame: the bands of Sentinel-2 at 10 m, those at 20 m with the mask.
 """
@@ -31,7 +31,7 @@ _FULL_RESOLUTION = 0.75
 _DEGREE_M = 111_320
 
 Reads = Mapping[str, int]
-"""How often each asset of an item is read for one tile."""
+"""Number of reads of each asset of an item for one tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +48,18 @@ class Frame:
 
 @dataclass(kw_only=True)
 class Load:
-    """What a frame costs, summed over its files and how often each is read."""
+    """Cost of a frame, summed over its files and how often each is read."""
 
     files: int = 0
     remote: int = 0
     pixel_bytes: float = 0.0
-    """For one decoded pixel of all files."""
+    """Bytes of one decoded pixel, summed over all files."""
     travel_bytes: float = 0.0
-    """For one pixel of the remote ones, compressed."""
+    """Compressed bytes of one pixel, summed over remote files."""
 
 
 def find_guide_reads(context: Context, items: Items) -> dict[int, Reads]:
-    """How often each asset is read, by the number of its item: once for each season and layer that the item enters."""
+    """Count how often each asset of a guide is read, by item: once for each season and layer that the item enters."""
     layers = [
         (layer, months, context.provider.rule(layer.collection)) for _, months, layer in context.spec.guide.composites
     ]
@@ -72,7 +72,7 @@ def find_guide_reads(context: Context, items: Items) -> dict[int, Reads]:
 
 
 def find_source_reads(context: Context, items: Items) -> dict[int, Reads]:
-    """How often each asset of the coarse map is read, by the number of its item: once, if it is of the year."""
+    """Count how often each asset of the source is read, by the number of its item: once, if it is of the year."""
     source = context.spec.source
     rule = context.provider.rule(source.collection)
     bands = [band for band in (*source.band_names, source.sd) if band]
@@ -84,7 +84,7 @@ def find_source_reads(context: Context, items: Items) -> dict[int, Reads]:
 
 
 def _assets_of(item: ItemDict, rule: CollectionRule, bands: Sequence[str]) -> Iterator[str]:
-    """Assets that are opened for some bands; none of an item that lacks its mask."""
+    """Yield the assets that are opened for some bands; none of an item that lacks its mask."""
     if rule.mask:
         if rule.mask.asset not in item["assets"]:
             return
@@ -93,7 +93,7 @@ def _assets_of(item: ItemDict, rule: CollectionRule, bands: Sequence[str]) -> It
 
 
 def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Load]:
-    """The frames of an item's assets, and what each costs."""
+    """Return the frames of an item's assets, and what each costs."""
     frames: dict[Frame, Load] = {}
     placed: dict[str, Frame] = {}
     rule = context.provider.rule(item["collection"])
@@ -114,7 +114,7 @@ def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Loa
 
 
 def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
-    """Where the pixels of an asset lie: as declared, else its footprint's box in degrees cut into pixels."""
+    """Return the frame of an asset: as declared, else its footprint's box in degrees cut into pixels."""
     try:
         declared = declared_grid(item, key)
     except SpecError:
@@ -130,7 +130,7 @@ def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
 
 
 def _guess_shape(item: ItemDict, box: tuple[float, ...], context: Context) -> tuple[int, int]:
-    """Rows and columns of a file that does not say: pixels as large as those it is to become."""
+    """Guess rows and columns of a file that states none: pixels as large as those it is to become."""
     west, south, east, north = box
     grid = context.grid
     degrees = float(grid.resolution) / (1 if CRS.from_user_input(grid.crs).is_geographic else _DEGREE_M)
@@ -146,7 +146,7 @@ def _pixel_size(asset: Mapping[str, Any], dtype: str) -> int:
 
 
 def _compression(asset: Mapping[str, Any], frame: Frame, size: int) -> float:
-    """Compressed / decoded: from the size of the file where that is stated."""
+    """Return compressed / decoded bytes: from the size of the file where that is stated."""
     stated = float(asset.get("file:size") or 0)
     if not stated:
         return _COMPRESSION[size]

@@ -11,21 +11,21 @@ State = Literal["new", "pilot", "complete"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class CostRow:
     """One quantity: of the whole plan, and of the tiles that have run."""
 
     name: str
     unit: str
     """``B``, ``h``, nothing for a count, or a currency, which is shown in the title alone."""
     estimated: float
-    """From metadata alone, all tiles."""
+    """Estimate from metadata alone, of all tiles."""
     calibrated: float | None
     """All tiles, by what the pilot took; None where no pilot can tell."""
     low: float | None
     high: float | None
-    """Where 90 % of the outcomes are to lie."""
+    """Range in which 90 % of the outcomes are to lie."""
     actual: float | None
-    """Of the tiles that have run; None if none has."""
+    """Amount that tiles took that have run; None if none has."""
     expected: float | None
     """Estimated from metadata, of the same tiles."""
 
@@ -34,13 +34,13 @@ class Line:
         """Estimate / actual - 1, of the tiles that have run."""
         return _off(self.expected, self.actual)
 
-    def scaled(self, name: str, *, by: float, by_done: float) -> "Line":
-        """The line for each of so many; ``by`` counts the whole plan, ``by_done`` what has run."""
+    def scaled(self, name: str, *, by: float, by_done: float) -> "CostRow":
+        """Return the row for each of so many; ``by`` counts the whole plan, ``by_done`` what has run."""
 
         def divide(value: float | None, count: float) -> float | None:
             return None if value is None or not count else value / count
 
-        return Line(
+        return CostRow(
             name=name,
             unit=self.unit,
             estimated=self.estimated / by,
@@ -52,8 +52,8 @@ class Line:
         )
 
 
-def tabulate(title: str, lines: Sequence[Line], *, state: State, done: str) -> str:
-    """Lines as aligned text.
+def tabulate(title: str, lines: Sequence[CostRow], *, state: State, done: str) -> str:
+    """Return rows as aligned text.
 
     Args:
         title: Over the names.
@@ -61,7 +61,7 @@ def tabulate(title: str, lines: Sequence[Line], *, state: State, done: str) -> s
         state: How far the map is, which decides what can be told.
         done: Over the column of what has run, for example ``6 of 16 tiles``.
     """
-    columns: list[tuple[str, Callable[[Line], str]]] = [
+    columns: list[tuple[str, Callable[[CostRow], str]]] = [
         ("estimated", lambda line: describe_amount(line.estimated, line.unit))
     ]
     if state == "complete":
@@ -87,7 +87,7 @@ def _off(expected: float | None, actual: float | None) -> float | None:
     return expected / actual - 1 if expected is not None and actual else None
 
 
-def _show_range(line: Line) -> str:
+def _show_range(line: CostRow) -> str:
     if line.low is None or line.high is None:
         return "-"
     return f"{describe_amount(line.low, line.unit).removesuffix(' h')} - {describe_amount(line.high, line.unit)}"

@@ -1,4 +1,4 @@
-"""What every task will cost, from metadata alone: memory, reads, seconds of work, bytes to store.
+"""Estimated cost of every task, from metadata alone: memory, reads, seconds of work, bytes to store.
 
 Memory is what decides whether a plan can run at all; it is estimated from above. The model behind the numbers: all
 dates of one band and season are read, decoded and reduced at once, while the finished channels wait; then patches go
@@ -30,7 +30,7 @@ Device = Literal["cpu", "cuda"]
 
 
 READ_SECONDS = 2.5e-8
-"""For each decoded byte of the blocks under a window: decoding, resampling, calibrating, reducing.
+"""Seconds for each decoded byte of the blocks under a window: decoding, resampling, calibrating, reducing.
 
 Measured with the demo map (1024 px, 16 tiles of 256 px, 125 local files a tile), one task after the other on two busy
 cores: 61.8 s for 2.17 GB, less the next. Where files are remote, waiting for them comes on top.
@@ -38,13 +38,13 @@ cores: 61.8 s for 2.17 GB, less the next. Where files are remote, waiting for th
 
 
 LOCATE_SECONDS = 1.2e-6
-"""For each pixel of a window, to find its place in the files; measured with bicubic, which reads two small files."""
+"""Seconds for each pixel of a window, to find its position in the files; measured with bicubic and two small files."""
 
 
 PREDICT_SECONDS = MappingProxyType(
     {("cpu", True): 1.6e-5, ("cpu", False): 1.5e-7, ("cuda", True): 4.5e-7, ("cuda", False): 1.5e-7}
 )
-"""For each target pixel of a window, by device, and whether the network has a guide.
+"""Seconds for each target pixel of a window, by device, and by whether the network has a guide.
 
 Measured in the same runs: 70.1 s for 4.4 million pixels with MTG, the slowest of the networks that ship; 0.3 s for 2.1
 million with bicubic, nearly all of it for what follows a network. A GPU was not measured: it is taken to be fifty times
@@ -53,22 +53,23 @@ quicker with a network and no quicker with the rest.
 
 
 WRITE_SECONDS = 4e-7
-"""For each pixel of a tile: encoding, compressing, writing to a local disk. Measured in the same run: 0.42 s."""
+"""Seconds for each pixel of a tile: encoding, compressing, writing to a local disk. Measured likewise: 0.42 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What each task will cost; arrays over tasks, in the order of the plan."""
+    """Estimated cost of each task. All arrays have one entry per task, in plan order."""
 
     scenes: IntArray
     """Items, source included."""
     distinct_scenes: int
     reads: ReadCounts
     window_px: Float64Array
+    """(task,): pixels of the read window."""
     tile_px: Float64Array
-    """Pixels that are predicted, and of those the ones that are kept."""
+    """(task,): pixels written."""
     area_km2: Float64Array
-    """Of the part of each tile that lies in the area."""
+    """(task,): square kilometres of the part of each tile that lies in the area."""
     memory_bytes: Float64Array
     """Peak, without the libraries themselves."""
     reads_guide: bool
@@ -84,12 +85,12 @@ class Estimate:
         return self.tile_px * WRITE_SECONDS
 
     def predict_s(self, device: Device) -> Float64Array:
-        """Seconds of prediction on a kind of device, not calibrated."""
+        """Return the seconds of prediction on a kind of device, not calibrated."""
         return self.window_px * PREDICT_SECONDS[device, self.reads_guide]
 
 
 def estimate_tasks(context: Context, tasks: TaskTable) -> Estimate:
-    """What each task will cost: a hundred thousand tasks take seconds, not minutes."""
+    """Estimate the cost of each task: a hundred thousand tasks take seconds, not minutes."""
     pairs = {"guide": Pairs.of(tasks, "guide"), "source": Pairs.of(tasks, "source")}
     areas = areas_km2(context.grid, bounds_at(context, tasks.indices, halo=False))
     return Estimate(
@@ -106,37 +107,37 @@ def estimate_tasks(context: Context, tasks: TaskTable) -> Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSummary:
-    """What a plan will cost, before anything of it is calibrated."""
+    """Summary of what a plan will cost, before anything of it is calibrated."""
 
     tiles: int
     tile_px: int
     window_px: tuple[int, int]
     """Rows and columns that are read for one tile."""
     area_km2: float
-    """Of the parts of the tiles that lie in the area."""
+    """Square kilometres of the parts of the tiles that lie in the area."""
     items: int
     """Items that any task touches."""
     items_per_tile: tuple[int, float, int]
     """Fewest, mean, most."""
     files: int
-    """To be opened; one that several tiles need counts for each of them."""
+    """Files to open; one that several tiles need counts for each of them."""
     requests: int
-    """For remote files."""
+    """Requests for remote files."""
     bytes_read: int
-    """Of remote files, compressed, as they travel."""
+    """Bytes of remote files, compressed, as they travel."""
     read_bytes: int
     """Decoded, of the pixels under the windows."""
     memory_bytes: int
-    """Of the largest task."""
+    """Peak of the largest task."""
     store_bytes: int
     """Before compression."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the summary for JSON."""
         return asdict(self)
 
     def summary(self) -> str:
-        """For people."""
+        """Return the summary for people."""
         fewest, mean, most = self.items_per_tile
         rows, cols = self.window_px
         return "\n".join(
@@ -153,7 +154,7 @@ class PlanSummary:
 
 
 def explain_plan(plan: Plan, context: Context, *, estimate: Estimate | None = None) -> PlanSummary:
-    """What a plan will cost.
+    """Return the summary of what a plan will cost.
 
     Args:
         plan: All tasks.

@@ -1,4 +1,4 @@
-"""What a plan will cost in requests, bytes, hours and money: estimated, calibrated by a pilot, held against what came.
+"""Forecast of requests, bytes, hours and money of a plan: estimated, calibrated by a pilot, compared with actuals.
 
 A pilot is a run of some tiles into the same store, as ``mapper run MAP.yaml --every N`` makes one: its records say what
 each tile took. While tiles are missing, all that have run calibrate the rest. Once the map is complete, the tiles of
@@ -16,7 +16,7 @@ import numpy as np
 
 from mapper.arrays import Float64Array
 from mapper.cost.actuals import QUANTITIES, Actuals, read_actuals
-from mapper.cost.cost_table import Line, State, tabulate
+from mapper.cost.cost_table import CostRow, State, tabulate
 from mapper.cost.estimate import Device, Estimate, estimate_tasks
 from mapper.cost.prices import Prices
 from mapper.cost.ratio_estimator import FEWEST_TILES, Calibration
@@ -35,7 +35,7 @@ _HOUR = 3600
 _Weights = Mapping[str, float]
 
 
-_LINES: Sequence[tuple[str, str, _Weights]] = (
+_ROWS: Sequence[tuple[str, str, _Weights]] = (
     ("requests", "", {"requests": 1}),
     ("bytes read", "B", {"bytes": 1}),
     ("reading", "h", {"read": 1 / _HOUR}),
@@ -48,7 +48,7 @@ _LINES: Sequence[tuple[str, str, _Weights]] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a plan will cost, and what is known of it."""
+    """Forecast of what a plan will cost, and what is known of it."""
 
     tiles: int
     done: int
@@ -56,21 +56,21 @@ class Forecast:
     pilot: int
     """Tiles that the calibration comes from; 0 if there is none."""
     device: Device
-    """Where networks are taken to run."""
+    """Kind of device that networks are taken to run on."""
     predict_calibrated: bool
-    """Whether the pilot ran on that kind of device."""
-    quantities: tuple[Line, ...]
-    cost: tuple[Line, ...]
+    """True if the pilot ran on that kind of device."""
+    quantities: tuple[CostRow, ...]
+    cost: tuple[CostRow, ...]
     """The parts, their total, and the total by tile and by million square kilometres; empty without prices."""
     prices: Prices | None
 
     @property
     def state(self) -> State:
-        """How far the map is."""
+        """Progress of the map."""
         return "complete" if self.done == self.tiles else "pilot" if self.done else "new"
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the forecast for JSON."""
         lines = {
             name: [asdict(line) | {"error": line.error} for line in getattr(self, name)]
             for name in ("quantities", "cost")
@@ -79,7 +79,7 @@ class Forecast:
         return facts | lines | {"prices": self.prices.model_dump(mode="json") if self.prices else None}
 
     def summary(self) -> str:
-        """For people."""
+        """Return the forecast for people."""
         done = f"{self.done:,} of {self.tiles:,} tiles" if self.state == "pilot" else f"{self.tiles:,} tiles"
         parts = [tabulate("", self.quantities, state=self.state, done=done), self._explain()]
         if self.prices:
@@ -93,7 +93,7 @@ class Forecast:
         return "\n".join(parts)
 
     def _explain(self) -> str:
-        """What the figures are worth."""
+        """Explain what the figures are worth."""
         notes = ["hours are those that workers are busy, a tile at a time each: not wall time"]
         if not self.pilot and self.state == "complete":
             notes.append("the map was made in one run: no pilot foretold it")
@@ -140,8 +140,8 @@ def make_forecast(
     actuals = read_actuals(plan, ledger, stored=stored)
     kind = device or actuals.common_device()
     calibration = _calibrate(estimate, actuals, kind, stored)
-    weights = [(name, unit, _vector(parts)) for name, unit, parts in _LINES]
-    lines = tuple(_make_line(name, unit, vector, calibration, actuals) for name, unit, vector in weights)
+    weights = [(name, unit, _vector(parts)) for name, unit, parts in _ROWS]
+    lines = tuple(_make_row(name, unit, vector, calibration, actuals) for name, unit, vector in weights)
     return Forecast(
         tiles=len(plan),
         done=actuals.done,
@@ -175,10 +175,10 @@ def _vector(parts: _Weights) -> Float64Array:
     return np.array([parts.get(name, 0.0) for name in QUANTITIES])
 
 
-def _make_line(name: str, unit: str, weights: Float64Array, calibration: Calibration, actuals: Actuals) -> Line:
+def _make_row(name: str, unit: str, weights: Float64Array, calibration: Calibration, actuals: Actuals) -> CostRow:
     has_run = actuals.known
     total = calibration.total(weights)
-    return Line(
+    return CostRow(
         name=name,
         unit=unit,
         estimated=float((calibration.estimated @ weights).sum()),
@@ -190,7 +190,7 @@ def _make_line(name: str, unit: str, weights: Float64Array, calibration: Calibra
     )
 
 
-def _price(prices: Prices, calibration: Calibration, actuals: Actuals, estimate: Estimate) -> tuple[Line, ...]:
+def _price(prices: Prices, calibration: Calibration, actuals: Actuals, estimate: Estimate) -> tuple[CostRow, ...]:
     memory = float(estimate.memory_bytes.max()) / _GIB
     hour, busy = 1 / _HOUR, ("read", "predict_cpu", "predict_cuda", "write")
     on_cpu = prices.vcpu_hour * prices.vcpus_per_worker * hour
@@ -202,9 +202,9 @@ def _price(prices: Prices, calibration: Calibration, actuals: Actuals, estimate:
         "requests": _vector({"requests": prices.requests_1000 / 1000}),
         "storage": _vector({"stored": prices.stored_gib_month * prices.months_stored / _GIB}),
     }
-    lines = [_make_line(name, prices.currency, vector, calibration, actuals) for name, vector in parts.items()]
+    lines = [_make_row(name, prices.currency, vector, calibration, actuals) for name, vector in parts.items()]
     has_run = actuals.known
-    total = _make_line("total", prices.currency, np.sum(list(parts.values()), axis=0), calibration, actuals)
+    total = _make_row("total", prices.currency, np.sum(list(parts.values()), axis=0), calibration, actuals)
     lines += [total, total.scaled("per tile", by=len(has_run), by_done=float(has_run.sum()))]
     area, area_done = estimate.area_km2.sum() / 1e6, estimate.area_km2[has_run].sum() / 1e6
     return (*lines, *([total.scaled("per Mkm2", by=area, by_done=area_done)] if area else []))
@@ -217,13 +217,13 @@ _COST = ("total", "per tile", "per Mkm2")
 
 
 def forecast_again(plan: Plan, context: Context, prices: Prices | None = None) -> Forecast:
-    """The forecast of a plan by what is in the store of its map now."""
+    """Forecast a plan by what is in the store of its map now."""
     estimate, ledger = estimate_tasks(context, plan.tasks), read_ledger(context.spec.store)
     return make_forecast(plan, context, estimate, ledger=ledger, prices=prices)
 
 
 def compare(forecast: Forecast) -> str:
-    """Actual beside estimated, of the tiles that have run; empty if none has."""
+    """Return actual beside estimated, of the tiles that have run; empty if none has."""
     quantities = [line for line in forecast.quantities if line.name in _QUANTITIES]
     parts = [f"{line.name.removesuffix(' read')} {_both(line)}" for line in quantities if line.actual or line.expected]
     if forecast.prices:
@@ -235,5 +235,5 @@ def compare(forecast: Forecast) -> str:
     return f"took (estimated), {forecast.done:,} tiles: {'; '.join(parts)}"
 
 
-def _both(line: Line) -> str:
+def _both(line: CostRow) -> str:
     return f"{describe_amount(line.actual, line.unit)} ({describe_amount(line.expected, line.unit)})"

@@ -31,7 +31,7 @@ VCPUS_OF_GPU = 8
 
 
 STORED_SECONDS = 1.2e-8
-"""For each byte of a window that is read from a stored guide, to fetch and decode it."""
+"""Seconds for each byte of a window that is read from a stored guide, to fetch and decode it."""
 
 
 _HOUR = 3600
@@ -42,31 +42,31 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What one phase takes."""
+    """Work of one phase."""
 
     read_h: float
     predict_h: float
     write_h: float
     bytes_read: float = 0.0
-    """From archives."""
+    """Bytes from archives."""
     requests: float = 0.0
     stored_bytes: float = 0.0
-    """Of a guide, before compression."""
+    """Bytes of a guide, before compression."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What one phase costs."""
+    """Cost of one phase."""
 
     cpu_h: float
     """Hours of workers without a GPU."""
     gpu_h: float
     """Hours that GPUs are paid for."""
     idle_h: float
-    """Those of them in which the GPU waits for data."""
+    """GPU-hours in which the GPU waits for data."""
     stored_bytes: float
     cost: float | None
-    """In the currency of the prices; None without."""
+    """Amount in the currency of the prices; None without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Schemes:
 
     @property
     def unit(self) -> str:
-        """What is compared: money, else hours of what is dearest."""
+        """Unit of the comparison: money, else hours of the dearest device."""
         if self.prices:
             return self.prices.currency
         return "GPU-hours" if self.device == "cuda" else "CPU-hours"
@@ -100,7 +100,7 @@ class Schemes:
 
     @property
     def cheaper(self) -> str:
-        """For a single map: ``one go`` or ``two phases``."""
+        """Cheaper way for a single map: ``one go`` or ``two phases``."""
         return "two phases" if self.pays_from == 1 else "one go"
 
     def _price(self, phase: Phase) -> float:
@@ -109,13 +109,13 @@ class Schemes:
         return phase.gpu_h if self.device == "cuda" else phase.cpu_h
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the comparison for JSON."""
         phases = {name: asdict(getattr(self, name)) for name in ("fused", "composite", "sharpen")}
         facts = {name: getattr(self, name) for name in ("device", "composed", "unit", "cheaper", "pays_from")}
         return facts | phases
 
     def summary(self) -> str:
-        """For people."""
+        """Return the comparison for people."""
         names = ("in one go", "composite", "run --guide")
         phases = (self.fused, self.composite, self.sharpen)
         rows = [["two phases", *names]]
@@ -175,7 +175,7 @@ def compare_schemes(
 def estimate_works(
     context: Context, estimate: Estimate, guide: Context, composing: Estimate, forecast: Forecast
 ) -> tuple[Work, Work, Work]:
-    """What a map in one go, its guide, and a map from the guide take; calibrated where a pilot has run.
+    """Estimate the work of a map in one go, of its guide, and of a map from it; calibrated where a pilot has run.
 
     Args:
         context: Of the map.
@@ -221,7 +221,7 @@ def _bytes_of_pixel(context: Context) -> float:
 
 
 def _factors_of(forecast: Forecast) -> dict[str, float]:
-    """Calibrated / estimated of each kind of work; 1 where no pilot tells."""
+    """Return calibrated / estimated of each kind of work; 1 where no pilot has run."""
     lines = {line.name: line for line in forecast.quantities}
     factors = {}
     for name in ("reading", "prediction", "writing"):
@@ -231,7 +231,7 @@ def _factors_of(forecast: Forecast) -> dict[str, float]:
 
 
 def _show(value: float) -> str:
-    """Two decimals, more where that would say nothing."""
+    """Return a number with two decimals, more where these are 0."""
     return f"{value:,.2f}" if value >= 1 or not value else f"{value:.2g}"
 
 

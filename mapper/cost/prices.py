@@ -1,4 +1,4 @@
-"""What an hour, a request and a byte cost: one YAML file, in one currency, with its date and source.
+"""Prices of an hour, a request and a byte: one YAML file, in one currency, with its date and source.
 
 Prices change and differ by contract, so none ship as defaults: ``deploy/prices.yaml`` is an example to copy.
 """
@@ -15,7 +15,7 @@ from mapper.errors import InputError
 from mapper.store.totals import Totals
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-"""In the currency of the file; 0 for what costs nothing."""
+"""Amount in the currency of the file; 0 for what costs nothing."""
 
 
 class Prices(BaseModel):
@@ -42,9 +42,9 @@ class Prices(BaseModel):
     stored_gib_month: Price
     """One GiB of the store for one month."""
     vcpus_per_worker: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """vCPUs that are paid for while one worker is busy with one tile."""
+    """vCPUs that are paid for while one worker works on one tile."""
     months_stored: Price = 1.0
-    """How long the map is kept."""
+    """Months for which the map is stored."""
 
 
 def read_prices(path: Path | str) -> Prices:
@@ -82,10 +82,10 @@ class Spending:
     per_mkm2: float | None
     """So far, by million square kilometres."""
     whole: float | None
-    """Of the whole map, by what the tiles so far took on average."""
+    """Estimate of the whole map, by what the tiles so far took on average."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the spending for JSON."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""From tiles that have run to those that have not: one factor for each quantity, and how sure it is.
+"""Ratio estimator, from tiles that have run to those that have not: a factor for each quantity, and its uncertainty.
 
 The ratio estimator of survey sampling: where a pilot of n tiles took in sum what its estimates say times r, the rest is
 taken to do so too. Everything that is asked for (hours, bytes, money) is a weighted sum of the same few quantities, and
@@ -50,12 +50,12 @@ class Calibration:
         return np.where(usable, took / np.where(expected > 0, expected, 1), 1.0)
 
     def is_measured(self, weights: Float64Array) -> bool:
-        """Whether a pilot stands behind some part of a weighted sum."""
+        """Check whether a pilot measured some part of a weighted sum."""
         parts = self.measured & (weights != 0) & (self.estimated[self.pilot].sum(axis=0) > 0)
         return bool(parts.any())
 
     def total(self, weights: Float64Array) -> Range | None:
-        """A weighted sum of quantities over all tiles; None without a pilot that can tell.
+        """Sum weighted quantities over all tiles; None without a pilot that measured them.
 
         Args:
             weights: By quantity.
@@ -69,7 +69,7 @@ class Calibration:
         return Range(low=spent + max(rest - spread, 0.0), mid=spent + rest, high=spent + rest + spread)
 
     def _spread(self, weights: Float64Array, left: Float64Array) -> float:
-        """Half a range: of the factors, which err for all tiles alike, and of the tiles themselves."""
+        """Return half a range: of the factors, which err for all tiles alike, and of the tiles themselves."""
         tiles = int(self.pilot.sum())
         mean = self.estimated[self.pilot].mean(axis=0)
         residuals = (self.actual - self.factors * self.estimated)[self.pilot] * np.where(self.measured, weights, 0)

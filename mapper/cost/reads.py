@@ -1,4 +1,4 @@
-"""What every task reads, from metadata alone: files, requests, pixels, whole blocks, bytes that travel.
+"""Reads of every task, from metadata alone: files, requests, pixels, whole blocks, bytes that travel.
 
 All tasks are worked through together, as arrays over pairs of a task and a file: a plan of a hundred thousand tasks has
 millions of them. Files are taken to be tiled in blocks that are fetched and decoded whole; the blocks of a row that lie
@@ -27,7 +27,7 @@ _MARGIN_PX = 2
 
 
 _HEADER_BYTES = 32 << 10
-"""What is asked for first, in one request."""
+"""Bytes of the first request for a file."""
 
 
 _MERGED_BYTES = 10 << 20
@@ -43,14 +43,14 @@ _CHUNK_TASKS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class ReadCounts:
-    """What each task reads; arrays over tasks."""
+    """Reads of each task; arrays over tasks."""
 
     files: Float64Array
     """Opened, an asset that enters two seasons twice."""
     requests: Float64Array
-    """Of remote files."""
+    """Requests for remote files."""
     bytes_read: Float64Array
-    """Of remote files, as they travel."""
+    """Bytes of remote files, as they travel."""
     window_bytes: Float64Array
     """Decoded, of the pixels under the window."""
     block_bytes: Float64Array
@@ -58,7 +58,7 @@ class ReadCounts:
 
 
 def count_reads(context: Context, tasks: TaskTable, pairs: Mapping[str, Pairs]) -> ReadCounts:
-    """What each task reads.
+    """Count what each task reads.
 
     Args:
         context: What all tasks share.
@@ -97,7 +97,7 @@ class _FrameTable:
         ).reshape(-1, 4)
 
     def count(self, task: IntArray, item: IntArray, windows: Float64Array, crs: str) -> Float64Array:
-        """Sums over the files of each task, rows in the order of :class:`ReadCounts`."""
+        """Sum over the files of each task, rows in the order of :class:`ReadCounts`."""
         frames = self.count_of[item]
         rows = np.repeat(task, frames)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(frames) - frames, frames)
@@ -117,7 +117,7 @@ class _FrameTable:
     def _overlap(
         self, frame: IntArray, task: IntArray, windows: Float64Array, crs: str
     ) -> tuple[Float64Array, Float64Array, Float64Array, BoolArray]:
-        """Pixels under the window, of the blocks there, their height, and whether they are as wide as the file."""
+        """Measure the pixels under the window and of its blocks, their height, and if they are as wide as the file."""
         bounds = np.empty((len(frame), 4))
         for number, name in enumerate(self.names):
             chosen = np.flatnonzero(self.crs[frame] == number)
@@ -134,7 +134,7 @@ class _FrameTable:
 def _count_requests(
     block_px: Float64Array, rows_px: Float64Array, whole: BoolArray, pixel_bytes: Float64Array
 ) -> Float64Array:
-    """Requests for one file: its header, each row of blocks unless rows lie end to end, each block not merged.
+    """Count the requests for a file: header, each row of blocks unless rows lie end to end, each block not merged.
 
     Args:
         block_px: Pixels of the blocks.
@@ -149,7 +149,7 @@ def _count_requests(
 
 
 def _span(one: Float64Array, other: Float64Array, size: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Pixels of a file between two edges along one axis, and pixels of the blocks that hold them."""
+    """Return the pixels of a file between two edges along one axis, and those of the blocks that hold them."""
     low, high = np.minimum(one, other), np.maximum(one, other)
     first = np.clip(np.floor(low) - _MARGIN_PX, 0, size)
     last = np.clip(np.ceil(high) + _MARGIN_PX, 0, size)
@@ -158,7 +158,7 @@ def _span(one: Float64Array, other: Float64Array, size: Float64Array) -> tuple[F
 
 
 def _project_bounds(bounds: Float64Array, here: str, there: str) -> Float64Array:
-    """Boxes around boxes in another CRS, from their corners and the middles of their edges; (box, 4)."""
+    """Project boxes to boxes in another CRS, from their corners and the middles of their edges; (box, 4)."""
     if not len(bounds) or CRS.from_user_input(here) == CRS.from_user_input(there):
         return bounds
     left, bottom, right, top = bounds.T

@@ -38,7 +38,7 @@ _REMEMBERED = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class StragglerPolicy:
-    """When a tile is submitted again although nobody reported that it is lost."""
+    """Limits after which a tile is submitted again although nobody reported that it is lost."""
 
     least_s: float = 60.0
     """Seconds; a tile that is out for less is not late."""

@@ -36,7 +36,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CLUSTER_RETRY = RetryPolicy(attempts=4, connect_timeout_s=300.0, read_timeout_s=30.0)
-"""For inputs that a cluster loses."""
+"""Policy for inputs that a cluster loses."""
 _GREETINGS = 3
 """Times that a scheduler is asked for a connection."""
 SHORT_LOGS: Mapping[str, int] = MappingProxyType({"distributed.admin.low-level-log-length": 10})
@@ -154,11 +154,11 @@ class DaskExecutor:
     resources: Mapping[str, float] = field(default_factory=dict)
     """Resources that one task asks of a worker, for example ``{"GPU": 1}``."""
     stragglers: StragglerPolicy = field(default_factory=StragglerPolicy)
-    """When an input that is out for very long is submitted again, to another worker."""
+    """Limits after which an input is submitted again, to another worker."""
     plugins: tuple[SchedulerPlugin, ...] = ()
     """Plugins that the scheduler holds while it serves; see :func:`mapper.cluster.throttle.paced_executor`."""
     throttle: Callable[[], Throttle] = process_throttle
-    """By default each worker process paces itself, as if it were alone."""
+    """Function that gives the throttle of a process; by default each paces itself, as if it were alone."""
 
     @property
     def dashboard(self) -> str:

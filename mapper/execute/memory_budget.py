@@ -21,7 +21,7 @@ _LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/m
 
 
 class Budget:
-    """Bytes for several threads. Who asks first is served first, so that a large tile is not passed by for ever.
+    """Bytes for several threads. They are given in the order of requests, so that a large tile does not wait for ever.
 
     Args:
         total: Bytes; what needs more than all of them gets all of them, alone.
@@ -75,16 +75,16 @@ class Budget:
 
 @lru_cache(maxsize=1)
 def process_budget() -> Budget:
-    """The budget that all threads of this process share; until it is told otherwise, that of a machine's memory."""
+    """Return the budget that all threads of this process share; until it is resized, that of a machine's memory."""
     return Budget(share_of(machine_memory()))
 
 
 def share_of(limit: float) -> float:
-    """Bytes for tiles in this process, if all it may use is ``limit``: what libraries and models took is left out."""
+    """Return the bytes for tiles in a process that may use ``limit`` in all, less what libraries and models took."""
     return max(_SHARE * limit - psutil.Process().memory_info().rss, _LEAST * limit)
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process runs in if that has less."""
+    """Return the bytes of memory of this machine, or of the container that this process runs in if that has less."""
     limits = [int(text) for path in _LIMIT_FILES if path.exists() and (text := path.read_text().strip()).isdigit()]
     return min([psutil.virtual_memory().total, *limits])

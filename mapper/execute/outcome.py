@@ -1,4 +1,4 @@
-"""What executors are given and what they hand back."""
+"""Types that executors take and give back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T, R]):
-    """What became of one input: a result, or an error."""
+    """Outcome of one input: a result, or an error."""
 
     input: T
     result: R | None = None
     error: BaseException | None = None
     attempts: int = 1
-    """How often the input was given out; more than 1 after the loss of a worker, or a worker that did not answer."""
+    """Submissions of the input; more than 1 after the loss of a worker, or a worker that did not answer."""
 
 
 @dataclass(frozen=True)

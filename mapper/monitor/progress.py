@@ -26,7 +26,7 @@ from mapper.store.totals import Totals
 from mapper.text import describe_seconds
 
 _LINE_SECONDS = 60.0
-_LINES_KEPT = 10
+_MARKS = 10
 _WIDE = 110
 """Columns of a terminal that has room for all; a narrower one is told less."""
 _SPEED_SECONDS = 600.0
@@ -47,7 +47,7 @@ class ProgressBar:
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True, soft_wrap=True)
         shown = self._console.is_terminal or self._console.is_jupyter
-        self._face = _Bar(self._console, clock) if shown else _Lines(self._console, clock)
+        self._face = _Bar(self._console, clock) if shown else _Log(self._console, clock)
         self._work = _Work()
 
     def __call__(self, event: Event) -> None:
@@ -90,7 +90,7 @@ class _Work:
 
 
 class _Bar:
-    """For a terminal."""
+    """Progress bar for a terminal."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -134,34 +134,34 @@ class _Bar:
         self._progress.stop()
 
 
-class _Lines:
-    """For a log: one line at the begin, one a minute while tiles come, one at the end."""
+class _Log:
+    """Progress lines for a log: one at the begin, one a minute while tiles come, one at the end."""
 
     def __init__(self, console: Console, clock: Callable[[], float]) -> None:
         self._console = console
         self._clock = clock
-        self._marks: deque[tuple[float, int, int]] = deque(maxlen=_LINES_KEPT)
-        self._said = 0
+        self._marks: deque[tuple[float, int, int]] = deque(maxlen=_MARKS)
+        self._printed = 0
 
     def start(self, work: _Work) -> None:
         self._marks.append((self._clock(), work.done, work.totals.pixels))
-        self._say(work, [])
-        self._said = work.done
+        self._print(work, [])
+        self._printed = work.done
 
     def advance(self, work: _Work) -> None:
         if self._marks and self._clock() - self._marks[-1][0] >= _LINE_SECONDS:
-            self._tell(work)
+            self._print_progress(work)
 
     def stop(self, work: _Work) -> None:
-        if self._marks and work.done > self._said:
-            self._tell(work)
+        if self._marks and work.done > self._printed:
+            self._print_progress(work)
 
-    def _tell(self, work: _Work) -> None:
-        """The rate and the time left go by the last ten lines."""
+    def _print_progress(self, work: _Work) -> None:
+        """Print a line; the rate and the time left go by the last ten of them."""
         start, tiles, pixels = self._marks[0]
         now = self._clock()
         self._marks.append((now, work.done, work.totals.pixels))
-        self._said = work.done
+        self._printed = work.done
         seconds = now - start
         parts = []
         if seconds:
@@ -169,9 +169,9 @@ class _Lines:
             parts = [f"{speed:.3g} tiles/s", f"{(work.totals.pixels - pixels) / 1e6 / seconds:.3g} Mpx/s"]
             if speed and work.done < work.whole:
                 parts.append(f"{describe_seconds((work.whole - work.done) / speed)} left")
-        self._say(work, parts)
+        self._print(work, parts)
 
-    def _say(self, work: _Work, parts: list[str]) -> None:
+    def _print(self, work: _Work, parts: list[str]) -> None:
         moment = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         share = f"{100 * work.done / work.whole:.1f} %"
         done = f"{work.done:,} of {work.whole:,} tiles ({share})"

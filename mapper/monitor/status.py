@@ -1,4 +1,4 @@
-"""How a map stands: what `mapper status` says, read from one version of its store while a run may be writing the next.
+"""Status of a map, as `mapper status` shows it: read from one version of its store while a run may write the next.
 
 Nothing is locked, no pixel is read, and the cost does not grow with the number of commits: totals come with the last
 one, the pace from a few older versions, workers and failures from a bounded number of batches.
@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mapper.arrays import ByteArray
-from mapper.cost.areas import measure_extent
+from mapper.cost.areas import measure_areas
 from mapper.cost.prices import Prices, Spending, price_totals
 from mapper.grid import Tile
 from mapper.markup.tile_map import STATES
-from mapper.monitor.throughput import Pace, overall_pace, recent_pace
+from mapper.monitor.throughput import Throughput, overall_throughput, recent_throughput
 from mapper.monitor.utilisation import name_bottleneck
 from mapper.store.description import Description
 from mapper.store.ledger import Ledger, read_ledger
@@ -51,27 +51,32 @@ class FailedTiles:
     """Tiles that failed for the same reason, but for its numbers."""
 
     reason: str
-    """Of the first of them."""
+    """Reason of the first of them."""
     tiles: tuple[Tile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recent:
-    """What the newest batches of the last run tell of its workers."""
+    """Work of the newest batches of the last run."""
 
     tiles: int
     seconds: float
     """Wall time from the first of their tiles to the last commit."""
-    device_busy: float | None
+    device_share: float | None
     """Part of it that devices were held, 0 to 1."""
     bottleneck: str
     workers: tuple[WorkerUse, ...]
     """The least busy first."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is recent for JSON."""
+        content = asdict(self)
+        return {"device_busy" if name == "device_share" else name: value for name, value in content.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How a map stands at one version of its store."""
+class MapStatus:
+    """Status of a map at one version of its store."""
 
     store: str
     name: str
@@ -79,16 +84,16 @@ class Standing:
     now: datetime
     whole: Count
     counts: dict[str, Count]
-    """By status: ok, empty, failed, missing."""
+    """Tiles by status: ok, empty, failed, missing."""
     totals: Totals
-    pace: Pace
+    throughput: Throughput
     """Lately: the last hour of commits of the last run."""
-    overall: Pace
+    overall: Throughput
     recent: Recent
     holder: Holder | None
-    """Who holds the lock or lease of the store; None if nobody does."""
+    """Holder of the lock or lease of the store; None if nobody holds it."""
     writer_alive: bool | None
-    """Whether somebody writes; None where only another host can tell."""
+    """True if a process writes; None where only another host can know."""
     failures: tuple[FailedTiles, ...]
     """The most frequent reason first; the newest batches only, see ``failures_known``."""
     failures_known: int
@@ -104,22 +109,22 @@ class Standing:
 
     @cached_property
     def state(self) -> State:
-        """What is going on."""
+        """State of the work."""
         if not self.counts["missing"].tiles:
             return "complete"
         if self.writer_alive is False:
             return "stopped" if self.totals.batches else "new"
         if not self.totals.batches:
             return "new"
-        return "running" if self.quiet_s <= self.pace.quiet_limit else "stalled"
+        return "running" if self.quiet_s <= self.throughput.quiet_limit else "stalled"
 
     @property
     def eta_s(self) -> float | None:
         """Seconds of work left at the pace of late; None before it is known."""
-        return self.pace.seconds_for(self.counts["missing"].tiles)
+        return self.throughput.seconds_for(self.counts["missing"].tiles)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; durations in seconds, areas in square kilometres."""
+        """Return the status for JSON; durations in seconds, areas in square kilometres."""
         return {
             "store": self.store,
             "name": self.name,
@@ -133,17 +138,17 @@ class Standing:
             "eta_s": self.eta_s,
             "writer_alive": self.writer_alive,
             "writer": asdict(self.holder) if self.holder else None,
-            "pace": self.pace.to_dict(),
+            "pace": self.throughput.to_dict(),
             "overall": self.overall.to_dict(),
             "totals": self.totals.to_dict(),
-            "recent": asdict(self.recent),
+            "recent": self.recent.to_dict(),
             "failures": [{"reason": each.reason, "tiles": list(map(str, each.tiles))} for each in self.failures],
             "spending": self.spending.to_dict() if self.spending else None,
         }
 
 
-def read_standing(location: str | Path, *, prices: Prices | None = None, now: datetime | None = None) -> Standing:
-    """Look how a map stands; takes no lock, and may be asked while a run writes.
+def read_status(location: str | Path, *, prices: Prices | None = None, now: datetime | None = None) -> MapStatus:
+    """Read progress, throughput, failures and cost of a map. Takes no lock, so it can be called during a run.
 
     Args:
         location: Of the store.
@@ -157,7 +162,7 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
     holder = read_holder(parse_location(location))
     whole, counts, states = _count(ledger, description)
     failures = _group(list(_failed_records(ledger)))
-    return Standing(
+    return MapStatus(
         store=str(location),
         name=description.name,
         snapshot=ledger.session.snapshot_id,
@@ -165,8 +170,8 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
         whole=whole,
         counts=counts,
         totals=ledger.totals,
-        pace=recent_pace(ledger),
-        overall=overall_pace(ledger.totals),
+        throughput=recent_throughput(ledger),
+        overall=overall_throughput(ledger.totals),
         recent=_sum_recent(ledger),
         holder=holder,
         writer_alive=holder.alive if holder else False,
@@ -178,7 +183,7 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
 
 
 def _count(ledger: Ledger, description: Description) -> tuple[Count, dict[str, Count], ByteArray]:
-    extent, state = measure_extent(description.grid), ledger.state
+    extent, state = measure_areas(description.grid), ledger.state
     counts: dict[str, Count] = {}
     for name, code in (*STATUS_CODES.items(), ("missing", 0)):
         chosen = extent.tiles & (state == code)
@@ -199,14 +204,14 @@ def _sum_recent(ledger: Ledger) -> Recent:
     return Recent(
         tiles=found.attempted,
         seconds=wall,
-        device_busy=share,
+        device_share=share,
         bottleneck=name_bottleneck(found.seconds, device_share=share),
         workers=found.rank_workers(),
     )
 
 
 def _failed_records(ledger: Ledger) -> Iterator[Record]:
-    """Records of tiles that stand as failed, from the newest batches."""
+    """Yield the records of tiles whose last attempt failed, from the newest batches."""
     failed, writers = ledger.state == STATUS_CODES["failed"], ledger.writers
     for batch in islice(reversed(np.unique(writers[failed]).tolist()), _BATCHES_READ):
         for record in ledger.records_of(batch, items=False):

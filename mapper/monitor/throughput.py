@@ -1,4 +1,4 @@
-"""How quickly a map grows, from what its store says alone: any machine tells the same, a restart forgets nothing.
+"""Throughput of a map, from its store alone: the same on any machine, and after a restart.
 
 Work is counted between two moments: the last commit, and the commit an hour before it or the begin of the run.
 """
@@ -17,18 +17,18 @@ _QUIET_COMMITS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Throughput:
     """Work in some time."""
 
     seconds: float
     tiles: int
-    """Of any status."""
+    """Tiles of any status."""
     pixels: int
     commits: int
 
     @property
     def tiles_per_hour(self) -> float | None:
-        """None before any time went by."""
+        """Tiles an hour; None before any time went by."""
         return self.tiles * 3600 / self.seconds if self.seconds else None
 
     @property
@@ -42,22 +42,22 @@ class Pace:
         return max(_QUIET_SECONDS, _QUIET_COMMITS * self.seconds / self.commits if self.commits else 0.0)
 
     def seconds_for(self, tiles: int) -> float | None:
-        """How long so many tiles take at this pace; None if nothing moves."""
+        """Return the seconds that so many tiles take at this throughput; None if nothing moves."""
         return tiles * self.seconds / self.tiles if self.tiles and self.seconds else None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the throughput for JSON."""
         rates = {name: getattr(self, name) for name in ("tiles_per_hour", "megapixels_per_second")}
         return asdict(self) | rates
 
 
-def overall_pace(totals: Totals) -> Pace:
-    """Of all runs together; the time between them is left out."""
-    return Pace(seconds=totals.wall_s, tiles=totals.attempted, pixels=totals.pixels, commits=totals.batches)
+def overall_throughput(totals: Totals) -> Throughput:
+    """Return the throughput of all runs together; the time between them is left out."""
+    return Throughput(seconds=totals.wall_s, tiles=totals.attempted, pixels=totals.pixels, commits=totals.batches)
 
 
-def recent_pace(ledger: Ledger) -> Pace:
-    """Of the hour before the last commit, or since the last run began if that is less."""
+def recent_throughput(ledger: Ledger) -> Throughput:
+    """Return the throughput of the hour before the last commit, or since the last run began if that is less."""
     totals = ledger.totals
     since = totals.at - _WINDOW
     if totals.run_started < since:
@@ -67,8 +67,8 @@ def recent_pace(ledger: Ledger) -> Pace:
     return _between(totals.run_started, totals.tiles_before, totals.pixels_before, totals.batches_before, totals)
 
 
-def _between(start: datetime, tiles: int, pixels: int, batches: int, totals: Totals) -> Pace:
-    return Pace(
+def _between(start: datetime, tiles: int, pixels: int, batches: int, totals: Totals) -> Throughput:
+    return Throughput(
         seconds=max(0.0, (totals.at - start).total_seconds()),
         tiles=totals.attempted - tiles,
         pixels=totals.pixels - pixels,
@@ -77,7 +77,7 @@ def _between(start: datetime, tiles: int, pixels: int, batches: int, totals: Tot
 
 
 def _find_first(ledger: Ledger, since: datetime) -> Totals:
-    """The totals of the first commit after a moment, halving: a few versions are opened, however many there are.
+    """Find the totals of the first commit after a moment, by halving: few versions are opened, however many there are.
 
     Versions that have expired are the oldest ones, so what is not there was before.
     """

@@ -26,7 +26,7 @@ from mapper.store.product import Product, map_product
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How tiles are computed; nothing here changes a pixel beyond the rounding of float32."""
+    """Options of computing tiles; nothing here changes a pixel beyond the rounding of float32."""
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
@@ -36,9 +36,9 @@ class RunOptions:
     read_threads: int = 4
     """Files of one tile read at a time; worth more than the cores where files are remote."""
     tile_retry: RetryPolicy = TILE_RETRY
-    """For reading and writing a tile, and for commits."""
+    """Policy for reading and writing a tile, and for commits."""
     request_retry: RetryPolicy = REQUEST_RETRY
-    """For one request."""
+    """Policy for one request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class PlannedModel:
     name: str
     contract: Contract
     channels: tuple[int, ...]
-    """For each channel of the model's guide, its index among the channels of the map."""
+    """(channel of the model's guide,): index among the channels of the map."""
     source_bands: tuple[int, ...]
-    """For each band of the model's source, its index among the source bands of the map."""
+    """(band of the model's source,): index among the source bands of the map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class Context:
     pad: int = 0
     """Whole tiles that the grid of the product has around that of the map, on each side."""
     model: PlannedModel | None = None
-    """None where nothing is predicted."""
+    """Model; None where nothing is predicted."""
     stored_guide: StoredGuide | None = None
     """Store that the guide is read from; None reads it from the archives. The pixels are the same."""
     options: RunOptions = field(default_factory=RunOptions)

@@ -1,4 +1,4 @@
-"""Which items the window of every tile touches, for all tiles together.
+"""Intersection of the windows of all tiles with the footprints of items, together.
 
 What :meth:`Items.touching` finds for one window, a hundred times quicker: a map of a continent has a hundred thousand
 windows, and planning asks for the items of each.
@@ -23,15 +23,15 @@ _CHUNK_TILES = 4096
 _POINTS = 100
 """Parts that an edge of a window is cut into at most, as its own footprint has them."""
 _BEND_PX = 0.005
-"""How far the image of such a part may be from straight: windows are a pixel larger than they are."""
+"""Pixels that the image of such a part may be from straight: windows are a pixel larger than they are."""
 _QUARTER = 8
 """Segments of a quarter circle around a corner."""
 
 
-def find_touching(
+def intersect_items(
     context: Context, indices: IntArray, outlines: npt.NDArray[np.object_], roles: Sequence[npt.NDArray[np.bool_]]
 ) -> list[Members]:
-    """For each role, the items of each tile: those whose footprint its window intersects.
+    """Find the items whose footprint intersects the window of each tile, for each role.
 
     Args:
         context: What all tasks share.
@@ -51,7 +51,7 @@ def find_touching(
 
 
 def _footprints(context: Context, indices: IntArray) -> npt.NDArray[np.object_]:
-    """Windows in longitude and latitude, a pixel larger than they are: ``GeoBox.footprint("EPSG:4326", buffer=1)``."""
+    """Project windows, a pixel larger than they are, to EPSG:4326: ``GeoBox.footprint("EPSG:4326", buffer=1)``."""
     bounds = bounds_at(context, indices, halo=True)
     pixel = float(context.grid.resolution)
     project = Transformer.from_crs(context.grid.crs, _LONLAT, always_xy=True)
@@ -71,7 +71,7 @@ def _footprints(context: Context, indices: IntArray) -> npt.NDArray[np.object_]:
 
 
 def _count_parts(project: Transformer, bounds: Float64Array, pixel: float) -> int:
-    """How many parts an edge has to be cut into, for its image to be straight to a small part of a pixel.
+    """Count the parts an edge has to be cut into, for its image to be straight to a small part of a pixel.
 
     The distance of an arc from its chord falls with the square of the parts.
     """

@@ -1,4 +1,4 @@
-"""What planning needs of the items of a map, collected in one pass, so that each of them is parsed once and dropped."""
+"""Arrays of what planning needs of the items of a map, read in one pass: each item is parsed once and dropped."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mapper.plan.context import Context
 
 
 @dataclass(frozen=True, kw_only=True)
-class ItemFacts:
+class ItemArrays:
     """Arrays over items."""
 
     digests: npt.NDArray[np.bytes_]
@@ -28,12 +28,12 @@ class ItemFacts:
 
     @property
     def digest(self) -> str:
-        """Of all items, as :attr:`mapper.catalog.items.Items.digest`."""
+        """Digest of all items, as :attr:`mapper.catalog.items.Items.digest`."""
         return hashlib.sha256(self.digests.tobytes()).hexdigest()
 
 
-def collect_facts(context: Context, items: Items) -> ItemFacts:
-    """Look at each item, and check that the guide can be read.
+def read_item_arrays(context: Context, items: Items) -> ItemArrays:
+    """Read what planning needs of each item, and check that the guide can be read.
 
     Raises:
         SpecError: If no item has a band, or the calibration of an item cannot be decided.
@@ -50,7 +50,7 @@ def collect_facts(context: Context, items: Items) -> ItemFacts:
         roles[number] = _enters_guide(context, item), _is_source(context, item)
     if check:
         check.finish()
-    return ItemFacts(digests=digests, outlines=outlines, guide=roles[:, 0], source=roles[:, 1])
+    return ItemArrays(digests=digests, outlines=outlines, guide=roles[:, 0], source=roles[:, 1])
 
 
 def _enters_guide(context: Context, item: ItemDict) -> bool:

@@ -47,7 +47,7 @@ class Job:
     path: Path | None
     """File in which the plan is saved; None for a guide, whose plan is not."""
     saved: bool
-    """Whether the plan is in that file already."""
+    """True if the plan is in that file already."""
     location: str
     """Store of the product."""
     ledger: Ledger | None

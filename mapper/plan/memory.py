@@ -34,14 +34,14 @@ Measured with 31 items, 9 channels and a window of 700 x 700 px: 0.59 GiB for MS
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Which items enter which tasks, in one role."""
+    """Pairs of a task and an item that enters it, in one role."""
 
     items: Items
     """Distinct; any number of them enters no task."""
     task: IntArray
-    """For each pair, the number of the task, ascending."""
+    """(pair,): number of the task, ascending."""
     item: IntArray
-    """For each pair, the number of the item."""
+    """(pair,): number of the item."""
 
     @property
     def distinct(self) -> int:

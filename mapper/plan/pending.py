@@ -1,4 +1,4 @@
-"""What is left to do: a plan against the ledger of its store, with a reason for every tile that is due."""
+"""Tasks that are left to do: a plan against the ledger of its store, with a reason for every tile that is due."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,9 +41,9 @@ class Pending:
     tasks: TaskTable
     """Tasks that are due."""
     codes: npt.NDArray[np.uint8]
-    """For each of them, the index of its cause in ``CAUSES``."""
+    """(task that is due,): index of its cause in ``CAUSES``."""
     reasons: Mapping[Tile, str]
-    """For people, where there is more to say than the cause."""
+    """Reasons for people, where there is more to say than the cause."""
 
     @property
     def causes(self) -> Mapping[str, int]:
@@ -53,7 +53,7 @@ class Pending:
 
     @property
     def todo(self) -> Sequence[Due]:
-        """Those that are due, each with its reason, made when it is asked for."""
+        """Tasks that are due, each with its reason, made when it is asked for."""
         return _Dues(self)
 
 
@@ -101,7 +101,7 @@ def find_pending(plan: Plan, ledger: Ledger | None, *, redo: Collection[Tile] = 
 
 
 def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> npt.NDArray[np.uint8]:
-    """For each task the index of its cause, or that it is done."""
+    """Find for each task the index of its cause, or that it is done."""
     if ledger is None:
         return np.full(len(plan.tasks), CAUSES.index("new"), np.uint8)
     rows, cols = plan.tasks.indices.T
@@ -118,7 +118,7 @@ def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> np
 
 
 def plan_repair(plan: Plan, report: VerifyReport) -> Plan:
-    """The part of a plan that makes a store whole: its missing, stale and corrupt tiles.
+    """Return the part of a plan that makes a store whole: its missing, stale and corrupt tiles.
 
     Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``redo`` of a run). Failed
     tiles are left to a run: what made them fail is no damage of the store.
@@ -129,7 +129,7 @@ def plan_repair(plan: Plan, report: VerifyReport) -> Plan:
 
 
 def expect_task(plan: Plan, task: Task) -> Expected:
-    """What a tile would be made from now."""
+    """Return the inputs that a tile would be made from now."""
     return Expected(
         task_id=task.id,
         items={
@@ -142,7 +142,7 @@ def expect_task(plan: Plan, task: Task) -> Expected:
 
 
 def expect_tiles(plan: Plan) -> dict[Tile, Expected]:
-    """What every tile of a plan would be made from now."""
+    """Return the inputs that every tile of a plan would be made from now."""
     named = [(f"{item['collection']}/{item['id']}", item_digest(item)) for item in plan.tasks.items]
     roles, identity = (plan.tasks.guide, plan.tasks.source), replace(plan.identity, items="")
     return {
@@ -156,7 +156,7 @@ def expect_tiles(plan: Plan) -> dict[Tile, Expected]:
 
 
 def _read_records(ledger: Ledger | None, tiles: list[Tile]) -> dict[Tile, Record]:
-    """Records of some tiles, each commit read once."""
+    """Read the records of some tiles, each commit once."""
     if ledger is None:
         return {}
     writers = ledger.writers if tiles else np.zeros((0, 0), np.uint32)

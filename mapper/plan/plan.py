@@ -20,8 +20,8 @@ from mapper.errors import PlanError
 from mapper.grid import Tile
 from mapper.markup.cards import show_tiles
 from mapper.plan.context import Context, make_context
-from mapper.plan.footprints import find_touching
-from mapper.plan.item_arrays import collect_facts
+from mapper.plan.footprints import intersect_items
+from mapper.plan.item_arrays import read_item_arrays
 from mapper.plan.memory import check_memory
 from mapper.plan.selection import select_tiles
 from mapper.plan.task_table import Members, TaskTable, to_indices
@@ -49,7 +49,7 @@ class Plan:
         return len(self.tasks)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return what a notebook shows."""
         made = self.identity
         digests = {"map": made.spec, "model": made.model, "items": made.items, "plan": self.digest}
         facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
@@ -82,16 +82,16 @@ def make_plan(
     """
     context = context or make_context(spec)
     _check_margin(items, context)
-    facts = collect_facts(context, items)
+    arrays = read_item_arrays(context, items)
     indices = context.grid.tile_indices() if tiles is None else to_indices(tiles)
     if only:
         indices = indices[select_indices(indices, only, ledger)]
-    guide, source = find_touching(context, indices, facts.outlines, (facts.guide, facts.source))
-    ids, digests = _identify(context, indices, (guide, source), facts.digests)
+    guide, source = intersect_items(context, indices, arrays.outlines, (arrays.guide, arrays.source))
+    ids, digests = _identify(context, indices, (guide, source), arrays.digests)
     tasks = TaskTable(indices=indices, ids=ids, digests=digests, guide=guide, source=source, items=items)
     if worker_memory is not None:
         check_memory(context, tasks, worker_memory)
-    return Plan(identity=replace(context.identity, items=facts.digest), tasks=tasks)
+    return Plan(identity=replace(context.identity, items=arrays.digest), tasks=tasks)
 
 
 def check_plan(plan: Plan, context: Context) -> None:
@@ -117,7 +117,7 @@ def _check_margin(items: Items, context: Context) -> None:
 
 
 def select_indices(indices: IntArray, only: str, ledger: Ledger | None) -> IntArray:
-    """Numbers of the tiles that a selection names.
+    """Return the numbers of the tiles that a selection names.
 
     Raises:
         PlanError: If a term cannot be read, or nothing is selected.
@@ -131,7 +131,7 @@ def select_indices(indices: IntArray, only: str, ledger: Ledger | None) -> IntAr
 def _identify(
     context: Context, indices: IntArray, roles: Sequence[Members], digests: npt.NDArray[np.bytes_]
 ) -> tuple[ByteArray, ByteArray]:
-    """Ids of tasks, (task, 16) bytes, and digests of their items, (task, 32) bytes."""
+    """Return the ids of tasks, (task, 16) bytes, and digests of their items, (task, 32) bytes."""
     ids, digested = bytearray(), bytearray()
     for number, (row, col) in enumerate(indices.tolist()):
         content = b"".join(digests[members.of(number)].tobytes() for members in roles)

@@ -92,7 +92,7 @@ def _check_inputs(path: Path, header: Mapping[str, object], items: Items, key: M
 
 
 def _read_parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
-    """The file piece by piece: all pairs of a task and an item at once are many times what is kept of them."""
+    """Yield the file piece by piece: all pairs of a task and an item at once take many times the memory of them."""
     if not file.num_row_groups:
         yield file.read()
     for number in range(file.num_row_groups):
@@ -116,7 +116,7 @@ def _to_lists(members: Members) -> pa.ListArray:
 
 
 def _to_binary(rows: npt.NDArray[np.uint8]) -> pa.Array:
-    """(task, byte) as one column of fixed width."""
+    """Return (task, byte) as one column of fixed width."""
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(rows.shape[1]), len(rows), [None, pa.py_buffer(rows.tobytes())]
     )

@@ -1,4 +1,4 @@
-"""Which tiles to run: a small language for ``--only``.
+"""Selection of tiles, by a small language for ``--only``, and their order.
 
 Terms, separated by spaces or semicolons; a tile is taken if any term takes it::
 
@@ -25,7 +25,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 _BITS = 31
-"""Of a row or column number."""
+"""Bits of a row or column number."""
 
 
 def order_tasks(tasks: TaskTable, order: Order) -> TaskTable:
@@ -34,7 +34,7 @@ def order_tasks(tasks: TaskTable, order: Order) -> TaskTable:
 
 
 def order_tiles(indices: IntArray, order: Order) -> IntArray:
-    """For each turn, the index of its tile.
+    """Return the number of the tile to submit at each turn.
 
     Args:
         indices: (tile, 2): rows and columns of distinct tiles, in any order.
@@ -54,7 +54,7 @@ def order_tiles(indices: IntArray, order: Order) -> IntArray:
 
 
 def _interleave(indices: IntArray) -> IntArray:
-    """Distance along the Z-curve: the bits of row and column in turns."""
+    """Return the distance along the Z-curve: the bits of row and column in turns."""
     distance = np.zeros(len(indices), np.int64)
     for bit in range(_BITS):
         distance |= (indices[:, 0] >> bit & 1) << (2 * bit + 1) | (indices[:, 1] >> bit & 1) << (2 * bit)
@@ -62,7 +62,7 @@ def _interleave(indices: IntArray) -> IntArray:
 
 
 def _reverse_bits(count: int) -> IntArray:
-    """The numbers below ``count`` in the order of their bits read backwards (van der Corput)."""
+    """Return the numbers below ``count`` in the order of their bits read backwards (van der Corput)."""
     bits = max(count - 1, 0).bit_length()
     numbers = np.arange(1 << bits, dtype=np.int64)
     backwards = np.zeros_like(numbers)
@@ -81,7 +81,7 @@ _STATUSES = ("failed", "ok", "empty", "new")
 
 
 def select_tiles(tiles: Sequence[Tile], only: str, *, status: Mapping[Tile, str]) -> list[Tile]:
-    """Tiles that a selection names, in their own order.
+    """Return the tiles that a selection names, in their own order.
 
     Args:
         tiles: All tiles of the plan, in order.

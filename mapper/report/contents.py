@@ -11,7 +11,7 @@ from mapper.cost.prices import Prices
 from mapper.errors import InputError, SpecError, WeightsError
 from mapper.grid import Tile
 from mapper.models.card import Card, read_card
-from mapper.monitor.status import Standing, read_standing
+from mapper.monitor.status import MapStatus, read_status
 from mapper.report.pixel_sample import Histogram, PixelSample, sample_pixels
 from mapper.report.quicklook import Quicklook, draw_quicklook
 from mapper.report.record_summary import BandSummary, RecordSummary, summarise_records
@@ -44,7 +44,7 @@ class BandContents:
 class Contents:
     """Everything that is on the page of a run."""
 
-    status: Standing
+    status: MapStatus
     description: Description
     spec: MapSpec | None
     """None where the description of the map cannot be read by this version."""
@@ -66,7 +66,7 @@ def read_contents(location: str | Path, *, prices: Prices | None = None) -> Cont
         InputError: If the store holds a guide.
         StoreError: If there is no store.
     """
-    status = read_standing(location, prices=prices)
+    status = read_status(location, prices=prices)
     ledger = read_ledger(location, ref=status.snapshot)
     store = ledger.session.store
     description = read_description(store)

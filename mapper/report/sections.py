@@ -173,7 +173,7 @@ def _show_work(contents: Contents) -> str:
 def _list_work(contents: Contents) -> Mapping[str, Cell]:
     totals, status, found = contents.status.totals, contents.status, contents.summary
     retries = ", ".join(f"{count:,} {reason}" for reason, count in sorted(totals.retries.items(), key=lambda p: -p[1]))
-    busy = status.recent.device_busy
+    busy = status.recent.device_share
     return {
         "runs": totals.runs,
         "commits": totals.batches,

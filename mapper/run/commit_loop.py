@@ -51,7 +51,7 @@ R = TypeVar("R", bound=TileResult)
 
 @dataclass(frozen=True, kw_only=True)
 class RunPolicy:
-    """When to commit, when to give up, and in which order tiles are submitted."""
+    """Policy of a run: when to commit, when to give up, and in which order tiles are submitted."""
 
     commit_tiles: int = 32
     """Tiles in one commit."""
@@ -74,7 +74,7 @@ class TileInput(Generic[T]):
 
 
 class TileKind(Protocol[T, R]):
-    """What differs between the tiles of maps and guides and those of levels."""
+    """Kind of tiles: all that differs between those of maps and guides and those of levels."""
 
     @property
     def writer(self) -> Writer[R]:

@@ -44,7 +44,7 @@ def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, acce
 
 
 def encode_guide(context: Context, window: Window, core: Window, guide: Guide) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tile as they are stored; what was not wanted of it holds the fill."""
+    """Encode the arrays of a tile as they are stored; what was not wanted of it holds the fill."""
     product, inside = context.product, window.inside(core)
     stored = {band.name: np.full(core.shape, band.fill, band.dtype) for band in product.bands}
     encodings = encodings_of(context.spec, context.provider)

@@ -54,7 +54,7 @@ class Computed:
     device_slots: int = 0
     """Tiles that the device takes at once."""
     empty: str = ""
-    """Why there is no pixel; empty if there is one."""
+    """Reason why there is no pixel; empty if there is one."""
     residuals: Mapping[str, float | None] = field(default_factory=dict)
     """Largest difference to the source that is left under the tile, in target units, by name of the value band."""
     seconds: dict[str, float] = field(default_factory=dict)

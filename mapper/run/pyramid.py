@@ -49,7 +49,7 @@ class PyramidReport:
     pixels: int
     """Pixels that were read, of all arrays: four for each that was made."""
     stopped: str = ""
-    """Why the build ended early; empty if it did not."""
+    """Reason why the build ended early; empty if it did not."""
 
     @property
     def exit_code(self) -> int:

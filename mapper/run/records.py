@@ -1,4 +1,4 @@
-"""What is put on record for one tile, whether it went well or not."""
+"""Records of tiles, of those that were made and of those that failed."""
 
 import logging
 import os
@@ -30,8 +30,8 @@ from mapper.text import describe_error
 _LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
 
 
-def describe_task(context: Context, task: Task, **facts: Any) -> Record:
-    """A record of what is known before a task has run, and the given facts."""
+def describe_task(context: Context, task: Task, **known: Any) -> Record:
+    """Return a record of what is known before a task has run, and the given fields."""
     digests: dict[str, Any] = replace(context.identity, items=task.items_digest).to_fields()
     return Record(
         tile=task.tile,
@@ -41,18 +41,18 @@ def describe_task(context: Context, task: Task, **facts: Any) -> Record:
         code_version=__version__,
         environment=_environment(),
         guide_store=str(context.stored_guide or ""),
-        **facts,
+        **known,
     )
 
 
-def failed_record(context: Context, task: Task, reason: str, **facts: Any) -> Record:
-    """The record of a tile that could not be made."""
+def failed_record(context: Context, task: Task, reason: str, **known: Any) -> Record:
+    """Return the record of a tile that could not be made."""
     items = complete_uses((), task, "the tile failed")
-    return describe_task(context, task, status="failed", reason=reason, items=items, **facts)
+    return describe_task(context, task, status="failed", reason=reason, items=items, **known)
 
 
 def complete_uses(uses: tuple[ItemUse, ...], task: Task, reason: str) -> tuple[ItemUse, ...]:
-    """All items of a task, those that nobody reported with a reason: a later plan compares against all."""
+    """Return all items of a task, those that were not reported with a reason: a later plan compares against all."""
     reported = {(use.collection, use.id) for use in uses}
 
     def silent(items: Items) -> list[ItemDict]:
@@ -63,7 +63,7 @@ def complete_uses(uses: tuple[ItemUse, ...], task: Task, reason: str) -> tuple[I
 
 
 def reading(tally: Tally) -> dict[str, Any]:
-    """Fields of a record that say what reading a tile cost, all attempts together."""
+    """Return the fields of a record that say what reading a tile cost, all attempts together."""
     return {"requests": tally.requests, "bytes_read": tally.bytes_read, "retries": tuple(tally.retries)}
 
 
@@ -94,7 +94,7 @@ def _sum_up(band: str, values: npt.NDArray[np.float32]) -> BandStatistics:
 
 
 def worker_name() -> str:
-    """Host and process."""
+    """Return host and process."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -105,7 +105,7 @@ def _environment() -> str:
 
 
 NOT_NEAR = "not read: it only touches the rim of what is read"
-"""What a record says of an item that was planned with and not asked for."""
+"""Reason in a record for an item that was planned with and not read."""
 
 
 _logger = logging.getLogger(__name__)
@@ -144,8 +144,8 @@ def attempt_task(
     except Exception as error:  # the task boundary: a failed tile is a recorded tile
         _logger.warning("tile %s failed: %s", task.tile, describe_error(error))
         _logger.debug("tile %s failed", task.tile, exc_info=error)
-        facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
-        return None, failed_record(context, task, describe_error(error), **facts, **reading(access.tally))
-    facts = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
-    record = describe_task(context, task, **facts, **found, **reading(access.tally))
+        known = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
+        return None, failed_record(context, task, describe_error(error), **known, **reading(access.tally))
+    known = {"started_at": started, "attempts": attempts.count, "worker": worker_name()}
+    record = describe_task(context, task, **known, **found, **reading(access.tally))
     return (fork if record.content_sha256 else None), record

@@ -42,7 +42,7 @@ class RunReport:
     """Seconds that the driver committed."""
     failures: tuple[TileFailure, ...] = ()
     stopped: str = ""
-    """Why the run ended early; empty if it did not."""
+    """Reason why the run ended early; empty if it did not."""
 
     @property
     def done(self) -> int:

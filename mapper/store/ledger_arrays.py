@@ -84,14 +84,14 @@ def append_batch(store: Store, records: Sequence[Record], *, previous_snapshot: 
     number = _append_blob(store, blob)
     if number > 1:
         _note_snapshot(store, number - 1, previous_snapshot)
-    standing = find_standing(store, [record.tile for record in records if record.status == "failed"])
+    standing = find_written(store, [record.tile for record in records if record.status == "failed"])
     effective = [record for record in records if record.tile not in standing]
     if effective:
         _mark_tiles(store, effective, number)
     return Batch(number=number, parquet_sha256=hashlib.sha256(blob).hexdigest())
 
 
-def find_standing(store: Store, tiles: Sequence[Tile]) -> frozenset[Tile]:
+def find_written(store: Store, tiles: Sequence[Tile]) -> frozenset[Tile]:
     """Those of some tiles that were made, with or without data; only the chunks they lie in are read."""
     if not tiles:
         return frozenset()

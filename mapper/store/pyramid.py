@@ -59,9 +59,9 @@ class State:
 
     pyramid: Pyramid
     origins: tuple[ByteArray, ...]
-    """For each level above the map (row, col, 32): of now; zeros where there is nothing below."""
+    """Origins of now, (row, col, 32) for each level above the map; zeros where there is nothing below."""
     marks: tuple[ByteArray, ...]
-    """For each level above the map (row, col, 64): of the tile as it was made, and its content; zeros where none is."""
+    """Origins of tiles as they were made and their content, (row, col, 64) for each level; zeros where none is."""
 
     def due(self, redo: Collection[LevelTile] = ()) -> list[LevelTile]:
         """Return the tiles to make (again), level by level from below.

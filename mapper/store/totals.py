@@ -138,7 +138,7 @@ class Totals:
             devices=_add_devices(self.devices, results),
         )
 
-    def plus_batch(self, records: Sequence[Record], *, run_id: str, started: datetime, at: datetime) -> "Totals":
+    def plus_batch(self, records: Sequence[TileResult], *, run_id: str, started: datetime, at: datetime) -> "Totals":
         """Return the totals with one more batch, of a run that began at ``started``."""
         before = self if run_id == self.run_id and self.runs else self._begin_run(run_id, started)
         return replace(
