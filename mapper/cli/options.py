@@ -7,7 +7,6 @@ import typer
 from rich.markup import escape
 
 from mapper.cli.printing import notify
-from mapper.spec import read_spec
 
 if TYPE_CHECKING:
     from mapper.cluster.kubernetes.session import KubernetesOptions
@@ -69,13 +68,3 @@ def selection_of(only: str | None, every: int | None) -> str | None:
     if only and every:
         raise typer.BadParameter("give --only or --every, not both")
     return f"::{every}" if every else only
-
-
-def location_of(store: str) -> str:
-    """Where a store is that was named by itself or by its MAP.yaml."""
-    return read_spec(store).store if is_map(store) else store
-
-
-def is_map(store: str) -> bool:
-    """Whether what names a store is a MAP.yaml."""
-    return store.endswith((".yaml", ".yml"))
