@@ -57,7 +57,7 @@ def serve_command(
         app,
         host=host,
         port=port,
-        say_ready=lambda url: _say_ready(public_url or url, token=bool(settings.token)),
+        on_ready=lambda url: _say_ready(public_url or url, token=bool(settings.token)),
         log_requests=log_requests,
     )
 
