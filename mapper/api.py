@@ -384,7 +384,7 @@ def serve(
         server = BackgroundServer(app, host=host, port=port, log_requests=log_requests)
         notify(server.url)
         return server
-    run_server(app, host=host, port=port, say_ready=notify, log_requests=log_requests)
+    run_server(app, host=host, port=port, on_ready=notify, log_requests=log_requests)
     return None
 
 
