@@ -108,7 +108,7 @@ class Coverage:
 
     @property
     def worst(self) -> Expectation | None:
-        """Layer and season that fall short on most tiles; of equals the one that expects least; None without any."""
+        """Return the layer and season short on most tiles; of equals the one that expects least; None without any."""
         if not self.expectations:
             return None
         return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))

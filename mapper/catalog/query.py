@@ -99,7 +99,7 @@ def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
 
 
 def make_source_query(spec: MapSpec, collection: str) -> CollectionQuery:
-    """Return what a map asks of its source, put to any collection, for example that of a truth of the same year.
+    """Make the query of the source of a map for any collection, for example that of a truth of the same year.
 
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.

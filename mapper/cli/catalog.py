@@ -137,7 +137,7 @@ def check_provider(
     *,
     item: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ITEM.json", help="Show what is made of the items in this file or directory; repeatable."),
+        typer.Option(metavar="ITEM.json", help="Show how the items in this file or directory are read; repeatable."),
     ] = None,
     collection: Annotated[str | None, typer.Option(help="Read the items as if they were of this collection.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of provider files.")] = False,
@@ -180,7 +180,7 @@ def _inspect_items(provider: Provider, paths: list[Path], collection: str | None
 @catalog_app.command("biomassters")
 def biomassters(
     source: Annotated[Path, typer.Argument(metavar="CHIPS", help="Directory with one folder of files per chip.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Where the catalogue and a MAP.yaml per chip go.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the catalogue and of a MAP.yaml per chip.")],
     *,
     chips: Annotated[list[str] | None, typer.Option("--chip", help="Take this chip; repeatable. Default: all.")] = None,
     seasons: Annotated[Literal["quarterly", "monthly"], typer.Option(help="Dates of each map's guide.")] = "quarterly",
@@ -195,13 +195,15 @@ def biomassters(
 @catalog_app.command("cci")
 def cci(
     *,
-    version: Annotated[str, typer.Option(help="Of the maps, for example 7.0.")],
-    year: Annotated[int, typer.Option(help="Of the map.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the catalogue goes.")],
-    root: Annotated[str, typer.Option(metavar="PATH|URL", help="Where the files are; they stay there.")] = ARCHIVE,
+    version: Annotated[str, typer.Option(help="Version of the maps, for example 7.0.")],
+    year: Annotated[int, typer.Option(help="Year of the map.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the catalogue; an earlier one is replaced.")],
+    root: Annotated[
+        str, typer.Option(metavar="PATH|URL", help="Folder or address of the files; they stay there.")
+    ] = ARCHIVE,
     bbox: Annotated[
         tuple[float, float, float, float] | None,
-        typer.Option(metavar="W S E N", help="Look for the cells on this box only, in degrees."),
+        typer.Option(metavar="W S E N", help="Box of the wanted cells, in degrees; default: the globe."),
     ] = None,
 ) -> None:
     """Describe the tiles of an ESA CCI biomass map as a STAC catalogue: the source of a map."""

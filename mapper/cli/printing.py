@@ -36,9 +36,9 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     Console(width=120 if not sys.stdout.isatty() else None).print(table)
 
 
-def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:
     """Print names and values."""
-    print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in facts.items()))
+    print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in pairs.items()))
 
 
 def print_months(title: str, coverage: "Coverage") -> None:

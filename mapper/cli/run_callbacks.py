@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
+def open_callbacks(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
     """Yield the progress bar, and the other callbacks that were asked for.
 
     Args:
@@ -48,7 +48,9 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
     return metrics
 
 
-def end_run(report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool) -> None:
+def print_run_report(
+    report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool
+) -> None:
     """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
     from mapper.cost.prices import read_prices

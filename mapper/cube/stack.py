@@ -1,7 +1,7 @@
 """A stack of dates: the clearest ones of each pixel, one a day, each with its mask.
 
 Which dates a pixel keeps is decided for that pixel alone: items are ranked by the cloud cover of their scene, then by
-time and id, and a pixel takes the first so many of them in which it is clear, one a day. So the same dates are kept
+time and id, and a pixel takes the first so many of them in which it is clear, one a day. So the same dates are used
 however a map is tiled and in whatever order its items come. Items are read in that order, a few at a time, and reading
 ends when no pixel lacks a date.
 """
@@ -27,28 +27,28 @@ from mapper.spec import MapSpec, SourceSpec
 
 NOT_NEEDED = "not needed: every pixel has clearer dates"
 """Reason of an item that was left out because other dates are clearer."""
-_LATTICE_TOLERANCE = 1e-3
+_GRID_TOLERANCE = 1e-3
 """Largest distance between a file's pixel edges and those of a native grid, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """An input of one window: dates of bands."""
+    """Input of one window: bands on several dates."""
 
     values: Float32Array
     """(date, band, y, x) in the units of the collection, NaN where missing or not used."""
     clear: BoolArray
     """(date, y, x) True where a date is used."""
     dates: tuple[date, ...]
-    """Days in UTC, ascending."""
+    """Dates in UTC, ascending."""
     days: Float32Array
     """(date,) days from the anchor; from the middle of the period where the anchor is no date."""
     image: Float32Array
-    """(band, y, x) what the map shows: the anchor, NaN where no date is clear."""
+    """(band, y, x) image that the map shows: the anchor, NaN where no date is clear."""
     n_valid: UInt16Array
-    """(y, x) dates that are used."""
+    """(y, x) number of dates that are used."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def read_stack(
@@ -104,7 +104,7 @@ def read_stack(
 
 
 def enters_stack(item: ItemDict, spec: MapSpec) -> bool:
-    """Return whether an item is one of the dates that a map asks for."""
+    """Return True for an item that is one of the dates of a map."""
     source = spec.source
     return (
         item["collection"] == source.collection
@@ -133,7 +133,7 @@ def _anchor_day(spec: MapSpec) -> date:
 
 @dataclass(kw_only=True)
 class _Picker:
-    """Picks the dates of each pixel while items are read, the clearest first."""
+    """Picker of the dates of each pixel while items are read, the clearest first."""
 
     reader: BlockReader
     source: SourceSpec
@@ -240,12 +240,12 @@ def _split_nested(
     items: Items, rule: CollectionRule, geobox: GeoBox, source: SourceSpec, dropped: dict[str, str]
 ) -> tuple[Items, dict[str, str]]:
     """Split items into those whose pixels are those of a native grid, and reasons for the others."""
-    reasons = dict(_find_other_lattices(items, rule, geobox, source))
-    kept = tuple(item for item in items if item["id"] not in reasons)
-    return Items(items=kept, query=items.query), dropped | reasons
+    reasons = dict(_find_other_grids(items, rule, geobox, source))
+    nested = tuple(item for item in items if item["id"] not in reasons)
+    return Items(items=nested, query=items.query), dropped | reasons
 
 
-def _find_other_lattices(
+def _find_other_grids(
     items: Items, rule: CollectionRule, geobox: GeoBox, source: SourceSpec
 ) -> Iterator[tuple[str, str]]:
     crs, at, step = CRS(str(geobox.crs)), geobox.transform, float(source.resolution)
@@ -259,7 +259,7 @@ def _find_other_lattices(
             off = (
                 max(abs(offset - round(offset)) for offset in offsets[:2]) + sum(map(abs, offsets[2:])) * grid.shape[0]
             )
-            if grid.crs != crs or off > _LATTICE_TOLERANCE:
+            if grid.crs != crs or off > _GRID_TOLERANCE:
                 size = f"pixels of {to.a:g} x {-to.e:g} from ({to.c:g}, {to.f:g}) in {grid.crs.to_string()}"
-                yield item["id"], f"lies on another lattice: {band} has {size}"
+                yield item["id"], f"lies on another grid: {band} has {size}"
                 break
