@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mapper.events import Callback
     from mapper.models.card import Card
     from mapper.plan.context import RunOptions
+    from mapper.run.commit_loop import RunPolicy
     from mapper.run.report import RunReport
-    from mapper.run.runner import RunPolicy
     from mapper.serve.server import BackgroundServer
     from mapper.serve.settings import AppSettings
     from mapper.training.config import TrainConfig

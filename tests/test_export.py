@@ -181,11 +181,12 @@ import json, resource
 from pathlib import Path
 from types import SimpleNamespace
 from mapper.export.geotiff import export_geotiff
+from mapper.store.product import map_product
 from mapper.store.repository import create_store
 from store_maps import make_spec
 grid = {{"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 1024, "chunk": 256}}
 spec = make_spec(Path({folder!r}) / "map.icechunk", grid=grid, area={{"bbox": [12, 50, 12 + {edge}, 50 + {edge}]}})
-create_store(spec.store, spec=spec)
+create_store(spec.store, product=map_product(spec))
 made = export_geotiff(spec.store, Path({folder!r}) / "map.tif", variable="n_valid")
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, made.rows * made.cols]))
 """

@@ -35,8 +35,8 @@ from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, name_pass, provider_of, solar_day
 from mapper.catalog.search import search
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
-from mapper.cube.observations import Group, group_items, require_bands
-from mapper.cube.projection import declared_place
+from mapper.cube.observations import Observation, group_items, require_bands
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import GridError, SpecError
@@ -241,7 +241,7 @@ class _Image:
 
 def _stack_bands(
     stacker: "_Stacker",
-    groups: Sequence[Group],
+    groups: Sequence[Observation],
     rule: CollectionRule,
     kernels: Mapping[str, Resampling],
     dtype: np.dtype[Any],
@@ -259,7 +259,7 @@ def _stack_bands(
     return stacks
 
 
-def _collect_band(stacker: "_Stacker", group: Group, rule: CollectionRule, band: str) -> _Image:
+def _collect_band(stacker: "_Stacker", group: Observation, rule: CollectionRule, band: str) -> _Image:
     holding = [item for item in group.items if rule.asset(item, band)]
     missing = partial(missing_values, rule=rule, band=band)
     calibration = group.calibrations.get(band)
@@ -279,7 +279,7 @@ class _Stacker:
 
     def collect(
         self,
-        group: Group,
+        group: Observation,
         asset: str,
         *,
         missing: Callable[[ItemDict], tuple[float, ...]],
@@ -375,7 +375,7 @@ def _finish(stored: Float32Array, clear: BoolArray | None = None, *, dtype: np.d
 
 def _bounds_on(geobox: GeoBox, item: ItemDict, asset: str) -> Bounds | None:
     """Return bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
-    place = declared_place(item, asset)
+    place = declared_grid(item, asset)
     crs, bounds = ("EPSG:4326", shape(item["geometry"]).bounds) if place is None else (place.crs, place.bounds)
     left, bottom, right, top = transform_bounds(crs, str(geobox.crs), *bounds, densify_pts=101)
     margin = 2 * max(abs(geobox.resolution.x), abs(geobox.resolution.y))

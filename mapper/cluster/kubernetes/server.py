@@ -1,4 +1,4 @@
-"""The Kubernetes objects that serve a map to analysts: stateless replicas behind a Service and an Ingress.
+"""Kubernetes objects that serve a map to analysts: stateless replicas behind a Service and an Ingress.
 
 The server reads the store alone and holds no state, so any replica can answer, any node will do, spot nodes included,
 and replicas are changed or replaced one by one while the others answer.
@@ -8,9 +8,9 @@ from mapper.cluster.kubernetes.pods import (
     Manifest,
     account_of,
     make_account,
+    make_budget,
     make_container,
     make_egress,
-    make_guard,
     make_pod,
     make_resources,
     metadata_of,
@@ -27,7 +27,7 @@ _HTTP = "http"
 _ROLE = "server"
 _TOKEN_FOLDER = "/etc/mapper/token"  # noqa: S105 - where it is, not what it is
 _GRACE_SECONDS = 30
-"""More than the server takes to end its answers."""
+"""Seconds that the server has to end its answers, more than it takes."""
 _VARIABLES = {
     # threads that read shards would otherwise each keep their own heap
     "MALLOC_ARENA_MAX": "2",
@@ -35,14 +35,14 @@ _VARIABLES = {
 
 
 def make_server(settings: ClusterSettings, server: ServerSettings) -> list[Manifest]:
-    """All objects of the server, in the order in which they are to be created."""
+    """Return all objects of the server, in the order of their creation."""
     # it speaks no Dask: it needs none of the certificates of Dask processes
     settings = settings.model_copy(update={"secrets": settings.secrets.model_copy(update={"tls": None})})
     return [
         make_account(settings, _ROLE, server_labels(settings)),
         _make_network_policy(settings, server),
         _make_deployment(settings, server),
-        make_guard(settings, _ROLE, server_labels(settings), server_labels(settings)),
+        make_budget(settings, _ROLE, server_labels(settings), server_labels(settings)),
         _make_service(settings),
         _make_ingress(settings, server),
     ]
@@ -79,11 +79,11 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
         "livenessProbe": health | {"initialDelaySeconds": 30, "failureThreshold": 6},
         "resources": make_resources(server.cpu, server.memory),
     }
-    placing: Manifest = {
+    nodes: Manifest = {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [_spread(settings)],
     }
-    pod = make_pod(settings, container, account=account_of(settings, _ROLE), placing=placing)
+    pod = make_pod(settings, container, account=account_of(settings, _ROLE), nodes=nodes)
     if server.token:
         container["volumeMounts"].append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
         pod["volumes"].append({"name": "token", "secret": {"secretName": server.token, "defaultMode": 0o440}})
@@ -91,7 +91,7 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
 
 
 def _spread(settings: ClusterSettings) -> Manifest:
-    """Replicas on different nodes, where there are as many."""
+    """Make the constraint that puts replicas on different nodes, where there are as many."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -131,7 +131,7 @@ def _make_ingress(settings: ClusterSettings, server: ServerSettings) -> Manifest
 
 
 def _make_network_policy(settings: ClusterSettings, server: ServerSettings) -> Manifest:
-    """The ingress controller reaches the server, and the server the store."""
+    """Make the policy of the server: the ingress controller reaches it, and it reaches the store."""
     controller = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": server.ingress_namespace}}}
     return {
         "apiVersion": "networking.k8s.io/v1",
