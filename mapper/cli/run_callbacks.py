@@ -11,10 +11,9 @@ from mapper.cli.printing import notify, print_json
 from mapper.errors import InputError
 
 if TYPE_CHECKING:
+    from mapper.cost.map_plan import MapPlan
     from mapper.events import Callback
     from mapper.monitor.metrics import RunMetrics
-    from mapper.plan.context import Context
-    from mapper.plan.plan import Plan
     from mapper.run.commit_loop import RunPolicy
     from mapper.run.report import RunReport
 
@@ -64,16 +63,14 @@ def make_policy(
     )
 
 
-def print_run_report(
-    report: "RunReport", plan: "Plan", context: "Context", prices: Path | None, *, as_json: bool
-) -> None:
+def print_run_report(report: "RunReport", planned: "MapPlan", *, as_json: bool) -> None:
     """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
-    from mapper.cost.prices import read_prices
 
     if as_json:
         print_json(report.to_dict())
         return
     typer.echo(report.summary())
-    if report.tiles and (line := compare(forecast_again(plan, context, read_prices(prices) if prices else None))):
+    job = planned.job
+    if report.tiles and (line := compare(forecast_again(job.plan, job.context, planned.prices))):
         typer.echo(line)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mapper import __version__
 from mapper.catalog.inventory import inventory_path, open_inventory
 from mapper.catalog.items import Items
+from mapper.catalog.search import search
 from mapper.errors import PlanError
 from mapper.plan.context import Context, RunOptions, make_context
 from mapper.plan.guide_context import make_guide_context, read_halo
@@ -45,7 +46,7 @@ class Job:
     whole: Plan
     """Plan of all tiles, as it is saved."""
     path: Path | None
-    """File in which the plan is saved; None for a guide, whose plan is not."""
+    """File in which the plan is saved; None for a guide, and for a map that was not read from a file."""
     saved: bool
     """True if the plan is in that file already."""
     location: str
@@ -81,7 +82,7 @@ def key_of(context: Context, items: Items) -> Mapping[str, str]:
 
 
 def prepare_job(
-    map_path: Path,
+    source: Path | MapSpec,
     *,
     guide: GuideOptions | None = None,
     only: str | None = None,
@@ -92,7 +93,7 @@ def prepare_job(
     """Read a map description, find its items, check that everything fits, and plan, unless a good plan is saved.
 
     Args:
-        map_path: The MAP.yaml; its items and its plan are saved beside it.
+        source: The MAP.yaml, beside which items and plan are saved; or the map as read, of which nothing is saved.
         guide: Prepare the guide of the map as a product of its own; None prepares the map.
         only: Tiles to take, see :mod:`mapper.plan.selection`.
         refresh: Search even if items are saved.
@@ -103,7 +104,7 @@ def prepare_job(
         InputError: If anything is wrong with the request; nothing was started.
         StoreMismatchError: If the store holds something else.
     """
-    spec = read_spec(map_path)
+    spec = source if isinstance(source, MapSpec) else read_spec(source)
     location = spec.store if guide is None else guide.location or guide_location(spec)
     exists = store_exists(location)
     context = make_context(spec, options=options)
@@ -114,8 +115,11 @@ def prepare_job(
     if exists:
         check_store(location, product=context.product)
         ledger = read_ledger(location)
-    items = open_inventory(spec, inventory_path(map_path), refresh=refresh, margin_px=context.halo_px)
-    path = None if guide else plan_path(map_path)
+    if isinstance(source, MapSpec):
+        items = search(spec, margin_px=context.halo_px)
+    else:
+        items = open_inventory(spec, inventory_path(source), refresh=refresh, margin_px=context.halo_px)
+    path = None if guide or isinstance(source, MapSpec) else plan_path(source)
     saved = _find_plan(path, context, items) if path else None
     whole = saved or make_plan(spec, items, context=context)
     chosen = select_indices(whole.tasks.indices, only, ledger) if only else None
