@@ -1,4 +1,4 @@
-"""The exceptions of mapper, as one tree.
+"""Exceptions of mapper, as one tree.
 
 Caller mistakes inside Python code raise ``ValueError`` or ``TypeError``. Everything the world or a user's input can get
 wrong raises a subclass of :class:`MapperError`, which the command line prints as one line and turns into an exit code::
@@ -31,37 +31,37 @@ class MapperError(Exception):
 
 
 class InputError(MapperError):
-    """The request itself is wrong; nothing was started."""
+    """Fault of the request itself; nothing was started."""
 
     exit_code = 2
 
 
 class SpecError(InputError):
-    """The map description is wrong."""
+    """Fault in the map description."""
 
 
 class GridError(InputError):
-    """A grid cannot be built, or the source does not nest in it."""
+    """Failure to build a grid, or a source that does not nest in it."""
 
 
 class ContractError(InputError):
-    """A model does not fit the map it is asked to make."""
+    """Mismatch between a model and the map it is to make."""
 
 
 class WeightsError(InputError):
-    """Weights are missing, tampered with or unreadable."""
+    """Weights that are missing, tampered with or unreadable."""
 
 
 class SearchError(InputError):
-    """A search names an unknown collection, finds nothing, or does not repeat."""
+    """Search for an unknown collection, with no result, or that does not repeat."""
 
 
 class PlanError(InputError):
-    """A plan cannot be carried out: it names no tile, belongs to another map, or does not fit its worker."""
+    """Plan that cannot be carried out: it names no tile, belongs to another map, or does not fit its worker."""
 
 
 class AssetError(MapperError):
-    """One asset of one item cannot be read.
+    """Failure to read one asset of one item.
 
     Args:
         message: What happened.
@@ -77,7 +77,7 @@ class AssetError(MapperError):
         self.href = href
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the context when the error crosses a process boundary."""
+        """Return the recipe of a copy, so that the context survives a process boundary."""
         return _rebuild_asset_error, (type(self), self.args[0], self.item, self.asset, self.href)
 
 
@@ -90,33 +90,33 @@ class CorruptAssetError(AssetError):
 
 
 class StoreError(MapperError):
-    """The target store cannot be used."""
+    """Target store that cannot be used."""
 
 
 class StoreLockedError(StoreError):
-    """Another run is writing to the store."""
+    """Store that another run is writing to."""
 
 
 class StoreMismatchError(StoreError):
-    """The store belongs to another map."""
+    """Store of another map."""
 
     exit_code = 2
 
 
 class StoreFullError(StoreError):
-    """No space is left for the store."""
+    """Store with no space left."""
 
 
 class TransientStoreError(StoreError):
-    """The object store is throttling or out of reach: worth another attempt."""
+    """Object store that is throttling or out of reach: worth another attempt."""
 
 
 class ClusterError(MapperError):
-    """No scheduler or no worker answers."""
+    """Cluster whose scheduler or workers do not answer."""
 
 
 class FailureBudgetError(MapperError):
-    """Too many tiles failed; the run was stopped."""
+    """Failure of too many tiles; the run was stopped."""
 
 
 def _rebuild_asset_error(kind: type[AssetError], message: str, item: str, asset: str, href: str) -> AssetError:

@@ -1,4 +1,4 @@
-"""The output grid: which pixels a map has, how they fall into tiles, and how the coarse source nests in them.
+"""Output grid: the pixels of a map, its tiles, and the nesting of the coarse source in them.
 
 Conventions: rows grow southwards, columns eastwards, both counted in target pixels from the outer upper-left corner of
 the map. Bounds are pixel edges (left, bottom, right, top). The origin lies on a source pixel edge counted from the
@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 from mapper.errors import GridError
 
 _DENSIFY_DEGREES = 0.02
-"""Edges of an area are straight in longitude and latitude: densified to this before they are projected."""
+"""Step in degrees of densification: edges of an area are straight in longitude and latitude until projected."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +43,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A rectangle of target pixels, half open; it may reach beyond the map."""
+    """Rectangle of target pixels, half open; it may extend beyond the map."""
 
     top: int
     left: int
@@ -52,23 +52,23 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return the numbers of rows and columns."""
         return self.bottom - self.top, self.right - self.left
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Index of the window in an array of the whole map."""
+        """Return the index of the window in an array of the whole map."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def inside(self, outer: "Window") -> tuple[slice, slice]:
-        """Index of this window in an array that covers ``outer``."""
+        """Return the index of this window in an array that covers ``outer``."""
         return (
             slice(self.top - outer.top, self.bottom - outer.top),
             slice(self.left - outer.left, self.right - outer.left),
         )
 
     def grown(self, margin: int, step: int) -> "Window":
-        """This window with ``margin`` pixels on every side, widened outwards to multiples of ``step``."""
+        """Return this window with ``margin`` pixels on every side, widened outwards to multiples of ``step``."""
         return Window(
             top=(self.top - margin) // step * step,
             left=(self.left - margin) // step * step,
@@ -79,20 +79,20 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class MapGrid:
-    """The grid of one map.
+    """Grid of one map.
 
     Raises:
         GridError: If tile, chunk and scale do not fit each other.
     """
 
     geobox: GeoBox
-    """All target pixels; its shape is a whole number of tiles."""
+    """Geobox of all target pixels; its shape is a whole number of tiles."""
     area: Geometry
-    """What is mapped, in the CRS of the grid."""
+    """Area that is mapped, in the CRS of the grid."""
     resolution: Fraction
     """Target pixel size in units of the CRS, exact."""
     scale: int
-    """Source pixel / target pixel."""
+    """Ratio of source pixel to target pixel."""
     tile_px: int
     chunk_px: int
 
@@ -152,22 +152,22 @@ class MapGrid:
 
     @property
     def crs(self) -> str:
-        """CRS of the grid, as ``EPSG:code`` where it has one."""
+        """Return the CRS of the grid, as ``EPSG:code`` where it has one."""
         return str(self.geobox.crs)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the whole map."""
+        """Return the numbers of rows and columns of the whole map."""
         return int(self.geobox.shape.y), int(self.geobox.shape.x)
 
     @property
     def tile_shape(self) -> tuple[int, int]:
-        """Rows and columns of tiles."""
+        """Return the numbers of rows and columns of tiles."""
         return self.shape[0] // self.tile_px, self.shape[1] // self.tile_px
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 of everything that decides where a pixel lies."""
+        """Return the sha256 of everything that decides where a pixel lies."""
         content = {
             "crs": self.crs,
             "transform": list(self.geobox.transform)[:6],
@@ -180,11 +180,11 @@ class MapGrid:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def tiles(self) -> Iterator[Tile]:
-        """Tiles that the area touches, row by row."""
-        return (Tile(row, col) for row, col in self.places().tolist())
+        """Yield the tiles that the area touches, row by row."""
+        return (Tile(row, col) for row, col in self.tile_indices().tolist())
 
-    def places(self) -> npt.NDArray[np.int64]:
-        """Rows and columns of the tiles that the area touches, row by row: (tile, 2)."""
+    def tile_indices(self) -> npt.NDArray[np.int64]:
+        """Return rows and columns of the tiles that the area touches, row by row: (tile, 2)."""
         shapely.prepare(self.area.geom)
         at, edge, cols = self.geobox.transform, self.tile_px, np.arange(self.tile_shape[1])
         left, touched = at.c + at.a * edge * cols, []
@@ -195,7 +195,7 @@ class MapGrid:
         return np.argwhere(touched)
 
     def window(self, tile: Tile, *, halo_px: int = 0, step: int | None = None) -> Window:
-        """The pixels of a tile; with a halo, widened outwards to whole source pixels.
+        """Return the pixels of a tile; with a halo, widened outwards to whole source pixels.
 
         Args:
             tile: Which.
@@ -212,12 +212,12 @@ class MapGrid:
         return core.grown(halo_px, step or self.scale) if halo_px else core
 
     def geobox_of(self, window: Window) -> GeoBox:
-        """The target pixels of a window as a GeoBox."""
+        """Return the target pixels of a window as a GeoBox."""
         transform = self.geobox.transform @ Affine.translation(window.left, window.top)
         return GeoBox(window.shape, transform, self.geobox.crs)
 
     def source_geobox_of(self, window: Window) -> GeoBox:
-        """The source pixels under a window.
+        """Return the source pixels under a window.
 
         Raises:
             ValueError: If the window does not consist of whole source pixels.
@@ -228,8 +228,16 @@ class MapGrid:
         shape = (window.shape[0] // self.scale, window.shape[1] // self.scale)
         return GeoBox(shape, fine.transform @ Affine.scale(self.scale), self.geobox.crs)
 
+    def position_of(self, window: Window) -> tuple[int, int]:
+        """Return row and column of a window's upper-left pixel, counted from the origin of the CRS.
+
+        Maps of one CRS and resolution count alike, whatever their areas and tiles.
+        """
+        at, step = self.geobox.transform, float(self.resolution)
+        return round(-at.f / step) + window.top, round(at.c / step) + window.left
+
     def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
-        """True where the centre of a pixel lies in the area; dims (y, x) of the window."""
+        """Return True where the centre of a pixel lies in the area; dims (y, x) of the window."""
         area, geobox = self.area.geom, self.geobox_of(window)
         shapely.prepare(area)
         if shapely.contains_properly(area, shapely.box(*geobox.boundingbox.bbox)):
@@ -240,7 +248,7 @@ class MapGrid:
         return np.asarray(shapely.contains_xy(area, x, y))
 
     def locate(self, x: float, y: float, *, crs: str) -> tuple[int, int, Tile]:
-        """Row, column and tile of the pixel that holds a point.
+        """Return row, column and tile of the pixel that holds a point.
 
         Raises:
             GridError: If the point is outside the map.
@@ -255,7 +263,7 @@ class MapGrid:
 
 @lru_cache(maxsize=64)
 def _find_transformer(source: str, target: str) -> Transformer:
-    """Kept, since PROJ takes tens of milliseconds to choose an operation; threads may share one."""
+    """Return the transformer between two CRSs, cached: PROJ takes tens of milliseconds; threads may share one."""
     return Transformer.from_crs(source, target, always_xy=True)
 
 
@@ -281,7 +289,7 @@ def project_area(area: BaseGeometry, crs: str) -> Geometry:
 
 
 def coarsen(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
-    """Rows and columns of target pixels, edges on source pixels, as rows and columns of source pixels."""
+    """Return rows and columns of target pixels, edges on source pixels, as rows and columns of source pixels."""
     rows, cols = fine
     return slice(rows.start // scale, rows.stop // scale), slice(cols.start // scale, cols.stop // scale)
 

@@ -10,7 +10,7 @@ from catalog_fakes import make_item
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapper.catalog.compressed_items import KeptItems, seal_texts
+from mapper.catalog.compressed_items import CompressedItems, seal_texts
 from mapper.catalog.freeze import load_items, open_items, save_items
 from mapper.catalog.items import Items, freeze_items
 
@@ -28,7 +28,7 @@ def arrays_of(items, sizes):
 @given(st.integers(0, 70), st.lists(st.integers(0, 40), max_size=4), st.randoms(use_true_random=False))
 def test_kept_items_are_a_sequence_of_the_items(count, sizes, random):
     items = [{"id": f"é{number}", "value": [number, None]} for number in range(count)]
-    kept = KeptItems(arrays_of(items, sizes))
+    kept = CompressedItems(arrays_of(items, sizes))
     assert (len(kept), list(kept), kept[3:9]) == (count, items, tuple(items[3:9]))
     assert kept == tuple(items)
     assert tuple(items) == kept
@@ -62,7 +62,7 @@ def test_items_of_a_file_are_opened_as_they_are_loaded(tmp_path):
     assert opened == load_items(tmp_path / "items.parquet") == items
     assert (opened.digest, opened.query) == (items.digest, items.query)
     assert opened.pick([7, 3]) == items.pick([7, 3])
-    assert isinstance(opened.items, KeptItems)
+    assert isinstance(opened.items, CompressedItems)
 
 
 def test_a_file_that_was_changed_or_comes_from_elsewhere_has_another_seal_and_is_in_order(tmp_path):
@@ -85,7 +85,7 @@ def test_kept_items_take_a_small_part_of_the_memory():
     texts = arrays_of(items, [])
     tracemalloc.start()
     try:
-        kept = KeptItems(texts)
+        kept = CompressedItems(texts)
         for number in range(3000):
             kept[number]
         small = tracemalloc.get_traced_memory()[0] + kept.nbytes

@@ -9,18 +9,17 @@ import shapely
 from catalog_fakes import CONTENT, make_item
 from region import run_json, run_mapper
 
-from mapper.catalog.coverage import FEW_OBSERVATIONS, View, find_shortages, survey
+from mapper.catalog.coverage import FEW_OBSERVATIONS, CollectionView, find_shortages, survey
 from mapper.catalog.items import freeze_items
 from mapper.catalog.provider import load_provider, name_pass, solar_day
-from mapper.catalog.sample_points import Lattice
+from mapper.catalog.sample_points import SamplePoints
 from mapper.evaluation.search_plot import plot_search
 from mapper.grid import Tile
-from mapper.predict.quality import Quality, flag_pixels
 from mapper.spec import parse_spec
 
 WEST, SOUTH, SIZE = 10.0, 50.0, 0.5
-OPTICAL = View(collection="sentinel-2-l2a")
-SOURCE = View(collection="esa-cci-biomass")
+OPTICAL = CollectionView(collection="sentinel-2-l2a")
+SOURCE = CollectionView(collection="esa-cci-biomass")
 
 
 def make_map(tmp_path, *, tiles=4, **guide):
@@ -119,7 +118,7 @@ def test_a_layer_counts_only_what_it_reads(tmp_path):
     ]
     coverage = survey(make_map(tmp_path, layers=layers), freeze_items(items))
     np.testing.assert_allclose(clear(coverage), 0.8)
-    up, down = (View(collection="sentinel-1-rtc", orbit=orbit) for orbit in ("ascending", "descending"))
+    up, down = (CollectionView(collection="sentinel-1-rtc", orbit=orbit) for orbit in ("ascending", "descending"))
     np.testing.assert_allclose(clear(coverage, view=up), 2)
     np.testing.assert_allclose(clear(coverage, view=down), 1)
     assert (rows(coverage, up)["2020-05"].items, rows(coverage, down)["2020-05"].items) == (2, 1)
@@ -127,12 +126,12 @@ def test_a_layer_counts_only_what_it_reads(tmp_path):
 
 def test_a_lattice_measures_what_geometry_measures(tmp_path):
     spec = make_map(tmp_path)
-    lattice = Lattice.of(spec.map_grid)
+    points = SamplePoints.of(spec.map_grid)
     footprint = shapely.Polygon([(9.9, 49.9), (10.37, 50.05), (10.2, 50.33), (10.31, 50.6), (9.9, 50.2)])
-    (cover,) = lattice.cover(np.array([footprint], dtype=object))
-    share = np.zeros(lattice.weight.shape[0])
-    share[cover.tiles] = (cover.held * lattice.weight[cover.tiles]).sum(1) / lattice.weight[cover.tiles].sum(1)
-    boxes = [shapely.box(*spec.map_grid.geobox_of(spec.map_grid.window(t)).boundingbox.bbox) for t in lattice.tiles]
+    (cover,) = points.find_covered(np.array([footprint], dtype=object))
+    share = np.zeros(points.weight.shape[0])
+    share[cover.tiles] = (cover.covered * points.weight[cover.tiles]).sum(1) / points.weight[cover.tiles].sum(1)
+    boxes = [shapely.box(*spec.map_grid.geobox_of(spec.map_grid.window(t)).boundingbox.bbox) for t in points.tiles]
     exact = [shapely.area(shapely.intersection(footprint, box)) / shapely.area(box) for box in boxes]
     np.testing.assert_allclose(share, exact, atol=0.02)
     assert 0 < np.mean(exact) < 1
@@ -175,16 +174,6 @@ def test_what_could_help_depends_on_what_the_layer_leaves_out(tmp_path):
     assert "a higher cloud_limit than 20" in optical.text
     assert "orbits other than ascending" in radar.text
     assert "cloud_limit" not in radar.text
-
-
-def test_the_map_flags_pixels_with_as_few_observations_as_a_warning_names():
-    for n, flagged in ((FEW_OBSERVATIONS - 1, True), (FEW_OBSERVATIONS, False)):
-        bits = flag_pixels(
-            gaps=np.zeros((1, 1), bool), n_valid=np.full((1, 1), n, np.uint16), source=np.ones((1, 1), np.float32),
-            source_sd=np.ones((1, 1), np.float32), block_means=np.ones((1, 1)), inside=np.ones((1, 1), bool),
-            item_dropped=False,
-        )  # fmt: skip
-        assert bool(bits[0, 0] & Quality.FEW_OBSERVATIONS) is flagged
 
 
 def test_a_pass_over_midnight_is_one_pass():

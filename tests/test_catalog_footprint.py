@@ -4,7 +4,7 @@ import pytest
 import shapely
 
 from mapper.catalog.footprint import central_longitude, footprint, mend_geometry
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.errors import SearchError, SpecError
 
 EXPECTED = shapely.union_all([shapely.box(179, 60, 180, 61), shapely.box(-180, 60, -178, 61)])
@@ -62,4 +62,4 @@ def test_an_item_that_lies_nowhere_is_refused():
     with pytest.raises(SpecError, match="item x has neither a geometry nor a box"):
         footprint(item(None))
     with pytest.raises(SearchError, match=r"x.*neither a geometry nor a box"):
-        admit_item(item(None, datetime="2020-01-01T00:00:00Z"), assets=frozenset())
+        normalise_item(item(None, datetime="2020-01-01T00:00:00Z"), assets=frozenset())

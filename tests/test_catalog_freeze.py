@@ -12,7 +12,7 @@ from shared import SHARED, needs_shared
 
 from mapper.catalog.freeze import load_items, save_items
 from mapper.catalog.items import freeze_items, item_digest
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.provider import load_provider
 from mapper.errors import SearchError
 
@@ -63,7 +63,7 @@ def test_real_items_come_back_exactly(whole, tmp_path):
     assert len(items) >= 17
     assets = load_provider("planetary-computer").assets
     if not whole:
-        items = [admit_item(i, assets=assets[i["collection"]]) for i in items if i["collection"] in assets]
+        items = [normalise_item(i, assets=assets[i["collection"]]) for i in items if i["collection"] in assets]
     assert_round_trip(freeze_items(items), tmp_path / "items.parquet")
 
 

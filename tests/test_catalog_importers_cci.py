@@ -14,10 +14,10 @@ from mapper.access.files import Access
 from mapper.catalog.importers.cci import COLLECTION, make_cci_catalog
 from mapper.catalog.importers.cci_file_names import Cell, cells_near
 from mapper.catalog.items import freeze_items
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.provider import load_provider
 from mapper.catalog.static import read_catalog
-from mapper.cube.projection import declared_place
+from mapper.cube.projection import declared_grid
 from mapper.errors import CorruptAssetError, InputError
 
 NEAR = (12, 51, 13, 52)
@@ -39,7 +39,9 @@ def make(out, root, *, version="7.0", year=2020, bbox=NEAR, **options):
     path = make_cci_catalog(out, version=version, year=year, root=str(root), bbox=bbox, **options)
     assert path == out / "catalog.json"
     found = read_catalog(path, collections={COLLECTION}).items
-    return list(freeze_items(admit_item(item, assets=load_provider(COLLECTION).assets[COLLECTION]) for item in found))
+    return list(
+        freeze_items(normalise_item(item, assets=load_provider(COLLECTION).assets[COLLECTION]) for item in found)
+    )
 
 
 def bands_of(item):
@@ -97,9 +99,9 @@ def test_an_item_says_what_the_headers_say(root, out):
     assert bands_of(item)["agb"] == {"data_type": "int16", "unit": "Mg ha-1", "nodata": -32768}
     assert bands_of(item)["agb_sd"] == {"data_type": "float32", "unit": "Mg ha-1", "nodata": "nan"}
     assert item["assets"]["agb"]["href"] == str(root / tile_name("N60E010"))
-    place = declared_place(item, "agb")
-    assert (place.crs.to_epsg(), place.shape) == (4326, (CELL_PX, CELL_PX))
-    assert place.transform == Affine(STEP, 0, 10, 0, -STEP, 60)
+    grid = declared_grid(item, "agb")
+    assert (grid.crs.to_epsg(), grid.shape) == (4326, (CELL_PX, CELL_PX))
+    assert grid.transform == Affine(STEP, 0, 10, 0, -STEP, 60)
 
 
 def test_a_file_without_a_nodata_tag_declares_none(root, out):

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.catalog.items import Items, _file_name, freeze_items, item_datetime, item_digest
-from mapper.catalog.normalise import admit_item, drop_superseded, locate
+from mapper.catalog.normalise import drop_superseded, locate, normalise_item
 from mapper.catalog.query import make_queries
 from mapper.errors import GridError, SearchError
 
@@ -115,26 +115,26 @@ def test_an_admitted_item_is_slim_absolute_and_unsigned():
     item = make_item("a")
     item["assets"]["B04"]["href"] = "./files/B04.tif"
     item["assets"]["B08"]["href"] += "?se=1&sig=secret"
-    kept = admit_item(item, assets=frozenset({"B04", "B08", "absent"}))
+    kept = normalise_item(item, assets=frozenset({"B04", "B08", "absent"}))
     assert {key: asset["href"] for key, asset in kept["assets"].items()} == {
         "B04": "https://archive.test/sentinel-2-l2a/files/B04.tif",
         "B08": "https://archive.test/sentinel-2-l2a/a/B08.tif",
     }
     assert [link["rel"] for link in kept["links"]] == ["self"]
     assert kept["properties"] == item["properties"]
-    assert admit_item(kept, assets=ALL) == kept
+    assert normalise_item(kept, assets=ALL) == kept
 
 
 def test_admitting_leaves_the_original_alone():
     item = make_item("a")
     before = copy.deepcopy(item)
-    admit_item(item, assets=ALL)
+    normalise_item(item, assets=ALL)
     assert item == before
 
 
 def test_an_item_without_geometry_takes_its_box():
     item = make_item("a") | {"geometry": None}
-    kept = admit_item(item, assets=ALL)
+    kept = normalise_item(item, assets=ALL)
     assert shapely.geometry.shape(kept["geometry"]).bounds == tuple(item["bbox"])
 
 
@@ -150,7 +150,7 @@ def test_an_item_without_geometry_takes_its_box():
 )
 def test_an_unusable_item_is_named(broken):
     with pytest.raises(SearchError, match="item 'a' is not a usable STAC item") as error:
-        admit_item(broken, assets=ALL)
+        normalise_item(broken, assets=ALL)
     assert "\n" not in str(error.value)
 
 

@@ -16,7 +16,7 @@ from region import run_json, write_weights
 from shared import SHARED, needs_shared
 
 from mapper.catalog.items import freeze_items
-from mapper.catalog.normalise import admit_item, locate
+from mapper.catalog.normalise import locate, normalise_item
 from mapper.catalog.query import CollectionQuery, make_queries
 from mapper.catalog.search import Patience, search
 from mapper.catalog.static import read_catalog, write_catalog
@@ -190,7 +190,7 @@ def test_items_of_real_archives_pass_through_unchanged(cluster):
         body = {"collections": [item["collection"]], "ids": [item["id"]]}
         (served,) = urllib3.request("POST", f"{address}/search", json=body).json()["features"]
         data = frozenset(name for name, asset in item["assets"].items() if "data" in asset.get("roles", ()))
-        given, found = (freeze_items([admit_item(each, assets=data)]) for each in (item, served))
+        given, found = (freeze_items([normalise_item(each, assets=data)]) for each in (item, served))
         assert found.digest == given.digest, item["id"]
     assert len(real) > 5
 

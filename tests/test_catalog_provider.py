@@ -1,14 +1,25 @@
-"""Provider descriptions: those that ship fit the items they describe, wrong ones are refused in a line."""
+"""Provider descriptions: those that ship fit their items and schema, wrong ones are refused; several archives."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from shared import SHARED, needs_shared
 
-from mapper.catalog.provider import Provider, load_provider, provider_names
+from mapper.catalog.provider import (
+    Provider,
+    format_schema,
+    load_provider,
+    location_of,
+    merge,
+    provider_names,
+    provider_of,
+    provider_schema,
+)
 from mapper.errors import SpecError
+from mapper.spec import CatalogSpec, parse_spec
 
 NAMES = ("biomassters", "copernicus-dataspace", "demo", "earth-search", "maap", "planetary-computer", "stac-api")
 S2_BANDS = ["B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12"]
@@ -157,3 +168,169 @@ def test_the_examples_in_the_template_are_true(tmp_path):
     assert mine.endpoint == "https://archive.example/stac/v1"
     assert mine.rule("s2_l2a").access.storage.anonymous
     assert mine.rule("s2_l2a").access.limits.requests_per_second == 10
+
+
+CONTENT = {
+    "name": "two",
+    "area": {"bbox": [11.9, 47.9, 12.1, 48.1]},
+    "period": {"start": "2020-01-01", "end": "2020-12-31"},
+    "grid": {"crs": "EPSG:3035", "resolution": 10, "tile": 256},
+    "catalog": {"provider": "planetary-computer"},
+    "guide": {"layers": [{"collection": "sentinel-2-l2a", "bands": ["B04"]}], "seasons": {"year": [5, 6]}},
+    "source": {"collection": "esa-cci-biomass", "variable": "agb", "resolution": 100, "catalog": {"provider": "demo"}},
+    "model": {"name": "bicubic"},
+    "store": "map.icechunk",
+}
+
+
+def test_collections_come_from_the_provider_that_is_named_for_them(tmp_path):
+    provider = provider_of(parse_spec(CONTENT, base=tmp_path))
+    assert provider.rule("esa-cci-biomass") == load_provider("demo").rule("esa-cci-biomass")
+    assert provider.rule("sentinel-2-l2a").access.signing.kind == "token-service"
+    assert provider.rule("esa-cci-biomass").access.signing.kind == "none"
+    assert provider.name == "planetary-computer + demo"
+
+
+def test_a_collection_that_its_provider_lacks_is_refused(tmp_path):
+    source = CONTENT["source"] | {"collection": "agb"}
+    with pytest.raises(SpecError, match="unknown collection 'agb': demo has esa-cci-biomass"):
+        provider_of(parse_spec(CONTENT | {"source": source}, base=tmp_path))
+
+
+def test_a_collection_has_one_home(tmp_path):
+    layers = [*CONTENT["guide"]["layers"], {**CONTENT["source"], "bands": ["agb"], "catalog": {"provider": "mine"}}]
+    layers[1] = {key: layers[1][key] for key in ("collection", "bands", "catalog")}
+    with pytest.raises(SpecError, match="'esa-cci-biomass' comes from two catalogues"):
+        parse_spec(CONTENT | {"guide": CONTENT["guide"] | {"layers": layers}}, base=tmp_path)
+
+
+def test_a_map_overrides_a_few_lines(tmp_path):
+    override = {"collections": {"sentinel-2-l2a": {"resampling": "nearest"}}}
+    spec = parse_spec(CONTENT | {"catalog": {"provider": "demo", "override": override}}, base=tmp_path)
+    assert provider_of(spec).rule("sentinel-2-l2a").resampling == "nearest"
+    assert load_provider("demo").rule("sentinel-2-l2a").resampling == "bilinear"
+
+
+def test_a_catalogue_without_a_place_is_refused():
+    with pytest.raises(SpecError, match=r"demo has no endpoint of its own: give catalog\.href"):
+        location_of(CatalogSpec(provider="demo"))
+
+
+def test_a_provider_may_extend_another_and_a_collection_be_like_another(tmp_path):
+    content = {
+        "extends": "demo",
+        "name": "mine",
+        "endpoint": "http://127.0.0.1:9/",
+        "access": {"limits": {"requests_per_second": 5}},
+        "collections": {"s2": {"like": "sentinel-2-l2a", "bands": {"B02": "blue"}}},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    mine, demo = load_provider(str(path)), load_provider("demo")
+    assert mine.rule("s2").bands["B02"].asset == "blue"
+    assert mine.rule("s2").mask == demo.rule("sentinel-2-l2a").mask
+    assert mine.rule("truth").access.limits.requests_per_second == 5
+    assert mine.licence == demo.licence
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"collections": {"s2": {"like": "s3"}}}, "like 's3', which is not another collection"),
+        ({"collections": {"s2": {"like": "s2"}}}, "like 's2', which is not another collection"),
+        ({"extends": "mine.yaml"}, "extends"),
+    ],
+)
+def test_endless_inheritance_is_refused(tmp_path, change, line):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"extends": "demo"} | change))
+    with pytest.raises(SpecError, match=line):
+        load_provider(str(path))
+
+
+def test_merging_replaces_what_is_no_mapping():
+    assert merge({"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}, "d": 2}
+
+
+CATALOGS = Path(__file__).parents[1] / "catalogs"
+SCHEMA = provider_schema()
+
+
+KINDS = {
+    "object": dict, "array": list, "string": str, "null": type(None), "boolean": bool, "integer": int,
+    "number": (int, float),
+}  # fmt: skip
+
+
+def check(value, schema, where="provider"):
+    """What of a value is not as a schema says; of JSON Schema, the words that this one uses."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rsplit("/", 1)[1]] | {k: v for k, v in schema.items() if k != "$ref"}
+    if "type" in schema and not isinstance(value, KINDS[schema["type"]]):
+        return [f"{where}: no {schema['type']}"]
+    faults = list(check_choice(value, schema, where))
+    if isinstance(value, list):
+        faults += [fault for each in value for fault in check(each, schema.get("items", {}), where)]
+    if isinstance(value, dict):
+        faults += [f"{where}: lacks {key}" for key in schema.get("required", ()) if key not in value]
+        for key, part in value.items():
+            known = schema.get("properties", {}).get(key, schema.get("additionalProperties", True))
+            if known is False:
+                faults.append(f"{where}: unknown {key}")
+            faults += check(part, known, f"{where}.{key}") if isinstance(known, dict) else []
+    return faults
+
+
+def check_choice(value, schema, where):
+    if "anyOf" in schema and all(check(value, option, where) for option in schema["anyOf"]):
+        yield f"{where}: fits none of {len(schema['anyOf'])}"
+    if "if" in schema and not check(value, schema["if"], where):
+        yield from check(value, schema["then"], where)
+    if "not" in schema and not check(value, schema["not"], where):
+        yield f"{where}: is what it must not be"
+    if "enum" in schema and value not in schema["enum"]:
+        yield f"{where}: none of {schema['enum']}"
+
+
+def test_the_schema_that_ships_is_that_of_the_code():
+    """If this fails: ``mapper catalog check --schema > catalogs/provider.schema.json``."""
+    assert (CATALOGS / "provider.schema.json").read_text() == format_schema()
+
+
+def test_every_field_is_described():
+    sections = {"Provider": SCHEMA, **SCHEMA["$defs"]}
+    silent = [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        for key, part in section["properties"].items()
+        if "description" not in part and "AccessRule" not in name
+    ]
+    # these are named for what they are, or described as a whole
+    assert set(silent) <= {"SigningRule.kind", "StorageRule.region"}
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_files_that_ship_fit_the_schema(name):
+    path = CATALOGS / f"{name}.yaml"
+    assert check(yaml.safe_load(path.read_text()), SCHEMA) == []
+    assert re.match(r"# yaml-language-server: \$schema=provider\.schema\.json\n", path.read_text())
+
+
+def test_a_description_that_is_written_out_fits_the_schema():
+    content = json.loads(json.dumps(load_provider("planetary-computer").model_dump(mode="json")))
+    assert check(content, SCHEMA) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"extends": "demo", "name": "mine"}, None),
+        ({"extends": "demo", "collections": {"truth": {"bands": {"agb": None}}}}, None),
+        ({"extends": "demo", "colour": "red"}, "provider: unknown colour"),
+        ({"name": "mine"}, "provider: lacks title"),
+        ({"extends": "demo", "collections": {"truth": {"trust": "me"}}}, "provider.collections.truth.trust: none of"),
+    ],
+)
+def test_the_schema_knows_inheritance_and_finds_mistakes(content, fault):
+    faults = check(content, SCHEMA)
+    assert any(each.startswith(fault) for each in faults) if fault else faults == []

@@ -8,7 +8,7 @@ import re
 import pytest
 from shared import SHARED, needs_shared
 
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.provider import load_provider
 from mapper.cube.inspection import inspect_item, rule_assets
 from mapper.errors import SearchError
@@ -150,7 +150,7 @@ def test_an_item_is_read_as_it_should_be(path):
 def test_admission_changes_nothing_that_matters(path):
     provider = load_provider(READ[path][0], override=READ[path][1])
     for item in load(path):
-        admitted = admit_item(item, assets=provider.assets[item["collection"]])
+        admitted = normalise_item(item, assets=provider.assets[item["collection"]])
         assert inspect_item(admitted, provider) == inspect_item(item, provider)
         assert admitted["geometry"] == item["geometry"]
         assert set(admitted["assets"]) <= set(rule_assets(provider.rule(item["collection"])))
@@ -266,7 +266,7 @@ def test_a_spoilt_item_is_read_or_refused_and_never_breaks_the_program(path):
                 _at(spoilt, place)[key] = value
                 inspect_item(spoilt, provider)
                 with contextlib.suppress(SearchError):
-                    admit_item(spoilt, assets=kept)
+                    normalise_item(spoilt, assets=kept)
 
 
 def _at(item, place):

@@ -10,7 +10,7 @@ from catalog_fakes import SOUTH, WEST, make_item, make_items, make_spec
 
 from mapper.catalog.freeze import save_items
 from mapper.catalog.items import freeze_items
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.search import Patience, search, search_collection
 from mapper.catalog.static import write_catalog
 from mapper.errors import GridError, SearchError, SpecError
@@ -190,7 +190,7 @@ def test_a_server_that_is_no_stac_api_is_an_error(stac_api):
 
 def test_an_unknown_collection_is_named_with_those_that_exist(stac_api, tmp_path):
     items = [item for item in make_items() if item["collection"] != "esa-cci-biomass"]
-    frozen = freeze_items(admit_item(item, assets=frozenset({"B04", "vv"})) for item in items)
+    frozen = freeze_items(normalise_item(item, assets=frozenset({"B04", "vv"})) for item in items)
     save_items(frozen, tmp_path / "items.parquet")
     for href in (stac_api(items), on_disk(tmp_path / "static", items), tmp_path / "items.parquet"):
         line = search_error(href)
@@ -296,7 +296,7 @@ def test_an_item_is_the_same_whoever_spelt_it():
         "geometry": {"type": "Polygon", "coordinates": [[[20, 40], [20, 50], [10, 50], [10, 40], [20, 40]]]},
     }
     other["properties"] = {key: value for key, value in item["properties"].items() if value is not None}
-    first, second = (freeze_items([admit_item(each, assets=frozenset({"agb"}))]) for each in (item, other))
+    first, second = (freeze_items([normalise_item(each, assets=frozenset({"agb"}))]) for each in (item, other))
     assert first.digest == second.digest
 
 

@@ -19,7 +19,7 @@ from distributed.comm.core import CommClosedError, connect
 from distributed.security import Security
 
 from mapper.cluster.kubernetes.api import open_api
-from mapper.cluster.kubernetes.connect import certificates, reach_scheduler
+from mapper.cluster.kubernetes.connect import certificates, connect_scheduler
 from mapper.cluster.settings import parse_settings
 from mapper.errors import ClusterError
 
@@ -111,7 +111,7 @@ def test_tls_holds_through_a_forwarded_port(server, api, authority):
     loopback = f"127.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}.7"
     server.make("services", "mapper-gpu-scheduler", spec={"selector": SELECTED})
     server.make("pods", "scheduler-1", labels=SELECTED, status={**READY, "podIP": loopback})
-    with scheduler(ours, loopback), reach_scheduler(api, SETTINGS, "gpu") as address:
+    with scheduler(ours, loopback), connect_scheduler(api, SETTINGS, "gpu") as address:
         assert address.startswith("tls://127.0.0.1:")
         with Client(address, timeout=30, set_as_default=False) as client:
             assert client.scheduler_info()["type"] == "Scheduler"
@@ -158,7 +158,10 @@ def test_a_secret_without_its_files_is_refused(server, api, data):
 
 def test_a_pool_without_scheduler_cannot_be_reached(api):
     settings = parse_settings({"pools": {"none": {}}, "secrets": {"tls": None}})
-    with pytest.raises(ClusterError, match="no service mapper-none-scheduler"), reach_scheduler(api, settings, "none"):
+    with (
+        pytest.raises(ClusterError, match="no service mapper-none-scheduler"),
+        connect_scheduler(api, settings, "none"),
+    ):
         pass
 
 
@@ -167,5 +170,5 @@ def test_a_name_that_answers_is_used_as_it_is(api, monkeypatch):
         port = listening.getsockname()[1]
         monkeypatch.setattr(type(SETTINGS), "scheduler_address", lambda *_: f"tcp://localhost:{port}")
         settings = parse_settings({"secrets": {"tls": None}})
-        with reach_scheduler(api, settings, "gpu") as address:
+        with connect_scheduler(api, settings, "gpu") as address:
             assert address == f"tcp://localhost:{port}"

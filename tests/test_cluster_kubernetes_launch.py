@@ -14,7 +14,7 @@ from kustomized import DEPLOY
 from region import run_mapper
 
 from mapper.cluster.kubernetes.launch import find_differences
-from mapper.cluster.kubernetes.session import KubernetesOptions, hold_pool
+from mapper.cluster.kubernetes.session import KubernetesOptions, open_pool
 from mapper.cluster.settings import parse_settings
 from mapper.errors import ClusterError
 
@@ -226,7 +226,7 @@ def options(ready, notify, **more):
 
 def test_a_pool_that_does_not_come_up_is_taken_down_again(ready):
     said = []
-    with pytest.raises(ClusterError, match="not made yet"), hold_pool("gpu", options(ready, said.append)):
+    with pytest.raises(ClusterError, match="not made yet"), open_pool("gpu", options(ready, said.append)):
         pass
     assert ready.names(DASK, "daskclusters") == ready.names("api/v1", "serviceaccounts") == []
     assert "deleted DaskCluster mapper-gpu" in said
@@ -234,9 +234,9 @@ def test_a_pool_that_does_not_come_up_is_taken_down_again(ready):
 
 def test_what_was_up_before_stays_and_what_is_to_be_kept_too(ready, settings):
     up(settings(), "--pool", "gpu")
-    with pytest.raises(ClusterError), hold_pool("gpu", options(ready, print)):
+    with pytest.raises(ClusterError), open_pool("gpu", options(ready, print)):
         pass
-    with pytest.raises(ClusterError), hold_pool("readers", options(ready, print, keep=True)):
+    with pytest.raises(ClusterError), open_pool("readers", options(ready, print, keep=True)):
         pass
     assert ready.names(DASK, "daskclusters") == ["mapper-gpu", "mapper-readers"]
 
@@ -250,7 +250,7 @@ def test_a_signal_while_pods_come_up_takes_them_down(ready, number):
             os.kill(os.getpid(), number)
 
     asked = options(ready, stop_at_the_first_report, wait=30)
-    with pytest.raises((SystemExit, KeyboardInterrupt)), hold_pool("gpu", asked):
+    with pytest.raises((SystemExit, KeyboardInterrupt)), open_pool("gpu", asked):
         pass
     assert ready.names(DASK, "daskclusters") == []
     assert signal.getsignal(number) == before
@@ -268,7 +268,7 @@ def test_a_failure_to_take_down_is_told_and_the_first_failure_raised(lonely):
             raise RuntimeError("the first failure")
 
     asked = options(lonely, lose_the_api, wait=30)
-    with pytest.raises(RuntimeError, match="the first failure"), hold_pool("gpu", asked):
+    with pytest.raises(RuntimeError, match="the first failure"), open_pool("gpu", asked):
         pass
     assert any("may still be up, and cost money" in text for text in said)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mapper.cluster.kubernetes.readiness import Readiness, explain_pod, judge_pods
+from mapper.cluster.kubernetes.readiness import Readiness, count_pods, explain_pod
 
 
 def pod(*, conditions=(), containers=(), phase="Pending", deleted=False, **status):
@@ -50,19 +50,19 @@ def test_a_pod_that_is_not_ready_has_a_reason(given, words):
 
 
 def test_reasons_are_counted_and_the_most_frequent_comes_first():
-    found = judge_pods([READY, pod(), pod(conditions=[NO_NODE]), pod(conditions=[NO_NODE])], [], 6)
+    found = count_pods([READY, pod(), pod(conditions=[NO_NODE]), pod(conditions=[NO_NODE])], [], 6)
     assert str(found) == ("1 of 6 pods ready; 2 Pending (Unschedulable: 0/3 nodes: no GPU); 2 not made yet; 1 Pending")
     assert not found.is_complete
 
 
 def test_what_keeps_pods_from_being_made_is_told():
     full = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: gpus"}
-    found = judge_pods([READY], [{"status": {"conditions": [full]}}, {"status": {}}], 3)
+    found = count_pods([READY], [{"status": {"conditions": [full]}}, {"status": {}}], 3)
     assert found.reasons == (("not made (FailedCreate: exceeded quota: gpus)", 1), ("not made yet", 1))
 
 
 def test_a_pool_is_complete_when_all_are_ready_and_none_is_ending():
-    assert judge_pods([READY, READY], [], 2) == Readiness(ready=2, expected=2)
-    assert judge_pods([READY, READY], [], 2).is_complete
-    assert not judge_pods([READY, READY, pod(deleted=True)], [], 2).is_complete
-    assert not judge_pods([READY, READY, READY], [], 2).is_complete
+    assert count_pods([READY, READY], [], 2) == Readiness(ready=2, expected=2)
+    assert count_pods([READY, READY], [], 2).is_complete
+    assert not count_pods([READY, READY, pod(deleted=True)], [], 2).is_complete
+    assert not count_pods([READY, READY, READY], [], 2).is_complete

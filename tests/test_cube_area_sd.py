@@ -13,13 +13,13 @@ from scenes import MAP, box_at, write_item
 
 from mapper.access.files import Access
 from mapper.cube.area_sd import average_deviation, find_stored_grid
-from mapper.cube.projection import Place
+from mapper.cube.projection import AssetGrid
 from mapper.cube.source import average_blocks
 from mapper.errors import GridError
 
 STEP = 1 / 1125
 SCALE = 10
-STORED = Place(crs=CRS("EPSG:4326"), transform=Affine(STEP, 0, 10, 0, -STEP, 60), shape=(11250, 11250))
+STORED = AssetGrid(crs=CRS("EPSG:4326"), transform=Affine(STEP, 0, 10, 0, -STEP, 60), shape=(11250, 11250))
 GRID = box_at("EPSG:3035", 4_520_000, 3_190_000, size=6, step=100.0)
 LENGTHS = [0, 60.0, 500.0, 20_000.0]
 
@@ -138,7 +138,7 @@ def test_the_deviation_does_not_depend_on_the_window(fine, length):
 
 def test_distances_on_a_projected_grid_are_in_its_units_as_metres():
     feet = 0.3048
-    stored = Place(crs=CRS("EPSG:2263"), transform=Affine(100, 0, 0, 0, -100, 0), shape=(10, 10))
+    stored = AssetGrid(crs=CRS("EPSG:2263"), transform=Affine(100, 0, 0, 0, -100, 0), shape=(10, 10))
     foot = stored.crs.axis_info[0].unit_conversion_factor
     grid = GeoBox((1, 1), Affine(200, 0, 0, 0, -200, 0), "EPSG:2263")
     found = average_deviation(np.full((4, 4), 10, np.float32), grid, stored=stored, correlation_m=25.0)
@@ -174,8 +174,8 @@ def test_source_pixels_of_too_many_stored_ones_are_refused():
         average_deviation(np.ones((20, 20), np.float32), grid, stored=STORED, correlation_m=10.0)
 
 
-def write_stored(folder, name, place):
-    pixels = np.ones(place.shape, np.uint16), place
+def write_stored(folder, name, grid):
+    pixels = np.ones(grid.shape, np.uint16), grid
     return write_item(folder, name, "2020-01-01T00:00:00Z", {"agb": pixels, "agb_sd": pixels})
 
 
@@ -195,8 +195,8 @@ def test_the_grid_is_the_declared_one_or_what_the_file_says(tmp_path):
     assert find_stored_grid([west, east], **options) is None
 
 
-@pytest.mark.parametrize("place", [degrees(10 + STEP / 3, 50), degrees(10, 50, step=1 / 1000)], ids=["phase", "size"])
-def test_files_on_different_grids_are_refused(tmp_path, place):
-    items = [write_stored(tmp_path, "first", degrees(10, 50)), write_stored(tmp_path, "second", place)]
+@pytest.mark.parametrize("grid", [degrees(10 + STEP / 3, 50), degrees(10, 50, step=1 / 1000)], ids=["phase", "size"])
+def test_files_on_different_grids_are_refused(tmp_path, grid):
+    items = [write_stored(tmp_path, "first", degrees(10, 50)), write_stored(tmp_path, "second", grid)]
     with pytest.raises(GridError, match="first and second lie on different grids"):
         find_stored_grid(items, rule=MAP, band="agb_sd", access=Access())

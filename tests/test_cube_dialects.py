@@ -10,7 +10,7 @@ from dialects import BANDS, COLLECTIONS, MIXED, PASSES, describe, write_pixels
 from scenes import box_at
 
 from mapper.catalog.items import freeze_items
-from mapper.catalog.normalise import admit_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.provider import load_provider, provider_of
 from mapper.catalog.search import search
 from mapper.cube.composite import read_guide
@@ -37,7 +37,7 @@ def rule_of(archive):
 def items_of(archive, scenes, pixels):
     """What a search of the archive brings in: admitted as it is, frozen."""
     kept = load_provider(archive).assets[COLLECTIONS[archive]]
-    return freeze_items(admit_item(item, assets=kept) for item in describe(scenes, pixels, archive))
+    return freeze_items(normalise_item(item, assets=kept) for item in describe(scenes, pixels, archive))
 
 
 def read_all(archive, scenes, pixels, read):

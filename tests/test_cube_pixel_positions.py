@@ -24,10 +24,10 @@ GRIDS = {
 }
 
 
-def positions(lattice):
+def positions(found):
     """Rows and columns on the endless source grid, of the corner and the way from it."""
-    row, col = np.divmod(lattice.corner, lattice.shape[1])
-    return row + lattice.top + lattice.weights[0].astype(float), col + lattice.left + lattice.weights[1].astype(float)
+    row, col = np.divmod(found.corner, found.shape[1])
+    return row + found.top + found.weights[0].astype(float), col + found.left + found.weights[1].astype(float)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -63,14 +63,14 @@ def test_positions_are_the_same_in_every_window(wholes, name, top, left, height,
 def test_beyond_the_reach_of_the_source_crs_pixels_are_outside():
     # the transverse Mercator of a zone has no image of the other side of the earth
     world = GeoBox((90, 180), Affine(2, 0, -180, 0, -2, 90), "EPSG:4326")
-    lattice = locate(world, UTM)
-    assert lattice.outside is not None
-    assert not lattice.outside[:, 90:100].any()
+    found = locate(world, UTM)
+    assert found.outside is not None
+    assert not found.outside[:, 90:100].any()
 
 
 def test_grids_that_coincide_have_no_weights():
-    lattice = locate(box_at("EPSG:32633", 300000, 5700000, size=40), UTM)
-    assert lattice.weights is None
-    row, col = np.divmod(lattice.corner, lattice.shape[1])
-    np.testing.assert_array_equal(row[:, 0] + lattice.top, np.arange(40) - 570000)
-    np.testing.assert_array_equal(col[0] + lattice.left, np.arange(40) + 30000)
+    found = locate(box_at("EPSG:32633", 300000, 5700000, size=40), UTM)
+    assert found.weights is None
+    row, col = np.divmod(found.corner, found.shape[1])
+    np.testing.assert_array_equal(row[:, 0] + found.top, np.arange(40) - 570000)
+    np.testing.assert_array_equal(col[0] + found.left, np.arange(40) + 30000)

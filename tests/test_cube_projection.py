@@ -3,7 +3,7 @@
 import pytest
 from pyproj import CRS
 
-from mapper.cube.projection import declared_crs, declared_place
+from mapper.cube.projection import declared_crs, declared_grid
 from mapper.errors import SpecError
 
 GRID = {"proj:shape": [200, 100], "proj:transform": [10, 0, 600000, 0, -10, 7600020]}
@@ -33,11 +33,11 @@ def item(asset, **properties):
         (GRID | {"proj:epsg": 32655}, {"proj:shape": [1, 1], "proj:transform": [60, 0, 0, 0, -60, 0]}),
     ],
 )
-def test_a_place_is_read_in_any_spelling_and_the_asset_goes_first(asset, properties):
-    place = declared_place(item(asset, **properties), "B02")
-    assert place.crs == CRS(32655)
-    assert place.shape == (200, 100)
-    assert place.bounds == (600000, 7598020, 601000, 7600020)
+def test_a_grid_is_read_in_any_spelling_and_the_asset_goes_first(asset, properties):
+    grid = declared_grid(item(asset, **properties), "B02")
+    assert grid.crs == CRS(32655)
+    assert grid.shape == (200, 100)
+    assert grid.bounds == (600000, 7598020, 601000, 7600020)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_place_is_read_in_any_spelling_and_the_asset_goes_first(asset, propert
     ],
 )
 def test_what_is_not_declared_completely_is_unknown(asset, properties):
-    assert declared_place(item(asset, **properties), "B02") is None
+    assert declared_grid(item(asset, **properties), "B02") is None
 
 
 def test_a_crs_without_a_code_is_one_too():
@@ -63,10 +63,10 @@ def test_a_crs_without_a_code_is_one_too():
     ("asset", "line"),
     [
         (GRID | {"proj:code": "EPSG:999999"}, "item x declares a CRS for asset B02 that is none: 'EPSG:999999'"),
-        (GRID | {"proj:epsg": 32655, "proj:transform": [1, 2, "a"]}, "item x declares a place for asset B02"),
-        (GRID | {"proj:epsg": 32655, "proj:shape": [1]}, "item x declares a place for asset B02"),
+        (GRID | {"proj:epsg": 32655, "proj:transform": [1, 2, "a"]}, "item x declares a grid for asset B02"),
+        (GRID | {"proj:epsg": 32655, "proj:shape": [1]}, "item x declares a grid for asset B02"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_by_name(asset, line):
     with pytest.raises(SpecError, match=line):
-        declared_place(item(asset), "B02")
+        declared_grid(item(asset), "B02")

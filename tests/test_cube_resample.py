@@ -158,13 +158,13 @@ def test_half_the_pixel_size_repeats_pixels(scene):
     np.testing.assert_array_equal(read(scene, fine, "nearest"), coarse.repeat(2, 0).repeat(2, 1))
 
 
-def test_files_of_one_grid_share_one_lattice(tmp_path):
+def test_files_of_one_grid_are_located_once(tmp_path):
     sampler, target = Sampler(), target_on(UTM)
     rng = np.random.default_rng(1)
     for k, shift in enumerate(((0, 0), (-1500, 700), (640, 640))):
         place = box_at("EPSG:32633", 300000 + shift[0], 5700000 + shift[1], size=512)
         read(write_cog(tmp_path / f"{k}.tif", reflectance(rng, (512, 512)), place), target, sampler=sampler)
-    assert len(sampler._lattices) == 1
+    assert len(sampler._positions) == 1
 
 
 def test_south_up_files_are_read_right(tmp_path, scene):

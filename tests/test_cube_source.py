@@ -23,7 +23,7 @@ from mapper.spec import parse_spec
 
 STEP = 1 / 1125
 SOUTH_WEST = (10.0, 50.0)
-"""A corner on the lattice: 10 and 50 degrees are whole numbers of pixels."""
+"""A corner of the grid: 10 and 50 degrees are whole numbers of pixels."""
 PROVIDER = Provider(
     name="test", title="", kind="static", licence="", attribution="", collections={"esa-cci-biomass": MAP}
 )

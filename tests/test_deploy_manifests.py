@@ -5,7 +5,7 @@ import copy
 import pytest
 from kustomized import OVERLAYS, kustomize, needs_kubectl, objects_of
 
-from mapper.cluster.kubernetes.manifests import render_stream
+from mapper.cluster.kubernetes.objects import render_stream
 from mapper.cluster.settings import parse_settings
 
 pytest.importorskip("dask_kubernetes", reason="pip install mapper[kubernetes] brings Dask's own schemas")

@@ -18,7 +18,7 @@ from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 from mapper.execute.executors import SerialExecutor
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
-from mapper.predict.quality import Quality
+from mapper.predict.quality import mask_of
 from mapper.run.pyramid import build_pyramid
 from mapper.run.runner import run_plan
 from mapper.serve.app import make_app
@@ -116,7 +116,7 @@ def test_totals_are_those_of_the_array(spec, client):
         "above_ha"
     ] == pytest.approx(told["valid_area_ha"])
     shares = {entry["flag"]: entry["share"] for entry in told["quality"]}
-    for flag in (Quality.SOURCE_MISSING, Quality.FEW_OBSERVATIONS):
+    for flag in (mask_of("source_missing"), mask_of("few_observations")):
         share = weights[(flags.astype(int) & flag) != 0].sum() / weights.sum()
         assert shares[flag.name.lower()] == pytest.approx(share, rel=1e-5, abs=1e-9)
     assert told["mean"]["sd"]["fully_correlated"] == pytest.approx(

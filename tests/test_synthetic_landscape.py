@@ -6,7 +6,7 @@ from odc.geo.geobox import GeoBox
 from mapper.synthetic.biomass import expect_source
 from mapper.synthetic.landscape import Landscape
 from mapper.synthetic.optics import BANDS, look_through, see_ground
-from mapper.synthetic.radar import scatter
+from mapper.synthetic.sentinel1 import scatter
 from mapper.synthetic.site import Site
 from mapper.synthetic.sky import Sun, cloud_sky
 from mapper.synthetic.surface import Cover
@@ -75,7 +75,7 @@ def test_reflectance_is_related_to_biomass_but_saturates(site):
 
 def test_radar_saturates_later_than_reflectance(site):
     truth = site.ground.biomass
-    power = scatter(site.ground, polarisation="vh", wetness=0.1, look=0, resolution=10)
+    power = scatter(site.ground, polarisation="vh", wetness=0.1, look_east=0, resolution=10)
     decibel = [10 * np.log10(power[(truth >= low) & (truth < low + 50)].mean()) for low in (0, 50, 150, 250, 350)]
     assert np.all(np.diff(decibel) > 0)
     assert decibel[1] - decibel[0] > 3 * (decibel[4] - decibel[3])

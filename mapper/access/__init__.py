@@ -1,1 +1,1 @@
-"""How files are reached: signed, paced, retried, counted, and opened."""
+"""Access to files: signed, paced, retried, counted, and opened."""

@@ -1,4 +1,4 @@
-"""Connections of this process: kept, shared between threads, through the proxy that the environment names."""
+"""Connection pools of this process: shared between threads, through the proxy that the environment names."""
 
 import urllib.request
 from functools import lru_cache
@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-_KEPT = 32
-"""Connections kept for each host."""
+_IDLE = 32
+"""Idle connections for each host."""
 
 
 def pool_for(url: str) -> urllib3.PoolManager:
-    """Where to put a request for an address."""
+    """Return the connection pool for requests to an address: that of a proxy where one is configured."""
     parts = urlsplit(url)
     return _pool(_proxy_of(parts.scheme, parts.hostname or ""))
 
@@ -24,5 +24,5 @@ def _proxy_of(scheme: str, host: str) -> str | None:
 @lru_cache(maxsize=8)
 def _pool(proxy: str | None) -> urllib3.PoolManager:
     if proxy is None:
-        return urllib3.PoolManager(maxsize=_KEPT)
-    return urllib3.ProxyManager(proxy, maxsize=_KEPT)
+        return urllib3.PoolManager(maxsize=_IDLE)
+    return urllib3.ProxyManager(proxy, maxsize=_IDLE)

@@ -24,21 +24,21 @@ from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 _EXHAUSTED = re.compile(
     r"too many open files|out of memory|cannot allocate|input/output error|stale|denied", re.IGNORECASE
 )
-"""Trouble of this machine or its disks, whatever the file is."""
+"""Error numbers of this machine or its disks, not of the file that is read."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How files are reached, and who counts; one object for one tile, shared by its threads."""
+    """Reader of files with one throttle and one tally; an object for one tile, shared by its threads."""
 
     patience: Patience = field(default_factory=Patience)
     throttle: Throttle = field(default_factory=process_throttle)
     tally: Tally = field(default_factory=Tally)
 
     def read(self, name: AssetName, rule: AccessRule, read: Callable[[rasterio.DatasetReader], T]) -> T:
-        """Open a file, read from it, close it.
+        """Open a file, read from it, close it; returns what ``read`` returns.
 
         Args:
             name: What the file is, and where.
@@ -61,7 +61,7 @@ class Access:
 
 
 def gdal_environment() -> rasterio.Env:
-    """The settings under which every file is read; a context manager.
+    """Return the settings under which every file is read, as a context manager.
 
     There are none for HTTP: GDAL does not see the network (:mod:`mapper.access.gdal_files`), and so has no failure of
     it to remember. How patient requests are is said in :class:`mapper.access.retry.Patience`.

@@ -32,7 +32,7 @@ _building = threading.Lock()
 
 
 def read_remote(remote: RemoteFile, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    """Open a remote file with GDAL, read from it, close it.
+    """Open a remote file with GDAL, read from it, close it; returns what ``read`` returns.
 
     Args:
         remote: The file, its head read.
@@ -84,7 +84,7 @@ class _Handle:
 
 
 class _Source:
-    """What the handles of one file share: how to read parts of it, and the first error."""
+    """A remote file that several handles of GDAL read, and the first error that any of them met."""
 
     def __init__(self, read_ranges: ReadRanges, size: int) -> None:
         self.size = size
@@ -164,8 +164,8 @@ def _open_and_read(path: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
 
 def _tiny_raster() -> bytes:
     with MemoryFile() as memory:
-        place = {"crs": "EPSG:4326", "transform": Affine.identity() * Affine.scale(0.5)}
-        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **place):
+        georeference = {"crs": "EPSG:4326", "transform": Affine.identity() * Affine.scale(0.5)}
+        with memory.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8", **georeference):
             pass
         return bytes(memory.getbuffer())
 

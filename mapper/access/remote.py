@@ -1,4 +1,4 @@
-"""Parts of remote files: asked for over HTTP, checked, and asked for again when the network or the archive fails.
+"""Remote files read by byte ranges over HTTP: checked, and requested again when the network or the archive fails.
 
 What an answer means decides what happens to it. Throttling, a busy server, a broken or silent connection and a body
 that is too short are tried again, with patience. A refused signature is made anew. A file that does not exist or ends
@@ -32,13 +32,13 @@ from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 from mapper.events import ReadRetry
 
 _HEAD = 32 * 1024
-"""Bytes asked for first: they hold the header of most files; small reads are rounded up to as many."""
+"""Bytes of the first request: they hold the header of most files; small reads are rounded up to as many."""
 _WHOLE = 64 * 1024 * 1024
-"""The largest file that is taken whole from a server that does not give parts."""
+"""Size in bytes of the largest file that is taken whole from a server that ignores ranges."""
 _GAP = 16 * 1024
-"""Ranges this close are asked for in one request: that is less than a round trip is worth."""
+"""Gap in bytes that two ranges of one request may have: less than a round trip is worth."""
 _MERGED = 16 * 1024 * 1024
-"""The largest request that is put together from several ranges."""
+"""Size in bytes of the largest request that is put together from several ranges."""
 _AT_ONCE = 32
 _PIECE = 1024 * 1024
 _DRAINED = 64 * 1024
@@ -56,13 +56,13 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trouble:
-    """Why a request is put again."""
+class _Failure:
+    """The reason for another attempt at a request."""
 
     reason: str
     retry_after: float = 0.0
     refused: bool = False
-    """The signature was."""
+    """True where the server rejected the signature."""
 
 
 class RemoteFile:
@@ -89,7 +89,7 @@ class RemoteFile:
     ) -> None:
         self.name = name
         self.size = 0
-        """Bytes; known after the first request."""
+        """Size in bytes; known after the first request."""
         self._rule = rule
         self._patience = patience
         self._throttle = throttle
@@ -99,7 +99,7 @@ class RemoteFile:
         self._cached = [(0, b""), (0, b"")]  # the head, and what was read last; each (start, bytes)
 
     def open(self) -> None:
-        """Read the head, which tells the size.
+        """Read the head of the file and its size.
 
         Raises:
             TransientAssetError: If the file cannot be reached, after all attempts.
@@ -111,7 +111,7 @@ class RemoteFile:
             self._cached[0] = (0, head)
 
     def read(self, start: int, count: int) -> bytes:
-        """Bytes of the file; fewer at its end. Raises as :meth:`open`."""
+        """Return bytes of the file; fewer at its end. Raises as :meth:`open`."""
         count = min(count, self.size - start)
         if count <= 0:
             return b""
@@ -123,7 +123,7 @@ class RemoteFile:
         return self._fetch(start, count) if known is None else known
 
     def read_ranges(self, ranges: list[tuple[int, int]]) -> list[bytes]:
-        """Several parts, each (start, count); near ones are read in one request, far ones at the same time.
+        """Return several parts, each given as (start, count); near ones take one request, far ones go out together.
 
         Raises:
             CorruptAssetError: If the file ends before them. Else as :meth:`open`.
@@ -153,12 +153,12 @@ class RemoteFile:
         return None
 
     def _fetch(self, start: int, count: int) -> bytes:
-        """One part, whatever it takes."""
+        """Return one range, however many attempts that takes."""
         attempt = failed = refused = 0
         while True:
             attempt += 1
             url = self._address()
-            answer = url if isinstance(url, _Trouble) else self._ask(url, start, count)
+            answer = url if isinstance(url, _Failure) else self._ask(url, start, count)
             if isinstance(answer, bytes):
                 return answer
             if answer.refused:
@@ -173,12 +173,12 @@ class RemoteFile:
                 raise self._error(TransientAssetError, f"{answer.reason}, {failed} attempts")
             self._wait(url, answer.reason, attempt, max(self._patience.delay(failed), answer.retry_after))
 
-    def _renew(self, url: str, refused: int, answer: _Trouble) -> None:
+    def _renew(self, url: str, refused: int, answer: _Failure) -> None:
         if self._rule.signing.kind == "none" or refused > self._patience.signatures:
             raise self._error(AssetError, f"access is denied ({answer.reason})")
         shared_signer(self._rule.signing).forget(url)
 
-    def _wait(self, url: str | _Trouble, reason: str, attempt: int, seconds: float) -> None:
+    def _wait(self, url: str | _Failure, reason: str, attempt: int, seconds: float) -> None:
         host = _host(url if isinstance(url, str) else self.name.href)
         name = self.name
         _logger.info(
@@ -190,19 +190,19 @@ class RemoteFile:
         if seconds > 0:
             self._sleep(seconds)
 
-    def _address(self) -> str | _Trouble:
-        """Where the file can be read now, once it may be: a signature could expire while it waits for its turn."""
+    def _address(self) -> str | _Failure:
+        """Return the address to read from now, after the throttle: a signature could expire during the wait."""
         try:
             url = to_url(self.name.href, self._rule.storage)
             self._throttle.take(_host(url), self._rule.limits)
             return sign(url, self._rule.signing)
         except TransientAssetError:
-            return _Trouble(reason="no token")
+            return _Failure(reason="no token")
         except AssetError as error:
             raise self._error(AssetError, str(error)) from error
 
-    def _ask(self, url: str, start: int, count: int) -> bytes | _Trouble:
-        """Put one request."""
+    def _ask(self, url: str, start: int, count: int) -> bytes | _Failure:
+        """Send one request; returns the bytes, or the reason for another attempt."""
         patience = self._patience
         try:
             response = pool_for(url).request(
@@ -215,21 +215,21 @@ class RemoteFile:
             )
         except HTTPError as error:
             self._tally.count()
-            # the error itself is not kept: its text holds the signed location
-            return _Trouble(reason=_describe(error))
+            # the error itself is not passed on: its text holds the signed location
+            return _Failure(reason=_describe(error))
         finished = False
         try:
-            answer = self._judge(response, start, count)
+            answer = self._receive(response, start, count)
             finished = True
         except HTTPError as error:
-            answer = _Trouble(reason=_describe(error))
+            answer = _Failure(reason=_describe(error))
         finally:
             if not finished:
                 response.close()
             response.release_conn()
         return answer
 
-    def _judge(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
+    def _receive(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         status = response.status
         if status == 206:
             return self._take_part(response, start, count)
@@ -242,24 +242,24 @@ class RemoteFile:
         if status == 416:
             raise self._error(CorruptAssetError, f"it is truncated: it ends before byte {start} (HTTP 416)")
         if status in (401, 403):
-            return _Trouble(reason=f"HTTP {status}", refused=True)
+            return _Failure(reason=f"HTTP {status}", refused=True)
         if status in _BUSY or status >= 500:
             pause = self._patience.retry_after(response.headers.get("Retry-After"))
-            return _Trouble(reason=f"HTTP {status}", retry_after=pause)
+            return _Failure(reason=f"HTTP {status}", retry_after=pause)
         raise self._error(AssetError, f"the server answers HTTP {status}")
 
-    def _take_part(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
+    def _take_part(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         stated = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
         body = self._body(response, count)
         if stated is None or int(stated[1]) != start:
-            return _Trouble(reason="wrong range")
+            return _Failure(reason="wrong range")
         self._check_same(response, int(stated[3]))
         if len(body) < min(count, self.size - start):
-            return _Trouble(reason="short body")
+            return _Failure(reason="short body")
         return body
 
-    def _take_whole(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Trouble:
-        """A server may ignore that a part was asked for."""
+    def _take_whole(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
+        """Take the range from the answer of a server that ignored it and sends the whole file."""
         if response.headers.get("Content-Type", "").startswith("text/html"):
             self._tally.count()
             raise self._error(AssetError, "the server answers with a web page, as archives do that want a login")
@@ -269,7 +269,7 @@ class RemoteFile:
             raise self._error(AssetError, "the server does not give parts of files, and this one is large")
         body = self._body(response, _WHOLE)
         if len(body) < int(stated):
-            return _Trouble(reason="short body")
+            return _Failure(reason="short body")
         self._check_same(response, len(body))
         self._cached[0] = (0, body)
         return body[start : start + count]
@@ -282,7 +282,7 @@ class RemoteFile:
         self.size, self._marks = size, marks
 
     def _body(self, response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
-        """The body, at most so many bytes; counted also where it breaks off."""
+        """Return the body, at most so many bytes; counted also where it breaks off."""
         deadline = time.monotonic() + self._patience.request
         body = bytearray()
         try:
@@ -296,14 +296,14 @@ class RemoteFile:
 
 
 def asset_error(kind: type[AssetError], name: AssetName, reason: str) -> AssetError:
-    """An error that names a file, by its unsigned location."""
+    """Return an error that names a file by its unsigned location."""
     href = unsign(name.href)
     text = f"asset {name.asset} of item {name.item} cannot be read ({href}): {reason}"
     return kind(text, item=name.item, asset=name.asset, href=href)
 
 
 def _neighbours(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Sorted ranges, in groups that are near each other."""
+    """Yield groups of sorted ranges that are near each other."""
     group: list[tuple[int, int]] = []
     end = 0
     for start, count in ranges:
@@ -317,7 +317,7 @@ def _neighbours(ranges: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]
 
 
 def _describe(error: BaseException | None) -> str:
-    """A few words for what is wrong with a connection."""
+    """Describe in a few words the fault of a connection."""
     if isinstance(error, MaxRetryError):
         return _describe(error.reason)
     for kinds, words in _WORDS:
@@ -337,7 +337,7 @@ def _drain(response: urllib3.BaseHTTPResponse) -> None:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadPoolExecutor:
-    """For requests of one file that go out at the same time; the throttle paces them."""
+    """Return the threads for requests of one file that go out at the same time; the throttle paces them."""
     return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="request")
 
 

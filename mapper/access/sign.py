@@ -37,17 +37,17 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """Signs locations as a rule says; safe to share between threads."""
+    """Signer of locations by one rule; safe to share between threads."""
 
     rule: SigningRule
     backoff_s: float = 0.5
-    """Pause before the second retry of a busy service, doubled each time."""
+    """Pause in seconds before the second retry of a service that is overloaded, doubled each time."""
     clock: Callable[[], datetime] = field(default=_now, repr=False)
     _tokens: dict[str, _Token] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def sign(self, href: str) -> str:
-        """A location with a valid token; anything on other hosts, or public, comes back unsigned.
+        """Return a location with a valid token; one on another host, or public, comes back unsigned.
 
         Raises:
             TransientAssetError: If the token service does not answer or is busy.
@@ -64,21 +64,21 @@ class Signer:
         return f"{href}?{self._token(f'{account}/{container}', href)}"
 
     def forget(self, href: str) -> None:
-        """Use the token of a signed location no more, since it was refused; a newer one is kept."""
+        """Discard the token of a signed location, since it was refused; a newer one stays in use."""
         value = urlsplit(href).query
         with self._lock:
-            for place in [place for place, token in self._tokens.items() if token.value == value]:
-                del self._tokens[place]
+            for container in [container for container, token in self._tokens.items() if token.value == value]:
+                del self._tokens[container]
 
-    def _token(self, place: str, href: str) -> str:
+    def _token(self, container: str, href: str) -> str:
         with self._lock:
-            token = self._tokens.get(place)
+            token = self._tokens.get(container)
             if token is None or token.renewed_from <= self.clock():
-                token = self._tokens[place] = self._fetch(place, href)
+                token = self._tokens[container] = self._fetch(container, href)
             return token.value
 
-    def _fetch(self, place: str, href: str) -> _Token:
-        address = f"{self.rule.tokens}/{place}"
+    def _fetch(self, container: str, href: str) -> _Token:
+        address = f"{self.rule.tokens}/{container}"
         retries = urllib3.Retry(
             total=4,
             connect=2,
@@ -89,21 +89,21 @@ class Signer:
         try:
             answer = pool_for(address).request("GET", address, retries=retries, timeout=30.0)
         except urllib3.exceptions.HTTPError as error:
-            raise TransientAssetError(f"no token for {place}: {error}", href=href) from error
+            raise TransientAssetError(f"no token for {container}: {error}", href=href) from error
         if answer.status != 200:
             kind = TransientAssetError if answer.status == 429 or answer.status >= 500 else AssetError
-            raise kind(f"no token for {place}: {self.rule.tokens} answered {answer.status}", href=href)
+            raise kind(f"no token for {container}: {self.rule.tokens} answered {answer.status}", href=href)
         try:
             content = json.loads(answer.data)
             value, expires = str(content["token"]), datetime.fromisoformat(content["msft:expiry"])
         except (ValueError, KeyError, TypeError) as error:
-            raise AssetError(f"no token for {place}: {self.rule.tokens} answered no token", href=href) from error
+            raise AssetError(f"no token for {container}: {self.rule.tokens} answered no token", href=href) from error
         margin = min(_MARGIN, _MARGIN_SHARE * (expires - self.clock()))
         return _Token(value=value, renewed_from=expires - margin)
 
 
 def unsign(href: str) -> str:
-    """A location without the signature that was put on it, if there is one."""
+    """Return a location without the signature that was put on it, if there is one."""
     parts = urlsplit(href)
     if any(key.lower() in _SIGNATURES for key, _ in parse_qsl(parts.query)):
         return urlunsplit(parts._replace(query=""))
@@ -111,7 +111,7 @@ def unsign(href: str) -> str:
 
 
 def sign(href: str, rule: SigningRule) -> str:
-    """A location that can be read now, from the unsigned one that is kept.
+    """Return a location that can be read now, from its unsigned form.
 
     Raises:
         TransientAssetError: If the provider's token service does not answer.
@@ -122,5 +122,5 @@ def sign(href: str, rule: SigningRule) -> str:
 
 @lru_cache(maxsize=8)
 def shared_signer(rule: SigningRule) -> Signer:
-    """One signer per service and process: a token service limits how often it is asked."""
+    """Return the one signer of a service in this process: a token service limits the requests to it."""
     return Signer(rule=rule)

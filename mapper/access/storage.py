@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential
 
 _LIFETIME = timedelta(hours=1)
-"""Of a signature; it is made just before a request."""
+"""Life of a signature in seconds; it is made just before a request."""
 _GOOGLE = "https://storage.googleapis.com"
 
 
 def is_remote(href: str) -> bool:
-    """Whether a location is elsewhere; paths of this machine and of GDAL's own file systems are not."""
+    """Return True for a location elsewhere; paths of this machine and of GDAL's own file systems are not."""
     return "://" in _without_prefix(href) and not href.startswith("file:")
 
 
 def to_url(href: str, rule: StorageRule) -> str:
-    """The http(s) address of a remote location; with a signature that is valid for an hour if it is in S3.
+    """Return the http(s) address of a remote location; in S3 with a signature that is valid for an hour.
 
     Raises:
         AssetError: If keys are missing, or the kind of location is unknown.
@@ -49,7 +49,7 @@ def to_url(href: str, rule: StorageRule) -> str:
 
 
 def _without_prefix(href: str) -> str:
-    """A location without GDAL's prefix: GDAL itself never goes to the network."""
+    """Return a location without GDAL's prefix: GDAL itself never goes to the network."""
     for prefix, scheme in (("/vsicurl/", ""), ("/vsis3/", "s3://"), ("/vsigs/", "gs://")):
         if href.startswith(prefix):
             return scheme + href.removeprefix(prefix)

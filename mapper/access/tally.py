@@ -1,4 +1,4 @@
-"""What reading cost: requests, bytes and retries, counted where they happen."""
+"""Costs of reading: requests, bytes and retries, counted at their source."""
 
 import threading
 from dataclasses import dataclass, field
@@ -8,21 +8,21 @@ from mapper.events import ReadRetry
 
 @dataclass(frozen=True, kw_only=True)
 class AssetName:
-    """Which file is read, for messages and provenance."""
+    """Name of a file for messages and provenance: item, asset and unsigned location."""
 
     item: str
     asset: str
     href: str
-    """Unsigned location."""
+    """Location, unsigned."""
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """Counts for one tile, from all of its threads; a copy in another process starts at zero."""
+    """Counts of one tile, from all of its threads; a copy in another process starts at zero."""
 
     requests: int = 0
     bytes_read: int = 0
-    """As they travelled."""
+    """Bytes read, as they travelled."""
     retries: list[ReadRetry] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 

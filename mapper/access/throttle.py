@@ -1,4 +1,4 @@
-"""How fast an archive is asked: a token bucket for each host, and pauses that a host asks for.
+"""Pacing of requests to archives: a token bucket for each host, and pauses that a host asks for.
 
 A bucket holds at most ``burst`` tokens and gains ``requests_per_second``; a request takes one. Nobody is queued: who
 gets no token is told how long to wait before asking again.
@@ -15,26 +15,26 @@ from mapper.access.rules import Limits
 
 
 class Throttle(Protocol):
-    """Paces requests; shared by the threads of a process, and where it can by the workers of a run."""
+    """Pacer of requests; shared by the threads of a process, and if possible by the workers of a run."""
 
     def take(self, host: str, limits: Limits) -> None:
-        """Return when one request may be sent to a host."""
+        """Wait until one request may be sent to a host."""
 
     def pause(self, host: str, seconds: float) -> None:
-        """Let nobody ask a host for some seconds."""
+        """Hold all requests to a host for some seconds."""
 
 
 @dataclass(kw_only=True)
 class Bucket:
-    """Tokens of one host; knows no clock of its own and does not wait. Times are monotonic seconds."""
+    """Tokens of one host; a pure value without a clock, which does not wait. Times are monotonic seconds."""
 
     tokens: float
     at: float
-    """When the tokens were counted."""
+    """Time of the last count of the tokens."""
     closed_until: float = float("-inf")
 
     def take(self, limits: Limits, now: float, count: int = 1) -> tuple[int, float]:
-        """Take up to so many tokens.
+        """Take up to so many tokens; returns how many, and the seconds to wait if none.
 
         Returns:
             How many were given, and if none, how many seconds to wait before asking again.
@@ -60,33 +60,33 @@ class Bucket:
 
 @dataclass(kw_only=True)
 class Buckets:
-    """The buckets of all hosts; safe to share between threads."""
+    """Buckets of all hosts; safe to share between threads."""
 
     _buckets: dict[str, Bucket] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def take(self, host: str, limits: Limits, now: float, count: int = 1) -> tuple[int, float]:
-        """As :meth:`Bucket.take`; a host that is new has a full bucket."""
+        """Take tokens of one host like :meth:`Bucket.take`; a new host has a full bucket."""
         with self._lock:
             bucket = self._buckets.setdefault(host, Bucket(tokens=float(limits.burst), at=now))
             return bucket.take(limits, now, count)
 
     def close(self, host: str, until: float) -> None:
-        """As :meth:`Bucket.close`."""
+        """Close the bucket of one host like :meth:`Bucket.close`."""
         with self._lock:
             self._buckets.setdefault(host, Bucket(tokens=1.0, at=until)).close(until)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalThrottle:
-    """Paces the requests of one process."""
+    """Pacer of the requests of one process."""
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     _buckets: Buckets = field(default_factory=Buckets)
 
     def take(self, host: str, limits: Limits) -> None:
-        """Return when one request may be sent to a host."""
+        """Wait until one request may be sent to a host."""
         while True:
             given, wait = self._buckets.take(host, limits, self.clock())
             if given:
@@ -94,15 +94,15 @@ class LocalThrottle:
             self.sleep(wait)
 
     def pause(self, host: str, seconds: float) -> None:
-        """Let no thread of this process ask a host for some seconds."""
+        """Hold all requests of this process to a host for some seconds."""
         self._buckets.close(host, self.clock() + seconds)
 
     def __reduce__(self) -> tuple[Callable[[], "LocalThrottle"], tuple[()]]:
-        """In another process it is the throttle of that process."""
+        """Return the recipe of a copy: in another process it is the throttle of that process."""
         return process_throttle, ()
 
 
 @lru_cache(maxsize=1)
 def process_throttle() -> LocalThrottle:
-    """The throttle that all threads of this process share."""
+    """Return the throttle that all threads of this process share."""
     return LocalThrottle()

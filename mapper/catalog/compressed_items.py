@@ -1,4 +1,4 @@
-"""Very many items in little memory: compressed as they lie in their file, parsed when they are asked for.
+"""Items in large numbers and little memory: compressed as in their file, parsed on demand.
 
 A parsed item takes 15 kB and more, its text 3 to 5 kB, its compressed text a few hundred bytes.
 """
@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 
 _ROWS = 16
-"""Items that are compressed together: few, since all are unpacked to get at one."""
+"""Items in one compressed block: few, since all are unpacked to get at one."""
 _PARSED = 1024
-"""Items that stay parsed: a few times what tiles beside each other need."""
+"""Items that stay parsed: a few times what neighbouring tiles need."""
 _SCHEMA = pa.schema([("item", pa.string())])
 
 _Item = dict[str, Any]
 
 
-class KeptItems(Sequence[_Item]):
-    """Items by number, not to be changed; those that were used last stay parsed. Used by one thread."""
+class CompressedItems(Sequence[_Item]):
+    """Items by number, immutable; the last ones used stay parsed. For one thread."""
 
     def __init__(self, texts: Iterable[pa.StringArray]) -> None:
         """Compress items.
@@ -43,9 +43,9 @@ class KeptItems(Sequence[_Item]):
         self._ends = np.cumsum(sizes)
         self._parsed: OrderedDict[int, _Item] = OrderedDict()
         self.seal = seal.hexdigest()
-        """Of all texts, see :func:`seal_texts`."""
+        """Sha256 of all texts, see :func:`seal_texts`."""
         self.nbytes: int = content.size
-        """Of the compressed texts; those that are parsed come on top."""
+        """Size in bytes of the compressed texts, without the items that are parsed."""
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -85,7 +85,7 @@ class KeptItems(Sequence[_Item]):
 
 
 def seal_texts(texts: Iterable[pa.StringArray]) -> str:
-    """Sha256 of texts in their order, whatever arrays they come in."""
+    """Return the sha256 of texts in their order, whatever arrays they come in."""
     seal = _Seal()
     for array in texts:
         seal.update(array)
@@ -93,17 +93,17 @@ def seal_texts(texts: Iterable[pa.StringArray]) -> str:
 
 
 class _Seal:
-    """Hashes the characters of texts as they come, and their lengths at the end."""
+    """Hash of the characters of texts in their order, and of their lengths at the end."""
 
     def __init__(self) -> None:
         self._texts, self._lengths = hashlib.sha256(), hashlib.sha256()
 
     def update(self, array: pa.StringArray) -> None:
         _, ends, characters = array.buffers()
-        places = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+        offsets = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
         if len(array):
-            self._texts.update(memoryview(characters)[places[0] : places[-1]])
-            self._lengths.update(np.diff(places).astype("<i8").tobytes())
+            self._texts.update(memoryview(characters)[offsets[0] : offsets[-1]])
+            self._lengths.update(np.diff(offsets).astype("<i8").tobytes())
 
     def hexdigest(self) -> str:
         return hashlib.sha256(self._texts.digest() + self._lengths.digest()).hexdigest()

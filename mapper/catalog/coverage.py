@@ -1,4 +1,4 @@
-"""What the items of a map are worth, told before anything is read: passes, clouds, gaps.
+"""Coverage of a map by its items, estimated before anything is read: passes, clouds, gaps.
 
 All of it is estimated from metadata: footprints, and the cloud cover that items state; where none is stated a scene
 counts as clear. Items of one pass are one observation where they overlap.
@@ -15,22 +15,22 @@ from mapper.arrays import BoolArray, Float64Array
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import name_pass, provider_of
 from mapper.catalog.query import sound_footprint
-from mapper.catalog.sample_points import Cover, Lattice
+from mapper.catalog.sample_points import CoveredPoints, SamplePoints
 from mapper.grid import Tile
 from mapper.spec import LayerSpec, MapSpec, SourceSpec
 
 FEW_OBSERVATIONS = 3
-"""Fewer valid observations than this are too few."""
+"""Valid observations that a pixel should have at least."""
 
 
 _YEAR = tuple(range(1, 13))
 _WHOLE = 0.99
-"""Of a tile: what does not change with time is needed once, everywhere; shares are sampled."""
+"""Share of a tile that must be covered once by items that do not change with time; shares are sampled."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
-class View:
-    """What a layer looks at: a collection, and one orbit direction where it asks for one."""
+class CollectionView:
+    """Items of one collection, and of one orbit direction where a layer asks for one."""
 
     collection: str
     orbit: str = ""
@@ -38,28 +38,28 @@ class View:
     def __str__(self) -> str:
         return f"{self.collection} {self.orbit}".strip()
 
-    def shows(self, item: ItemDict) -> bool:
-        """Whether an item is one of those looked at."""
+    def includes(self, item: ItemDict) -> bool:
+        """Return True for an item of the collection and orbit direction."""
         return self.collection == item["collection"] and (not self.orbit or flies(item, self.orbit))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonthOfItems:
-    """What there is of one view in one month."""
+    """Items of one view in one month."""
 
-    view: View
+    view: CollectionView
     month: str
-    """For example ``2020-06``."""
+    """Month as ``2020-06``."""
     items: int
     passes: int
-    """Items of one overpass are one."""
+    """Number of overpasses: items of one overpass count once."""
     cloud: float | None
-    """Mean of the cloud cover that items state, percent; None where none states it."""
+    """Mean of the cloud cover that items state, in percent; None where no item states it."""
     share: float
-    """Part of the mapped area that lies in a footprint, 0 to 1."""
+    """Share of the mapped area that lies in a footprint, 0 to 1."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return {
             "collection": self.view.collection,
             "orbit": self.view.orbit or None,
@@ -78,11 +78,11 @@ class Expectation:
     layer: LayerSpec
     season: str
     clear: Float64Array
-    """(tile,): the sum over passes of the share of the tile that is covered times the clear part of the scene."""
+    """(tile,) observations: the sum over passes of the covered share of the tile times the clear share of the scene."""
 
     @property
-    def view(self) -> View:
-        """What the layer looks at."""
+    def view(self) -> CollectionView:
+        """Return the items that the layer is made from."""
         return view_of(self.layer)
 
     enough: float
@@ -90,37 +90,37 @@ class Expectation:
 
     @property
     def short(self) -> BoolArray:
-        """(tile,): fewer than are enough."""
+        """Return True for the tiles with fewer observations than are enough; dims (tile,)."""
         return self.clear < self.enough
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What the items of one map are worth."""
+    """Coverage of one map by its items."""
 
     tiles: tuple[Tile, ...]
     months: tuple[MonthOfItems, ...]
-    """By view and month; months that a season asks for and that have no item are there too."""
+    """Months of each view; months that a season asks for and that have no item are there too."""
     expectations: tuple[Expectation, ...]
-    """By layer and season."""
+    """Expectations of each layer and season."""
     sourced: BoolArray
-    """(tile,): an item of the source covers some of it."""
+    """(tile,) True where an item of the source covers some of the tile."""
 
     @property
     def worst(self) -> Expectation | None:
-        """Layer and season that fall short on most tiles; of equals the one that expects least; None without any."""
+        """Return the layer and season short on most tiles; of equals the one that expects least; None without any."""
         if not self.expectations:
             return None
         return min(self.expectations, key=lambda each: (-int(each.short.sum()), float(each.clear.mean())))
 
 
-def view_of(layer: LayerSpec) -> View:
-    """What a layer looks at."""
-    return View(collection=layer.collection, orbit=layer.orbit or "")
+def view_of(layer: LayerSpec) -> CollectionView:
+    """Return the items that a layer is made from, as a view."""
+    return CollectionView(collection=layer.collection, orbit=layer.orbit or "")
 
 
 def survey(spec: MapSpec, items: Items) -> Coverage:
-    """Tell what items are worth to a map.
+    """Estimate the coverage of a map by its items.
 
     Args:
         spec: The map.
@@ -130,25 +130,25 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
         SpecError: If a provider does not describe a collection of the map.
         GridError: If the area cannot be mapped.
     """
-    lattice = Lattice.of(spec.map_grid)
+    points = SamplePoints.of(spec.map_grid)
     composites = (*spec.guide.composites, *_dates_of(spec.source))
     layers = tuple(dict.fromkeys(layer for _, _, layer in composites))
-    views = sorted({*map(view_of, layers), View(collection=spec.source.collection)})
-    clear = [np.zeros(len(lattice.tiles)) for _ in composites]
-    sourced = np.zeros(len(lattice.tiles), bool)
+    views = sorted({*map(view_of, layers), CollectionView(collection=spec.source.collection)})
+    clear = [np.zeros(len(points.tiles)) for _ in composites]
+    sourced = np.zeros(len(points.tiles), bool)
     asked, months = _asked(spec), []
-    for month, scenes in _monthly(spec, items, lattice, asked):
+    for month, scenes in _monthly(spec, items, points, asked):
         awaited = {view_of(layer) for layer in layers if not layer.static} if month in asked else set()
-        shown = [view for view in views if view in awaited or any(view.shows(scene.item) for scene in scenes)]
-        months += [_count(view, month, scenes, lattice) for view in shown]
+        shown = [view for view in views if view in awaited or any(view.includes(scene.item) for scene in scenes)]
+        months += [_count(view, month, scenes, points) for view in shown]
         for k, (_, season_months, layer) in enumerate(composites):
             if int(month[-2:]) in season_months:
-                clear[k] += _expect(layer, scenes, lattice)
+                clear[k] += _expect(layer, scenes, points)
         for scene in scenes:
             if scene.item["collection"] == spec.source.collection:
-                sourced[scene.cover.tiles[scene.cover.held.any(axis=1)]] = True
+                sourced[scene.cover.tiles[scene.cover.covered.any(axis=1)]] = True
     return Coverage(
-        tiles=lattice.tiles,
+        tiles=points.tiles,
         months=tuple(sorted(months, key=lambda row: (row.view, row.month))),
         expectations=tuple(
             Expectation(layer=layer, season=season, clear=expected, enough=_enough(spec, season, layer))
@@ -181,8 +181,8 @@ def _enough(spec: MapSpec, season: str, layer: LayerSpec) -> float:
 class _Scene:
     item: ItemDict
     passed: str
-    """Name of its pass."""
-    cover: Cover
+    """Name of the pass."""
+    cover: CoveredPoints
 
     @property
     def cloud(self) -> float | None:
@@ -191,9 +191,9 @@ class _Scene:
 
 
 def _monthly(
-    spec: MapSpec, items: Items, lattice: Lattice, asked: Collection[str]
+    spec: MapSpec, items: Items, points: SamplePoints, asked: Collection[str]
 ) -> Iterator[tuple[str, Sequence[_Scene]]]:
-    """The scenes of each month that has some or should have, so that no more than a month is held at once."""
+    """Yield the scenes of each month that has some or should have, so that no more than a month is held at once."""
     provider = provider_of(spec)
     found: dict[str, list[ItemDict]] = {month: [] for month in asked}
     for item in items:
@@ -205,13 +205,13 @@ def _monthly(
             month,
             [
                 _Scene(item=item, passed=name_pass(item, provider.rule(item["collection"])), cover=cover)
-                for item, cover in zip(members, lattice.cover(footprints), strict=True)
+                for item, cover in zip(members, points.find_covered(footprints), strict=True)
             ],
         )
 
 
 def _asked(spec: MapSpec) -> frozenset[str]:
-    """Months of the period that a season asks for."""
+    """Return the months of the period that a season asks for."""
     start, end = spec.period.start, spec.period.end
     wanted = {month for months in spec.guide.seasons.values() for month in months}
     wanted |= set(_YEAR) if spec.source.is_stack else set()
@@ -219,67 +219,67 @@ def _asked(spec: MapSpec) -> frozenset[str]:
     return frozenset(f"{count // 12:04d}-{count % 12 + 1:02d}" for count in counted if count % 12 + 1 in wanted)
 
 
-def _count(view: View, month: str, scenes: Sequence[_Scene], lattice: Lattice) -> MonthOfItems:
-    shown = [scene for scene in scenes if view.shows(scene.item)]
+def _count(view: CollectionView, month: str, scenes: Sequence[_Scene], points: SamplePoints) -> MonthOfItems:
+    shown = [scene for scene in scenes if view.includes(scene.item)]
     clouds = [scene.cloud for scene in shown if scene.cloud is not None]
-    seen = np.zeros(lattice.weight.shape, bool)
+    seen = np.zeros(points.weight.shape, bool)
     for scene in shown:
-        seen[scene.cover.tiles] |= scene.cover.held
+        seen[scene.cover.tiles] |= scene.cover.covered
     return MonthOfItems(
         view=view,
         month=month,
         items=len(shown),
         passes=len({scene.passed for scene in shown}),
         cloud=float(np.mean(clouds)) if clouds else None,
-        share=float(lattice.weight[seen].sum() / lattice.weight.sum()),
+        share=float(points.weight[seen].sum() / points.weight.sum()),
     )
 
 
-def _expect(layer: LayerSpec, scenes: Sequence[_Scene], lattice: Lattice) -> Float64Array:
-    """(tile,): clear observations of one layer; where items of a pass overlap the first one counts, as in a read."""
+def _expect(layer: LayerSpec, scenes: Sequence[_Scene], points: SamplePoints) -> Float64Array:
+    """Return clear observations (tile,) of one layer; where items of a pass overlap the first counts, as in a read."""
     passes: dict[str, list[_Scene]] = {}
     for scene in scenes:
-        if view_of(layer).shows(scene.item) and is_clear(scene.item, layer.cloud_limit):
+        if view_of(layer).includes(scene.item) and is_clear(scene.item, layer.cloud_limit):
             passes.setdefault(scene.passed, []).append(scene)
-    expected = np.zeros(lattice.weight.shape[0])
-    seen = np.zeros(lattice.weight.shape, bool)
+    expected = np.zeros(points.weight.shape[0])
+    seen = np.zeros(points.weight.shape, bool)
     for members in passes.values():
         for scene in members:
             tiles = scene.cover.tiles
-            fresh = scene.cover.held & ~seen[tiles] if len(members) > 1 else scene.cover.held
-            share = (fresh * lattice.weight[tiles]).sum(axis=1)
+            fresh = scene.cover.covered & ~seen[tiles] if len(members) > 1 else scene.cover.covered
+            share = (fresh * points.weight[tiles]).sum(axis=1)
             expected[tiles] += share * (1 - (scene.cloud or 0.0) / 100)
-            seen[tiles] |= scene.cover.held
+            seen[tiles] |= scene.cover.covered
         for scene in members:
             seen[scene.cover.tiles] = False
-    return np.asarray(expected / lattice.weight.sum(axis=1))
+    return np.asarray(expected / points.weight.sum(axis=1))
 
 
 _NAMED = 5
-"""Tiles that a warning names."""
+"""Number of tiles that a warning names."""
 
 
 _SEASONS = 3
-"""Seasons that a warning names."""
+"""Number of seasons that a warning names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shortage:
-    """One thing of which there is too little on some tiles."""
+    """A lack of observations or of source on some tiles."""
 
     kind: str
-    """``few-observations`` or ``no-source``."""
+    """Kind of the shortage: ``few-observations`` or ``no-source``."""
     of: str
     """Collection, and orbit where one was asked for."""
     tiles: tuple[Tile, ...]
-    """Those that lack it, the worst first."""
+    """Tiles with the shortage, the worst first."""
     seasons: tuple[str, ...] = ()
-    """Seasons that lack it, the worst first; none for what has no season."""
+    """Seasons with the shortage, the worst first; empty for the source, which has no season."""
     text: str
-    """For people: what is missing, where, and what to do."""
+    """Message for people: what is missing, on which tiles, and what to do."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: of the tiles their number and the worst."""
+        """Return the fields for JSON: of the tiles their number and the worst."""
         return {
             "kind": self.kind,
             "of": self.of,
@@ -305,7 +305,7 @@ def find_shortages(spec: MapSpec, coverage: Coverage) -> tuple[Shortage, ...]:
 
 
 def _find_few(coverage: Coverage, group: Sequence[Expectation]) -> Shortage | None:
-    """What one layer lacks in any of its seasons."""
+    """Return the shortage of one layer in any of its seasons; None if there is none."""
     short = sorted((each for each in group if each.short.any()), key=lambda each: float(each.clear.min()))
     if not short:
         return None

@@ -1,4 +1,4 @@
-"""Where items lie on the globe: footprints as STAC means them, those across the antimeridian cut in two.
+"""Footprints of items on the globe, as STAC means them: those across the antimeridian are cut in two.
 
 GeoJSON asks for such footprints to be cut at 180 degrees, but archives also serve a ring that jumps from one side to
 the other, or no geometry at all. Read at its word, such a ring is a band around the rest of the world.
@@ -19,12 +19,12 @@ from mapper.errors import SpecError
 
 _EAST, _WEST = shapely.box(180, -90, 540, 90), shapely.box(-180, -90, 180, 90)
 _HAIR = 0.01
-"""Degrees that a footprint may go beyond 180 without being cut."""
+"""Degrees that a footprint may extend beyond 180 without being cut."""
 _GEOGRAPHIC = (4326, "4326", "EPSG:4326", "OGC:CRS84")
 
 
 def footprint(item: Mapping[str, Any]) -> BaseGeometry:
-    """Footprint of an item in longitude and latitude, between -180 and 180 degrees; its box if it has no geometry.
+    """Return the footprint of an item in longitude and latitude, within 180 degrees; its box if it has no geometry.
 
     Raises:
         SpecError: If the item has neither a geometry nor a box.
@@ -41,7 +41,7 @@ def footprint(item: Mapping[str, Any]) -> BaseGeometry:
 
 
 def mend_geometry(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Geometry of an item as GeoJSON: its own, unless it has none or crosses 180 degrees without being cut.
+    """Return the geometry of an item as GeoJSON: its own, unless it has none or crosses 180 degrees without a cut.
 
     Raises:
         SpecError: If the item has neither a geometry nor a box.
@@ -56,7 +56,7 @@ def mend_geometry(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def central_longitude(item: Mapping[str, Any]) -> float:
-    """Longitude of the middle of an item's footprint, degrees between -180 and 180."""
+    """Return the longitude of the middle of an item's footprint, in degrees between -180 and 180."""
     outline = footprint(item)
     west, _, east, _ = outline.bounds
     if west > -180 or east < 180:
@@ -71,7 +71,7 @@ def central_longitude(item: Mapping[str, Any]) -> float:
 
 
 def _outline(item: Mapping[str, Any]) -> BaseGeometry:
-    """The geometry of an item, as it is."""
+    """Return the geometry of an item, as it is."""
     try:
         outline: BaseGeometry = shapely.geometry.shape(item["geometry"])
     except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
@@ -92,19 +92,19 @@ def _from_box(item: Mapping[str, Any], box: Sequence[float] | None) -> BaseGeome
 
 
 def _cut(outline: BaseGeometry) -> BaseGeometry:
-    """A footprint that goes on beyond 180 degrees, as one part on either side."""
+    """Cut a footprint that extends beyond 180 degrees into one part on either side."""
     sound = outline if outline.is_valid else shapely.make_valid(outline)
     parts = [shapely.intersection(sound, _WEST), translate(shapely.intersection(sound, _EAST), -360)]
     return shapely.union_all([part for part in parts if not part.is_empty])
 
 
 def _unwrap(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Longitudes from 0 to 360, so that a ring across 180 degrees is whole."""
+    """Return longitudes from 0 to 360, so that a ring across 180 degrees is whole."""
     return np.column_stack([np.where(points[:, 0] < 0, points[:, 0] + 360, points[:, 0]), points[:, 1]])
 
 
 def _jumps(outline: BaseGeometry, item: Mapping[str, Any]) -> bool:
-    """Whether a ring crosses 180 degrees without being cut: no scene is wider than half the world."""
+    """Return True for a ring that crosses 180 degrees without a cut: no scene is wider than half the world."""
     west, _, east, _ = outline.bounds
     if east - west <= 180:
         return False
@@ -117,7 +117,7 @@ def _jumps(outline: BaseGeometry, item: Mapping[str, Any]) -> bool:
 
 
 def _goes_beyond(outline: BaseGeometry) -> bool:
-    """Whether a footprint goes on beyond 180 degrees; half a pixel of a coarse map may."""
+    """Return True for a footprint that extends beyond 180 degrees; half a pixel of a coarse map may."""
     west, _, east, _ = outline.bounds
     return bool(east - west <= 180 and (east > 180 + _HAIR or west < -180 - _HAIR))
 

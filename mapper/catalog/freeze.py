@@ -1,4 +1,4 @@
-"""A search kept in one file: stac-geoparquet, so that a map can be made again from exactly the same items.
+"""Frozen searches in one file: stac-geoparquet, so that a map can be made again from exactly the same items.
 
 The columns are for other tools (rustac, DuckDB, GeoPandas). They cannot hold an item exactly: times lose their
 microseconds, integers become floats, and nulls and absent keys are one. The column ``mapper:item`` therefore holds
@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import rustac
 
-from mapper.catalog.compressed_items import KeptItems, seal_texts
+from mapper.catalog.compressed_items import CompressedItems, seal_texts
 from mapper.catalog.items import ItemDict, Items, freeze_items
 from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"
 _QUERY_KEY = b"mapper:query"
 _SEAL_KEY = b"mapper:seal"
-"""Of the items as :func:`save_items` ordered them."""
+"""Metadata key of the seal of the items, in the order that :func:`save_items` gave them."""
 _ROWS_READ = 4096
 _PLAIN_PROPERTIES = ("datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "sat:orbit_state")
 _PLAIN_ASSET = ("href", "type", "title")
@@ -51,8 +51,8 @@ def save_items(items: Items, path: Path | str) -> None:
         column = pa.array([texts[key] for key in keys], pa.string())
         table = table.append_column(_ITEM_COLUMN, column)
         seal = seal_texts([column]) if keys == list(texts) else ""
-        facts = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
-        table = table.replace_schema_metadata({**metadata, **facts})
+        own = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
+        table = table.replace_schema_metadata({**metadata, **own})
         pq.write_table(table, draft, compression="zstd")
         draft.replace(path)
 
@@ -75,7 +75,7 @@ def load_items(path: Path | str) -> Items:
 
 
 def open_items(path: Path | str) -> Items:
-    """Items of a file as :func:`load_items` reads them, in a fraction of the memory, with their seal.
+    """Return the items of a file as :func:`load_items` reads them, in a fraction of the memory, with their seal.
 
     A file that is not as :func:`save_items` wrote it takes the memory of all items: its order may be another one.
 
@@ -88,26 +88,26 @@ def open_items(path: Path | str) -> Items:
             if _ITEM_COLUMN not in file.schema_arrow.names:
                 return replace(load_items(path), seal=hashlib.sha256(Path(path).read_bytes()).hexdigest())
             batches = file.iter_batches(batch_size=_ROWS_READ, columns=[_ITEM_COLUMN])
-            kept = KeptItems(batch.column(0) for batch in batches)
-        pa.default_memory_pool().release_unused()  # ten times what is kept
-        if kept.seal != metadata.get(_SEAL_KEY, b"").decode():
-            return replace(load_items(path), seal=kept.seal)
-        return Items(items=kept, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=kept.seal)
+            compressed = CompressedItems(batch.column(0) for batch in batches)
+        pa.default_memory_pool().release_unused()  # ten times the compressed items
+        if compressed.seal != metadata.get(_SEAL_KEY, b"").decode():
+            return replace(load_items(path), seal=compressed.seal)
+        return Items(items=compressed, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=compressed.seal)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _tabulate(items: Sequence[ItemDict], draft: Path) -> tuple[pa.Table, dict[bytes, bytes]]:
-    """Items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
+    """Return items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
     try:
         rustac.write_sync(str(draft), list(items))
     except rustac.RustacError as error:
         # a column has one type: where collections use one key for different things, only the plain ones get columns
-        _log.info("items do not fit one table (%s): columns are limited to identity, time, place and files", error)
+        _log.info("items do not fit one table (%s): columns are limited to identity, time, footprint and files", error)
         rustac.write_sync(str(draft), [_plain(item) for item in items])
     with pq.ParquetFile(draft) as file:
-        kept = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
-        return file.read(), kept
+        wanted = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
+        return file.read(), wanted
 
 
 def _plain(item: ItemDict) -> ItemDict:

@@ -1,4 +1,4 @@
-"""The items of one map, searched once and kept in a file beside the map.
+"""Inventory of one map: its items, searched once and stored in a file beside the map.
 
 Everything after the search works from that file, so that a map can be resumed, verified and explained long after the
 archive has moved on. The file is used only for the question it answers.
@@ -15,7 +15,7 @@ from mapper.spec import MapSpec
 
 
 def inventory_path(map_path: Path) -> Path:
-    """Where the items of a map description are kept: ``map.yaml`` -> ``map.items.parquet``."""
+    """Return the path of the items of a map description: ``map.yaml`` -> ``map.items.parquet``."""
     return map_path.with_suffix(".items.parquet")
 
 
@@ -24,18 +24,18 @@ def take_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items
 
     Args:
         spec: The map.
-        path: Where its items are kept.
-        refresh: Search even if items are kept.
+        path: Path of the file of its items.
+        refresh: Search even if the file exists.
 
     Raises:
-        SearchError: If the search fails; a kept file is left as it was.
-        SpecError: If the kept file cannot be read.
+        SearchError: If the search fails; the file is left as it was.
+        SpecError: If the file cannot be read.
     """
     return _take(spec, path, load_items, refresh=refresh)
 
 
 def open_inventory(spec: MapSpec, path: Path, *, refresh: bool = False) -> Items:
-    """As :func:`take_inventory`, in a fraction of the memory: for those who ask for few items at a time, or once."""
+    """Return the items as :func:`take_inventory`, in a fraction of the memory: for few items at a time, or one pass."""
     return _take(spec, path, open_items, refresh=refresh)
 
 
@@ -49,5 +49,5 @@ def _take(spec: MapSpec, path: Path, read: Callable[[Path], Items], *, refresh: 
 
 
 def _answers(items: Items, spec: MapSpec) -> bool:
-    """Whether items were found by the query of a map, where it asks now: a moved catalogue has moved its files."""
+    """Return True if items answer the query of a map at its present address: a moved catalogue has moved its files."""
     return bool(items.query.get("queries") == describe_queries(spec, make_queries(spec)))

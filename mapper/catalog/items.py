@@ -1,4 +1,4 @@
-"""The items a map is made from: frozen once, ordered, without duplicates, identified by a digest.
+"""Items of a map: frozen once, ordered, without duplicates, identified by a digest.
 
 An item is its STAC JSON as a dict, with unsigned absolute hrefs. Workers receive items, never a query.
 """
@@ -23,7 +23,7 @@ from mapper.spec import LayerSpec
 ItemDict = dict[str, Any]
 
 _SHOWN = 5000
-"""Items that a notebook looks at; of more, some that lie evenly."""
+"""Number of items that a notebook draws; of more, evenly chosen ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +31,12 @@ class Items:
     """A frozen list of STAC items, ordered by collection, time and id."""
 
     items: Sequence[ItemDict]
-    """A tuple, or the many of a file, parsed when they are used
-    (:class:`mapper.catalog.compressed_items.KeptItems`)."""
+    """Items, as a tuple, or the many of a file, parsed on use
+    (:class:`mapper.catalog.compressed_items.CompressedItems`)."""
     query: Mapping[str, Any] = field(default_factory=dict)
-    """What was asked for, and when: provider, endpoint, collections, period, bbox, searched_at."""
+    """Query that found the items, and its time: provider, endpoint, collections, period, bbox, searched_at."""
     seal: str = field(default="", compare=False)
-    """Sha256 of the text of all items as it lies in their file; empty where they are not all of a file."""
+    """Sha256 of the text of all items as in their file; empty where they are not all of a file."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.items, tuple):
@@ -53,7 +53,7 @@ class Items:
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over the digests of all items."""
+        """Return the sha256 over the digests of all items."""
         return hashlib.sha256("".join(map(item_digest, self.items)).encode()).hexdigest()
 
     @cached_property
@@ -61,38 +61,38 @@ class Items:
         return shapely.STRtree([footprint(item) for item in self.items])
 
     def touching(self, geobox: GeoBox) -> "Items":
-        """Items whose footprint intersects a geobox."""
+        """Return the items whose footprint intersects a geobox."""
         footprint = geobox.footprint("EPSG:4326", buffer=1).geom
         return self.pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
 
     def of(self, collection: str) -> "Items":
-        """Items of one collection."""
+        """Return the items of one collection."""
         return self.pick(k for k, item in enumerate(self.items) if item["collection"] == collection)
 
     def in_months(self, months: tuple[int, ...]) -> "Items":
-        """Items whose (start) date falls in the given months (1 to 12)."""
+        """Return the items whose (start) date falls in the given months (1 to 12)."""
         return self.pick(k for k, item in enumerate(self.items) if item_datetime(item).month in months)
 
     def on_orbit(self, orbit: str | None) -> "Items":
-        """Items of one orbit direction; None keeps all."""
+        """Return the items of one orbit direction; None selects all."""
         if orbit is None:
             return self
         return self.pick(k for k, item in enumerate(self.items) if flies(item, orbit))
 
     def for_layer(self, layer: LayerSpec, months: tuple[int, ...]) -> "Items":
-        """Items that enter one layer of the guide in one season."""
+        """Return the items that enter one layer of the guide in one season."""
         return self.pick(k for k, item in enumerate(self.items) if enters(item, layer, months))
 
     def clear_to(self, limit: float) -> "Items":
-        """Items whose stated scene cloud cover is at most a limit in percent; 100 keeps all."""
+        """Return the items whose stated scene cloud cover is at most a limit in percent; 100 selects all."""
         return self.pick(k for k, item in enumerate(self.items) if is_clear(item, limit))
 
     def pick(self, indices: Iterable[int]) -> "Items":
-        """Some of the items, by number."""
+        """Return the items with the given numbers."""
         return Items(items=tuple(self.items[k] for k in indices), query=self.query)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return the HTML that a notebook shows."""
         step = max(1, -(-len(self) // _SHOWN))
         groups: dict[str, list[ItemDict]] = {}
         for k in range(0, len(self), step):
@@ -107,7 +107,7 @@ class Items:
 
 
 def enters(item: ItemDict, layer: LayerSpec, months: tuple[int, ...]) -> bool:
-    """Whether an item enters one layer of the guide in one season."""
+    """Return True for an item that enters one layer of the guide in one season."""
     return (
         item["collection"] == layer.collection
         and item_datetime(item).month in months
@@ -117,12 +117,12 @@ def enters(item: ItemDict, layer: LayerSpec, months: tuple[int, ...]) -> bool:
 
 
 def flies(item: ItemDict, orbit: str) -> bool:
-    """Whether an item says that it was recorded in an orbit direction; archives write it in either case."""
+    """Return True for an item recorded in an orbit direction; archives write it in either case."""
     return str(item["properties"].get("sat:orbit_state")).lower() == orbit
 
 
 def is_clear(item: ItemDict, limit: float) -> bool:
-    """Whether an item's scene cloud cover is within a limit in percent; below 100 it has to be stated."""
+    """Return True for an item whose scene cloud cover is within a limit in percent; below 100 it must be stated."""
     if limit >= 100:
         return True
     cover = item["properties"].get("eo:cloud_cover")
@@ -130,21 +130,21 @@ def is_clear(item: ItemDict, limit: float) -> bool:
 
 
 def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None = None) -> Items:
-    """Order items, drop exact repeats, and freeze them."""
+    """Order items, drop exact repeats, and return them frozen."""
     unique = {(item["collection"], item["id"]): item for item in items}
     ordered = sorted(unique.values(), key=lambda item: (item["collection"], item_datetime(item), item["id"]))
     return Items(items=tuple(ordered), query=dict(query or {}))
 
 
 def item_datetime(item: ItemDict) -> datetime:
-    """Nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps); UTC where no zone is stated."""
+    """Return the nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps); UTC without a zone."""
     properties = item["properties"]
     moment = datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def item_digest(item: ItemDict) -> str:
-    """Sha256 of what an item says about its pixels; links and the host and folder of its files are left out."""
+    """Return the sha256 of an item's pixel metadata; links and the host and folder of its files are left out."""
     content = {key: item.get(key) for key in ("id", "collection", "geometry", "properties")}
     content["assets"] = {
         key: {**asset, "href": _file_name(str(asset["href"]).split("?")[0])} for key, asset in item["assets"].items()
@@ -153,13 +153,13 @@ def item_digest(item: ItemDict) -> str:
 
 
 def _file_name(path: str) -> str:
-    """``PurePosixPath(path).name``, ten times quicker where nothing has to be normalised."""
+    """Return ``PurePosixPath(path).name``, ten times quicker where nothing has to be normalised."""
     name = path.rpartition("/")[2]
     return PurePosixPath(path).name if name in ("", ".") else name
 
 
 def _summarise(items: Sequence[ItemDict]) -> tuple[Cell, ...]:
-    """Of one collection: how many, first and last date, mean of the cloud cover where it is stated."""
+    """Return a row for one collection: number, first and last date, mean of the cloud cover where it is stated."""
     dates = [item_datetime(item) for item in items]
     clouds = [item["properties"].get("eo:cloud_cover") for item in items]
     stated = [float(cloud) for cloud in clouds if cloud is not None]

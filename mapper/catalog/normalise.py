@@ -1,6 +1,6 @@
-"""What happens to an item on its way in: files get absolute, unsigned locations; what no one reads is left behind.
+"""Normal form of an item: absolute, unsigned locations of its files, and only the fields that are read.
 
-Properties are kept whole, since they are provenance. Of the assets only those that the provider reads stay, of the
+Properties stay whole, since they are provenance. Of the assets only those that the provider reads stay, of the
 links only ``self``: a task carries its items, and an archive's item is mostly previews.
 """
 
@@ -16,18 +16,18 @@ from mapper.catalog.footprint import mend_geometry
 from mapper.catalog.items import ItemDict, item_datetime
 from mapper.errors import SearchError, SpecError
 
-_KEPT = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
+_FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
 _BASELINES = ("s2:processing_baseline", "processing:version")
 _PRODUCED = ("s2:generation_time", "processing:datetime", "created")
 
 
-def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
-    """An item as mapper keeps it.
+def normalise_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
+    """Return an item in its normal form.
 
     Args:
         item: STAC JSON, with a ``self`` link if its files have relative locations.
-        assets: Keys of the assets to keep.
+        assets: Keys of the assets that stay.
 
     Raises:
         SearchError: If the item has no id, time, footprint or a file without a location.
@@ -35,25 +35,25 @@ def admit_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
     here = ""
     try:
         here = next((str(link["href"]) for link in item.get("links") or () if link.get("rel") == "self"), "")
-        kept = {key: item[key] for key in _KEPT if key in item}
+        normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
-        kept["properties"] = {"datetime": None, **item["properties"]}
-        # databases write 49.0 as 49: the place is the same
-        kept["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
+        normal["properties"] = {"datetime": None, **item["properties"]}
+        # databases write 49.0 as 49: the location is the same
+        normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         item_datetime(item)
-        kept["links"] = [{"rel": "self", "href": here}] if here else []
-        kept["assets"] = {
+        normal["links"] = [{"rel": "self", "href": here}] if here else []
+        normal["assets"] = {
             key: {**asset, "href": locate(unsign(str(asset["href"])), here)}
             for key, asset in item["assets"].items()
             if key in assets
         }
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise SearchError(f"item {item.get('id', here)!r} is not a usable STAC item: {error!r}") from error
-    return kept
+    return normal
 
 
 def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str]]:
-    """Keep the newest processing of every scene.
+    """Drop all but the newest processing of every scene; returns the others, and the ids that were dropped.
 
     A scene is one platform, moment and tile, and where it is stated one data strip: two strips of one overpass that
     share a tile are different pixels. Items that do not name their tile are never taken for another version.
@@ -75,7 +75,7 @@ def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str
 
 
 def locate(href: str, here: str) -> str:
-    """An absolute location: ``href`` as seen from the file or address ``here``."""
+    """Return an absolute location: ``href`` relative to the file or address ``here``."""
     if "://" in href or href.startswith("/") or not here:
         return href
     if "://" in here:
@@ -93,7 +93,7 @@ def _scene(item: ItemDict) -> object:
 
 
 def _strip_start(properties: dict[str, Any]) -> str | None:
-    """Sensing start of the data strip, for example ``S20181231T235957``; the same in every processing of it."""
+    """Return the sensing start of the data strip, for example ``S20181231T235957``; equal in every processing of it."""
     parts = str(properties.get("s2:datastrip_id", "")).split("_")
     return next((part for part in parts if part.startswith("S") and part[1:9].isdigit()), None)
 

@@ -1,10 +1,11 @@
-"""Descriptions of the archives: one YAML file each in ``catalogs/``, no code.
+"""Descriptions of the archives: one YAML file each in ``catalogs/``, no code; and the JSON schema of these files.
 
 A provider says where items are, how our band names map to its assets, how its files are reached, and which rule turns
 stored numbers into physical units. The files ship inside the wheel; a path to a YAML file of one's own works wherever a
 name does, and ``extends: NAME`` at its top makes it a few changes to another provider.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, timedelta
@@ -24,27 +25,32 @@ from mapper.description import Part, describe_faults
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
 
+JsonDict = dict[str, Any]
+
+_EXTENDS = "Provider that this one is, but for what is written here: a name, or a path from this file."
+_LIKE = "Collection of the same provider that this one is, but for what is written here."
+
 
 class MaskRule(Part):
-    """Which pixels of an item are not to be used."""
+    """Rule for the pixels of an item that are not to be used."""
 
     asset: str
-    """Key of the asset that says it for every pixel."""
+    """Key of the asset that holds the mask."""
     rule: Literal["classes", "above", "bits"]
     """``classes``: a pixel whose value is listed is bad; ``above``: a pixel greater than ``limit`` is bad;
     ``bits``: a pixel with any of these bits set (0 is the lowest) is bad."""
     classes: tuple[int, ...] = ()
-    """Values that are bad, for ``classes``."""
+    """Values of bad pixels, for ``classes``."""
     limit: float = 0
-    """Greatest value that is good, for ``above``."""
+    """Greatest value of a good pixel, for ``above``."""
     bits: tuple[int, ...] = ()
-    """Positions of the bits that are bad, for ``bits``."""
+    """Positions of the bits of bad pixels, for ``bits``."""
     nodata: int | None = None
     """Value of the mask itself that means no data; such pixels are bad too."""
 
 
 class BandRule(Part):
-    """Where one band is; in YAML a bare asset key will do."""
+    """Rule that locates one band; in YAML a bare asset key will do."""
 
     asset: str
     """Key of the asset."""
@@ -53,41 +59,41 @@ class BandRule(Part):
 
 
 class CollectionRule(Part):
-    """How one collection is read."""
+    """Rule by which one collection is read."""
 
     bands: dict[str, BandRule] = Field(min_length=1)
-    """Our band name (B02, vv, agb) to where it is: an asset key, or a mapping; null removes an inherited band."""
+    """Band rules by our band name (B02, vv, agb): an asset key, or a mapping; null removes an inherited band."""
     units: str
     """CF units after calibration: ``1`` for reflectance, ``dB``, ``Mg ha-1``."""
     calibration: Literal["sentinel-2", "linear-power", "decibel", "identity"]
     """``sentinel-2``: reflectance from digital numbers, the offset decided per item; ``linear-power``: gamma0 to dB;
     ``decibel``: already dB; ``identity``: physical after the scale and offset that an item declares."""
     scale: float = Field(default=1.0, gt=0)
-    """Of items that declare none: stored * scale + offset is physical (not for ``sentinel-2``, which knows its own)."""
+    """Scale of items that declare none: stored * scale + offset is physical (``sentinel-2`` knows its own)."""
     offset: float = 0.0
-    """Of items that declare none."""
+    """Offset of items that declare none."""
     dtype: str
     """Type of the stored numbers, for estimates; files know their own."""
     nodata: float | None
     """Stored value that means no data, besides what an item declares; null: every value is real unless an item says
     otherwise."""
     mask: MaskRule | None = None
-    """Which pixels are not to be used; null: all are."""
+    """Rule for the pixels that are not to be used; null: all are used."""
     zero_is_border: bool = False
-    """Stored zeros are borders, not measurements (Sentinel-1)."""
+    """True where stored zeros are borders, not measurements (Sentinel-1)."""
     reducer: Literal["median", "mean"] = "median"
-    """How many dates become one image; the mean of decibels is that of their power."""
+    """Reducer of many dates to one image; the mean of decibels is that of their power."""
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
-    """How pixels are brought onto the grid of a map."""
+    """Resampling of pixels onto the grid of a map."""
     group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
     """Properties that separate passes, besides the solar day."""
     trust: Literal["none", "flag", "declaration", "baseline"] = "none"
-    """Which word counts where an item contradicts itself: the flag that its offset was applied, what it declares, or
+    """Evidence that decides where an item contradicts itself: the flag that its offset was applied, its declaration, or
     its processing baseline; ``none`` refuses such an item."""
     refused: str | None = None
-    """Why the collection is not to be used; a map that knows better overrides it with null."""
+    """Reason not to use the collection; a map that knows better overrides it with null."""
     access: AccessRule = AccessRule()
-    """How its files are reached."""
+    """Rule of access to its files."""
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -107,35 +113,35 @@ class CollectionRule(Part):
         return self
 
     def asset(self, item: ItemDict, band: str) -> str | None:
-        """Key of the asset of an item that holds one of our bands; None if the item does not hold it."""
+        """Return the key of the asset of an item that holds one of our bands; None if the item does not hold it."""
         rule = self.bands[band]
         return rule.asset if rule.asset in item["assets"] and fnmatchcase(str(item["id"]), rule.items) else None
 
 
 class Provider(Part):
-    """One archive."""
+    """Description of one archive."""
 
     name: str
-    """What maps call it: the name of its file, without ``.yaml``."""
+    """Name that maps use: that of its file, without ``.yaml``."""
     title: str
-    """In words."""
+    """Title for people."""
     kind: Literal["api", "static"]
-    """A STAC API that is searched, or a static ``catalog.json``."""
+    """Kind of catalogue: a STAC API that is searched, or a static ``catalog.json``."""
     endpoint: str | None = None
-    """STAC API root, or static ``catalog.json``; a map's ``catalog.href`` goes first."""
+    """Address of the STAC API, or of the static ``catalog.json``; a map's ``catalog.href`` goes first."""
     access: AccessRule = AccessRule()
-    """How files are reached, where a collection does not say otherwise."""
+    """Rule of access to files, unless a collection has its own."""
     licence: str
-    """Of the data; where it differs by collection, of which."""
+    """Licence of the data; where it differs by collection, the licence of each."""
     attribution: str
-    """What has to be said with a map that is made from them."""
+    """Attribution that a map made from the data must carry."""
     collections: dict[str, CollectionRule]
-    """By the name that the archive gives them."""
+    """Collection rules by the archive's name of the collection."""
 
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, content: object) -> object:
-        """Complete collections: from the one that they are ``like``, then from the provider."""
+        """Complete collections: first from the one that they are ``like``, then from the provider."""
         if not isinstance(content, Mapping) or not isinstance(content.get("collections"), Mapping):
             return content
         collections = {name: _resolve_like(content["collections"], name) for name in content["collections"]}
@@ -147,7 +153,7 @@ class Provider(Part):
         return {**content, "collections": collections}
 
     def rule(self, collection: str) -> CollectionRule:
-        """The rule of one collection.
+        """Return the rule of one collection.
 
         Raises:
             SpecError: If the provider does not describe it, or refuses it.
@@ -161,7 +167,7 @@ class Provider(Part):
 
     @cached_property
     def assets(self) -> dict[str, frozenset[str]]:
-        """Asset keys that mapper ever reads, by collection."""
+        """Return the asset keys that are ever read, by collection."""
         return {
             name: frozenset(band.asset for band in rule.bands.values()) | ({rule.mask.asset} if rule.mask else set())
             for name, rule in self.collections.items()
@@ -169,7 +175,7 @@ class Provider(Part):
 
 
 def provider_names() -> list[str]:
-    """Names of the providers that ship with mapper."""
+    """Return the names of the providers that ship with mapper."""
     return sorted(path.name.removesuffix(".yaml") for path in _catalogs().iterdir() if path.name.endswith(".yaml"))
 
 
@@ -192,7 +198,7 @@ def load_provider(name: str, *, override: Mapping[str, Any] | None = None) -> Pr
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping with changes: mappings are merged, everything else is replaced."""
+    """Merge changes into a nested mapping: mappings are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
@@ -201,7 +207,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_description(name: str, above: tuple[str, ...]) -> dict[str, Any]:
-    """The content of a provider's file, merged into the one that it extends."""
+    """Read the content of a provider's file, merged into the one that it extends."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else _catalogs() / f"{name}.yaml"
     try:
         content = yaml.safe_load(path.read_text())
@@ -222,7 +228,7 @@ def _read_description(name: str, above: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _resolve_like(collections: Mapping[str, Any], name: str, above: tuple[str, ...] = ()) -> Any:
-    """The description of a collection, merged into the one that it is like."""
+    """Return the description of a collection, merged into the one that it is like."""
     content = collections[name]
     if not isinstance(content, Mapping) or "like" not in content:
         return content
@@ -234,14 +240,14 @@ def _resolve_like(collections: Mapping[str, Any], name: str, above: tuple[str, .
 
 
 def _catalogs() -> Path:
-    """The catalogs directory: inside an installed wheel, else at the top of the checkout."""
+    """Return the catalogs directory: inside an installed wheel, else at the top of the checkout."""
     package = Path(str(resources.files("mapper")))
     installed = package / "catalogs"
     return installed if installed.is_dir() else package.parent / "catalogs"
 
 
 def provider_of(spec: MapSpec) -> Provider:
-    """One provider that describes every collection of a map, and those of its main catalogue besides.
+    """Return one provider that describes every collection of a map, and those of its main catalogue besides.
 
     Raises:
         SpecError: If a provider is unknown, or does not describe what is asked of it.
@@ -263,7 +269,7 @@ def provider_of(spec: MapSpec) -> Provider:
 
 
 def provider_at(home: CatalogSpec) -> Provider:
-    """The provider of a catalogue, with what the map overrides of it.
+    """Return the provider of a catalogue, with the overrides of the map.
 
     Raises:
         SpecError: If it is unknown or not valid.
@@ -272,7 +278,7 @@ def provider_at(home: CatalogSpec) -> Provider:
 
 
 def location_of(home: CatalogSpec) -> str:
-    """Where a catalogue is asked: its own place, else the provider's endpoint.
+    """Return the location of a catalogue: its own href, else the provider's endpoint.
 
     Raises:
         SpecError: If there is neither.
@@ -288,19 +294,64 @@ _SATELLITE = re.compile(r"^s(?:entinel)?-?(\d)-?([a-d])$")
 
 
 def name_pass(item: ItemDict, rule: CollectionRule) -> str:
-    """Which pass of which satellite an item is from: the solar day, and what the rule separates passes by."""
+    """Name the pass that an item is from: the solar day, and the values that the rule separates passes by."""
     flown = [_spell(item["properties"].get(name)) for name in rule.group_by]
     return " ".join(filter(None, [solar_day(item).isoformat(), *flown]))
 
 
 def solar_day(item: ItemDict) -> date:
-    """Day by the sun over the item: one pass must not fall on two days where it crosses midnight UTC."""
+    """Return the day by the sun over the item: one pass must not fall on two days where it crosses midnight UTC."""
     moment = item_datetime(item).astimezone(UTC)
     return (moment + timedelta(hours=central_longitude(item) / 15)).date()
 
 
 def _spell(value: Any) -> str:
-    """A property in one spelling: archives write ``SENTINEL-1A``, ``Sentinel-1A`` and ``S1A``."""
+    """Return a property in one spelling: archives write ``SENTINEL-1A``, ``Sentinel-1A`` and ``S1A``."""
     text = re.sub(r"[\s_]+", "-", str("" if value is None else value).strip().lower())
     found = _SATELLITE.match(text)
     return f"sentinel-{found[1]}{found[2]}" if found else text
+
+
+def provider_schema() -> JsonDict:
+    """Return the schema of a provider file as it is written: with inheritance, and bands as bare asset keys."""
+    schema = Provider.model_json_schema()
+    definitions: JsonDict = schema["$defs"]
+    for definition in definitions.values():
+        definition.pop("title", None)
+        _drop_titles(definition)
+    _drop_titles(schema)
+    collection = definitions["CollectionRule"]
+    collection["properties"]["like"] = {"type": "string", "description": _LIKE}
+    bands = collection["properties"]["bands"]
+    bands.pop("minProperties", None)
+    bands["additionalProperties"] = {
+        "anyOf": [
+            {"type": "string", "description": "Key of the asset."},
+            {"$ref": "#/$defs/BandRule"},
+            {"type": "null", "description": "Removes an inherited band."},
+        ]
+    }
+    schema["properties"]["extends"] = {"type": "string", "description": _EXTENDS}
+    whole = {"anyOf": [{"required": collection.pop("required")}, {"required": ["like"]}]}
+    alone = {
+        "required": schema.pop("required"),
+        "properties": {"collections": {"additionalProperties": whole}},
+    }
+    schema |= {"if": {"not": {"required": ["extends"]}}, "then": alone}
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Provider of mapper",
+        "description": "One archive: where its items are, what their assets are called, how they are calibrated.",
+    }
+    return head | {key: value for key, value in schema.items() if key not in head}
+
+
+def format_schema() -> str:
+    """Return the schema as the text of ``provider.schema.json``."""
+    return json.dumps(provider_schema(), indent=2) + "\n"
+
+
+def _drop_titles(definition: JsonDict) -> None:
+    """Leave out the titles that repeat the names of the fields."""
+    for content in definition.get("properties", {}).values():
+        content.pop("title", None)

@@ -1,4 +1,4 @@
-"""What a map asks of an archive: one query per collection, and the test whether an item answers it.
+"""Queries of a map to an archive: one per collection, and the test of an item against it.
 
 The same test is put to every item, wherever it came from: an API may ignore a filter it does not know, a catalogue on
 disk has none. Periods are half open, in UTC; areas are longitude and latitude, cloud cover is percent.
@@ -19,10 +19,10 @@ from mapper.catalog.items import ItemDict, flies, is_clear, item_datetime
 from mapper.spec import LayerSpec, MapSpec
 
 MARGIN_PX = 160
-"""Target pixels around the area that are searched too, so that the halo of a tile at the rim finds its items."""
+"""Target pixels of the margin around the area in a search, so that the halo of a tile at the rim finds its items."""
 
 _METRES_PER_DEGREE = 110_000.0
-"""A little less than a degree of latitude anywhere: the margin is never too small."""
+"""Metres in a degree, a little less than of latitude anywhere: the margin is never too small."""
 
 _WORLD = shapely.box(-180, -90, 180, 90)
 _ALL_MONTHS = frozenset(range(1, 13))
@@ -31,23 +31,23 @@ _EVER = datetime(1900, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionQuery:
-    """What is asked of one collection."""
+    """Query of one collection."""
 
     collection: str
     area: BaseGeometry
-    """Longitude and latitude, margin included."""
+    """Area in longitude and latitude, margin included."""
     start: datetime
-    """First moment, UTC."""
+    """First moment of the period, UTC."""
     end: datetime
-    """First moment that is too late, UTC."""
+    """First moment after the period, UTC."""
     months: frozenset[int] = _ALL_MONTHS
     orbits: frozenset[str] | None = None
     """Orbit directions; None for any."""
     cloud_limit: float = 100
-    """Percent; below 100 an item that does not state its cloud cover is left out too."""
+    """Limit of the scene cloud cover in percent; below 100 an item that does not state it is left out too."""
 
     def accepts(self, item: ItemDict) -> bool:
-        """Whether an item answers the query."""
+        """Return True for an item that answers the query."""
         moment = item_datetime(item)
         return (
             item["collection"] == self.collection
@@ -59,7 +59,7 @@ class CollectionQuery:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The query as it is kept with the items it found."""
+        """Return the query as it is stored with the items it found."""
         return {
             "collection": self.collection,
             "bbox": list(self.area.bounds),
@@ -87,7 +87,7 @@ class CollectionQuery:
 
 
 def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
-    """What a map asks: the collections of its guide, then that of its source.
+    """Make the queries of a map: the collections of its guide, then that of its source.
 
     A guide collection is asked for the period, and within it for the months, orbits and cloud cover of the layers that
     read it. The source is asked for its year, whatever the period; without a year for the period.
@@ -99,7 +99,7 @@ def make_queries(spec: MapSpec) -> tuple[CollectionQuery, ...]:
 
 
 def make_source_query(spec: MapSpec, collection: str) -> CollectionQuery:
-    """Return what a map asks of its source, put to any collection, for example that of a truth of the same year.
+    """Make the query of the source of a map for any collection, for example that of a truth of the same year.
 
     Raises:
         GridError: If the area crosses the antimeridian or has no image on the grid.
@@ -150,7 +150,7 @@ def _orbits(layers: Iterable[LayerSpec]) -> frozenset[str] | None:
 
 
 def _widen(spec: MapSpec) -> BaseGeometry:
-    """The area with its margin; generous where the projection distorts, cut at the edges of the world."""
+    """Return the area with its margin; generous where the projection distorts, cut at the edges of the world."""
     grid = spec.map_grid  # refuses areas that cannot be mapped before anything is asked
     area = spec.area.geometry
     margin = float(grid.resolution) * (MARGIN_PX + grid.scale)
@@ -162,6 +162,6 @@ def _widen(spec: MapSpec) -> BaseGeometry:
 
 
 def sound_footprint(item: ItemDict) -> BaseGeometry:
-    """Footprint of an item in longitude and latitude, mended where its rings cross themselves."""
+    """Return the footprint of an item in longitude and latitude, mended where its rings cross themselves."""
     outline = footprint(item)
     return outline if outline.is_valid else shapely.make_valid(outline)

@@ -1,4 +1,4 @@
-"""Single-band rasters as assets: written as cloud-optimised GeoTIFF, described with what a reader has to know.
+"""Single-band rasters as assets: written as cloud-optimised GeoTIFF, with the metadata that a reader needs.
 
 The description follows the projection 1.1 and raster 1.1 extensions of STAC, which every reader understands; the
 checksum makes a changed file a changed item.
@@ -73,8 +73,8 @@ def write_asset(path: Path, pixels: npt.NDArray[Any], geobox: GeoBox, *, nodata:
     }
 
 
-def describe_place(geobox: GeoBox) -> dict[str, Any]:
-    """Footprint of a geobox as the ``geometry`` and ``bbox`` of an item, in longitude and latitude."""
+def describe_footprint(geobox: GeoBox) -> dict[str, Any]:
+    """Return the footprint of a geobox as the ``geometry`` and ``bbox`` of an item, in longitude and latitude."""
     longest = max(geobox.extent.boundingbox.span_x, geobox.extent.boundingbox.span_y)
     footprint = geobox.extent.to_crs("EPSG:4326", resolution=longest / 8)
     return {"geometry": footprint.json, "bbox": list(footprint.boundingbox.bbox)}

@@ -1,4 +1,4 @@
-"""Points on the tiles of a map, to measure by counting which part of them a footprint covers.
+"""Points on the tiles of a map, to measure by counting the share that a footprint covers.
 
 Footprints have edges that are straight in longitude and latitude, tiles have edges that are straight in the CRS of the
 map: a point is in or out of both without either being bent.
@@ -16,31 +16,31 @@ from shapely.geometry.base import BaseGeometry
 from mapper.grid import MapGrid, Tile
 
 _POINTS = 1_000_000
-"""Of all tiles together, about."""
+"""Number of points of all tiles together, approximately."""
 _FINEST, _COARSEST = 32, 8
-"""Points along the edge of a tile."""
+"""Points along the edge of a tile: the most and the fewest."""
 _SLIVER = 1e-9
-"""Weight of the points of a tile that the area touches between them: they tell about the tile, but are no area."""
+"""Weight of the points of a tile that the area touches between them: they sample the tile, but have no area."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
-    """The same square lattice of points on every tile."""
+class SamplePoints:
+    """The same square points of points on every tile."""
 
     tiles: tuple[Tile, ...]
-    """Those that the area touches."""
+    """Tiles that the area touches."""
     longitude: npt.NDArray[np.float64]
-    """(tile, point), degrees."""
+    """(tile, point) longitude, degrees."""
     latitude: npt.NDArray[np.float64]
-    """(tile, point), degrees."""
+    """(tile, point) latitude, degrees."""
     weight: npt.NDArray[np.float64]
-    """(tile, point): mapped area, next to nothing outside it."""
+    """(tile, point) mapped area, next to nothing outside it."""
     boxes: npt.NDArray[np.object_]
     """(tile,) box around the points, degrees."""
 
     @classmethod
-    def of(cls, grid: MapGrid) -> "Lattice":
-        """Lay a lattice on a map."""
+    def of(cls, grid: MapGrid) -> "SamplePoints":
+        """Lay the points on the tiles of a map."""
         tiles = tuple(grid.tiles())
         edge = max(_COARSEST, min(_FINEST, math.isqrt(_POINTS // len(tiles))))
         steps = (np.arange(edge) + 0.5) / edge * grid.tile_px
@@ -58,13 +58,13 @@ class Lattice:
             boxes=shapely.box(longitude.min(1), latitude.min(1), longitude.max(1), latitude.max(1)),
         )
 
-    def cover(self, footprints: npt.NDArray[np.object_]) -> list["Cover"]:
-        """What each of several footprints (degrees) covers."""
+    def find_covered(self, footprints: npt.NDArray[np.object_]) -> list["CoveredPoints"]:
+        """Find the points that each of several footprints (degrees) covers."""
         tree = shapely.STRtree(self.boxes)
         touched, whole = (tree.query(footprints, predicate=predicate) for predicate in ("intersects", "contains"))
         starts = [np.searchsorted(pairs[0], np.arange(len(footprints) + 1)) for pairs in (touched, whole)]
         return [
-            self._cover(
+            self._select(
                 footprint,
                 touched[1, starts[0][k] : starts[0][k + 1]],
                 whole[1, starts[1][k] : starts[1][k + 1]],
@@ -72,24 +72,26 @@ class Lattice:
             for k, footprint in enumerate(footprints)
         ]
 
-    def _cover(self, footprint: BaseGeometry, touched: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]) -> "Cover":
+    def _select(
+        self, footprint: BaseGeometry, touched: npt.NDArray[np.intp], whole: npt.NDArray[np.intp]
+    ) -> "CoveredPoints":
         inside = np.isin(touched, whole)
-        held = np.ones((len(touched), self.weight.shape[1]), bool)
+        covered = np.ones((len(touched), self.weight.shape[1]), bool)
         partly = touched[~inside]
         if len(partly):
             shapely.prepare(footprint)
-            held[~inside] = shapely.contains_xy(footprint, self.longitude[partly], self.latitude[partly])
-        return Cover(tiles=touched, held=held)
+            covered[~inside] = shapely.contains_xy(footprint, self.longitude[partly], self.latitude[partly])
+        return CoveredPoints(tiles=touched, covered=covered)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cover:
-    """The points that one footprint covers."""
+class CoveredPoints:
+    """Points that one footprint covers."""
 
     tiles: npt.NDArray[np.intp]
     """Positions of the tiles that it touches."""
-    held: npt.NDArray[np.bool_]
-    """(tile, point)."""
+    covered: npt.NDArray[np.bool_]
+    """(tile, point) True where the footprint covers the point."""
 
 
 def _weigh(

@@ -1,4 +1,4 @@
-"""A map's query, put to a STAC API, a static catalogue on disk or a frozen file; the answer is always frozen items.
+"""Search of a map's items in a STAC API, a static catalogue on disk or a frozen file; the result is always frozen.
 
 Archives are read while they are written to: a page can be lost or come twice. A STAC API is therefore asked until two
 consecutive answers name the same items and no fewer than it says it has; otherwise the search fails. Cloud cover is
@@ -23,7 +23,7 @@ from urllib3 import Retry
 
 from mapper.catalog.freeze import load_items
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.normalise import admit_item, drop_superseded
+from mapper.catalog.normalise import drop_superseded, normalise_item
 from mapper.catalog.provider import Provider, location_of, provider_at
 from mapper.catalog.query import CollectionQuery, make_queries, make_source_query
 from mapper.catalog.static import read_catalog
@@ -31,9 +31,9 @@ from mapper.errors import SearchError
 from mapper.spec import MapSpec
 
 _TIMEOUT_S = (10.0, 60.0)
-"""To connect, and to wait for an answer."""
+"""Seconds to connect, and to wait for an answer."""
 _NAMED = 12
-"""Collections that a message lists."""
+"""Number of collections that a message lists."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Patience:
 
 
 def search(spec: MapSpec, *, patience: Patience | None = None) -> Items:
-    """Find the items of a map and freeze them.
+    """Find the items of a map and return them frozen.
 
     Args:
         spec: The map; ``catalog.href`` is a STAC API, a ``catalog.json`` on disk or a ``.parquet`` of frozen items.
@@ -100,19 +100,19 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], patience: Patienc
         provider, location = provider_at(home), location_of(home)
         answers, origins[location] = _ask(provider, location, asked, patience)
         found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
-    kept, superseded = drop_superseded(freeze_items(found))
-    _log.info("found %d items at %s, %d superseded", len(kept), ", ".join(origins), len(superseded))
-    facts = {
+    newest, superseded = drop_superseded(freeze_items(found))
+    _log.info("found %d items at %s, %d superseded", len(newest), ", ".join(origins), len(superseded))
+    origin = {
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "queries": describe_queries(spec, queries),
         "superseded": superseded,
-        "origins": {location: dict(origin) for location, origin in origins.items() if origin},
+        "origins": {location: dict(asked) for location, asked in origins.items() if asked},
     }
-    return freeze_items(kept, query=facts)
+    return freeze_items(newest, query=origin)
 
 
 def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[dict[str, Any]]:
-    """What is asked and of whom, as it is kept with the items."""
+    """Describe the queries and the catalogues they go to, as stored with the items."""
     homes = [spec.catalog_of(query.collection) for query in queries]
     return [
         {"provider": provider_at(home).name, "endpoint": location_of(home), **query.to_dict()}
@@ -122,7 +122,7 @@ def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[
 
 def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, location: str) -> list[ItemDict]:
     assets = provider.assets[query.collection]
-    admitted = [admit_item(item, assets=assets) for item in answer]
+    admitted = [normalise_item(item, assets=assets) for item in answer]
     accepted = [item for item in admitted if query.accepts(item)]
     if not accepted:
         near = f" ({len(admitted)} items of the collection were looked at)" if admitted else ""
@@ -133,13 +133,13 @@ def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provide
 def _ask(
     provider: Provider, location: str, queries: Sequence[CollectionQuery], patience: Patience
 ) -> tuple[Answers, Mapping[str, Any]]:
-    """Answers to queries as the archive gives them; and for frozen items, the query that found them."""
+    """Return answers to queries as the archive gives them; and for frozen items, the query that found them."""
     if location.endswith(".parquet"):
         items = load_items(location)
         return _look_up(location, {item["collection"] for item in items}, items, queries), items.query
     if "://" not in location:
-        shelf = read_catalog(location, collections={query.collection for query in queries})
-        return _look_up(location, shelf.collections, shelf.items, queries), {}
+        catalog = read_catalog(location, collections={query.collection for query in queries})
+        return _look_up(location, catalog.collections, catalog.items, queries), {}
     return _ask_api(provider, location, queries, patience), {}
 
 
@@ -193,7 +193,7 @@ def _ask_collection(
 
 
 def _filter_clouds(client: Client, query: CollectionQuery) -> dict[str, Any]:
-    """Parameters of a search that let the server filter by cloud cover, in words that it says it understands."""
+    """Return search parameters that let the server filter by cloud cover, in a language that it declares."""
     if query.cloud_limit >= 100:
         return {}
     speaks_cql2 = any(name.endswith("/conf/cql2-json") for name in client.get_conforms_to())
@@ -211,7 +211,7 @@ def _settle(
     endpoint: str,
     patience: Patience,
 ) -> list[ItemDict]:
-    """Ask until two consecutive answers agree and are complete."""
+    """Repeat a query until two consecutive answers agree and are complete; returns the items."""
     previous: dict[str, ItemDict] | None = None
     for attempt in range(patience.attempts):
         answer, matched = ask()
@@ -232,7 +232,7 @@ def _settle(
 def _ask_once(
     client: Client, query: CollectionQuery, page: int, conditions: Mapping[str, Any]
 ) -> tuple[dict[str, ItemDict], int | None]:
-    """One answer: items by id, and how many the server says there are (None if it does not say)."""
+    """Return one answer: items by id, and the server's count of them (None if it states none)."""
     pages = client.search(
         collections=[query.collection],
         bbox=query.area.bounds,
@@ -253,7 +253,7 @@ def _ask_once(
 
 @contextmanager
 def _answering(endpoint: str) -> Iterator[None]:
-    """Turn whatever a server can do wrong into one line."""
+    """Turn any fault of a server into one line."""
     try:
         yield
     except (APIError, pystac.STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -263,7 +263,7 @@ def _answering(endpoint: str) -> Iterator[None]:
 
 
 def _unknown(name: str, names: Iterable[str], location: str) -> SearchError:
-    """Say which collections there are, the most similar first where there are many."""
+    """Return an error that lists the collections there are, the most similar first where there are many."""
     known = sorted(names)
     if len(known) > _NAMED:
         known.sort(key=lambda other: -SequenceMatcher(None, name, other).ratio())

@@ -16,17 +16,17 @@ JsonDict = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
-    """What a catalogue holds of the collections that were wanted."""
+class StaticCatalog:
+    """Content of a catalogue: the items of the collections that were wanted."""
 
     collections: frozenset[str]
-    """Every collection the catalogue names, wanted or not."""
+    """Names of all collections of the catalogue, wanted or not."""
     items: tuple[ItemDict, ...]
     """Items as they are on disk, with a ``self`` link that is an absolute path."""
 
 
-def read_catalog(path: Path | str, *, collections: Collection[str]) -> Shelf:
-    """Walk a static catalogue and read the items of some collections.
+def read_catalog(path: Path | str, *, collections: Collection[str]) -> StaticCatalog:
+    """Walk a static catalogue and return the items of some collections.
 
     Raises:
         SearchError: If a file that a link leads to is missing or not STAC.
@@ -51,7 +51,7 @@ def read_catalog(path: Path | str, *, collections: Collection[str]) -> Shelf:
                 continue
         todo += [_resolve(link, here) for link in node.get("links", ()) if link.get("rel") in ("child", "item")]
     wanted = tuple(item for item in items if item.get("collection") in collections)
-    return Shelf(collections=frozenset(names), items=wanted)
+    return StaticCatalog(collections=frozenset(names), items=wanted)
 
 
 def write_catalog(
@@ -61,7 +61,7 @@ def write_catalog(
     collections: Mapping[str, Mapping[str, Any]],
     items: Sequence[ItemDict],
 ) -> Path:
-    """Write a static catalogue.
+    """Write a static catalogue and return its path.
 
     Args:
         out_dir: Where ``catalog.json`` goes; an item goes to ``{collection}/{id}/{id}.json``, where its files are.

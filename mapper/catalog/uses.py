@@ -1,4 +1,4 @@
-"""How an item enters a tile: what the provenance of a pixel is made of."""
+"""Uses of items in tiles: the provenance of a pixel is made of them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ Role = Literal["guide", "source"]
 
 @dataclass(frozen=True, kw_only=True)
 class ItemUse:
-    """How one item entered one tile."""
+    """Use of one item in one tile."""
 
     id: str
     collection: str
@@ -22,15 +22,15 @@ class ItemUse:
     hrefs: tuple[str, ...] = ()
     """Unsigned locations of the assets that were read."""
     calibration: str = ""
-    """What was decided, and from what, for example ``(DN - 1000) / 10000: processing baseline 05.10``."""
+    """Calibration, and the reason for it, for example ``(DN - 1000) / 10000: processing baseline 05.10``."""
     dropped: str = ""
-    """Why the item was left out of this tile; empty if it was used."""
+    """Reason why the item was left out of this tile; empty if it was used."""
 
     @classmethod
     def of(
         cls, item: ItemDict, *, role: Role, hrefs: tuple[str, ...] = (), calibration: str = "", dropped: str = ""
     ) -> Self:
-        """The use of an item; what is known of it anyway is taken from it."""
+        """Return the use of an item; id, datetime and digest are taken from it."""
         return cls(
             id=item["id"],
             collection=item["collection"],

@@ -1,4 +1,4 @@
-"""``python -m mapper.cli``, as torchrun wants it."""
+"""Entry point of ``python -m mapper.cli``, which torchrun needs."""
 
 from mapper.cli.program import main
 

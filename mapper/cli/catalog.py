@@ -19,7 +19,7 @@ from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import Provider, load_provider, provider_names
 from mapper.cli.options import JsonOption
 from mapper.cli.printing import print_json
-from mapper.cube.inspection import BandFacts
+from mapper.cube.inspection import BandReading
 from mapper.errors import SearchError
 
 _WIDTH = 140
@@ -35,7 +35,7 @@ def print_providers(providers: Iterable[Provider]) -> None:
 
 
 def load_item_files(paths: Sequence[Path]) -> list[ItemDict]:
-    """Items in files that hold one, a collection of features or a list; of a directory, in all its JSON files.
+    """Return the items in files that hold one, a feature collection or a list; of a directory, in all its JSON files.
 
     Raises:
         SearchError: If a file that is named holds no item, or cannot be read.
@@ -52,30 +52,30 @@ def load_item_files(paths: Sequence[Path]) -> list[ItemDict]:
     return items
 
 
-def list_facts(facts: Iterable[BandFacts]) -> list[dict[str, Any]]:
-    """Facts as JSON, without what is unknown."""
-    return [{key: value for key, value in asdict(each).items() if value not in ("", None)} for each in facts]
+def list_readings(readings: Iterable[BandReading]) -> list[dict[str, Any]]:
+    """Return readings as JSON, without what is unknown."""
+    return [{key: value for key, value in asdict(each).items() if value not in ("", None)} for each in readings]
 
 
-def print_item_facts(facts: Sequence[BandFacts]) -> None:
+def print_readings(readings: Sequence[BandReading]) -> None:
     """Print one table for an item, or why it is refused."""
-    first = facts[0]
+    first = readings[0]
     if first.error:
         line = Text(f"{first.item or 'item'} refused: {first.error}", style="red")
         Console(soft_wrap=True, highlight=False).print(line)
         return
     title = f"{first.item} ({first.collection}), image {first.image}"
-    _print_table(title, _COLUMNS, (_describe_band(each) for each in facts))
+    _print_table(title, _COLUMNS, (_describe_band(each) for each in readings))
 
 
-def _describe_band(facts: BandFacts) -> tuple[str, ...]:
-    pixel = "" if facts.resolution is None else f"{facts.resolution:g}"
-    missing = ", ".join(f"{value:g}" for value in facts.nodata) or "none"
-    return facts.band, facts.asset, facts.crs, pixel, facts.dtype, missing, facts.calibration
+def _describe_band(reading: BandReading) -> tuple[str, ...]:
+    pixel = "" if reading.resolution is None else f"{reading.resolution:g}"
+    missing = ", ".join(f"{value:g}" for value in reading.nodata) or "none"
+    return reading.band, reading.asset, reading.crs, pixel, reading.dtype, missing, reading.calibration
 
 
 def _describe_signing(provider: Provider) -> str:
-    """What one needs to read a provider's files."""
+    """Describe the access to a provider's files: signatures and keys."""
     access = provider.access
     if access.signing.kind == "token-service":
         return "tokens, no account"
@@ -85,7 +85,7 @@ def _describe_signing(provider: Provider) -> str:
 
 
 def _describe_collections(provider: Provider) -> str:
-    """Names of collections, those that are refused marked."""
+    """Return the names of collections, those that are refused marked."""
     return ", ".join(name + (" (refused)" if rule.refused else "") for name, rule in provider.collections.items())
 
 
@@ -124,8 +124,6 @@ catalog_app = typer.Typer(help="Providers of items, and catalogues made from fil
 @catalog_app.command("list")
 def list_providers(*, as_json: JsonOption = False) -> None:
     """List the providers that ship with mapper."""
-    from mapper.cli.catalog import print_providers
-
     providers = [load_provider(name) for name in provider_names()]
     if as_json:
         print_json([provider.model_dump(mode="json") for provider in providers])
@@ -139,7 +137,7 @@ def check_provider(
     *,
     item: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ITEM.json", help="Show what is made of the items in this file or directory; repeatable."),
+        typer.Option(metavar="ITEM.json", help="Show how the items in this file or directory are read; repeatable."),
     ] = None,
     collection: Annotated[str | None, typer.Option(help="Read the items as if they were of this collection.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of provider files.")] = False,
@@ -149,7 +147,7 @@ def check_provider(
 
     The exit code is 1 if an item is refused.
     """
-    from mapper.catalog.schema import format_schema
+    from mapper.catalog.provider import format_schema
 
     if schema:
         typer.echo(format_schema(), nl=False)
@@ -166,24 +164,23 @@ def check_provider(
 
 
 def _inspect_items(provider: Provider, paths: list[Path], collection: str | None, *, as_json: bool) -> bool:
-    """Print how items are read; whether all of them are."""
-    from mapper.cli.catalog import list_facts, load_item_files, print_item_facts
+    """Print how items are read; returns True if all of them can be."""
     from mapper.cube.inspection import inspect_item
 
     named = {} if collection is None else {"collection": collection}
-    facts = [inspect_item({**item, **named}, provider) for item in load_item_files(paths)]
+    readings = [inspect_item({**item, **named}, provider) for item in load_item_files(paths)]
     if as_json:
-        print_json(list_facts(each for group in facts for each in group))
+        print_json(list_readings(each for group in readings for each in group))
     else:
-        for group in facts:
-            print_item_facts(group)
-    return not any(each.error for group in facts for each in group)
+        for group in readings:
+            print_readings(group)
+    return not any(each.error for group in readings for each in group)
 
 
 @catalog_app.command("biomassters")
 def biomassters(
     source: Annotated[Path, typer.Argument(metavar="CHIPS", help="Directory with one folder of files per chip.")],
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="Where the catalogue and a MAP.yaml per chip go.")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the catalogue and of a MAP.yaml per chip.")],
     *,
     chips: Annotated[list[str] | None, typer.Option("--chip", help="Take this chip; repeatable. Default: all.")] = None,
     seasons: Annotated[Literal["quarterly", "monthly"], typer.Option(help="Dates of each map's guide.")] = "quarterly",
@@ -198,13 +195,15 @@ def biomassters(
 @catalog_app.command("cci")
 def cci(
     *,
-    version: Annotated[str, typer.Option(help="Of the maps, for example 7.0.")],
-    year: Annotated[int, typer.Option(help="Of the map.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the catalogue goes.")],
-    root: Annotated[str, typer.Option(metavar="PATH|URL", help="Where the files are; they stay there.")] = ARCHIVE,
+    version: Annotated[str, typer.Option(help="Version of the maps, for example 7.0.")],
+    year: Annotated[int, typer.Option(help="Year of the map.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory of the catalogue; an earlier one is replaced.")],
+    root: Annotated[
+        str, typer.Option(metavar="PATH|URL", help="Folder or address of the files; they stay there.")
+    ] = ARCHIVE,
     bbox: Annotated[
         tuple[float, float, float, float] | None,
-        typer.Option(metavar="W S E N", help="Look for the cells on this box only, in degrees."),
+        typer.Option(metavar="W S E N", help="Box of the wanted cells, in degrees; default: the globe."),
     ] = None,
 ) -> None:
     """Describe the tiles of an ESA CCI biomass map as a STAC catalogue: the source of a map."""

@@ -23,7 +23,7 @@ PoolOption = Annotated[
 
 @cluster_app.callback()
 def cluster() -> None:
-    """Clusters on Kubernetes."""
+    """Render, launch and delete clusters on Kubernetes."""
 
 
 @cluster_app.command("render")
@@ -39,7 +39,7 @@ def render(
     CLUSTER.yaml names image, namespace, pools, driver and secrets; an example with every key is
     **deploy/kubernetes/cluster.yaml**. Nothing is sent anywhere: **mapper cluster render | kubectl apply -f -** does.
     """
-    from mapper.cluster.kubernetes.manifests import render_files, render_stream, write_files
+    from mapper.cluster.kubernetes.objects import render_files, render_stream, write_files
 
     settings = _read(settings_path)
     if out is None:
@@ -61,15 +61,15 @@ def up(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="For all pods to be ready; 0 does not wait.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Time for all pods to be ready; 0 does not wait.")
     ] = 900,
 ) -> None:
     """Bring the pools of a cluster up on Kubernetes, and wait until all their pods are ready.
 
-    What is there stays; sizes of pools and network rules are changed to what CLUSTER.yaml says, other changes are told
-    and need **down** first. The cluster is the one that the current context of your kubeconfig names; the Dask operator
-    runs there already, and the secrets that CLUSTER.yaml names exist. **--driver** takes the map from a ConfigMap:
-    without it, drive from here by **mapper run MAP.yaml --cluster kubernetes**.
+    What is there stays; sizes of pools and network rules are changed to those of CLUSTER.yaml, other changes are
+    reported and need **down** first. The cluster is the one that the current context of your kubeconfig names; the Dask
+    operator runs there already, and the secrets that CLUSTER.yaml names exist. **--driver** takes the map from a
+    ConfigMap: without it, drive from here by **mapper run MAP.yaml --cluster kubernetes**.
     """
     from mapper.cluster.kubernetes.api import open_api
     from mapper.cluster.kubernetes.launch import Launch
@@ -85,7 +85,7 @@ def up(
             f"--driver {driver} works on pool {settings.driver_pool}: add --pool {settings.driver_pool}"
         )
     with open_api(settings.namespace) as api:
-        launch = Launch(api, settings, _tell)
+        launch = Launch(api, settings, _notify)
         launch.bring_up(pools, driver=driver is not None)
         if wait:
             launch.wait(pools, wait)
@@ -93,7 +93,7 @@ def up(
         _print_pool(settings, settings_path, name)
     if driver:
         typer.echo(f"the driver works as job/{settings.driver_job}:")
-        typer.echo(f"  its words  kubectl -n {settings.namespace} logs -f job/{settings.driver_job}")
+        typer.echo(f"  logs       kubectl -n {settings.namespace} logs -f job/{settings.driver_job}")
 
 
 @cluster_app.command("down")
@@ -107,7 +107,7 @@ def down(
     namespace: Annotated[
         bool, typer.Option("--namespace", help="Delete the namespace with everything in it: secrets, other clusters.")
     ] = False,
-    wait: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="For all pods to end.")] = 300,
+    wait: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="Time for all pods to end.")] = 300,
 ) -> None:
     """Delete what **up** made, or **kubectl apply** of what **render** gave, and wait until no pod is left.
 
@@ -120,7 +120,7 @@ def down(
     if pool and (volume or namespace):
         raise typer.BadParameter("--volume and --namespace are for a whole cluster: leave --pool away")
     with open_api(settings.namespace) as api:
-        launch = Launch(api, settings, _tell)
+        launch = Launch(api, settings, _notify)
         found = launch.find_objects(_pools(settings, pool) if pool else (), volume=volume or namespace)
         launch.take_down(found, wait)
         if namespace:
@@ -137,9 +137,9 @@ def _read(path: Path | None) -> "ClusterSettings":
 
 
 def _pools(settings: "ClusterSettings", names: list[str] | None) -> list[str]:
-    from mapper.cluster.kubernetes.session import WORD, find_pool
+    from mapper.cluster.kubernetes.session import KUBERNETES, find_pool
 
-    return [find_pool(f"{WORD}:{name}", settings) for name in names] if names else list(settings.pools)
+    return [find_pool(f"{KUBERNETES}:{name}", settings) for name in names] if names else list(settings.pools)
 
 
 def _print_pool(settings: "ClusterSettings", path: Path | None, pool: str) -> None:
@@ -153,5 +153,5 @@ def _print_pool(settings: "ClusterSettings", path: Path | None, pool: str) -> No
     typer.echo(f"  use it     mapper run MAP.yaml --cluster kubernetes:{pool}{given}")
 
 
-def _tell(text: str) -> None:
+def _notify(text: str) -> None:
     notify(escape(text))

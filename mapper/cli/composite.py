@@ -1,4 +1,4 @@
-"""The first of two phases: `mapper composite`."""
+"""Command that writes the guide of a map, the first of two phases: `mapper composite`."""
 
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -23,14 +23,15 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_json
-from mapper.cli.run_callbacks import open_listeners
+from mapper.cli.run_callbacks import open_callbacks
 
 if TYPE_CHECKING:
     from mapper.plan.job import GuideJob
     from mapper.run.report import RunReport
 
 _OutOption = Annotated[
-    str | None, typer.Option(metavar="STORE", help="Of the guide; default: beside the map's, **map.guide.icechunk**.")
+    str | None,
+    typer.Option(metavar="STORE", help="Store of the guide; default: beside the map's, **map.guide.icechunk**."),
 ]
 _HaloOption = Annotated[
     int | None,
@@ -57,16 +58,16 @@ def composite(  # noqa: PLR0913 - options of a command
     commit_tiles: CommitTilesOption = 32,
     commit_seconds: CommitSecondsOption = 60,
     failure_budget: BudgetOption = None,
-    order: Annotated[str, typer.Option(help="As for **mapper run**.")] = "blocks",
+    order: Annotated[str, typer.Option(help="Order of the tiles, as for **mapper run**.")] = "blocks",
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the guide of a map once, as a store of its own, for maps to be made from: the first of two phases.
 
-    Reading archives takes many times as long as a network does. This reads them on machines without a GPU, and keeps
+    Reading archives takes many times as long as a network does. This reads them on machines without a GPU, and stores
     one image for each season and band, the number of valid observations, and where a channel is missing. Then **mapper
     run MAP.yaml --guide STORE** makes the map from it, as often as models change. The map is the same to the bit as
-    that of **mapper run MAP.yaml** alone. **mapper plan MAP.yaml** tells which of the two is cheaper.
+    that of **mapper run MAP.yaml** alone. **mapper plan MAP.yaml** shows which of the two is cheaper.
 
     It resumes where it stopped, and **status**, **verify**, **why** and **store** take STORE like that of a map. Any
     map with the same guide, period, grid and area can use it, if its model looks no farther than **--halo**.
@@ -74,7 +75,8 @@ def composite(  # noqa: PLR0913 - options of a command
     from mapper.cluster.open_executor import memory_of_task, open_executor
     from mapper.plan.job import prepare_guide
     from mapper.plan.selection import Order
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
 
     if order not in get_args(Order):
         raise typer.BadParameter(f"--order is {', '.join(get_args(Order))}, got {order!r}")
@@ -87,10 +89,13 @@ def composite(  # noqa: PLR0913 - options of a command
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
         return
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles,
+        commit_seconds=commit_seconds,
+        failure_budget=failure_budget,
+        order=cast("Order", order),
     )
-    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_listeners(log, None) as heard:
-        report = run_plan(job.plan, job.context, job.location, executor, callbacks=heard, policy=policy)
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
+        report = run_plan(job.plan, job.context, job.location, executor, callbacks=callbacks, policy=policy)
     _end(report, job, as_json=as_json)
     raise typer.Exit(report.exit_code)
 

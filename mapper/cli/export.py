@@ -1,4 +1,4 @@
-"""The command that takes a piece of a store home."""
+"""Command that exports a map, or a piece of it, to a file: `mapper export`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ export_app = typer.Typer(rich_markup_mode="markdown")
 
 
 def parse_box(text: str) -> tuple[float, ...]:
-    """Four numbers with commas between them.
+    """Parse four numbers with commas between them.
 
     Raises:
         typer.BadParameter: If it is something else.
@@ -44,11 +44,13 @@ def parse_box(text: str) -> tuple[float, ...]:
 def export_command(  # noqa: PLR0913
     store: StoreArgument,
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Appears when it is whole.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write; it appears when it is whole.")],
     form: Annotated[
-        Form | None, typer.Option("--as", help="Default: by the name, **.tif**, **.zarr** or **.parquet**.")
+        Form | None, typer.Option("--as", help="Format; default: by the name, **.tif**, **.zarr** or **.parquet**.")
     ] = None,
-    variable: Annotated[str, typer.Option(metavar="NAME", help="Array of a GeoTIFF; default: the values.")] = "",
+    variable: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Bands of a GeoTIFF; default: the target bands.")
+    ] = "",
     bbox: Annotated[
         str | None,
         typer.Option("--bbox", metavar="W,S,E,N", help="Only this box, in degrees."),
@@ -59,12 +61,12 @@ def export_command(  # noqa: PLR0913
     ref: Annotated[str, typer.Option(help="Branch, tag or snapshot id.")] = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Take a map, or a piece of it, home as a file that any program reads.
+    """Export a map, or a piece of it, to a file that any program reads.
 
-    **geotiff**: one array as a cloud-optimised GeoTIFF with overviews, in the numbers of the store (scale, offset,
-    nodata and units are in the file, and so is what made it). **zarr**: all of a version as plain Zarr v3, levels of
-    the pyramid too; an interrupted copy goes on when it is called again. **stac-geoparquet**: the ledger, an item for
-    each tile with its footprint, dates, status, model, checksum and seconds.
+    **geotiff**: one band or several as a cloud-optimised GeoTIFF with overviews, in the numbers of the store (scale,
+    offset, nodata and units are in the file, and so is what made it). **zarr**: all of a version as plain Zarr v3,
+    levels of the pyramid too; an interrupted copy goes on when it is called again. **stac-geoparquet**: the ledger, an
+    item for each tile with its footprint, dates, status, model, checksum and seconds.
     """
     form = form or _FORMS.get(out.suffix.lower())
     if form is None:
@@ -75,19 +77,19 @@ def export_command(  # noqa: PLR0913
         raise typer.BadParameter("a Zarr copy is of the whole map: --bbox and --area are for the other forms")
     location, box = location_of(store), None if bbox is None else parse_box(bbox)
     made: GeotiffReport | CopyReport | TilesReport
-    with _show_progress("copying" if form == "zarr" else "reading") as tell:
+    with _show_progress("copying" if form == "zarr" else "reading") as advance:
         if form == "geotiff":
             from mapper.export.geotiff import export_geotiff
 
-            made = export_geotiff(location, out, variable=variable, ref=ref, bbox=box, area=area, progress=tell)
+            made = export_geotiff(location, out, variable=variable, ref=ref, bbox=box, area=area, progress=advance)
         elif form == "zarr":
             from mapper.export.zarr_copy import copy_zarr
 
-            made = copy_zarr(location, out, ref=ref, progress=tell)
+            made = copy_zarr(location, out, ref=ref, progress=advance)
         else:
             from mapper.export.tile_items import export_tiles
 
-            made = export_tiles(location, out, ref=ref, bbox=box, area=area, progress=tell)
+            made = export_tiles(location, out, ref=ref, bbox=box, area=area, progress=advance)
     if as_json:
         print_json(made.to_dict())
         return
@@ -96,12 +98,12 @@ def export_command(  # noqa: PLR0913
 
 @contextmanager
 def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
+    """Show a progress bar on standard error, where that is a terminal; yields what updates it."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task(what, total=None)
 
-        def tell(done: int, whole: int) -> None:
+        def advance(done: int, whole: int) -> None:
             bars.update(bar, completed=done, total=whole)
 
-        yield tell
+        yield advance

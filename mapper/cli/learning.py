@@ -15,8 +15,8 @@ from mapper.cli.printing import (
     describe_scores,
     notify,
     print_comparison,
-    print_facts,
     print_json,
+    print_pairs,
     print_table,
 )
 from mapper.errors import SpecError
@@ -34,16 +34,25 @@ def evaluate(  # noqa: PLR0913 - options of a command
     target: Annotated[str, typer.Argument(metavar="MAP.yaml|SUITE", help="A finished map, or a suite of methods.")],
     *,
     truth: Annotated[str | None, typer.Option(help="Map: COLLECTION:BAND of its catalogue to score against.")] = None,
-    clip: Annotated[float | None, typer.Option(help="Map: count larger true values as this one.")] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Map: largest true value, in the map's units; larger ones count as it.")
+    ] = None,
     data_range: Annotated[
-        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
-    ] = 500,
-    overview: Annotated[Path | None, typer.Option(help="Map: draw source, guide, map, truth, difference.")] = None,
+        float | None,
+        typer.Option(
+            min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
+        ),
+    ] = None,
+    overview: Annotated[
+        Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
+    ] = None,
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Map: draw scatter, error by class of truth, reliability here.")
     ] = None,
     work: Annotated[Path | None, typer.Option(help="Suite: folder of the results; default benchmark/NAME.")] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="Suite: take this; repeatable.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Suite: take this method; repeatable. Default: all.")
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", "--chips", help="Suite: folder of its data.")] = None,
     slow: Annotated[bool, typer.Option("--slow/--no-slow", help="Suite: take slow methods too.")] = False,
     as_json: JsonOption = False,
@@ -53,7 +62,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     A map is compared with plain interpolations of its source:
     **mapper evaluate demo/map.yaml --truth truth:agb --overview overview.png**
 
-    A suite trains what is to be trained, scores every method on every place, never on a truth that it was trained on,
+    A suite trains what is to be trained, scores every method on every site, never on a truth that it was trained on,
     and writes suite.md, suite.csv, suite.json and pictures:
     **mapper evaluate synthetic-x10** ·
     **mapper evaluate biomassters --data CHIPS --method bicubic --method mtg** ·
@@ -73,7 +82,8 @@ def evaluate(  # noqa: PLR0913 - options of a command
 @learning_app.command("train")
 def train_command(  # noqa: PLR0913 - options of a command
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG.yaml", help="What to train, from which places, and how.")
+        Path | None,
+        typer.Argument(metavar="CONFIG.yaml", help="Description of the training: model, sites and settings."),
     ] = None,
     *,
     wald: Annotated[list[Path] | None, typer.Option(metavar="MAP.yaml", help="By Wald's protocol; repeatable.")] = None,
@@ -83,8 +93,10 @@ def train_command(  # noqa: PLR0913 - options of a command
     truth: Annotated[str | None, typer.Option(help="With --map: COLLECTION:BAND instead of CONFIG's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the weights instead of CONFIG's.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the weights instead of CONFIG's.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Train so long instead.")] = None,
-    scale: Annotated[int | None, typer.Option(min=2, help="Of chips and landscapes, instead of CONFIG's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps instead of CONFIG's.")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=2, help="Scale of chips and landscapes, instead of CONFIG's.")
+    ] = None,
     chips: Annotated[Path | None, typer.Option(help="Folder of BioMassters chips, instead of CONFIG's.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="Begin with these weights, of the same architecture, not with random ones.")
@@ -93,13 +105,15 @@ def train_command(  # noqa: PLR0913 - options of a command
 ) -> None:
     """Train a model; writes NAME.safetensors, its card NAME.json, and checkpoints and curves to NAME.run/.
 
-    Where a fine truth is known, CONFIG.yaml names it: **mapper train recipe.yaml**, on other places
+    Where a fine truth is known, CONFIG.yaml names it: **mapper train recipe.yaml**, on other sites
     **mapper train recipe.yaml --map a.yaml --map b.yaml --name mine --out weights**.
 
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
-    The same command goes on with a training that was interrupted, and leaves a finished one alone. On several GPUs:
+    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
+
+    The same command resumes a training that was interrupted, and leaves a finished one alone. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
     """
     if config is None and not wald:
@@ -115,8 +129,8 @@ def train_command(  # noqa: PLR0913 - options of a command
     with TrainingBar(request.steps) as bar:
         card = train(request, notify=bar.say, watch=bar, command=command)
     if is_first_process():
-        facts = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
-        print_json(json.loads(card.to_json())) if as_json else print_facts(card.name, facts)
+        pairs = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
+        print_json(json.loads(card.to_json())) if as_json else print_pairs(card.name, pairs)
 
 
 @learning_app.command("models")
@@ -126,7 +140,9 @@ def models_command(
         bool, typer.Option("--speed", help="Measure every architecture, untrained, on this machine.")
     ] = False,
     device: Annotated[str, typer.Option(help="With --speed: auto, cpu, cuda, cuda:1 ...")] = "auto",
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With --speed: this one; repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="With --speed: this architecture; repeatable.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the models that a map can name, or measure how fast their architectures are.
@@ -149,7 +165,13 @@ def models_command(
 
 
 def _evaluate_map(
-    map_path: Path, truth: str, clip: float | None, data_range: float, *, overview: Path | None, plots: Path | None
+    map_path: Path,
+    truth: str,
+    clip: float | None,
+    data_range: float | None,
+    *,
+    overview: Path | None,
+    plots: Path | None,
 ) -> "Comparison":
     from mapper.catalog.inventory import inventory_path, take_inventory
     from mapper.evaluation.overview import draw_overview
@@ -162,7 +184,7 @@ def _evaluate_map(
     if overview:
         draw_overview(spec, items, overview, truth=known)
     if plots:
-        draw_comparison(comparison, plots, quantity=spec.target.long_name)
+        draw_comparison(comparison, plots)
     return comparison
 
 

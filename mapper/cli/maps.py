@@ -1,4 +1,4 @@
-"""Commands that make a map, and tell of it: demo, search, plan, run, verify, why."""
+"""Commands that make a map and explain it: demo, search, plan, run, verify, why."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, cast
@@ -32,7 +32,7 @@ from mapper.cli.options import (
     selection_of,
 )
 from mapper.cli.printing import notify, print_comparison, print_json, print_months
-from mapper.cli.run_callbacks import end_run, open_listeners
+from mapper.cli.run_callbacks import open_callbacks, print_run_report
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def demo(
     *,
     size: Annotated[int, typer.Option(help="Edge of the mapped area in pixels of 10 m.")] = 1024,
     tile: Annotated[int, typer.Option(help="Edge of a tile in pixels, a multiple of 256.")] = 512,
-    seed: Annotated[int, typer.Option(help="Names the landscape.")] = 7,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0 computes in threads of this one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the landscape: another one gives another region.")] = 7,
+    workers: Annotated[int, typer.Option(help="Number of worker processes; 0 computes in threads of this one.")] = 0,
     scenes_only: Annotated[bool, typer.Option("--scenes-only", help="Stop after catalog/ and map.yaml.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -84,7 +84,7 @@ def demo(
 def search_command(
     map_path: MapArgument,
     *,
-    plot: Annotated[bool, typer.Option(help="Draw MAP.items.png.")] = True,
+    plot: Annotated[bool, typer.Option(help="Draw the items of each month as MAP.items.png.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Query STAC for the items of a map and freeze them beside it, as MAP.items.parquet.
@@ -103,9 +103,9 @@ def search_command(
     for shortage in shortages:
         notify(f"[yellow]warning:[/yellow] {escape(shortage.text)}")
     if as_json:
-        facts = {"file": str(path), "picture": picture and str(picture), "digest": items.digest, "n": len(items)}
+        content = {"file": str(path), "picture": picture and str(picture), "digest": items.digest, "n": len(items)}
         rows = {"months": [row.to_dict() for row in coverage.months], "warnings": [s.to_dict() for s in shortages]}
-        print_json({**facts, "tiles": len(coverage.tiles), **rows})
+        print_json({**content, "tiles": len(coverage.tiles), **rows})
         return
     print_months(f"{len(items)} items, frozen in {path}", coverage)
 
@@ -119,7 +119,7 @@ def plan(  # noqa: PLR0913 - options of a command
     refresh: RefreshOption = False,
     prices: PricesOption = None,
     device: Annotated[
-        str | None, typer.Option(help="**cpu** or **cuda**: where networks are to run; default: as the pilot did.")
+        str | None, typer.Option(help="Device of the network in a run: **cpu** or **cuda**; default: the pilot's.")
     ] = None,
     guide: GuideOption = None,
     as_json: JsonOption = False,
@@ -131,7 +131,7 @@ def plan(  # noqa: PLR0913 - options of a command
     MAP.yaml** then calibrates each figure by what these tiles took, with a range for 90 % of the outcomes. Once the map
     is complete, it holds the estimates against what the map took.
 
-    Hours are those that workers are busy, one tile each: divide by the number of workers for the shortest wall time.
+    Hours are those of work of workers, one tile each: divide by the number of workers for the shortest wall time.
 
     At the end, a map in one go is held against two phases: **mapper composite** once, then **mapper run --guide** as
     often as models change. What a guide given by **--guide** holds already counts as paid.
@@ -155,9 +155,9 @@ def plan(  # noqa: PLR0913 - options of a command
     schemes = compare_phases(job, estimate, forecast, prices=price_list, location=guide)
     if as_json:
         reasons = [{"tile": str(due.task.tile), "cause": due.cause, "reason": due.reason} for due in pending.todo]
-        facts = {"file": str(job.path), **summary.to_dict(), "forecast": forecast.to_dict()}
-        facts["two_phases"] = schemes and schemes.to_dict()
-        print_json({**facts, "done": len(pending.done), "due": reasons})
+        content = {"file": str(job.path), **summary.to_dict(), "forecast": forecast.to_dict()}
+        content["two_phases"] = schemes and schemes.to_dict()
+        print_json({**content, "done": len(pending.done), "due": reasons})
         return
     typer.echo(summary.summary())
     typer.echo(f"done          {len(pending.done)}, due {len(pending.todo)} {dict(pending.causes) or ''}")
@@ -186,9 +186,9 @@ def run(  # noqa: PLR0913 - options of a command
     commit_seconds: CommitSecondsOption = 60,
     failure_budget: BudgetOption = None,
     order: OrderOption = "blocks",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    device: Annotated[str, typer.Option(help="Device of the network: auto, cpu, cuda, cuda:1 ...")] = "auto",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Patches through the network at once; default: by device.")
+        int | None, typer.Option(min=1, help="Number of patches in one batch; default: by device.")
     ] = None,
     patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
     log: LogOption = None,
@@ -205,7 +205,8 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.cost.prices import read_prices
     from mapper.plan.context import RunOptions
     from mapper.plan.job import prepare_job
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
     from mapper.run.stored_guide import read_from_guide
 
     if prices:
@@ -223,11 +224,17 @@ def run(  # noqa: PLR0913 - options of a command
     job.freeze()
     context = read_from_guide(job, guide) if guide else job.context
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles,
+        commit_seconds=commit_seconds,
+        failure_budget=failure_budget,
+        order=cast("Order", order),
     )
-    with open_listeners(log, metrics_port) as heard, open_executor(cluster, workers, kubernetes=kubernetes) as executor:
-        report = run_plan(job.plan, context, job.spec.store, executor, callbacks=heard, policy=policy)
-        end_run(report, job.plan, context, prices, as_json=as_json)
+    with (
+        open_callbacks(log, metrics_port) as callbacks,
+        open_executor(cluster, workers, kubernetes=kubernetes) as executor,
+    ):
+        report = run_plan(job.plan, context, job.spec.store, executor, callbacks=callbacks, policy=policy)
+        print_run_report(report, job.plan, context, prices, as_json=as_json)
     raise typer.Exit(report.exit_code)
 
 
@@ -238,8 +245,8 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Compute missing, stale and corrupt tiles, then verify again.")
     ] = False,
-    cluster: Annotated[str, typer.Option(help="Where to repair: as for **mapper run**.")] = "threads",
-    workers: Annotated[int, typer.Option(help="Threads or processes that repair; 0 suits the machine.")] = 0,
+    cluster: Annotated[str, typer.Option(help="Where tasks run to repair, as for **mapper run**.")] = "threads",
+    workers: Annotated[int, typer.Option(help="Number of threads or processes that repair; 0 suits the machine.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now.
@@ -280,14 +287,14 @@ def verify(
 @maps_app.command("why", context_settings={"ignore_unknown_options": True})
 def why_command(
     store: StoreArgument,
-    x: Annotated[float, typer.Argument(help="Longitude or easting.")],
-    y: Annotated[float, typer.Argument(help="Latitude or northing.")],
+    x: Annotated[float, typer.Argument(help="Longitude in degrees, or easting in units of --crs.")],
+    y: Annotated[float, typer.Argument(help="Latitude in degrees, or northing in units of --crs.")],
     *,
-    crs: Annotated[str, typer.Option(help="CRS of X and Y.")] = "EPSG:4326",
-    ref: Annotated[str, typer.Option(help="Branch, tag or snapshot.")] = "main",
+    crs: Annotated[str, typer.Option(help="CRS of X and Y, as EPSG:CODE.")] = "EPSG:4326",
+    ref: Annotated[str, typer.Option(help="Version: branch, tag or snapshot id.")] = "main",
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what made a pixel: its values, the items behind it with their calibration, model, code and commit."""
+    """Explain what made a pixel: its values, the items behind it with their calibration, model, code and commit."""
     from mapper.store.why import why
 
     answer = why(location_of(store), x, y, crs=crs, ref=ref)
@@ -302,25 +309,26 @@ def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
 
 
 def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, workers: int) -> "RunReport | None":
-    """Compute the damaged tiles of a map; None if there are none."""
+    """Compute the damaged tiles of a map; returns None if there are none."""
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.plan.pending import plan_repair
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.runner import run_plan
 
     plan = plan_repair(job.plan, report)
     if not plan.tasks:
         return None
-    policy = RunPolicy(redo=tuple(report.corrupt))
     kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
-        return run_plan(plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), policy=policy)
+        return run_plan(
+            plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), redo=tuple(report.corrupt)
+        )
 
 
 def _repair_levels(
     map_path: Path, location: str, report: "VerifyReport", cluster: str, workers: int
 ) -> "PyramidReport | None":
-    """Mend the pyramid of a map; None if there is none, or nothing to mend."""
+    """Mend the pyramid of a map; returns None if there is none, or nothing to mend."""
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.run.pyramid import build_pyramid

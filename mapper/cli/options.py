@@ -16,23 +16,29 @@ MapArgument = Annotated[Path, typer.Argument(metavar="MAP.yaml", help="The map d
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="A store, or the MAP.yaml that names it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 OnlyOption = Annotated[
-    str | None, typer.Option(metavar="TILES", help="Tiles to take: **3,7**, **2-4,0-9**, **::10**, **failed**.")
+    str | None,
+    typer.Option(
+        metavar="TILES", help="Tiles to take: **ROW,COL**, ranges **2-4,0-9**, every tenth **::10**, **failed**."
+    ),
 ]
 EveryOption = Annotated[int | None, typer.Option(min=1, help="Take every Nth tile: a pilot.")]
-GuideOption = Annotated[str | None, typer.Option(metavar="STORE", help="Of the guide that **mapper composite** wrote.")]
+GuideOption = Annotated[
+    str | None, typer.Option(metavar="STORE", help="Store of the guide that **mapper composite** wrote.")
+]
 PricesOption = Annotated[
-    Path | None, typer.Option(metavar="PRICES.yaml", help="Add the cost; an example is **deploy/prices.yaml**.")
+    Path | None, typer.Option(metavar="PRICES.yaml", help="Prices, for the cost; an example is **deploy/prices.yaml**.")
 ]
 RefreshOption = Annotated[bool, typer.Option("--refresh", help="Query again, even if items are frozen already.")]
 ClusterOption = Annotated[
-    str, typer.Option(help="**threads**, **serial**, **local** processes, **kubernetes**[:POOL], or a Dask scheduler.")
+    str,
+    typer.Option(help="**threads**, **serial**, **local** processes, **kubernetes**[:POOL], or a scheduler's address."),
 ]
 OrderOption = Annotated[
     str, typer.Option(help="**blocks** shares scenes between neighbours, **spread** spares the archive, or **rows**.")
 ]
 LogOption = Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")]
 MetricsOption = Annotated[
-    int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics on this port of the driver.")
+    int | None, typer.Option(min=0, max=65535, help="Port of the driver for Prometheus metrics; 0 takes a free one.")
 ]
 
 SettingsOption = Annotated[
@@ -40,42 +46,44 @@ SettingsOption = Annotated[
     typer.Option(
         "--settings",
         metavar="CLUSTER.yaml",
-        help="Of the cluster on Kubernetes; default: **cluster.yaml** beside MAP.yaml, else built in.",
+        help="Settings of the cluster on Kubernetes; default: **cluster.yaml** beside MAP.yaml, else built in.",
     ),
 ]
 KeepOption = Annotated[
-    bool, typer.Option("--keep-cluster", help="Leave up on Kubernetes what was brought up for this.")
+    bool, typer.Option("--keep-cluster", help="Leave the cluster up that this command starts on Kubernetes.")
 ]
-WorkersOption = Annotated[int, typer.Option(help="Processes of a local cluster, or threads; 0 suits the machine.")]
+WorkersOption = Annotated[int, typer.Option(help="Number of local processes, or threads; 0 suits the machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")]
-CommitTilesOption = Annotated[int, typer.Option(min=1, help="Tiles in one commit.")]
-CommitSecondsOption = Annotated[float, typer.Option(help="Commit fewer tiles after so many seconds.")]
-BudgetOption = Annotated[int | None, typer.Option(help="Failed tiles that are borne; one more stops.")]
+CommitTilesOption = Annotated[int, typer.Option(min=1, help="Largest number of tiles in one commit.")]
+CommitSecondsOption = Annotated[float, typer.Option(help="Seconds after which fewer tiles are committed.")]
+BudgetOption = Annotated[
+    int | None, typer.Option(help="Number of failed tiles to tolerate; one more stops. Default: no limit.")
+]
 
 
 def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> "KubernetesOptions":
-    """How a command uses Kubernetes, where it is told to."""
+    """Return the settings and options of Kubernetes that a command was given."""
     from mapper.cluster.kubernetes.session import KubernetesOptions
     from mapper.cluster.settings import find_settings
 
-    def tell(text: str) -> None:
+    def notify_plain(text: str) -> None:
         notify(escape(text))
 
-    return KubernetesOptions(settings=find_settings(settings, map_path), keep=keep, notify=tell)
+    return KubernetesOptions(settings=find_settings(settings, map_path), keep=keep, notify=notify_plain)
 
 
 def selection_of(only: str | None, every: int | None) -> str | None:
-    """The tiles that ``--only`` or ``--every`` take."""
+    """Return the selection of tiles that ``--only`` or ``--every`` asks for."""
     if only and every:
         raise typer.BadParameter("give --only or --every, not both")
     return f"::{every}" if every else only
 
 
 def location_of(store: str) -> str:
-    """Where a store is that was named by itself or by its MAP.yaml."""
+    """Return the location of a store, from itself or from its MAP.yaml."""
     return read_spec(store).store if is_map(store) else store
 
 
 def is_map(store: str) -> bool:
-    """Whether what names a store is a MAP.yaml."""
+    """Return True if a store is named by its MAP.yaml."""
     return store.endswith((".yaml", ".yml"))

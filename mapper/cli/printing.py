@@ -1,4 +1,4 @@
-"""What commands print: JSON, tables, facts, and lines on standard error."""
+"""Output of commands: JSON, tables, name-value pairs, and messages on standard error."""
 
 import json
 import sys
@@ -36,13 +36,13 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     Console(width=120 if not sys.stdout.isatty() else None).print(table)
 
 
-def print_facts(title: str, facts: Mapping[str, Any]) -> None:
+def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:
     """Print names and values."""
-    print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in facts.items()))
+    print_table(title, ("", ""), ((key.replace("_", " "), value) for key, value in pairs.items()))
 
 
 def print_months(title: str, coverage: "Coverage") -> None:
-    """Print what there is of each collection and month."""
+    """Print the passes, cloud cover and share of the area of each collection and month."""
     rows = [
         (
             str(row.view),
@@ -58,7 +58,7 @@ def print_months(title: str, coverage: "Coverage") -> None:
 
 
 def describe_card(card: Card) -> dict[str, object]:
-    """What a table of models says of one."""
+    """Return a row of a table of models."""
     contract = card.contract
     return {
         "architecture": contract.model,
@@ -72,12 +72,12 @@ def describe_card(card: Card) -> dict[str, object]:
 
 
 def describe_scores(card: Card) -> dict[str, object]:
-    """RMSE on the places that were not trained on."""
+    """Return the RMSE of a model on the sites that were not trained on."""
     scores = card.training.get("scores", {})
     return {f"RMSE, {name}": scores[name]["rmse"] for name in ("model", "bicubic") if name in scores}
 
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the scores of a map."""
-    for title, columns, rows in comparison.tables():
-        print_table(title, columns, rows)
+    for table in comparison.tables():
+        typer.echo(table.to_markdown())

@@ -1,4 +1,4 @@
-"""The program: all commands under one name, and errors as one line."""
+"""Program: all commands under one name, and errors as one line."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""Coarser versions of a map, for those who look at all of it: `mapper pyramid`."""
+"""Command that makes coarser versions of a map, for views of all of it: `mapper pyramid`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from mapper.cli.options import (
     location_of,
 )
 from mapper.cli.printing import print_json
-from mapper.cli.run_callbacks import open_listeners
+from mapper.cli.run_callbacks import open_callbacks
 
 pyramid_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -33,9 +33,9 @@ def pyramid(  # noqa: PLR0913 - options of a command
     keep_cluster: KeepOption = False,
     workers: WorkersOption = 0,
     check: Annotated[
-        bool, typer.Option("--check", help="Read all levels first, and make damaged tiles anew as well.")
+        bool, typer.Option("--check", help="Read all levels first, and recompute damaged tiles as well.")
     ] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make all tiles anew.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Recompute all tiles.")] = False,
     commit_tiles: CommitTilesOption = 64,
     commit_seconds: CommitSecondsOption = 60,
     log: LogOption = None,
@@ -52,23 +52,23 @@ def pyramid(  # noqa: PLR0913 - options of a command
     Only what lies above changed tiles is made, and nothing is written where nothing changed: run it after every
     **mapper run**. A map that is not finished may have a pyramid; what is missing stays empty until it arrives. The
     store is locked meanwhile, and a run is refused. Readers see whole tiles only. What was committed before an
-    interruption is not made again. **mapper verify** tells which tiles of the levels are missing, stale or damaged.
+    interruption is not made again. **mapper verify** shows which tiles of the levels are missing, stale or damaged.
     """
     from mapper.cluster.open_executor import open_executor
+    from mapper.run.commit_loop import RunPolicy
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)
     kubernetes = kubernetes_options(Path(store), settings, keep=keep_cluster) if "kubernetes" in cluster else None
     redo = find_damage(location) if check else []
-    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_listeners(log, None) as heard:
+    with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = build_pyramid(
             location,
             executor,
-            callbacks=heard,
+            callbacks=callbacks,
+            policy=RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds),
             redo=redo,
             rebuild=rebuild,
-            every=commit_tiles,
-            seconds=commit_seconds,
         )
     print_json(report.to_dict()) if as_json else typer.echo(report.summary())
     raise typer.Exit(report.exit_code)

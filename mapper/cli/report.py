@@ -1,4 +1,4 @@
-"""The command that writes the page of a run."""
+"""Command that writes the page of a run: `mapper report`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ report_app = typer.Typer(rich_markup_mode="markdown")
 def report_command(
     store: StoreArgument,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="A page that is there is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write; an existing one is replaced.")] = Path(
         "report.html"
     ),
     prices: PricesOption = None,

@@ -1,4 +1,4 @@
-"""Who hears of a run on the command line, and what is said at its end."""
+"""Callbacks of a run on the command line, and the report at its end."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_listeners(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
-    """The progress bar, and what else was asked for.
+def open_callbacks(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
+    """Yield the progress bar, and the other callbacks that were asked for.
 
     Args:
         log: File for JSON lines.
@@ -48,8 +48,10 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
     return metrics
 
 
-def end_run(report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool) -> None:
-    """Say what a run did, and what the map took against what was estimated."""
+def print_run_report(
+    report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool
+) -> None:
+    """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
     from mapper.cost.prices import read_prices
 

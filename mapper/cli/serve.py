@@ -1,4 +1,4 @@
-"""The command that serves a store over HTTP."""
+"""Command that serves a store over HTTP: `mapper serve`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ def serve_command(
     store: StoreArgument,
     *,
     host: Annotated[str, typer.Option(help="Address to listen on; **0.0.0.0** for all of the machine.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any that is free.")] = 8080,
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Ask for the token in this file: `Authorization: Bearer ...`.")
     ] = None,
@@ -35,7 +35,7 @@ def serve_command(
     """Serve a store over HTTP, read-only: no client needs Icechunk, credentials or this program.
 
     `/zarr/main` is the map as plain Zarr v3 for xarray, zarr, tensorstore, zarrita.js and GDAL from 3.13; instead of
-    `main`, a tag or a snapshot id. `/pixel?x=12.01&y=50.01` tells what a pixel holds and what made it, `/history` what
+    `main`, a tag or a snapshot id. `/pixel?x=12.01&y=50.01` shows what a pixel holds and what made it, `/history` what
     it held before, `/stac` is the map as a STAC collection, `/docs` lists it all.
 
     A run may go on meanwhile: its commits are seen within a second. Who reads a snapshot id sees no change.
@@ -57,12 +57,12 @@ def serve_command(
         app,
         host=host,
         port=port,
-        on_ready=lambda url: _say_ready(public_url or url, token=bool(settings.token)),
+        on_ready=lambda url: _print_address(public_url or url, token=bool(settings.token)),
         log_requests=log_requests,
     )
 
 
-def _say_ready(url: str, *, token: bool) -> None:
+def _print_address(url: str, *, token: bool) -> None:
     options = ', storage_options={"headers": {"Authorization": "Bearer ..."}}' if token else ""
     typer.echo(url)
     notify(f'xarray.open_dataset("{url}/zarr/main", engine="zarr", decode_coords="all"{options})')

@@ -1,4 +1,4 @@
-"""How a map stands: `mapper status`."""
+"""Command that shows the progress of a map: `mapper status`."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -30,25 +30,25 @@ _Palette = Mapping[str, str]
 MANY_COLOURS: _Palette = MappingProxyType(
     {"missing": "#6b7680", "ok": "#009e73", "empty": "#8fb8de", "failed": "#d55e00"}
 )
-"""Seen on dark and on light ground."""
+"""Colours that are legible on dark and on light ground."""
 
 
 FEW_COLOURS: _Palette = MappingProxyType({"missing": "bright_black", "ok": "green", "empty": "blue", "failed": "red"})
-"""Of terminals that have sixteen."""
+"""Colours of terminals that have sixteen."""
 
 
 _NARROWEST = 8
 
 
 _LINES = 24
-"""Of a terminal, for the map alone."""
+"""Lines of a terminal that the map alone takes."""
 
 
 def draw_tile_map(states: ByteArray, *, width: int, palette: _Palette | None, lines: int = _LINES) -> Text:
-    """The tiles of a map by status, with a legend.
+    """Draw the tiles of a map by status, with a legend.
 
     Args:
-        states: Of every tile, see :data:`mapper.markup.tile_map.STATES`.
+        states: Status of every tile, see :data:`mapper.markup.tile_map.STATES`.
         width: Columns of the terminal.
         palette: Colours by status, with which a character is two tiles above each other; None for no colours.
         lines: At most so many.
@@ -66,7 +66,7 @@ def draw_tile_map(states: ByteArray, *, width: int, palette: _Palette | None, li
 
 
 def _draw_half_blocks(cells: ByteArray, palette: _Palette) -> Text:
-    """Two rows of cells in a line of characters: one is the upper half, the other what lies behind it."""
+    """Draw two rows of cells in a line of characters: one is the upper half, the other the lower."""
     text = Text()
     for top in range(0, len(cells), 2):
         lower = cells[top + 1].tolist() if top + 1 < len(cells) else [STATES.index("outside")] * cells.shape[1]
@@ -77,7 +77,7 @@ def _draw_half_blocks(cells: ByteArray, palette: _Palette) -> Text:
 
 
 def _halve(above: str | None, below: str | None) -> tuple[str, str]:
-    """A character that shows two colours above each other, and its style."""
+    """Return a character that shows two colours above each other, and its style."""
     if above is None:
         return (" ", "") if below is None else ("▄", below)
     return ("▀", above) if below is None else ("▀", f"{above} on {below}")
@@ -89,7 +89,7 @@ def _draw_characters(cells: ByteArray) -> Text:
 
 
 def _draw_legend(states: ByteArray, palette: _Palette | None, *, width: int) -> Text:
-    """What the colours or characters mean, in as many lines as it takes."""
+    """Draw the meaning of the colours or characters, in as many lines as it takes."""
     text, used = Text(), 0
     for state, count in count_states(states).items():
         if not count:
@@ -133,7 +133,7 @@ _FEWEST_LINES, _FILE_LINES = 8, 40
 
 
 _OTHER_LINES = 5
-"""Of a terminal: the legend, and what is typed next."""
+"""Lines of a terminal that the map leaves free: for the legend and the next prompt."""
 
 
 _STAGES = ("read", "predict", "write")
@@ -144,11 +144,11 @@ def status(
     store: StoreArgument,
     *,
     prices: PricesOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 10 seconds, until the map is done.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every 10 seconds, until the map is done.")] = False,
     show_map: Annotated[bool, typer.Option("--map/--no-map", help="Show the map of tiles by status.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell how a map stands: tiles done and missing, pace, time left, bottleneck, failures, cost, a map of the tiles.
+    """Show the status of a map: tiles done and missing, pace, time left, bottleneck, failures, cost, map of tiles.
 
     All of it comes from the store, without reading pixels: ask from any machine, while a run is on or after it. The
     time left and the pace are those of the last hour of commits.
@@ -175,7 +175,7 @@ def status(
 
 
 def _draw(standing: "Standing", console: Console, *, show_map: bool) -> Text:
-    """How a map stands, in a terminal."""
+    """Draw the status of a map for a terminal."""
     text = Text(describe_standing(standing))
     if show_map:
         palette = None if console.color_system is None else _PALETTES.get(console.color_system, MANY_COLOURS)
@@ -187,7 +187,7 @@ def _draw(standing: "Standing", console: Console, *, show_map: bool) -> Text:
 
 
 def describe_standing(standing: "Standing") -> str:
-    """How a map stands, for people."""
+    """Describe the status of a map for people."""
     rows = [(name, text) for name, text in _rows(standing) if text]
     return "\n".join([_head(standing), *(f"{name:<10}{text}" for name, text in rows)])
 
@@ -200,23 +200,23 @@ def _head(standing: "Standing") -> str:
 
 
 def _rows(standing: "Standing") -> Iterator[tuple[str, str]]:
-    """Name and text of each line; one without text is left out."""
-    yield "tiles", _say_tiles(standing)
-    yield "state", _say_state(standing)
+    """Yield the name and text of each line; one without text is left out."""
+    yield "tiles", _describe_tiles(standing)
+    yield "state", _describe_state(standing)
     if not standing.totals.batches:
         return
     yield "runs", f"{standing.totals.runs}, the last began {_ago(standing, standing.totals.run_started.timestamp())}"
-    yield "pace", _say_pace(standing)
-    yield "left", _say_left(standing)
-    yield "work", _say_work(standing)
-    yield "lately", _say_lately(standing)
-    yield "read", _say_reading(standing)
-    for number, line in enumerate(_say_failures(standing)):
+    yield "pace", _describe_pace(standing)
+    yield "left", _describe_left(standing)
+    yield "work", _describe_work(standing)
+    yield "lately", _describe_lately(standing)
+    yield "read", _describe_reading(standing)
+    for number, line in enumerate(_describe_failures(standing)):
         yield "" if number else "failed", line
-    yield "cost", _say_cost(standing)
+    yield "cost", _describe_cost(standing)
 
 
-def _say_tiles(standing: "Standing") -> str:
+def _describe_tiles(standing: "Standing") -> str:
     large = standing.whole.km2 >= _LARGE_KM2
 
     def area(count: "Count") -> str:
@@ -226,7 +226,7 @@ def _say_tiles(standing: "Standing") -> str:
     return f"{standing.whole.tiles:,} ({area(standing.whole)}): {', '.join(parts)}"
 
 
-def _say_state(standing: "Standing") -> str:
+def _describe_state(standing: "Standing") -> str:
     holder, quiet = standing.holder, describe_seconds(standing.quiet_s)
     last = f"last commit {quiet} ago" if standing.totals.batches else "no commit yet"
     if standing.state == "stalled":
@@ -240,7 +240,7 @@ def _say_state(standing: "Standing") -> str:
     return f"{standing.state}: {last}; {writer}"
 
 
-def _say_pace(standing: "Standing") -> str:
+def _describe_pace(standing: "Standing") -> str:
     if standing.pace.tiles_per_hour is None:
         return ""
     late, whole = _rates(standing.pace), _rates(standing.overall)
@@ -253,7 +253,7 @@ def _rates(pace: "Pace") -> str:
     return f"{pace.tiles_per_hour:,.0f} tiles/h, {pace.megapixels_per_second:.3g} Mpx/s"
 
 
-def _say_left(standing: "Standing") -> str:
+def _describe_left(standing: "Standing") -> str:
     if standing.state == "complete" or standing.eta_s is None:
         return ""
     left = describe_seconds(standing.eta_s)
@@ -263,14 +263,14 @@ def _say_left(standing: "Standing") -> str:
     return f"{left} at that pace: {end:%Y-%m-%d %H:%M} UTC"
 
 
-def _say_work(standing: "Standing") -> str:
+def _describe_work(standing: "Standing") -> str:
     seconds = standing.totals.seconds
     parts = [f"{stage} {describe_seconds(seconds[stage])}" for stage in _STAGES if stage in seconds]
     waited = f"; waiting for a device {describe_seconds(seconds['wait'])}" if seconds.get("wait", 0) >= 1 else ""
     return ", ".join(parts) + waited
 
 
-def _say_lately(standing: "Standing") -> str:
+def _describe_lately(standing: "Standing") -> str:
     recent = standing.recent
     if not recent.workers:
         return ""
@@ -287,7 +287,7 @@ def _say_lately(standing: "Standing") -> str:
     return f"{'; '.join(parts)} (last {recent.tiles} tiles, {describe_seconds(recent.seconds)})"
 
 
-def _say_reading(standing: "Standing") -> str:
+def _describe_reading(standing: "Standing") -> str:
     totals = standing.totals
     if not totals.requests:
         return ""
@@ -296,7 +296,7 @@ def _say_reading(standing: "Standing") -> str:
     return f"{totals.requests:,} requests, {describe_bytes(totals.bytes_read)}{again}"
 
 
-def _say_failures(standing: "Standing") -> Iterator[str]:
+def _describe_failures(standing: "Standing") -> Iterator[str]:
     for each in standing.failures[:_REASONS]:
         tiles = " ".join(map(str, each.tiles[:_TILES])) + (" ..." if len(each.tiles) > _TILES else "")
         yield f"{len(each.tiles)} x {each.reason} (tiles {tiles})"
@@ -305,7 +305,7 @@ def _say_failures(standing: "Standing") -> Iterator[str]:
         yield f"{left:,} more; all: `mapper run MAP.yaml --only failed --dry-run`"
 
 
-def _say_cost(standing: "Standing") -> str:
+def _describe_cost(standing: "Standing") -> str:
     spending = standing.spending
     if spending is None:
         return ""

@@ -18,7 +18,7 @@ storage_app = typer.Typer(
 
 
 def parse_age(text: str) -> timedelta:
-    """An age such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w`` or ``0``.
+    """Parse an age such as ``90s``, ``30m``, ``12h``, ``7d``, ``4w`` or ``0``.
 
     Raises:
         typer.BadParameter: If it is none.
@@ -50,10 +50,12 @@ def gc_command(
         typer.Option(
             parser=parse_age,
             metavar="AGE",
-            help="Leave what is younger: **7d**, **12h**, **30m**, **0**. Default: 0 on local disk, 7d elsewhere.",
+            help="Age of garbage to remove: **7d**, **12h**, **30m**, **0**. Default: 0 on local disk, 7d elsewhere.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be removed, and remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
     no_run_alive: NoRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,7 +85,7 @@ def expire_command(
 ) -> None:
     """Forget old versions of a store; the latest and all tagged releases stay, with their ledgers.
 
-    Tiles, records and checksums of what stays are untouched; `mapper why` still tells all of a tile but the version
+    Tiles, records and checksums of what stays are untouched; `mapper why` still explains all of a tile but the version
     that wrote it, if that expired. What only expired versions held is freed by `mapper store gc`; until then whoever
     has such a version open can read it.
     """

@@ -1,1 +1,1 @@
-"""Start and stop Dask clusters."""
+"""Dask clusters: started and stopped here."""

@@ -13,7 +13,7 @@ from distributed import Client, LocalCluster, Nanny, Status
 from mapper.execute.executors import SHORT_LOGS
 
 _DEATH_SECONDS = 180
-"""A worker that cannot reach a scheduler for so long ends itself."""
+"""Seconds without a scheduler after which a worker ends itself."""
 _LOOK_SECONDS = 0.05
 
 
@@ -67,7 +67,7 @@ def local_cluster(
 
 @contextmanager
 def _end_restarts(cluster: LocalCluster) -> Iterator[None]:
-    """Start no worker anew once the cluster is left: Dask fails to end a process that it is about to start."""
+    """Prevent restarts of workers once the cluster is left: Dask fails to end a process that is just starting."""
     try:
         yield
     finally:
@@ -87,7 +87,7 @@ def _is_starting(nanny: Nanny) -> bool:
 
 @contextmanager
 def _restore_environment(names: Iterable[str]) -> Iterator[None]:
-    """Leave variables as they were: Dask sets those of its workers here too, where the next cluster would obey them."""
+    """Restore variables at the end: Dask sets those of its workers here too, where the next cluster would obey them."""
     before = {name: os.environ.get(name) for name in names}
     try:
         yield
@@ -100,7 +100,7 @@ def _restore_environment(names: Iterable[str]) -> Iterator[None]:
 
 
 def _environment(workers: int) -> dict[str, str]:
-    """Variables that must be set before numerical libraries load: Dask's own would leave torch a single thread."""
+    """Return variables to set before numerical libraries load: Dask's own would leave torch a single thread."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
-    kept = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
-    return kept | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}
+    configured = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}))
+    return configured | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distributed import Client
 
-from mapper.cluster.kubernetes.session import UP_SECONDS, WORD, KubernetesOptions, find_pool, hold_pool
+from mapper.cluster.kubernetes.session import KUBERNETES, UP_SECONDS, KubernetesOptions, find_pool, open_pool
 from mapper.cluster.local import local_cluster
 from mapper.cluster.settings import ClusterSettings, read_settings
 
@@ -52,7 +52,7 @@ def open_cluster(
     settings = where if isinstance(where, ClusterSettings) else read_settings(where)
     options = KubernetesOptions(settings=settings, keep=keep, wait=wait, notify=print)
     with (
-        hold_pool(find_pool(f"{WORD}:{pool or ''}", settings), options) as address,
+        open_pool(find_pool(f"{KUBERNETES}:{pool or ''}", settings), options) as address,
         Client(address, set_as_default=False) as client,
     ):
         yield client

@@ -1,4 +1,4 @@
-"""From a word on the command line to an executor."""
+"""Executors by the name that the command line gives them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import psutil
 
-from mapper.cluster.kubernetes.session import WORD, KubernetesOptions, find_pool, hold_pool
+from mapper.cluster.kubernetes.session import KUBERNETES, KubernetesOptions, find_pool, open_pool
 from mapper.cluster.local import local_cluster
 from mapper.cluster.throttle import paced_executor
 from mapper.errors import SpecError
@@ -17,7 +17,7 @@ _LOCAL_THREADS = 2
 
 
 def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
-    """Bytes that one task may use, on this machine or on Kubernetes; None for another cluster, which minds its own.
+    """Return the bytes that one task may use, on this machine or on Kubernetes; None for another cluster.
 
     Args:
         name: As for :func:`open_executor`.
@@ -60,7 +60,7 @@ def open_executor(name: str, workers: int = 0, *, kubernetes: KubernetesOptions 
     elif _is_kubernetes(name):
         options = kubernetes or KubernetesOptions()
         pool = find_pool(name, options.settings)
-        with hold_pool(pool, options) as address:
+        with open_pool(pool, options) as address:
             asked = {"GPU": 1.0} if options.settings.pools[pool].gpu else {}
             yield replace(paced_executor(address), resources=asked)
     else:
@@ -69,4 +69,4 @@ def open_executor(name: str, workers: int = 0, *, kubernetes: KubernetesOptions 
 
 
 def _is_kubernetes(name: str) -> bool:
-    return name.partition(":")[0] == WORD and "://" not in name
+    return name.partition(":")[0] == KUBERNETES and "://" not in name

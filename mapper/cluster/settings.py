@@ -1,4 +1,4 @@
-"""What an operator says of a cluster on Kubernetes: one small section of YAML, with a default for everything.
+"""Settings of a cluster on Kubernetes: one small section of YAML, with a default for everything.
 
 Names of objects are ``<name>-<pool>``, so that several maps can be made in one namespace. Sizes are fixed: the Dask
 operator scales down without looking which pool it takes a worker from.
@@ -17,12 +17,12 @@ from mapper.description import Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 
 _LONGEST_CLUSTER_NAME = 53
-"""Characters that the Dask operator allows."""
+"""Characters in a name that the Dask operator allows."""
 _UNITS = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def parse_memory(quantity: str) -> int:
-    """Bytes of a Kubernetes quantity, for example ``16Gi``.
+    """Return the bytes of a Kubernetes quantity, for example ``16Gi``.
 
     Raises:
         ValueError: If it is no positive number of Mi, Gi or Ti.
@@ -34,7 +34,7 @@ def parse_memory(quantity: str) -> int:
 
 
 def parse_cpu(quantity: str) -> Decimal:
-    """Cores of a Kubernetes quantity, for example ``4`` or ``500m``.
+    """Return the cores of a Kubernetes quantity, for example ``4`` or ``500m``.
 
     Raises:
         ValueError: If it is no positive number of cores.
@@ -62,7 +62,7 @@ def _to_text(value: object) -> object:
 Memory = Annotated[str, AfterValidator(_check_memory)]
 Cpu = Annotated[str, BeforeValidator(_to_text), AfterValidator(_check_cpu)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-"""Of a Secret, ConfigMap or storage class."""
+"""Name of a Secret, ConfigMap or storage class."""
 Label = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """Lower-case letters, digits and hyphens, as in names of hosts."""
 Image = Annotated[str, Field(min_length=1, pattern=r"^\S+$")]
@@ -75,104 +75,104 @@ Command = Literal["run", "composite"]
 
 
 class PoolSettings(Part):
-    """Workers of one kind, under a scheduler of their own."""
+    """Pool of workers of one kind, under a scheduler of their own."""
 
     size: int = Field(default=4, ge=1)
-    """Workers, one in each pod."""
+    """Number of workers, one in each pod."""
     cpu: Cpu = "4"
-    """Cores of a worker; what it asks for and its limit."""
+    """Cores of a worker; its request and its limit."""
     memory: Memory = "16Gi"
-    """Of a worker; what it asks for and its limit."""
+    """Memory of a worker; its request and its limit."""
     threads: int = Field(default=3, ge=1)
     """Tiles that a worker has at once: they overlap in reading, predicting and writing, and each needs its memory."""
     gpu: bool = False
-    """One GPU for each worker."""
+    """True for one GPU in each worker."""
     spot: bool = False
-    """Only on spot nodes, which may be taken away at any time; else never on them."""
+    """True for spot nodes only, which may be taken away at any time; False for none of them."""
     image: Image | None = None
-    """None: the cluster's, with ``-cuda`` behind its tag for GPUs."""
+    """Image of the workers; None: the cluster's, with ``-cuda`` behind its tag for GPUs."""
     node_selector: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the nodes to run on, for example ``cloud.google.com/gke-accelerator: nvidia-l4``."""
     grace_seconds: int = Field(default=20, ge=1)
-    """Between the order to stop and the kill: less than the notice that spot nodes get (25 s at best for some)."""
+    """Seconds between the signal to stop and the kill: less than the notice of spot nodes (25 s at best for some)."""
     lifetime_hours: float | None = Field(default=None, gt=0)
-    """After so long a worker stops and starts anew, within a tenth of it at random; None: it stays."""
+    """Hours after which a worker stops and starts anew, within a tenth of it at random; None: it stays."""
 
 
 class SchedulerSettings(Part):
-    """The scheduler of each pool: never on spot nodes."""
+    """Scheduler of each pool: never on spot nodes."""
 
     cpu: Cpu = "1"
     memory: Memory = "2Gi"
 
 
 class DriverSettings(Part):
-    """The one that plans, hands out tiles and commits them: a Job, never on spot nodes."""
+    """Driver that plans, submits tiles and commits them: a Job, never on spot nodes."""
 
     command: Command = "run"
-    """Of mapper: ``run`` makes the map, ``composite`` its guide, for a run to read."""
+    """Command of mapper: ``run`` makes the map, ``composite`` its guide, for a run to read."""
     guide: Annotated[str, Field(min_length=1)] | None = None
     """Store that ``composite`` writes and ``run`` reads; None: beside the map's, and ``run`` reads the archives."""
     pool: str | None = None
-    """Whose workers do it; None: for ``run`` the first with GPUs, for ``composite`` without, else the first."""
+    """Name of the pool in use; None: for ``run`` the first with GPUs, for ``composite`` without, else the first."""
     map: ObjectName = "mapper-map"
-    """ConfigMap that holds ``map.yaml`` and the files it names."""
+    """Name of the ConfigMap that holds ``map.yaml`` and the files it names."""
     cpu: Cpu = "2"
     memory: Memory = "8Gi"
     storage: Memory = "10Gi"
-    """Volume for the frozen items and the plan, kept from one attempt to the next."""
+    """Size of the volume for the frozen items and the plan, which outlives an attempt."""
     storage_class: ObjectName | None = None
-    """None: the cluster's default."""
+    """Storage class of the volume; None: the cluster's default."""
     attempts: int = Field(default=10, ge=1)
-    """Failures of the driver that are borne, evictions not counted; one more ends the Job."""
+    """Failures of the driver that are tolerated, evictions not counted; one more ends the Job."""
     options: tuple[str, ...] = ()
-    """For ``mapper run``, for example ``--failure-budget`` and ``100``."""
+    """Options for ``mapper run``, for example ``--failure-budget`` and ``100``."""
     composite_options: tuple[str, ...] = ()
-    """For ``mapper composite``."""
+    """Options for ``mapper composite``."""
 
 
 class SecretNames(Part):
-    """Secrets that the operator of the cluster makes; their contents never enter a manifest."""
+    """Names of secrets that the operator of the cluster makes; their contents never enter a manifest."""
 
     store: ObjectName | None = "mapper-store"
-    """Environment variables with the keys of the target store; None: pods have no need of them."""
+    """Secret of environment variables with the keys of the target store; None: pods have no need of them."""
     archive: ObjectName | None = None
-    """Environment variables with the keys of the archives."""
+    """Secret of environment variables with the keys of the archives."""
     tls: ObjectName | None = "mapper-tls"
-    """``ca.crt``, ``tls.crt`` and ``tls.key`` for what Dask processes say to each other; None: in the clear."""
+    """Secret with ``ca.crt``, ``tls.crt`` and ``tls.key`` for traffic between Dask processes; None: unencrypted."""
     pull: ObjectName | None = None
-    """Of the registry that the images come from."""
+    """Secret of the registry that the images come from."""
 
 
 class Neighbours(Part):
     """Namespaces whose pods may ask a scheduler or worker for its state."""
 
     operator: Label = "dask-operator"
-    """Where the Dask operator runs."""
+    """Namespace of the Dask operator."""
     monitoring: Label = "monitoring"
-    """Where Prometheus runs."""
+    """Namespace of Prometheus."""
 
 
 class ServerSettings(Part):
-    """What serves a finished or growing map to analysts."""
+    """Server of a finished or growing map for analysts."""
 
     store: Annotated[str, Field(min_length=1)]
     """Location of the map, for example ``s3://bucket/prefix``."""
     host: HostName
-    """Name under which the Ingress answers."""
+    """Name of the host under which the Ingress answers."""
     replicas: int = Field(default=2, ge=1)
     cpu: Cpu = "1"
     memory: Memory = "1Gi"
     token: ObjectName | None = None
-    """Secret whose key ``token`` everybody must send; None: anybody may read."""
+    """Secret whose key ``token`` every client must send; None: public."""
     cors: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Origins whose pages may read, or ``*``."""
     certificate: ObjectName | None = "mapper-server-tls"
     """Secret with the certificate of the host; None: no TLS at the Ingress."""
     ingress_class: ObjectName | None = None
-    """None: the cluster's default."""
+    """Class of the Ingress; None: the cluster's default."""
     ingress_namespace: Label = "ingress-nginx"
-    """Where the ingress controller runs: nobody else reaches the server."""
+    """Namespace of the ingress controller, which alone reaches the server."""
 
 
 def _default_pools() -> dict[str, PoolSettings]:
@@ -183,7 +183,7 @@ def _default_pools() -> dict[str, PoolSettings]:
 
 
 class ClusterSettings(Part):
-    """A cluster on Kubernetes: pools of workers, and the driver that uses one of them."""
+    """Settings of a cluster on Kubernetes: pools of workers, and the driver that uses one of them."""
 
     name: Label = "mapper"
     """First part of the names of all objects."""
@@ -193,7 +193,7 @@ class ClusterSettings(Part):
     scheduler: SchedulerSettings = SchedulerSettings()
     driver: DriverSettings = DriverSettings()
     server: ServerSettings | None = None
-    """None: the map is not served from here."""
+    """Server of the map; None: the map is not served from here."""
     secrets: SecretNames = SecretNames()
     neighbours: Neighbours = Neighbours()
     egress_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
@@ -209,31 +209,31 @@ class ClusterSettings(Part):
         return self
 
     def cluster_name(self, pool: str) -> str:
-        """Of the DaskCluster of a pool."""
+        """Return the name of the DaskCluster of a pool."""
         return f"{self.name}-{pool}"
 
     def image_of(self, pool: PoolSettings) -> str:
-        """What the workers of a pool run."""
+        """Return the image of the workers of a pool."""
         return pool.image or (f"{self.image}-cuda" if pool.gpu else self.image)
 
     @property
     def driver_pool(self) -> str:
-        """Whose workers the driver uses."""
+        """Return the name of the pool whose workers the driver uses."""
         wants_gpu = self.driver.command == "run"
         fitting = (name for name, pool in self.pools.items() if pool.gpu is wants_gpu)
         return self.driver.pool or next(fitting, next(iter(self.pools)))
 
     @property
     def driver_job(self) -> str:
-        """Name of the Job: one for each command."""
+        """Return the name of the driver's Job: one for each command."""
         return f"{self.name}-{'driver' if self.driver.command == 'run' else self.driver.command}"
 
     def task_memory(self, pool: str) -> int:
-        """Bytes that a tile may use on a worker of a pool."""
+        """Return the bytes that a tile may use on a worker of a pool."""
         return parse_memory(self.pools[pool].memory) // self.pools[pool].threads
 
     def scheduler_address(self, pool: str) -> str:
-        """Where the workers and the driver find the scheduler of a pool, from inside Kubernetes."""
+        """Return the address of the scheduler of a pool inside Kubernetes, for workers and driver."""
         protocol = "tls" if self.secrets.tls else "tcp"
         return f"{protocol}://{self.cluster_name(pool)}-scheduler.{self.namespace}:8786"
 
@@ -263,7 +263,7 @@ def read_settings(path: Path | str) -> ClusterSettings:
 
 
 def find_settings(path: Path | None, beside: Path) -> ClusterSettings:
-    """The settings in a file; by default in ``cluster.yaml`` beside another file, else those built in.
+    """Return the settings in a file; by default in ``cluster.yaml`` beside another file, else those built in.
 
     Args:
         path: The file; None looks for it.

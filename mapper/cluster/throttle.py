@@ -1,4 +1,4 @@
-"""One throttle for all workers of a Dask cluster: the scheduler holds the buckets, workers ask it for tokens.
+"""Throttle of all workers of a Dask cluster: the scheduler holds the buckets, workers ask it for tokens.
 
 Workers ask for a quarter of a second's tokens at a time and use them for at most half a second. So the scheduler hears
 of few requests, and a pause that one worker was asked for holds all of them within that half second.
@@ -26,15 +26,15 @@ _LEASE_SECONDS = 0.5
 _UNLIMITED = 1000
 """Tokens of a lease where the provider states no limit; only pauses count there."""
 _LONGEST_WAIT = 0.5
-"""Seconds after which a worker that waits asks again: the limit of others may have changed its turn."""
+"""Seconds after which a worker that waits asks again: requests of others may have changed its turn."""
 _ANSWER_SECONDS = 10.0
 _ALONE_SECONDS = 30.0
-"""How long a worker paces itself before it asks a scheduler again that did not answer."""
+"""Seconds that a worker paces itself before it asks a scheduler again that did not answer."""
 _logger = logging.getLogger(__name__)
 
 
 class SharedBuckets(SchedulerPlugin):
-    """The buckets, on the scheduler."""
+    """Buckets of all hosts, on the scheduler."""
 
     name = _NAME
     idempotent = True
@@ -46,25 +46,25 @@ class SharedBuckets(SchedulerPlugin):
         scheduler.handlers |= {_TAKE: self.take, _PAUSE: self.pause}
 
     def take(self, host: str, rate: float | None, burst: int, count: int) -> tuple[int, float, int]:
-        """Tokens given, seconds to wait if none were, and how many workers there are."""
+        """Take tokens; returns how many, the seconds to wait if none, and the number of workers."""
         limits = Limits(requests_per_second=rate, burst=burst)
         given, wait = self._buckets.take(host, limits, time.monotonic(), count)
         return given, wait, len(self._scheduler.workers)
 
     def pause(self, host: str, seconds: float) -> bool:
-        """Give no tokens for a host for some seconds."""
+        """Close the bucket of a host for some seconds."""
         self._buckets.close(host, time.monotonic() + seconds)
         return True
 
 
 @dataclass(kw_only=True)
 class _Lease:
-    """Tokens of one host that a worker has at hand."""
+    """Tokens of one host that a worker has in hand."""
 
     tokens: int = 0
     until: float = 0.0
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held by the thread that asks for more: the others wait for what it gets."""
+    """Lock of the thread that asks for more tokens: the others wait for what it gets."""
 
     def use(self) -> bool:
         if self.tokens < 1 or time.monotonic() > self.until:
@@ -74,7 +74,7 @@ class _Lease:
 
 
 class ClusterThrottle:
-    """Paces the requests of one worker together with those of all others.
+    """Pacer of the requests of one worker together with those of all others.
 
     Where the scheduler does not answer, the worker says so in its log and keeps to its share of the limit.
     """
@@ -87,7 +87,7 @@ class ClusterThrottle:
         self._alone_until = 0.0
 
     def take(self, host: str, limits: Limits) -> None:
-        """Return when one request may be sent to a host."""
+        """Wait until one request may be sent to a host."""
         lease = self._leases.setdefault(host, _Lease())
         with lease.turn:
             while not lease.use():
@@ -99,13 +99,13 @@ class ClusterThrottle:
                     time.sleep(min(wait, _LONGEST_WAIT))
 
     def pause(self, host: str, seconds: float) -> None:
-        """Let no worker ask a host for some seconds."""
+        """Hold all requests of all workers to a host for some seconds."""
         self._leases.setdefault(host, _Lease()).until = 0.0
         self._alone.pause(host, seconds)
         self._ask(_PAUSE, host=host, seconds=seconds)
 
     def _renew(self, lease: _Lease, host: str, limits: Limits) -> float | None:
-        """Ask for tokens; the seconds to wait, None if nobody answers."""
+        """Ask the scheduler for tokens; returns the seconds to wait, None if it does not answer."""
         rate = limits.requests_per_second
         count = _UNLIMITED if rate is None else math.ceil(rate * _BATCH_SECONDS)
         answer = self._ask(_TAKE, host=host, rate=rate, burst=limits.burst, count=count)
@@ -116,7 +116,7 @@ class ClusterThrottle:
         return float(wait)
 
     def _ask(self, operation: str, **message: Any) -> Any:
-        """What the scheduler answers; None if it does not, or does not know what is asked."""
+        """Return the scheduler's answer; None if it does not answer, or does not know the operation."""
         if time.monotonic() < self._alone_until:
             return None
         call = getattr(self._worker.scheduler, operation)
@@ -138,7 +138,7 @@ class ClusterThrottle:
 
 
 def paced_executor(cluster: Client | str) -> DaskExecutor:
-    """An executor on a Dask cluster whose workers share one throttle.
+    """Return an executor on a Dask cluster whose workers share one throttle.
 
     Args:
         cluster: A connected client, or the address of a scheduler.
@@ -147,7 +147,7 @@ def paced_executor(cluster: Client | str) -> DaskExecutor:
 
 
 def worker_throttle() -> Throttle:
-    """The throttle of the worker that the calling task runs on."""
+    """Return the throttle of the worker that the calling task runs on."""
     return _throttle_of(get_worker())
 
 

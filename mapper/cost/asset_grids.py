@@ -16,7 +16,7 @@ from pyproj import CRS
 from mapper.catalog.footprint import footprint
 from mapper.catalog.items import ItemDict, Items, enters
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.projection import declared_place
+from mapper.cube.projection import declared_grid
 from mapper.cube.source import is_source
 from mapper.errors import SpecError
 from mapper.plan.context import Context
@@ -116,12 +116,12 @@ def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Loa
 def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
     """Where the pixels of an asset lie: as declared, else its footprint's box in degrees cut into pixels."""
     try:
-        place = declared_place(item, key)
+        declared = declared_grid(item, key)
     except SpecError:
-        place = None  # files are read where they say they lie: a false word of the item costs an estimate, no map
-    if place is not None:
-        at = place.transform
-        return Frame(crs=place.crs.srs, origin=(at.c, at.f), step=(at.a, at.e), shape=place.shape)
+        declared = None  # files are read where they say they lie: a false word of the item costs an estimate, no map
+    if declared is not None:
+        at = declared.transform
+        return Frame(crs=declared.crs.srs, origin=(at.c, at.f), step=(at.a, at.e), shape=declared.shape)
     west, south, east, north = footprint(item).bounds
     shape = item["assets"][key].get("proj:shape") or item["properties"].get("proj:shape")
     rows, cols = shape or _guess_shape(item, (west, south, east, north), context)

@@ -1,1 +1,1 @@
-"""Items become arrays in physical units: lazy for people, eager for tasks."""
+"""Cubes: items become arrays in physical units, lazy for people, eager for tasks."""

@@ -26,19 +26,19 @@ from mapper.access.tally import AssetName
 from mapper.arrays import Float32Array, Float64Array, IntArray
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.projection import Place, declared_place
+from mapper.cube.projection import AssetGrid, declared_grid
 from mapper.errors import GridError
 
 _TIE = 5e-7
-"""Of a stored pixel: a sample this close to an edge lies on it, so that rounding does not decide."""
+"""Tolerance in stored pixels: a sample this close to an edge lies on it, so that rounding does not decide."""
 _MOST_STORED = 1024
-"""Stored pixels that one source pixel may span; time grows with the square of it."""
+"""Number of stored pixels that one source pixel may span; time grows with the square of it."""
 _GRID_TOLERANCE = 1e-2
-"""Of a stored pixel, over the extent of a file: positions in files are decimal."""
+"""Tolerance in stored pixels over the extent of a file: positions in files are decimal."""
 
 
-def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: Place, correlation_m: float) -> Float32Array:
-    """Standard deviation of the mean of each block of fine samples.
+def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: AssetGrid, correlation_m: float) -> Float32Array:
+    """Return the standard deviation of the mean of each block of fine samples.
 
     Args:
         fine: (y * scale, x * scale) standard deviation of the stored pixel under each sample, NaN where missing.
@@ -72,8 +72,8 @@ def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: Place, corr
     return deviation.astype(np.float32)
 
 
-def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access) -> Place | None:
-    """The grid that the stored pixels of a band lie on, as the items declare it, else as their files say.
+def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access) -> AssetGrid | None:
+    """Return the grid of the stored pixels of a band, as items declare it, else as files do; None without items.
 
     Args:
         items: Items of one collection.
@@ -82,21 +82,21 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
         access: How files are reached, and who counts.
 
     Returns:
-        The place of the first item's file, on the grid of them all; None if no item holds the band.
+        The grid of the first item's file, on the grid of them all; None if no item holds the band.
 
     Raises:
         GridError: If the files lie on different grids.
         AssetError: If a file has to be asked and cannot be read.
     """
-    first: tuple[str, Place] | None = None
+    first: tuple[str, AssetGrid] | None = None
     for item in items:
         asset = rule.asset(item, band)
         if asset is None:
             continue
-        place = declared_place(item, asset) or _read_place(item, asset, rule, access)
+        grid = declared_grid(item, asset) or _read_grid(item, asset, rule, access)
         if first is None:
-            first = item["id"], place
-        elif not _share_grid(first[1], place):
+            first = item["id"], grid
+        elif not _share_grid(first[1], grid):
             raise GridError(
                 f"source.sd_correlation: the pixels of {first[0]} and {item['id']} lie on different grids, so that "
                 "their distances are not known; leave it out, which takes them as fully correlated"
@@ -104,18 +104,18 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
     return first and first[1]
 
 
-def _read_place(item: ItemDict, asset: str, rule: CollectionRule, access: Access) -> Place:
-    def read(dataset: rasterio.DatasetReader) -> Place:
+def _read_grid(item: ItemDict, asset: str, rule: CollectionRule, access: Access) -> AssetGrid:
+    def read(dataset: rasterio.DatasetReader) -> AssetGrid:
         if dataset.crs is None:
             raise OSError(f"{dataset.name} has no georeference")
-        return Place(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
+        return AssetGrid(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
 
     name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
     return access.read(name, rule.access, read)
 
 
-def _share_grid(one: Place, other: Place) -> bool:
-    """Whether the pixels of two files lie on one endless grid."""
+def _share_grid(one: AssetGrid, other: AssetGrid) -> bool:
+    """Return True if the pixels of two files lie on one endless grid."""
     (a, _, x, _, e, y), (width, height) = one.transform[:6], (other.transform.a, other.transform.e)
     sizes = abs(width / a - 1) * other.shape[1], abs(height / e - 1) * other.shape[0]
     shifts = (other.transform.c - x) / a, (other.transform.f - y) / e
@@ -123,8 +123,8 @@ def _share_grid(one: Place, other: Place) -> bool:
     return max(apart) < _GRID_TOLERANCE and one.crs == other.crs
 
 
-def _locate_corners(geobox: GeoBox, stored: Place) -> tuple[Float64Array, Float64Array]:
-    """Row and column on the stored grid of the four corners of each block; each (2, 2, y, x)."""
+def _locate_corners(geobox: GeoBox, stored: AssetGrid) -> tuple[Float64Array, Float64Array]:
+    """Return row and column on the stored grid of the four corners of each block; each (2, 2, y, x)."""
     transform, (height, width) = geobox.transform, geobox.shape
     x, y = np.meshgrid(
         transform.c + transform.a * np.arange(width + 1), transform.f + transform.e * np.arange(height + 1)
@@ -134,7 +134,7 @@ def _locate_corners(geobox: GeoBox, stored: Place) -> tuple[Float64Array, Float6
         x, y = Transformer.from_crs(here, stored.crs, always_xy=True).transform(x, y)
     found = (y - stored.transform.f) / stored.transform.e, (x - stored.transform.c) / stored.transform.a
     rows, cols = (np.stack([[p[:-1, :-1], p[:-1, 1:]], [p[1:, :-1], p[1:, 1:]]]) for p in found)
-    # a block without an image holds no sample; any place will do
+    # a block without an image holds no sample; any position will do
     lost = ~(np.isfinite(rows) & np.isfinite(cols)).all(axis=(0, 1))
     rows[:, :, lost] = cols[:, :, lost] = 0
     if stored.crs.is_geographic:
@@ -144,7 +144,7 @@ def _locate_corners(geobox: GeoBox, stored: Place) -> tuple[Float64Array, Float6
 
 
 def _floor_samples(corners: Float64Array, scale: int) -> IntArray:
-    """Whole row or column on the stored grid of every fine sample; dims (y, scale, x, scale)."""
+    """Return the whole row or column on the stored grid of every fine sample; dims (y, scale, x, scale)."""
     part = (np.arange(scale) + 0.5) / scale
     west, east = (corners[0, k][:, None] + part[:, None] * (corners[1, k] - corners[0, k])[:, None] for k in (0, 1))
     samples: Float64Array = west[..., None] + part * (east - west)[..., None]
@@ -154,7 +154,7 @@ def _floor_samples(corners: Float64Array, scale: int) -> IntArray:
 
 
 def _share_out(fine: Float32Array, stored: IntArray, box: tuple[int, int]) -> Float64Array:
-    """The products w_i sd_i of the stored pixels under each block; dims (row, column, block).
+    """Return the products w_i sd_i of the stored pixels under each block; dims (row, column, block).
 
     Args:
         fine: Standard deviation under each sample, NaN where missing.
@@ -174,7 +174,7 @@ def _share_out(fine: Float32Array, stored: IntArray, box: tuple[int, int]) -> Fl
 
 
 def _combine(shares: Float64Array, steps: tuple[Float64Array, Float64Array], correlation_m: float) -> Float64Array:
-    """Variance of each block: all pairs of stored pixels, taken together where they are equally far apart."""
+    """Return the variance of each block: all pairs of stored pixels, grouped where they are equally far apart."""
     rows, cols, _ = shares.shape
     variance: Float64Array = np.einsum("ijb,ijb->b", shares, shares)
     if correlation_m == 0:
@@ -188,8 +188,8 @@ def _combine(shares: Float64Array, steps: tuple[Float64Array, Float64Array], cor
     return variance
 
 
-def _measure_steps(stored: Place, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Height and width in metres of stored pixels in some rows of their grid."""
+def _measure_steps(stored: AssetGrid, rows: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Measure height and width in metres of stored pixels in some rows of their grid."""
     unit = _unit(stored.crs)
     height, width = abs(stored.transform.e) * unit, abs(stored.transform.a) * unit
     ellipsoid = stored.crs.get_geod() if stored.crs.is_geographic else None
@@ -202,5 +202,5 @@ def _measure_steps(stored: Place, rows: Float64Array) -> tuple[Float64Array, Flo
 
 
 def _unit(crs: CRS) -> float:
-    """Metres, or radians, in one unit of a CRS."""
+    """Return the metres, or radians, in one unit of a CRS."""
     return float(crs.axis_info[0].unit_conversion_factor)

@@ -1,4 +1,4 @@
-"""From stored numbers to physical units: decided for every item, never by date.
+"""Calibration of stored numbers to physical units: decided for every item, never by date.
 
 What an item declares goes first, then what is said of its collection; Sentinel-2 has a module of its own
 (:mod:`mapper.cube.sentinel2_offset`). An item that contradicts itself or its collection is refused, unless the
@@ -15,7 +15,7 @@ from mapper.arrays import Float32Array
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule, MaskRule
 from mapper.cube.declaration import quote_declaration, read_declaration
-from mapper.cube.sentinel2_offset import decide_reflectance, quote_witnesses
+from mapper.cube.sentinel2_offset import decide_reflectance, quote_evidence
 from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
@@ -25,17 +25,17 @@ Kind = Literal["sentinel-2", "linear-power", "decibel", "identity"]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How the stored numbers of one item become physical units: stored * scale + offset, then perhaps to decibels."""
+    """Conversion of one item's stored numbers to physical units: stored * scale + offset, then perhaps to decibels."""
 
     rule: Kind
     scale: float = 1.0
     offset: float = 0.0
     reason: str = ""
-    """What the decision rests on, for example ``processing baseline 05.10``."""
+    """Evidence for the decision, for example ``processing baseline 05.10``."""
 
     @property
     def shift(self) -> float:
-        """The offset in stored numbers: stored * scale + offset = (stored + shift) * scale."""
+        """Return the offset in stored numbers: stored * scale + offset = (stored + shift) * scale."""
         return round(self.offset / self.scale, 6)
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Calibration:
 
 
 def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
-    """Decide how one band of one item is calibrated.
+    """Decide how one band of one item is calibrated; returns the calibration.
 
     Args:
         item: STAC item.
@@ -81,13 +81,13 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
 
 
 def quote_calibration(item: ItemDict, rule: CollectionRule, band: str) -> str:
-    """All that :func:`decide` looks at, of one collection: two items that say the same are calibrated alike.
+    """Return all metadata that :func:`decide` reads, as text: two items with the same text are calibrated alike.
 
     Raises:
         SpecError: If the item states a processing baseline that is no number.
     """
     declared = quote_declaration(item, rule.bands[band].asset)
-    return declared + (quote_witnesses(item) if rule.calibration == "sentinel-2" else "")
+    return declared + (quote_evidence(item) if rule.calibration == "sentinel-2" else "")
 
 
 def apply(raw: Float32Array, calibration: Calibration) -> Float32Array:
@@ -109,7 +109,7 @@ def apply(raw: Float32Array, calibration: Calibration) -> Float32Array:
 
 
 def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[float, ...]:
-    """Stored values that are no measurements, in one band of one item.
+    """Return the stored values that are no measurements, in one band of one item.
 
     Those that the collection names and those that the item declares are missing: a gap too many can be seen, a fill
     value taken for a measurement cannot. Digital number 0 of Sentinel-2 and zero power of radar mean no data whatever
@@ -127,7 +127,7 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
 
 
 def find_clear(mask: Float32Array, rule: MaskRule) -> npt.NDArray[np.bool_]:
-    """True where a mask band lets a pixel pass.
+    """Return True where a mask band lets a pixel pass.
 
     Args:
         mask: Values of the mask band, float32, NaN where missing; any shape.
@@ -144,7 +144,7 @@ def find_clear(mask: Float32Array, rule: MaskRule) -> npt.NDArray[np.bool_]:
 
 
 def to_decibel(power: Float32Array) -> Float32Array:
-    """Linear power to decibels; NaN where there is no power."""
+    """Convert linear power to decibels; NaN where there is no power."""
     with np.errstate(divide="ignore", invalid="ignore"):
         decibel = np.log(power) * np.float32(10 / np.log(10))
     decibel[~(power > 0)] = np.nan
@@ -152,13 +152,13 @@ def to_decibel(power: Float32Array) -> Float32Array:
 
 
 def to_power(decibel: Float32Array) -> Float32Array:
-    """Decibels to linear power."""
+    """Convert decibels to linear power."""
     power: Float32Array = np.exp(decibel * np.float32(np.log(10) / 10))
     return power
 
 
 def _decide_kind(item: ItemDict, rule: CollectionRule, asset: str, unit: Any) -> tuple[Kind, str]:
-    """Whether radar is linear or in decibels, as the collection has it, unless the item's unit says otherwise."""
+    """Decide if radar is linear or in decibels, as the collection has it, unless the item's unit contradicts."""
     said = str(unit).strip().lower() if unit is not None else ""
     other: Kind | None = None
     if rule.calibration == "linear-power" and said in _DECIBEL:

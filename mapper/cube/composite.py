@@ -1,4 +1,4 @@
-"""From many dates to the guide: one image for each season and band.
+"""Composites of many dates to the guide: one image for each season and band.
 
 Seasons and layers are worked through one after the other and bands one at a time, so the memory needed is that of one
 band of one season. A file that turns out to be broken takes its item out of the tile: the layer is composed again
@@ -32,16 +32,16 @@ Reducer = Literal["median", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
-    """The fine predictors of one window, in the order of ``spec.guide.channels``."""
+    """Fine predictors of one window, in the order of ``spec.guide.channels``."""
 
     values: Float32Array
     """(channel, y, x) in the units of each channel's collection, NaN where missing."""
     n_valid: UInt16Array
-    """(y, x): valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
+    """(y, x) number of valid observations in all seasons, of the first reflectance layer (else of the first layer)."""
     gaps: npt.NDArray[np.bool_]
     """(y, x): True where any channel is missing."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[Float32Array, UInt16Array]:
@@ -72,7 +72,7 @@ def reduce_stack(stack: Float32Array, reducer: Reducer, units: str) -> Float32Ar
 
 @dataclass(kw_only=True)
 class _Composer:
-    """Composes the layers of one window and keeps book of the items."""
+    """Composer of the layers of one window, which records the items left out."""
 
     geobox: GeoBox
     provider: Provider
@@ -155,7 +155,7 @@ def read_guide(
 def describe_guide(
     items: Items, *, spec: MapSpec, provider: Provider, dropped: Mapping[tuple[str, str], str]
 ) -> tuple[ItemUse, ...]:
-    """The provenance of a guide.
+    """Return the provenance of a guide: the uses of its items.
 
     Args:
         items: Those that touch the window; what is not asked for is ignored.
@@ -189,12 +189,12 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     """
     check = GuideCheck(spec, provider)
     for item in items:
-        check.look(item)
+        check.add(item)
     check.finish()
 
 
 def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
-    """The first layer of reflectance, else the first that has dates, else the first."""
+    """Return the first layer of reflectance, else the first that has dates, else the first."""
     optical = [layer for layer in spec.guide.layers if provider.rule(layer.collection).units == "1"]
     dated = [layer for layer in spec.guide.layers if not layer.static]
     return (*optical, *dated, *spec.guide.layers)[0]

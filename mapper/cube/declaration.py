@@ -1,4 +1,4 @@
-"""What an item declares about the stored numbers of an asset, whichever version of STAC it speaks.
+"""Declarations of items about the stored numbers of an asset, in any version of STAC.
 
 STAC 1.1 lets a band override its asset and an asset its item (``bands``, ``raster:scale``); STAC 1.0 lists
 ``raster:bands``. An item that says one thing in the one and another in the other contradicts itself, and so does an
@@ -23,18 +23,18 @@ _ASSET_FIELDS = (*_FIELDS, "bands", "raster:bands", "file:nodata")
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What is declared of one asset; None where nothing is."""
+    """Declared fields of one asset; None where a field is not declared."""
 
     scale: float | None = None
     offset: float | None = None
     unit: str | None = None
     dtype: str | None = None
     nodata: tuple[float, ...] = ()
-    """Stored values that mean no data; not a number is left out, since it is missing anyway."""
+    """Stored values that mean no data; NaN is left out, since it is missing anyway."""
 
 
 def read_declaration(item: ItemDict, asset: str, *, trust: str = "none") -> Declaration:
-    """Read what an item declares about one asset.
+    """Read the declaration of an item about one asset.
 
     Args:
         item: STAC item.
@@ -55,16 +55,16 @@ def read_declaration(item: ItemDict, asset: str, *, trust: str = "none") -> Decl
 
 
 def quote_declaration(item: ItemDict, asset: str) -> str:
-    """All that an item says of one asset where declarations are looked for: two that say the same declare the same."""
+    """Return all fields of an item in which declarations are looked for, as text: equal texts declare the same."""
     content = item["assets"].get(asset, {})
     return repr([[*map(content.get, _ASSET_FIELDS)], [*map(item["properties"].get, _FIELDS)]])
 
 
 def _read_number(item: ItemDict, asset: str, name: str, trust: str) -> float | None:
-    numbers = {place: _to_number(item, asset, name, value) for place, value in _find(item, asset, name)}
+    numbers = {location: _to_number(item, asset, name, value) for location, value in _find(item, asset, name)}
     if len(set(numbers.values())) > 1:
         if trust == "none":
-            said = ", ".join(f"{number:g} in {place}" for place, number in numbers.items())
+            said = ", ".join(f"{number:g} in {location}" for location, number in numbers.items())
             raise SpecError(
                 f"item {item['id']} declares several values of {name} for asset {asset}: {said}; the collection's "
                 "setting trust decides (declaration: the first; baseline or flag: none of them)"
@@ -79,7 +79,7 @@ def _read_text(item: ItemDict, asset: str, name: str) -> str | None:
 
 
 def _find_nodata(item: ItemDict, asset: str) -> Iterator[float]:
-    """Every value that is called missing anywhere."""
+    """Yield every value that is declared missing anywhere."""
     stated = [value for _, value in _find(item, asset, "nodata")]
     stated.append(item["assets"].get(asset, {}).get("file:nodata"))
     for value in stated:
@@ -91,7 +91,7 @@ def _find_nodata(item: ItemDict, asset: str) -> Iterator[float]:
 
 
 def _find(item: ItemDict, asset: str, name: str) -> Iterator[tuple[str, Any]]:
-    """Where a field is declared, and as what: by STAC 1.1, the narrowest place only, then by STAC 1.0.
+    """Yield location and value of a field: in STAC 1.1 of the narrowest location only, then in STAC 1.0.
 
     Raises:
         SpecError: If the bands of the asset differ.
@@ -111,7 +111,7 @@ def _find(item: ItemDict, asset: str, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _agreed(item: ItemDict, asset: str, bands: Any, keys: tuple[str, ...]) -> Any:
-    """The one value that all bands of an asset give to a field; None if they give none."""
+    """Return the one value of a field in all bands of an asset; None if they give none."""
     if not isinstance(bands, (list, tuple)) or not bands:
         return None
     values = [_first(band, keys) for band in bands if isinstance(band, dict)]

@@ -1,4 +1,4 @@
-"""What would be made of an item if it were read: asset, place and calibration of every band, or why it is refused."""
+"""Inspection of an item without reading it: asset, grid and calibration of every band, or why it is refused."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from mapper.catalog.provider import CollectionRule, Provider, name_pass
 from mapper.cube.calibrate import decide, missing_values
 from mapper.cube.declaration import read_declaration
 from mapper.cube.observations import group_items
-from mapper.cube.projection import declared_crs, declared_place
+from mapper.cube.projection import declared_crs, declared_grid
 from mapper.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
-class BandFacts:
-    """One band of one item; what is unknown is empty."""
+class BandReading:
+    """Reading of one band of one item; fields that are unknown are empty."""
 
     item: str
     collection: str
@@ -22,20 +22,20 @@ class BandFacts:
     asset: str = ""
     crs: str = ""
     resolution: float | None = None
-    """Of a pixel along x, in units of the CRS."""
+    """Pixel size along x, in units of the CRS."""
     dtype: str = ""
     nodata: tuple[float, ...] = ()
     """Stored values that are taken for missing."""
     calibration: str = ""
-    """What was decided, and from what."""
+    """Calibration, and the reason for it."""
     image: str = ""
-    """The pass that the item belongs to."""
+    """Name of the pass that the item belongs to."""
     error: str = ""
-    """Why the item is refused; empty if it can be read."""
+    """Reason why the item is refused; empty if it can be read."""
 
 
-def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandFacts, ...]:
-    """Look at an item as a reader would, without opening a file.
+def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandReading, ...]:
+    """Return how a reader would read each band of an item, without opening a file.
 
     Returns:
         One row for each band that the item holds; one with an error if it cannot be read.
@@ -46,22 +46,22 @@ def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandFacts, ...]:
         _require_item(item, rule)
         return tuple(_inspect_bands(item, rule))
     except SpecError as error:
-        return (BandFacts(item=name, collection=collection, error=str(error)),)
+        return (BandReading(item=name, collection=collection, error=str(error)),)
 
 
-def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandFacts]:
+def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading]:
     held = [band for band in rule.bands if rule.asset(item, band)]
     group_items([item], rule, held)
     for band in held:
         asset = rule.bands[band].asset
-        place, crs = declared_place(item, asset), declared_crs(item, asset)
-        yield BandFacts(
+        grid, crs = declared_grid(item, asset), declared_crs(item, asset)
+        yield BandReading(
             item=item["id"],
             collection=item["collection"],
             band=band,
             asset=asset,
             crs="" if crs is None else crs.to_string() if crs.to_epsg() is None else f"EPSG:{crs.to_epsg()}",
-            resolution=None if place is None else abs(place.transform.a),
+            resolution=None if grid is None else abs(grid.transform.a),
             dtype=read_declaration(item, asset, trust=rule.trust).dtype or rule.dtype,
             nodata=missing_values(item, rule, band),
             calibration=str(decide(item, rule, band)),
@@ -70,7 +70,7 @@ def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandFacts]:
 
 
 def _require_item(item: ItemDict, rule: CollectionRule) -> None:
-    """Refuse what is no item that can be read.
+    """Refuse anything that is not a readable item.
 
     Raises:
         SpecError: Saying what it lacks.
@@ -101,6 +101,6 @@ def _require_item(item: ItemDict, rule: CollectionRule) -> None:
 
 
 def rule_assets(rule: CollectionRule) -> tuple[str, ...]:
-    """Asset keys that a rule reads, the mask's among them."""
+    """Return the asset keys that a rule reads, the mask's among them."""
     mask = [rule.mask.asset] if rule.mask else []
     return tuple(dict.fromkeys([*(band.asset for band in rule.bands.values()), *mask]))

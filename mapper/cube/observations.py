@@ -1,11 +1,11 @@
-"""Which items make one image: the same pass of the same satellite, calibrated alike.
+"""Observations: items that make one image, of the same pass of the same satellite, calibrated alike.
 
 Items of one pass are cut out of one recording; where they overlap, the first valid pixel wins, in the order of tile,
 time and id: archives give the tiles of a pass the time of the pass or one of their own, and would differ otherwise.
 Items of another day, satellite, orbit or calibration are observations of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -24,21 +24,27 @@ Numbers = tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Observation:
     """Items that make one image."""
 
     id: str
     """Solar day, platform and orbit, for example ``2020-06-01 sentinel-2a descending 65``."""
     time: datetime
-    """Of the first item; UTC without time zone, as numpy wants it."""
+    """Time of the first item; UTC without time zone, as numpy wants it."""
     items: tuple[ItemDict, ...]
-    """Ordered by tile, time and id."""
+    """Items, ordered by tile, time and id."""
     calibrations: Mapping[str, Calibration]
-    """By our band name, for the bands that any of the items has."""
+    """Calibrations by our band name, for the bands that any of the items has."""
 
 
-def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> tuple[Group, ...]:
-    """Sort items into images, ordered by time.
+def group_items(
+    items: Iterable[ItemDict],
+    rule: CollectionRule,
+    bands: Sequence[str],
+    *,
+    name: Callable[[ItemDict, CollectionRule], str] = name_pass,
+) -> tuple[Observation, ...]:
+    """Sort items into images and return them, ordered by time.
 
     Which image an item belongs to depends on that item alone, so that it is the same in every tile.
 
@@ -46,6 +52,7 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         items: Items of one collection.
         rule: How the collection is read.
         bands: Our names of the bands that are asked for.
+        name: Names the image of an item; items that are calibrated differently are never in one.
 
     Raises:
         SpecError: If the calibration of an item cannot be decided, or its pixels lie in the geometry of the radar.
@@ -56,28 +63,28 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         calibrations = {band: decide(item, rule, band) for band in bands if rule.asset(item, band)}
         for band in calibrations:
             require_grid(item, rule.bands[band].asset)
-        key = name_pass(item, rule), _numbers_of(calibrations)
+        key = name(item, rule), _numbers_of(calibrations)
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
     return tuple(
-        Group(
-            id=name,
+        Observation(
+            id=image,
             time=_utc(members[0]),
             items=tuple(sorted(members, key=_name_tile)),
-            calibrations=decided[name, numbers],
+            calibrations=decided[image, numbers],
         )
-        for (name, numbers), members in groups.items()
+        for (image, numbers), members in groups.items()
     )
 
 
-def hold_band(group: Group, rule: CollectionRule, band: str) -> Group:
-    """A group without the items that do not hold a band."""
+def select_band(group: Observation, rule: CollectionRule, band: str) -> Observation:
+    """Return a group without the items that do not hold a band."""
     return replace(group, items=tuple(item for item in group.items if rule.asset(item, band)))
 
 
 @dataclass(kw_only=True)
-class Presence:
-    """Which bands and assets the items of one collection hold, item by item."""
+class HeldBands:
+    """Bands and assets that the items of one collection hold, collected item by item."""
 
     rule: CollectionRule
     bands: Sequence[str]
@@ -88,7 +95,7 @@ class Presence:
     assets: set[str] = field(default_factory=set)
 
     def add(self, item: ItemDict) -> list[str]:
-        """Take note of one more item; returns the bands that it holds."""
+        """Add one more item; returns the bands that it holds."""
         held = [band for band in self.bands if self.rule.asset(item, band)]
         self.count += 1
         self.found.update(held)
@@ -116,10 +123,10 @@ def require_bands(items: Items, rule: CollectionRule, bands: Sequence[str]) -> N
         SpecError: Naming the bands and the assets that were looked for.
     """
     require_known(rule, bands)
-    presence = Presence(rule=rule, bands=bands)
+    held_bands = HeldBands(rule=rule, bands=bands)
     for item in items:
-        presence.add(item)
-    presence.require(", ".join(sorted({item["collection"] for item in items})))
+        held_bands.add(item)
+    held_bands.require(", ".join(sorted({item["collection"] for item in items})))
 
 
 def require_known(rule: CollectionRule, bands: Sequence[str]) -> None:
@@ -136,7 +143,7 @@ def require_known(rule: CollectionRule, bands: Sequence[str]) -> None:
 def describe_use(
     item: ItemDict, rule: CollectionRule, bands: Iterable[str], *, role: Role, dropped: str = ""
 ) -> ItemUse:
-    """The provenance of one item in one tile."""
+    """Return the provenance of one item in one tile."""
     present = [band for band in bands if rule.asset(item, band)]
     absent = [band for band in bands if band not in present]
     notes = sorted({str(decide(item, rule, band)) for band in present}) + [f"no {band}" for band in absent]
@@ -155,13 +162,13 @@ def _utc(item: ItemDict) -> datetime:
 
 
 def _name_tile(item: ItemDict) -> str:
-    """Tile of an item, for example ``33UUT``; empty if it names none."""
+    """Return the tile name of an item, for example ``33UUT``; empty if it names none."""
     tile = next((item["properties"][name] for name in _TILES if item["properties"].get(name)), "")
     return str(tile).removeprefix("MGRS-")
 
 
 def _numbers_of(calibrations: Mapping[str, Calibration]) -> Numbers:
-    """What makes two calibrations the same; reasons may differ where the numbers do not.
+    """Return the numbers that make two calibrations the same; reasons may differ where the numbers do not.
 
     Where all bands of an item are calibrated alike, which of them it has is no difference.
     """

@@ -1,4 +1,4 @@
-"""Where the pixels of a geobox lie on the grid of a file, to a millionth of a pixel and alike in every window.
+"""Positions of the pixels of a geobox on the grid of a file, to a millionth of a pixel and alike in every window.
 
 A projection is smooth: positions are computed at every 16th pixel corner of the *endless* target grid and interpolated
 by cubics between them, which is ten times quicker than to project every pixel. Nodes of the endless grid, not of
@@ -17,7 +17,7 @@ from pyproj import CRS, Transformer
 from mapper.arrays import Float32Array, Float64Array
 
 _SNAP_DECIMALS = 6
-"""Positions are rounded to this part of a source pixel, so that ties fall alike in every window."""
+"""Decimals of positions in source pixels, so that ties fall alike in every window."""
 _MARGIN = 2
 """Source pixels around the outermost centres, for the neighbours of a cubic kernel."""
 _NODE_STEP = 16
@@ -28,18 +28,18 @@ _BLOCK_ROWS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class SourceGrid:
-    """The endless grid that the pixels of a file lie on."""
+    """Endless grid that the pixels of a file lie on."""
 
     crs: str
-    """WKT."""
+    """CRS as WKT."""
     step: tuple[float, float]
     """Pixel size along x and y, signed, in units of ``crs``."""
     phase: tuple[float, float]
-    """Where one pixel corner lies, between 0 and the step."""
+    """Offset of the pixel corners along x and y, between 0 and the step."""
 
     @classmethod
     def of(cls, dataset: rasterio.DatasetReader) -> tuple["SourceGrid", tuple[int, int]]:
-        """The grid of a file, and the row and column of its first pixel on that grid.
+        """Return the grid of a file, and the row and column of its first pixel on that grid.
 
         Raises:
             OSError: If the file is not georeferenced along its rows and columns.
@@ -52,23 +52,23 @@ class SourceGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lattice:
-    """Where the pixels of one geobox lie on a source grid."""
+class PixelPositions:
+    """Positions of the pixels of one geobox on a source grid."""
 
     top: int
     left: int
     shape: tuple[int, int]
-    """First row and column, and size, of the frame of source pixels that is needed."""
+    """First row and column, and size, of the window of source pixels that is needed."""
     corner: npt.NDArray[np.int32]
-    """Flat index into the frame of the upper left of the four source pixels around each target pixel; (y, x)."""
+    """(y, x) flat index into the window of the upper left of the four source pixels around each target pixel."""
     weights: tuple[Float32Array, Float32Array] | None
-    """Distance from ``corner`` along y and x, 0 to 1; None where the grids coincide."""
+    """(y, x) distance from ``corner`` along y and x, 0 to 1; None where the grids coincide."""
     outside: npt.NDArray[np.bool_] | None
-    """True where a pixel has no image in the source CRS; None where all have."""
+    """(y, x) True where a pixel has no image in the source CRS; None where all have."""
 
 
-def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
-    """Where the pixels of a geobox lie on a source grid.
+def locate(geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
+    """Locate the pixels of a geobox on a source grid.
 
     Raises:
         ValueError: If no pixel has an image in the source CRS.
@@ -81,7 +81,7 @@ def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
     if outside.all():
         raise ValueError(f"{geobox} has no image in {grid.crs}")
     if not everywhere:
-        # any place will do, the mask goes over it
+        # any position will do, the mask goes over it
         cols[outside], rows[outside] = cols[~outside][0], rows[~outside][0]
     top, left = int(np.floor(rows.min())) - _MARGIN, int(np.floor(cols.min())) - _MARGIN
     height, width = int(np.floor(rows.max())) + _MARGIN + 1 - top, int(np.floor(cols.max())) + _MARGIN + 1 - left
@@ -93,7 +93,7 @@ def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
     weights = rows.astype(np.float32), cols.astype(np.float32)
     row *= np.int32(width)
     row += col
-    return Lattice(
+    return PixelPositions(
         top=top,
         left=left,
         shape=(height, width),
@@ -104,7 +104,7 @@ def locate(geobox: GeoBox, grid: SourceGrid) -> Lattice:
 
 
 def _split(origin: float, step: float) -> tuple[int, float]:
-    """Whole steps and the rest of an origin; rests that differ by rounding only become equal."""
+    """Return the whole steps and the rest of an origin; rests that differ by rounding only become equal."""
     steps = origin / step
     whole = int(np.floor(steps + 10**-_SNAP_DECIMALS))
     return whole, float(round(steps - whole, _SNAP_DECIMALS) * step)
@@ -112,7 +112,7 @@ def _split(origin: float, step: float) -> tuple[int, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Axis:
-    """The pixels along one axis of a geobox."""
+    """Pixels along one axis of a geobox."""
 
     first: int
     """Number of the first pixel on the endless grid."""
@@ -127,18 +127,18 @@ class _Axis:
 
     @property
     def centres(self) -> Float64Array:
-        """Coordinate of each pixel."""
+        """Return the coordinate of each pixel."""
         return (np.arange(self.first, self.first + self.size, dtype=np.float64) + 0.5) * self.step + self.phase
 
     @property
     def nodes(self) -> Float64Array:
-        """Coordinate of each node that the pixels need."""
+        """Return the coordinate of each node that the pixels need."""
         first, last = self.first // _NODE_STEP - 1, (self.first + self.size - 1) // _NODE_STEP + 2
         return np.arange(first, last + 1, dtype=np.float64) * _NODE_STEP * self.step + self.phase
 
     @property
     def taps(self) -> tuple[npt.NDArray[np.intp], tuple[Float64Array, ...]]:
-        """The first of the four nodes of each pixel, and the weights of the four (Lagrange)."""
+        """Return the first of the four nodes of each pixel, and the weights of the four (Lagrange)."""
         numbers = np.arange(self.first, self.first + self.size)
         u = (numbers % _NODE_STEP + 0.5) / _NODE_STEP
         weights = (
@@ -151,7 +151,7 @@ class _Axis:
 
 
 def _centres(geobox: GeoBox, grid: SourceGrid) -> tuple[Float64Array, Float64Array]:
-    """Column and row on a source grid of the centres of the pixels of a geobox; each (y, x)."""
+    """Return column and row on a source grid of the centres of the pixels of a geobox; each (y, x)."""
     transform, (height, width) = geobox.transform, geobox.shape
     x, y = _Axis.of(transform.c, transform.a, width), _Axis.of(transform.f, transform.e, height)
     here, there = CRS.from_user_input(str(geobox.crs)), CRS.from_wkt(grid.crs)
@@ -169,7 +169,7 @@ def _centres(geobox: GeoBox, grid: SourceGrid) -> tuple[Float64Array, Float64Arr
 def _agree(
     found: tuple[Float64Array, Float64Array], project: Transformer, axes: tuple[_Axis, _Axis], grid: SourceGrid
 ) -> bool:
-    """Whether interpolated positions are exact, along a line through all rows and columns."""
+    """Return True if interpolated positions are exact, along a line through all rows and columns."""
     x, y = axes
     longest = np.arange(max(x.size, y.size))
     rows, cols = longest % y.size, longest % x.size
@@ -181,12 +181,12 @@ def _agree(
 
 
 def _on_grid(x: Float64Array, y: Float64Array, grid: SourceGrid) -> tuple[Float64Array, Float64Array]:
-    """Coordinates in the CRS of a source grid as column and row on it."""
+    """Convert coordinates in the CRS of a source grid to column and row on it."""
     return (x - grid.phase[0]) / grid.step[0], (y - grid.phase[1]) / grid.step[1]
 
 
 def _interpolate(nodes: Float64Array, y: _Axis, x: _Axis) -> Float64Array:
-    """Values at all pixels from values at the nodes (y, x)."""
+    """Return values at all pixels from values at the nodes (y, x)."""
     (row, row_weights), (col, col_weights) = y.taps, x.taps
     values = np.empty((y.size, x.size))
     for first in range(0, y.size, _BLOCK_ROWS):

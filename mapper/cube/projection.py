@@ -1,4 +1,4 @@
-"""What an item says about where its pixels lie: the projection extension, in its old spelling and its new one."""
+"""Declared grids of items: the projection extension, in its old spelling and its new one."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from mapper.catalog.items import ItemDict
 from mapper.errors import SpecError
 
 _CRS_FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
-"""By preference: STAC 1.1 replaced ``proj:epsg`` by ``proj:code``; null means another field says it."""
+"""Fields of the CRS by preference: STAC 1.1 replaced ``proj:epsg`` by ``proj:code``; null: another field has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """The pixels of one asset, as declared."""
+class AssetGrid:
+    """Grid of the pixels of one asset, as declared."""
 
     crs: CRS
     transform: Affine
@@ -28,13 +28,13 @@ class Place:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right, top in ``crs``."""
+        """Return left, bottom, right, top in ``crs``."""
         left, bottom, right, top = array_bounds(*self.shape, self.transform)
         return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
 
-def declared_place(item: ItemDict, asset: str) -> Place | None:
-    """Where the pixels of an asset lie; None if neither the asset nor its item declares that completely.
+def declared_grid(item: ItemDict, asset: str) -> AssetGrid | None:
+    """Return the grid of an asset; None if neither the asset nor its item declares it completely.
 
     What an asset says goes before what its item says. Without a transform, the bounds make one.
 
@@ -59,13 +59,13 @@ def declared_place(item: ItemDict, asset: str) -> Place | None:
             return None
     except (TypeError, ValueError) as error:
         raise SpecError(
-            f"item {item['id']} declares a place for asset {asset} that is none: shape {shape}, transform {numbers}"
+            f"item {item['id']} declares a grid for asset {asset} that is none: shape {shape}, transform {numbers}"
         ) from error
-    return Place(crs=crs, transform=transform, shape=(rows, columns))
+    return AssetGrid(crs=crs, transform=transform, shape=(rows, columns))
 
 
 def declared_crs(item: ItemDict, asset: str) -> CRS | None:
-    """The coordinate reference system of an asset; None if neither it nor its item declares one.
+    """Return the coordinate reference system of an asset; None if neither it nor its item declares one.
 
     Raises:
         SpecError: If what is declared is none.
@@ -89,5 +89,5 @@ def _state_crs(content: Mapping[str, Any]) -> str | int | None:
 
 @lru_cache(maxsize=256)
 def _parse_crs(stated: str | int) -> CRS:
-    """A CRS takes milliseconds to make, and thousands of items name the same few."""
+    """Parse a CRS, once: it takes milliseconds, and thousands of items name the same few."""
     return CRS.from_user_input(stated)

@@ -1,4 +1,4 @@
-"""Eager reading of one block: what a task does, through the loader of odc-stac.
+"""Eager reading of one block: the reader of tasks, through the loader of odc-stac.
 
 The loader mosaics and schedules; odc-stac itself would cut a block larger than its chunk into pieces and open every
 file once for each. Every file is read by :mod:`mapper.cube.resample`, for the clear pixels only, and calibrated here.
@@ -26,7 +26,7 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
-from mapper.cube.observations import Group, group_items, hold_band, require_bands
+from mapper.cube.observations import Observation, group_items, require_bands, select_band
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import CorruptAssetError
 
@@ -46,26 +46,26 @@ class FileRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerDriver:
-    """Reads files as float32 with NaN where missing."""
+    """Driver that reads files as float32 with NaN where missing."""
 
     access: Access
     rule: AccessRule
     sampler: Sampler
 
     def new_load(self, _geobox: GeoBox, **_options: object) -> None:
-        """Nothing is shared by the files of a load but the sampler."""
+        """Return the state of a load: none, since its files share only the sampler."""
 
     def finalise_load(self, _state: None) -> None:
-        """Nothing to close."""
+        """Return the result of closing a load: none, since nothing is open."""
 
     @contextmanager
     def restore_env(self, _captured: dict[str, Any], _state: None) -> Iterator[None]:
-        """GDAL's settings, in the thread that reads."""
+        """Enter GDAL's settings in the thread that reads."""
         with gdal_environment():
             yield
 
     def open(self, source: RasterSource, _context: None) -> "_FileReader":
-        """A reader of one file; opens nothing yet."""
+        """Return a reader of one file, without opening it."""
         return _FileReader(request=source.driver_data, driver=self)
 
 
@@ -75,7 +75,7 @@ class _FileReader:
     driver: SamplerDriver
 
     def read(self, config: Any, geobox: GeoBox, **_options: object) -> tuple[tuple[slice, slice], Float32Array]:
-        """The pixels of a file on a geobox, and which of them they are: all or none."""
+        """Return the pixels of a file on a geobox, and the slices they fill: all or none."""
         pixels = self._read(config, geobox)
         if pixels is None:
             return (slice(0, 0), slice(0, 0)), np.empty((0, 0), np.float32)
@@ -109,25 +109,25 @@ _BLOCK_ROWS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class BlockReader:
-    """Reads bands of one collection onto one geobox."""
+    """Reader of bands of one collection onto one geobox."""
 
     geobox: GeoBox
     rule: CollectionRule
     access: Access = field(default_factory=Access)
     threads: int = 1
-    """Files read at a time; worth more than the cores where files are remote."""
+    """Number of files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
 
-    def read_clear(self, groups: Sequence[Group]) -> BoolArray:
-        """True where the mask of the collection lets a pixel pass; dims (group, y, x)."""
+    def read_clear(self, groups: Sequence[Observation]) -> BoolArray:
+        """Return True where the mask of the collection lets a pixel pass; dims (group, y, x)."""
         mask = self.rule.mask
         if mask is None or not groups:
             return np.ones((len(groups), *self.geobox.shape), bool)
         missing = () if mask.nodata is None else (float(mask.nodata),)
         return find_clear(self._load(groups, mask.asset, missing=lambda _: missing, resampling="nearest"), mask)
 
-    def read_band(self, groups: Sequence[Group], band: str, clear: BoolArray) -> Float32Array:
-        """One band in physical units, float32, NaN where missing or masked; dims (group, y, x).
+    def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
+        """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
 
         Args:
             groups: Observations.
@@ -142,7 +142,7 @@ class BlockReader:
         if not wanted:
             return np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
         stack = self._load(
-            [hold_band(groups[k], self.rule, band) for k in wanted],
+            [select_band(groups[k], self.rule, band) for k in wanted],
             self.rule.bands[band].asset,
             missing=lambda item: missing_values(item, self.rule, band),
             resampling=self.rule.resampling,
@@ -158,14 +158,14 @@ class BlockReader:
 
     def _load(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[Observation],
         asset: str,
         *,
         missing: Callable[[ItemDict], tuple[float, ...]],
         resampling: Resampling,
         clear: Sequence[BoolArray] | None = None,
     ) -> Float32Array:
-        """Stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
+        """Return stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
         sources: list[dict[str, RasterSource]] = []
         images: dict[tuple[int, int, int], list[int]] = {}
         for k, group in enumerate(groups):
@@ -253,7 +253,7 @@ def read_sound(
 
 
 def split_usable(items: Items, rule: CollectionRule) -> tuple[Items, dict[str, str]]:
-    """Items that can be read, and why not, by id, for the others: without its mask an item cannot be trusted."""
+    """Return the items that can be read, and by id why others cannot: without its mask an item cannot be trusted."""
     if rule.mask is None:
         return items, {}
     asset = rule.mask.asset
@@ -263,8 +263,10 @@ def split_usable(items: Items, rule: CollectionRule) -> tuple[Items, dict[str, s
     return Items(items=tuple(i for i in items if i["id"] not in reasons), query=items.query), reasons
 
 
-def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBox, rule: CollectionRule) -> xr.Dataset:
-    """Stacks of bands (time, y, x) as a Dataset with coordinates."""
+def as_dataset(
+    stacks: Mapping[str, Any], groups: Sequence[Observation], geobox: GeoBox, rule: CollectionRule
+) -> xr.Dataset:
+    """Return stacks of bands (time, y, x) as a Dataset with coordinates."""
     coords: dict[str, Any] = {
         "time": ("time", np.array([group.time for group in groups], "datetime64[ns]")),
         "group": ("time", np.array([group.id for group in groups], str)),
@@ -275,7 +277,7 @@ def as_dataset(stacks: Mapping[str, Any], groups: Sequence[Group], geobox: GeoBo
 
 
 def _calibrate(image: Float32Array, calibration: Calibration) -> None:
-    """Turn stored numbers into physical units in their place."""
+    """Convert stored numbers to physical units in place."""
     for first in range(0, len(image), _BLOCK_ROWS):
         rows = slice(first, first + _BLOCK_ROWS)
         image[rows] = apply(image[rows], calibration)

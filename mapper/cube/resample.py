@@ -26,35 +26,35 @@ from mapper.access.files import Access
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
-from mapper.cube.pixel_positions import Lattice, SourceGrid, locate
+from mapper.cube.pixel_positions import PixelPositions, SourceGrid, locate
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 
-_CACHED_LATTICES = 4
+_CACHED_POSITIONS = 4
 _BLOCK_PX = 2**15
-"""Target pixels that are resampled at a time: what they need stays in the cache of a core."""
+"""Number of target pixels that are resampled at a time: their arrays stay in the cache of a core."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame:
-    """Source pixels as they are stored, as many as a lattice needs."""
+class SourcePixels:
+    """Source pixels as they are stored, in the window that a geobox needs."""
 
     stored: npt.NDArray[Any]
-    """(y, x): whole numbers of at most 16 bits, or float32."""
+    """(y, x) stored numbers: whole numbers of at most 16 bits, or float32."""
     missing: int | None
     """Stored number of a missing pixel; None where it is NaN."""
 
     def find_valid(self, values: npt.NDArray[Any]) -> BoolArray:
-        """True where values taken from the frame are measurements."""
+        """Return True where values taken from the window are measurements."""
         valid: BoolArray = np.isfinite(values) if self.missing is None else values != self.missing
         return valid
 
 
 @dataclass(kw_only=True)
 class Sampler:
-    """Reads files onto geoboxes, remembering the few lattices used last. May be shared by threads."""
+    """Reader of files onto geoboxes, which remembers the pixel positions used last. May be shared by threads."""
 
-    _lattices: OrderedDict[tuple[GeoBox, SourceGrid], Lattice] = field(default_factory=OrderedDict)
+    _positions: OrderedDict[tuple[GeoBox, SourceGrid], PixelPositions] = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def __reduce__(self) -> tuple[type["Sampler"], tuple[()]]:
@@ -74,7 +74,7 @@ class Sampler:
         missing: Sequence[float],
         wanted: BoolArray | None = None,
     ) -> Float32Array | None:
-        """Read the first band of a file onto a geobox.
+        """Read the first band of a file onto a geobox; returns None where the file has no pixel.
 
         Args:
             name: What the file is, and where.
@@ -93,46 +93,48 @@ class Sampler:
             CorruptAssetError: The file is missing, truncated or no georeferenced raster.
         """
 
-        def read_frame(dataset: rasterio.DatasetReader) -> tuple[Lattice, Frame] | None:
+        def read_window(dataset: rasterio.DatasetReader) -> tuple[PixelPositions, SourcePixels] | None:
             grid, origin = SourceGrid.of(dataset)
-            lattice = self.lattice(geobox, grid)
-            frame = _read_frame(dataset, origin, lattice, missing)
-            return None if frame is None else (lattice, frame)
+            positions = self.positions(geobox, grid)
+            raw = _read_window(dataset, origin, positions, missing)
+            return None if raw is None else (positions, raw)
 
-        found = access.read(name, rule, read_frame)
+        found = access.read(name, rule, read_window)
         return None if found is None else resample(found[1], found[0], resampling, wanted)
 
-    def lattice(self, geobox: GeoBox, grid: SourceGrid) -> Lattice:
-        """Where the pixels of a geobox lie on a source grid."""
+    def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
+        """Locate the pixels of a geobox on a source grid, or return their remembered positions."""
         with self._lock:
             key = (geobox, grid)
-            if key not in self._lattices:
-                self._lattices[key] = locate(geobox, grid)
-                if len(self._lattices) > _CACHED_LATTICES:
-                    self._lattices.popitem(last=False)
-            self._lattices.move_to_end(key)
-            return self._lattices[key]
+            if key not in self._positions:
+                self._positions[key] = locate(geobox, grid)
+                if len(self._positions) > _CACHED_POSITIONS:
+                    self._positions.popitem(last=False)
+            self._positions.move_to_end(key)
+            return self._positions[key]
 
 
-def resample(frame: Frame, lattice: Lattice, resampling: Resampling, wanted: BoolArray | None = None) -> Float32Array:
-    """Resample a frame of source pixels to target pixels.
+def resample(
+    raw: SourcePixels, positions: PixelPositions, resampling: Resampling, wanted: BoolArray | None = None
+) -> Float32Array:
+    """Resample a window of source pixels to target pixels.
 
     Args:
-        frame: Source pixels.
-        lattice: Where the target pixels lie on them.
+        raw: Source pixels.
+        positions: Positions of the target pixels on them.
         resampling: How.
         wanted: (y, x) True for the pixels that are asked for; None for all.
 
     Returns:
         Stored numbers (y, x), float32, NaN where missing or not wanted.
     """
-    values = np.full(lattice.corner.shape, np.nan, np.float32)
+    values = np.full(positions.corner.shape, np.nan, np.float32)
     flat = values.reshape(-1)
-    for block in _blocks(lattice, None if wanted is None else wanted.reshape(-1)):
+    for block in _blocks(positions, None if wanted is None else wanted.reshape(-1)):
         if resampling == "nearest" or block.weights is None:
-            pixels = _hold(frame, block)
+            pixels = _take_nearest(raw, block)
         else:
-            pixels = _blend(frame, block, resampling)
+            pixels = _blend(raw, block, resampling)
         if block.chosen is None:
             flat[block.span] = pixels
         else:
@@ -141,20 +143,23 @@ def resample(frame: Frame, lattice: Lattice, resampling: Resampling, wanted: Boo
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Block:
-    """Some target pixels in a row, and where they lie."""
+class _PixelBlock:
+    """Target pixels in a row, and their positions on the source grid."""
 
     span: slice
     chosen: npt.NDArray[np.intp] | None
-    """Which of the span; None for all."""
+    """Indices into the span; None for all."""
     corner: npt.NDArray[np.intp]
     weights: tuple[Float32Array, Float32Array] | None
 
 
-def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
-    """The wanted pixels of a lattice, some at a time."""
-    inside = None if lattice.outside is None else ~lattice.outside.reshape(-1)
-    corner, weights = lattice.corner.reshape(-1), lattice.weights and [each.reshape(-1) for each in lattice.weights]
+def _blocks(positions: PixelPositions, wanted: BoolArray | None) -> Iterator[_PixelBlock]:
+    """Yield the wanted pixels, some at a time."""
+    inside = None if positions.outside is None else ~positions.outside.reshape(-1)
+    corner, weights = (
+        positions.corner.reshape(-1),
+        positions.weights and [each.reshape(-1) for each in positions.weights],
+    )
     for first in range(0, corner.size, _BLOCK_PX):
         span = slice(first, min(first + _BLOCK_PX, corner.size))
         masks = [mask[span] for mask in (wanted, inside) if mask is not None]
@@ -162,14 +167,14 @@ def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
         if chosen is not None and chosen.size == span.stop - span.start:
             chosen = None
         if chosen is None:
-            yield _Block(
+            yield _PixelBlock(
                 span=span,
                 chosen=None,
                 corner=corner[span].astype(np.intp),
                 weights=(weights[0][span], weights[1][span]) if weights else None,
             )
         elif chosen.size:
-            yield _Block(
+            yield _PixelBlock(
                 span=span,
                 chosen=chosen,
                 corner=corner[span].take(chosen).astype(np.intp),
@@ -177,26 +182,26 @@ def _blocks(lattice: Lattice, wanted: BoolArray | None) -> Iterator[_Block]:
             )
 
 
-def _hold(frame: Frame, block: _Block) -> Float32Array:
-    """The source pixel that holds each target pixel."""
+def _take_nearest(raw: SourcePixels, block: _PixelBlock) -> Float32Array:
+    """Return the source pixel that holds each target pixel."""
     index = block.corner
     if block.weights is not None:
-        index = index + (block.weights[0] >= 0.5) * frame.stored.shape[1] + (block.weights[1] >= 0.5)
-    stored = _take(frame, index)
-    held: Float32Array = stored.astype(np.float32)
-    held[~frame.find_valid(stored)] = np.nan
-    return held
+        index = index + (block.weights[0] >= 0.5) * raw.stored.shape[1] + (block.weights[1] >= 0.5)
+    stored = _take(raw, index)
+    nearest: Float32Array = stored.astype(np.float32)
+    nearest[~raw.find_valid(stored)] = np.nan
+    return nearest
 
 
-def _blend(frame: Frame, block: _Block, resampling: Resampling) -> Float32Array:
-    """Weighted mean of the valid source pixels around each target pixel."""
+def _blend(raw: SourcePixels, block: _PixelBlock, resampling: Resampling) -> Float32Array:
+    """Return the weighted mean of the valid source pixels around each target pixel."""
     if block.weights is None:
         raise ValueError("coinciding grids need no blending")
     reach = range(2) if resampling == "bilinear" else range(-1, 3)
     mix = _mix_bilinear if resampling == "bilinear" else _mix_cubic
-    width = frame.stored.shape[1]
-    stored = [[_take(frame, block.corner + (row * width + col)) for col in reach] for row in reach]
-    valid = [[frame.find_valid(values) for values in line] for line in stored]
+    width = raw.stored.shape[1]
+    stored = [[_take(raw, block.corner + (row * width + col)) for col in reach] for row in reach]
+    valid = [[raw.find_valid(values) for values in line] for line in stored]
     if all(each.all() for line in valid for each in line):
         return mix([[values.astype(np.float32) for values in line] for line in stored], block.weights)
     known = [[mask.astype(np.float32) for mask in line] for line in valid]
@@ -213,13 +218,13 @@ def _blend(frame: Frame, block: _Block, resampling: Resampling) -> Float32Array:
     return mixed
 
 
-def _take(frame: Frame, index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    # a lattice holds no index beside its frame: "clip" only spares numpy a check of each
-    return frame.stored.reshape(-1).take(index, mode="clip")
+def _take(raw: SourcePixels, index: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    # no position lies beside the pixels that are read: "clip" only spares numpy a check of each
+    return raw.stored.reshape(-1).take(index, mode="clip")
 
 
 def _mix_bilinear(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
-    """Weighted sum of 2 x 2 neighbours; works in their place."""
+    """Return the weighted sum of 2 x 2 neighbours; changes its input."""
     (first, right), (second, across) = values
     _approach(first, right, weights[1])
     _approach(second, across, weights[1])
@@ -228,14 +233,14 @@ def _mix_bilinear(values: list[list[Float32Array]], weights: tuple[Float32Array,
 
 
 def _approach(start: Float32Array, end: Float32Array, share: Float32Array) -> None:
-    """Move ``end`` to where a share of the way from ``start`` to it is gone."""
+    """Move ``end`` to a share of the way from ``start`` to it."""
     end -= start
     end *= share
     end += start
 
 
 def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
-    """Weighted sum of 4 x 4 neighbours."""
+    """Return the weighted sum of 4 x 4 neighbours."""
     rows, cols = (_cubic_weights(weight) for weight in weights)
     total = np.zeros_like(weights[0])
     for row, line in zip(rows, values, strict=True):
@@ -247,7 +252,7 @@ def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Fl
 
 
 def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
+    """Return Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
     return (
         ((-0.5 * t + 1) * t - 0.5) * t,
         (1.5 * t - 2.5) * t * t + 1,
@@ -256,34 +261,34 @@ def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32
     )
 
 
-def _read_frame(
-    dataset: rasterio.DatasetReader, origin: tuple[int, int], lattice: Lattice, missing: Sequence[float]
-) -> Frame | None:
-    """The pixels of a file in the frame of a lattice, missing where it has none; None where it has none at all."""
-    top, left = lattice.top - origin[0], lattice.left - origin[1]
+def _read_window(
+    dataset: rasterio.DatasetReader, origin: tuple[int, int], positions: PixelPositions, missing: Sequence[float]
+) -> SourcePixels | None:
+    """Read the pixels of a file in a source window, missing where it has none; returns None if it has none at all."""
+    top, left = positions.top - origin[0], positions.left - origin[1]
     row, col = max(top, 0), max(left, 0)
-    height = min(top + lattice.shape[0], dataset.height) - row
-    width = min(left + lattice.shape[1], dataset.width) - col
+    height = min(top + positions.shape[0], dataset.height) - row
+    width = min(left + positions.shape[1], dataset.width) - col
     if height <= 0 or width <= 0:
         return None
     part = _mark_missing(dataset.read(1, window=Window(col, row, width, height)), missing)
-    if part.stored.shape == lattice.shape:
+    if part.stored.shape == positions.shape:
         return part
-    stored = np.full(lattice.shape, np.nan if part.missing is None else part.missing, part.stored.dtype)
+    stored = np.full(positions.shape, np.nan if part.missing is None else part.missing, part.stored.dtype)
     stored[row - top : row - top + height, col - left : col - left + width] = part.stored
-    return Frame(stored=stored, missing=part.missing)
+    return SourcePixels(stored=stored, missing=part.missing)
 
 
-def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> Frame:
-    """Let all missing pixels have one number; small whole numbers are kept as they are, others become float32."""
+def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> SourcePixels:
+    """Replace all missing pixels by one number; small whole numbers stay as they are, others become float32."""
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
         limits = np.iinfo(stored.dtype)
         codes = [int(value) for value in missing if float(value).is_integer() and limits.min <= value <= limits.max]
         for code in codes[1:]:
             stored[stored == code] = codes[0]
         if codes:
-            return Frame(stored=stored, missing=codes[0])
+            return SourcePixels(stored=stored, missing=codes[0])
     pixels: Float32Array = stored.astype(np.float32)
     for value in missing:
         pixels[stored == value] = np.nan
-    return Frame(stored=pixels, missing=None)
+    return SourcePixels(stored=pixels, missing=None)

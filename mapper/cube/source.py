@@ -1,4 +1,4 @@
-"""The coarse map on its own grid: stored pixels on a native grid, area averages on a projected one.
+"""Source map on its own grid: stored pixels on a native grid, area averages on a projected one.
 
 The area average of a coarse target pixel is the mean of nearest reads at the centres of its ``scale`` x ``scale`` fine
 pixels: exact up to the fine sampling, and the same in every window. The standard deviation of such an average follows
@@ -23,25 +23,25 @@ from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
 from mapper.cube.observations import describe_use, group_items
-from mapper.cube.projection import declared_place
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound
 from mapper.errors import GridError
 from mapper.spec import MapSpec
 
 _NESTING_TOLERANCE = 1e-2
-"""Of a source pixel, over the extent of a file: positions in files are decimal."""
+"""Tolerance in source pixels over the extent of a file: positions in files are decimal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The coarse map over one window, on the source grid."""
+    """Source map over one window, on the source grid."""
 
     mean: Float32Array
-    """(y, x) in the units of its collection, NaN where missing."""
+    """(y, x) mean in the units of its collection, NaN where missing."""
     sd: Float32Array
     """(y, x) standard deviation in the same units, NaN where unknown."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def read_source(
@@ -52,7 +52,7 @@ def read_source(
     provider: Provider,
     access: Access | None = None,
 ) -> Source:
-    """Read the coarse map.
+    """Read the source map over one window.
 
     Args:
         items: Items of any collections; those of another year, or that do not touch the window, are ignored.
@@ -94,18 +94,18 @@ def read_source(
 
 
 def select_source(items: Items, spec: MapSpec) -> Items:
-    """The items of the coarse map of the year that is asked for."""
+    """Return the items of the source map of the year that is asked for."""
     return items.pick(number for number, item in enumerate(items) if is_source(item, spec))
 
 
 def is_source(item: ItemDict, spec: MapSpec) -> bool:
-    """Whether an item is of the coarse map, and of the year that is asked for."""
+    """Return True for an item of the source map, of the year that is asked for."""
     year = spec.source.year
     return item["collection"] == spec.source.collection and (year is None or item_datetime(item).year == year)
 
 
 def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
-    """Mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
+    """Return the mean of ``scale`` x ``scale`` blocks over their valid pixels; NaN where fewer than half are valid.
 
     Args:
         fine: (y * scale, x * scale), NaN where missing.
@@ -128,7 +128,7 @@ def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
 def _average_sd(
     fine: Float32Array, geobox: GeoBox, items: list[ItemDict], reader: BlockReader, spec: MapSpec
 ) -> Float32Array:
-    """Standard deviation of the area averages of a window; of the stored pixels on a native grid."""
+    """Return the standard deviation of the area averages of a window; of the stored pixels on a native grid."""
     band, correlation, scale = spec.source.sd, spec.source.sd_correlation, fine.shape[0] // geobox.shape[0]
     if band is None or correlation is None or scale == 1:
         return average_blocks(fine, scale)
@@ -139,7 +139,7 @@ def _average_sd(
 
 
 def _note(spec: MapSpec) -> str:
-    """What a record says of the standard deviation of area averages."""
+    """Return the text of a record about the standard deviation of area averages."""
     if spec.source.sd is None or spec.grid.kind == "native" or spec.source.resolution == spec.grid.resolution:
         return ""
     length = spec.source.sd_correlation
@@ -162,17 +162,17 @@ def _average_dates(stack: Float32Array) -> Float32Array:
 
 
 def _check_nesting(item: ItemDict, rule: CollectionRule, spec: MapSpec) -> None:
-    """Refuse an item whose pixels are not those of a native grid; one that does not say is taken at its word."""
-    place = declared_place(item, rule.bands[spec.source.band_names[0]].asset)
-    if place is None:
+    """Refuse an item whose pixels are not those of a native grid; one without a declaration is accepted."""
+    declared = declared_grid(item, rule.bands[spec.source.band_names[0]].asset)
+    if declared is None:
         return
-    step, (rows, cols) = float(spec.source.resolution), place.shape
-    on_lattice = all(abs(edge / step - round(edge / step)) < _NESTING_TOLERANCE for edge in place.bounds)
-    width, height = abs(place.transform.a), abs(place.transform.e)
+    step, (rows, cols) = float(spec.source.resolution), declared.shape
+    edges_agree = all(abs(edge / step - round(edge / step)) < _NESTING_TOLERANCE for edge in declared.bounds)
+    width, height = abs(declared.transform.a), abs(declared.transform.e)
     same_size = max(abs(width / step - 1) * cols, abs(height / step - 1) * rows) < _NESTING_TOLERANCE
-    if not (on_lattice and same_size and place.crs == CRS(spec.grid.crs)):
+    if not (edges_agree and same_size and declared.crs == CRS(spec.grid.crs)):
         raise GridError(
             f"source item {item['id']} does not lie on the native grid: its pixels are {width:.10g} x {height:.10g} in "
-            f"{place.crs.to_string()} from ({place.transform.c:.10g}, {place.transform.f:.10g}), the grid has "
+            f"{declared.crs.to_string()} from ({declared.transform.c:.10g}, {declared.transform.f:.10g}), the grid has "
             f"{spec.source.resolution} in {spec.grid.crs}; change source.resolution, or use a projected grid"
         )

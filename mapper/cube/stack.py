@@ -1,7 +1,7 @@
 """A stack of dates: the clearest ones of each pixel, one a day, each with its mask.
 
 Which dates a pixel keeps is decided for that pixel alone: items are ranked by the cloud cover of their scene, then by
-time and id, and a pixel takes the first so many of them in which it is clear, one a day. So the same dates are kept
+time and id, and a pixel takes the first so many of them in which it is clear, one a day. So the same dates are used
 however a map is tiled and in whatever order its items come. Items are read in that order, a few at a time, and reading
 ends when no pixel lacks a date.
 """
@@ -20,34 +20,35 @@ from mapper.arrays import BoolArray, Float32Array, UInt16Array
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
-from mapper.cube.observations import Group, describe_use, group_items
-from mapper.cube.projection import declared_place
+from mapper.cube.observations import Observation, describe_use, group_items
+from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.spec import MapSpec, SourceSpec
 
-_NOT_NEEDED = "not needed: every pixel has clearer dates"
-_LATTICE_TOLERANCE = 1e-3
+NOT_NEEDED = "not needed: every pixel has clearer dates"
+"""Reason of an item that was left out because other dates are clearer."""
+_GRID_TOLERANCE = 1e-3
 """Largest distance between a file's pixel edges and those of a native grid, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """An input of one window: dates of bands."""
+    """Input of one window: bands on several dates."""
 
     values: Float32Array
     """(date, band, y, x) in the units of the collection, NaN where missing or not used."""
     clear: BoolArray
     """(date, y, x) True where a date is used."""
     dates: tuple[date, ...]
-    """Days in UTC, ascending."""
+    """Dates in UTC, ascending."""
     days: Float32Array
     """(date,) days from the anchor; from the middle of the period where the anchor is no date."""
     image: Float32Array
-    """(band, y, x) what the map shows: the anchor, NaN where no date is clear."""
+    """(band, y, x) image that the map shows: the anchor, NaN where no date is clear."""
     n_valid: UInt16Array
-    """(y, x) dates that are used."""
+    """(y, x) number of dates that are used."""
     uses: tuple[ItemUse, ...]
-    """How each item was used, those left out included."""
+    """Uses of all items, those left out included."""
 
 
 def read_stack(
@@ -95,7 +96,7 @@ def read_stack(
             rule,
             spec.source.band_names,
             role="source",
-            dropped=dropped.get(item["id"], "" if item["id"] in used else _NOT_NEEDED),
+            dropped=dropped.get(item["id"], "" if item["id"] in used else NOT_NEEDED),
         )
         for item in chosen
     )
@@ -103,7 +104,7 @@ def read_stack(
 
 
 def enters_stack(item: ItemDict, spec: MapSpec) -> bool:
-    """Return whether an item is one of the dates that a map asks for."""
+    """Return True for an item that is one of the dates of a map."""
     source = spec.source
     return (
         item["collection"] == source.collection
@@ -113,13 +114,13 @@ def enters_stack(item: ItemDict, spec: MapSpec) -> bool:
     )
 
 
-def group_alone(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> list[Group]:
+def group_alone(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> list[Observation]:
     """Return each item as an observation of its own, the clearest first; equals by time and id."""
     groups = [group for item in items for group in group_items((item,), rule, bands)]
     return sorted(groups, key=lambda group: (_cloud_of(group), group.time, str(group.items[0]["id"])))
 
 
-def _cloud_of(group: Group) -> float:
+def _cloud_of(group: Observation) -> float:
     """Return the cloud cover of a scene in percent; one that does not state it counts as clear."""
     return float(group.items[0]["properties"].get("eo:cloud_cover") or 0.0)
 
@@ -132,7 +133,7 @@ def _anchor_day(spec: MapSpec) -> date:
 
 @dataclass(kw_only=True)
 class _Picker:
-    """Picks the dates of each pixel while items are read, the clearest first."""
+    """Picker of the dates of each pixel while items are read, the clearest first."""
 
     reader: BlockReader
     source: SourceSpec
@@ -148,7 +149,7 @@ class _Picker:
         self.count: UInt16Array = np.zeros(shape, np.uint16)
         self.clearest: Float32Array = np.full((len(self.source.band_names), *shape), np.nan, np.float32)
 
-    def read(self, groups: Sequence[Group]) -> None:
+    def read(self, groups: Sequence[Observation]) -> None:
         """Read observations in their order until no pixel lacks a date."""
         step = max(1, self.reader.threads)
         for first in range(0, len(groups), step):
@@ -179,12 +180,12 @@ class _Picker:
         lacks: BoolArray = self.count < self.source.dates
         return lacks
 
-    def _read_some(self, groups: Sequence[Group]) -> None:
+    def _read_some(self, groups: Sequence[Observation]) -> None:
         """Read a few observations together, then let each pixel take what it lacks, in their order."""
         first = self.source.band_names[0]
         by_id = {group.items[0]["id"]: group for group in groups}
 
-        def read_first(sound: Sequence[ItemDict]) -> list[tuple[Group, Float32Array]]:
+        def read_first(sound: Sequence[ItemDict]) -> list[tuple[Observation, Float32Array]]:
             alone = [by_id[item["id"]] for item in sound]
             clear = self.reader.read_clear(alone) & self._lacks
             return list(zip(alone, self.reader.read_band(alone, first, clear), strict=True))
@@ -196,7 +197,7 @@ class _Picker:
             if takes.any():
                 self._take_from(group, day, takes, pixels)
 
-    def _take_from(self, group: Group, day: date, takes: BoolArray, first: Float32Array) -> None:
+    def _take_from(self, group: Observation, day: date, takes: BoolArray, first: Float32Array) -> None:
         """Read the other bands of an observation, and let pixels take it; none do where a file is broken."""
         others = self.source.band_names[1:]
 
@@ -239,18 +240,18 @@ def _split_nested(
     items: Items, rule: CollectionRule, geobox: GeoBox, source: SourceSpec, dropped: dict[str, str]
 ) -> tuple[Items, dict[str, str]]:
     """Split items into those whose pixels are those of a native grid, and reasons for the others."""
-    reasons = dict(_find_other_lattices(items, rule, geobox, source))
-    kept = tuple(item for item in items if item["id"] not in reasons)
-    return Items(items=kept, query=items.query), dropped | reasons
+    reasons = dict(_find_other_grids(items, rule, geobox, source))
+    nested = tuple(item for item in items if item["id"] not in reasons)
+    return Items(items=nested, query=items.query), dropped | reasons
 
 
-def _find_other_lattices(
+def _find_other_grids(
     items: Items, rule: CollectionRule, geobox: GeoBox, source: SourceSpec
 ) -> Iterator[tuple[str, str]]:
     crs, at, step = CRS(str(geobox.crs)), geobox.transform, float(source.resolution)
     for item in items:
         for band in source.band_names:
-            grid = declared_place(item, rule.bands[band].asset)
+            grid = declared_grid(item, rule.bands[band].asset)
             if grid is None:
                 continue  # taken at its word
             to = grid.transform
@@ -258,7 +259,7 @@ def _find_other_lattices(
             off = (
                 max(abs(offset - round(offset)) for offset in offsets[:2]) + sum(map(abs, offsets[2:])) * grid.shape[0]
             )
-            if grid.crs != crs or off > _LATTICE_TOLERANCE:
+            if grid.crs != crs or off > _GRID_TOLERANCE:
                 size = f"pixels of {to.a:g} x {-to.e:g} from ({to.c:g}, {to.f:g}) in {grid.crs.to_string()}"
-                yield item["id"], f"lies on another lattice: {band} has {size}"
+                yield item["id"], f"lies on another grid: {band} has {size}"
                 break

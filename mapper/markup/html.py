@@ -19,11 +19,11 @@ class Markup:
 
 
 Cell = str | int | float | Markup | None
-"""What can be shown; only :class:`Markup` is taken as it is."""
+"""Values that can be shown; only :class:`Markup` is taken as it is."""
 
 
 def to_html(cell: Cell) -> str:
-    """One value as HTML."""
+    """Return one value as HTML."""
     if cell is None:
         return "&ndash;"
     if isinstance(cell, Markup):
@@ -34,7 +34,7 @@ def to_html(cell: Cell) -> str:
 
 
 def make_table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markup:
-    """A table; columns of numbers stand right."""
+    """Return a table; columns of numbers are aligned right."""
     lines = [list(row) for row in rows]
     sides = [_side(column) for column in zip(*lines, strict=True)] or ["left"] * len(head)
     cells = "".join(
@@ -49,18 +49,18 @@ def make_table(head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Markup:
     return Markup(f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>")
 
 
-def make_facts(facts: Mapping[str, Cell]) -> Markup:
-    """Names and values; those without a value are left out."""
+def make_pairs(pairs: Mapping[str, Cell]) -> Markup:
+    """Return a table of names and values; those without a value are left out."""
     rows = (
         f'<tr><th style="text-align:left">{html.escape(name)}</th><td style="text-align:left">{to_html(cell)}</td></tr>'
-        for name, cell in facts.items()
+        for name, cell in pairs.items()
         if cell not in (None, "")
     )
     return Markup(f"<table><tbody>{''.join(rows)}</tbody></table>")
 
 
 def make_card(title: str, *parts: Markup) -> str:
-    """What a notebook shows of an object: a title, and parts beside each other."""
+    """Return the HTML that a notebook shows of an object: a title, and parts beside each other."""
     inner = "".join(f"<div>{part}</div>" for part in parts)
     return f'<div style="{_STYLE}"><b>{html.escape(title)}</b><div style="{_ROW}">{inner}</div></div>'
 

@@ -11,26 +11,26 @@ from mapper.markup.html import Markup
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#666666")
 _POINTS = 2000
-"""Of all outlines of a drawing together, about."""
+"""Number of points of all outlines of a drawing together, approximately."""
 _LABELS = 24
 """Pixels around the map for degrees."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """How degrees become pixels."""
+class _Projection:
+    """Transform of degrees to pixels."""
 
     west: float
     north: float
     east: float
     south: float
     scale: float
-    """Pixels of a degree of latitude."""
+    """Pixels in a degree of latitude."""
     squeeze: float
-    """A degree of longitude in degrees of latitude."""
+    """Length of a degree of longitude in degrees of latitude."""
 
-    def place(self, lon: float, lat: float) -> tuple[float, float]:
-        """Pixels from the upper left corner."""
+    def project(self, lon: float, lat: float) -> tuple[float, float]:
+        """Return pixels from the upper left corner."""
         return (lon - self.west) * self.squeeze * self.scale, (self.north - lat) * self.scale
 
 
@@ -41,7 +41,7 @@ def draw_outlines(
     width: int = 260,
     height: int = 220,
 ) -> Markup:
-    """A map of outlines, a colour for each group; of very many, some points are left out.
+    """Draw a map of outlines, a colour for each group; of very many, some points are left out.
 
     Args:
         groups: Polygons in longitude and latitude, by what they are of.
@@ -53,26 +53,26 @@ def draw_outlines(
     shapes = [shape for shape in shapes if not shape.is_empty]
     if not shapes:
         return Markup("")
-    frame = _fit(shapely.total_bounds(shapes).tolist(), width, height)
+    projection = _fit(shapely.total_bounds(shapes).tolist(), width, height)
     points = max(8, _POINTS // len(shapes))
     parts = [
         f'<path fill="{colour}" fill-opacity="{_fade(len(group))}" stroke="{colour}" stroke-opacity="0.75" '
-        f'd="{"".join(_draw(shape, frame, points) for shape in group)}"/>'
+        f'd="{"".join(_draw(shape, projection, points) for shape in group)}"/>'
         for (_, group), colour in zip(groups.items(), _colours(), strict=False)
     ]
     if area is not None:
-        parts.append(f'<path fill="none" stroke="#111" stroke-width="1.5" d="{_draw(area, frame, _POINTS)}"/>')
-    right, bottom = frame.place(frame.east, frame.south)
+        parts.append(f'<path fill="none" stroke="#111" stroke-width="1.5" d="{_draw(area, projection, _POINTS)}"/>')
+    right, bottom = projection.project(projection.east, projection.south)
     return Markup(
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="map of outlines" width="{right + 2:.0f}" '
         f'height="{bottom + _LABELS:.0f}" viewBox="-1 -1 {right + 2:.1f} {bottom + _LABELS:.1f}">'
         f'<rect width="{right:.1f}" height="{bottom:.1f}" fill="#f5f7f9" stroke="#c5ccd3"/>{"".join(parts)}'
-        f"{_label(frame, right, bottom)}</svg>"
+        f"{_label(projection, right, bottom)}</svg>"
     )
 
 
 def draw_keys(names: Sequence[Markup]) -> Markup:
-    """The colours of groups, in their order."""
+    """Draw the colours of groups, in their order."""
     parts = (
         f'<div><span style="display:inline-block;width:.8em;height:.8em;margin-right:.35em;background:{colour}"></span>'
         f"{name}</div>"
@@ -86,25 +86,25 @@ def _colours() -> Sequence[str]:
 
 
 def _fade(count: int) -> str:
-    """How much of a polygon is seen: many overlap."""
+    """Return the opacity of a polygon as an attribute: many overlap."""
     return f"{max(0.04, 0.25 / math.sqrt(max(count, 1))):.2f}"
 
 
-def _fit(bounds: Sequence[float], width: int, height: int) -> _Frame:
+def _fit(bounds: Sequence[float], width: int, height: int) -> _Projection:
     west, south, east, north = bounds
     margin = max(0.03 * max(east - west, north - south), 1e-4)
     west, south, east, north = west - margin, south - margin, east + margin, north + margin
     squeeze = max(0.1, math.cos(math.radians((south + north) / 2)))
     scale = min(width / ((east - west) * squeeze), height / (north - south))
-    return _Frame(west=west, north=north, east=east, south=south, scale=scale, squeeze=squeeze)
+    return _Projection(west=west, north=north, east=east, south=south, scale=scale, squeeze=squeeze)
 
 
-def _draw(shape: BaseGeometry, frame: _Frame, points: int) -> str:
-    """A polygon as a path, with about so many points at most."""
-    simple = shape.simplify(0.5 / frame.scale)
+def _draw(shape: BaseGeometry, projection: _Projection, points: int) -> str:
+    """Draw a polygon as a path, with at most so many points, approximately."""
+    simple = shape.simplify(0.5 / projection.scale)
     coordinates = [ring for part in shapely.get_parts(simple) for ring in _rings_of(part)]
     step = max(1, sum(map(len, coordinates)) // points)
-    return "".join(_draw_ring(ring[::step], frame) for ring in coordinates if len(ring[::step]) > 2)
+    return "".join(_draw_ring(ring[::step], projection) for ring in coordinates if len(ring[::step]) > 2)
 
 
 def _rings_of(part: BaseGeometry) -> list[list[tuple[float, float]]]:
@@ -113,18 +113,18 @@ def _rings_of(part: BaseGeometry) -> list[list[tuple[float, float]]]:
     return [[point[:2] for point in ring.coords] for ring in (part.exterior, *part.interiors)]
 
 
-def _draw_ring(ring: Sequence[tuple[float, float]], frame: _Frame) -> str:
-    placed = (frame.place(lon, lat) for lon, lat in ring)
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed) + "z"
+def _draw_ring(ring: Sequence[tuple[float, float]], projection: _Projection) -> str:
+    projected = (projection.project(lon, lat) for lon, lat in ring)
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in projected) + "z"
 
 
-def _label(frame: _Frame, right: float, bottom: float) -> str:
-    """Degrees of the corners, below the map."""
-    digits = max(0, 2 - math.floor(math.log10(max(frame.east - frame.west, 1e-6))))
+def _label(projection: _Projection, right: float, bottom: float) -> str:
+    """Draw degrees of the corners, below the map."""
+    digits = max(0, 2 - math.floor(math.log10(max(projection.east - projection.west, 1e-6))))
     digits = min(digits, 4)
     style = 'font-size="10" font-family="system-ui,sans-serif" fill="#555"'
-    start = f"{frame.west:.{digits}f}, {frame.south:.{digits}f}"
-    end = f"{frame.east:.{digits}f}, {frame.north:.{digits}f}"
+    start = f"{projection.west:.{digits}f}, {projection.south:.{digits}f}"
+    end = f"{projection.east:.{digits}f}, {projection.north:.{digits}f}"
     if right < 150:
         return f'<text x="0" y="{bottom + 14:.0f}" {style}>{start}</text>'
     return (

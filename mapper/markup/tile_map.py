@@ -10,16 +10,16 @@ from mapper.arrays import ByteArray
 from mapper.markup.html import Markup
 
 STATES = ("missing", "ok", "empty", "failed", "outside")
-"""Outside is what the area does not touch."""
+"""States of a tile; outside are tiles that the area does not touch."""
 COLOURS: Mapping[str, str] = MappingProxyType(
     {"missing": "#dfe4e8", "ok": "#009e73", "empty": "#8fb8de", "failed": "#d55e00"}
 )
-"""Told apart by all eyes, and in print."""
+"""Colours of states, distinct to all eyes, and in print."""
 _FAILED, _OUTSIDE = STATES.index("failed"), STATES.index("outside")
 
 
 def shrink_states(states: ByteArray, *, rows: int, cols: int) -> tuple[ByteArray, int]:
-    """Make a map of tiles fit into some cells.
+    """Reduce a map of tiles to fit into some cells.
 
     A cell of several tiles is failed where one of them is, else what most of those in the area are.
 
@@ -46,7 +46,7 @@ def shrink_states(states: ByteArray, *, rows: int, cols: int) -> tuple[ByteArray
 
 
 def draw_tiles(states: ByteArray, *, cells: int = 64, width: int = 260, height: int = 320) -> Markup:
-    """A map of tiles as SVG.
+    """Draw a map of tiles as SVG.
 
     Args:
         states: Of every tile.
@@ -71,7 +71,7 @@ def draw_tiles(states: ByteArray, *, cells: int = 64, width: int = 260, height: 
 
 
 def draw_legend(counts: Mapping[str, int]) -> Markup:
-    """The colours of states that occur, and how many tiles are in each."""
+    """Draw the colours of states that occur, and the number of tiles in each."""
     parts = (
         f'<span style="white-space:nowrap;margin-right:1em"><span style="display:inline-block;width:.8em;height:.8em;'
         f'margin-right:.35em;background:{COLOURS[state]}"></span>{counts[state]:,} {state}</span>'
@@ -82,13 +82,13 @@ def draw_legend(counts: Mapping[str, int]) -> Markup:
 
 
 def count_states(states: ByteArray) -> dict[str, int]:
-    """Tiles in each state, those outside left out."""
+    """Count the tiles in each state, those outside left out."""
     counts = np.bincount(states.ravel(), minlength=len(STATES)).tolist()
     return {state: counts[number] for number, state in enumerate(STATES[:-1])}
 
 
 def _outline_runs(mask: npt.NDArray[np.bool_]) -> str:
-    """Cells as rectangles one row high: neighbours in a row are one."""
+    """Outline cells as rectangles one row high: neighbours in a row are one."""
     edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
     return "".join(
@@ -98,7 +98,7 @@ def _outline_runs(mask: npt.NDArray[np.bool_]) -> str:
 
 
 def _draw_lines(rows: int, cols: int) -> str:
-    """White lines between cells that are large enough for them."""
+    """Draw white lines between cells that are large enough for them."""
     across = "".join(f"M0 {row}h{cols}" for row in range(1, rows))
     down = "".join(f"M{col} 0v{rows}" for col in range(1, cols))
     return f'<path fill="none" stroke="#fff" stroke-width="0.08" d="{across}{down}"/>'

@@ -44,7 +44,7 @@ def collect_facts(context: Context, items: Items) -> ItemFacts:
     roles = np.zeros((len(items), 2), bool)
     for number, item in enumerate(items):
         if check:
-            check.look(item)
+            check.add(item)
         digests[number] = item_digest(item)
         outlines[number] = footprint(item)
         roles[number] = _enters_guide(context, item), _is_source(context, item)

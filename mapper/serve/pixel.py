@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Annotated
@@ -11,23 +12,16 @@ from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
+from mapper.predict.quality import BITS
 from mapper.serve.errors import describe_refusals
 from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
 from mapper.serve.versions import ResolvedVersion, ServedStore, Version
 from mapper.store.errors import explain_faults
-from mapper.store.why import Answer, explain_pixel, to_plain, trace_pixel
+from mapper.store.why import Answer, BandValue, explain_pixel, to_plain, trace_pixel
 
 FLAG_MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "guide_gap": "a guide channel had no valid observation",
-        "source_missing": "the source has no value here",
-        "source_disagrees": "the network's mean was farther from the source than the source's standard deviation",
-        "outside_area": "not part of the map",
-        "item_dropped": "an item of this tile could not be read and was left out",
-        "few_observations": "few valid observations entered the guide",
-        "not_written": "no tile with data was written here",
-        "gap": "a channel had no valid observation",
-    }
+    {bit.name: bit.description for bit in BITS.values()}
+    | {"not_written": "no tile with data was written here", "gap": "a channel had no valid observation"}
 )
 """Meanings of flags in words."""
 
@@ -75,7 +69,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
 def _describe_pixel(answer: Answer, *, ref: str, version: str) -> ServedPixel:
     """Return a pixel as it is served: flags in words, values with the digits that are known."""
     quality = [FlagMeaning(flag=name, meaning=FLAG_MEANINGS.get(name, name.replace("_", " "))) for name in answer.flags]
-    values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd)}
+    values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd), "bands": _shorten_bands(answer)}
     return ServedPixel(**(vars(answer) | values), quality=quality, ref=ref, version=version)
 
 
@@ -116,12 +110,17 @@ def _describe_version(answer: Answer) -> PixelVersion:
         sd=_shorten(answer.sd),
         units=answer.units,
         flags=answer.flags,
+        bands=_shorten_bands(answer),
         **{name: getattr(answer.record, name) for name in from_record},
     )
 
 
 def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | History) -> Response:
     return JSONResponse(to_plain(content), headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
+
+
+def _shorten_bands(answer: Answer) -> tuple[BandValue, ...]:
+    return tuple(replace(band, value=_shorten(band.value), sd=_shorten(band.sd)) for band in answer.bands)
 
 
 def _shorten(value: float | None) -> float | None:

@@ -1,6 +1,6 @@
-"""The truth at the resolution of the map, and the coarse map that a satellite mission would have made of it.
+"""Synthetic biomass: the truth on the grid of the map, and the coarse map that a satellite mission would make of it.
 
-The coarse map has the lattice and the habits of the real one: EPSG:4326, pixel edges at multiples of 1/1125 degree,
+The coarse map has the grid and the habits of the real one: EPSG:4326, pixel edges at multiples of 1/1125 degree,
 uint16 Mg ha-1, area mean of the truth, too low where there is much, noise that its standard deviation describes.
 """
 
@@ -15,25 +15,26 @@ from odc.geo.geobox import GeoBox
 from scipy.special import ndtri
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key, node_uniform
 from mapper.synthetic.frames import Frame, write_cog
-from mapper.synthetic.noise import Raster, derive_key, lattice_uniform, smooth_noise
+from mapper.synthetic.noise import Raster, smooth_noise
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
 from mapper.synthetic.surface import average_blocks
 
 SOURCE, TRUTH = "esa-cci-biomass", "truth"
 PER_DEGREE = 1125
-"""Source pixels in a degree."""
+"""Number of source pixels in a degree."""
 SOURCE_NODATA = 65535
 TRUTH_NODATA = -9999.0
 _PARTS = 10
 """Points along each edge of a source pixel that its mean is taken over."""
 _SATURATION = (220.0, 30.0, 0.55)
-"""Where the coarse map begins to fall short (Mg ha-1), over which width, and the slope it loses."""
+"""Saturation of the coarse map: its onset and width in Mg ha-1, and the slope it loses."""
 
 
 def write_truth(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
-    """Write the truth on the ground's own grid, and describe it."""
+    """Write the truth on the ground's own grid, and return its item."""
     name = f"truth-{site.seed}-{year}"
     write_cog(out_dir / TRUTH / name / "agb.tif", site.ground.biomass, site.geobox, nodata=TRUTH_NODATA)
     asset = describe_asset("agb.tif", site.geobox, title="Above-ground biomass", nodata=TRUTH_NODATA,
@@ -45,8 +46,8 @@ def write_truth(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
 
 
 def write_source(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
-    """Write the coarse map and its standard deviation, and describe them as one item."""
-    geobox, row, col = _lattice(site.geobox)
+    """Write the coarse map and its standard deviation, and return one item for both."""
+    geobox, row, col = _cover_ground(site.geobox)
     agb, deviation = measure_biomass(site, geobox, row=row, col=col)
     box = geobox.boundingbox
     cell = f"N{int(np.floor(box.top / 10)) * 10 + 10:02d}E{int(np.floor(box.left / 10)) * 10:03d}"
@@ -68,13 +69,13 @@ def write_source(site: Site, out_dir: Path, *, year: int) -> pystac.Item:
 def measure_biomass(
     site: Site, geobox: GeoBox, *, row: int, col: int
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-    """The coarse map of the truth.
+    """Return the coarse map of the truth, and its standard deviation.
 
     Args:
         site: Where.
         geobox: Source pixels, in EPSG:4326.
-        row: First row on the global lattice, from the equator northwards, negative below.
-        col: First column on the global lattice.
+        row: First row on the global grid, from the equator northwards, negative below.
+        col: First column on the global grid.
 
     Returns:
         Biomass and its standard deviation, uint16 Mg ha-1 (y, x); :data:`SOURCE_NODATA` where a pixel is not wholly
@@ -90,7 +91,7 @@ def measure_biomass(
 
 
 def expect_source(mean: Float32Array) -> Float32Array:
-    """What the coarse map shows of a true mean, without noise: it saturates."""
+    """Return the value that the coarse map shows of a true mean, without noise: it saturates."""
     start, width, loss = _SATURATION
     lost = np.float32(loss * width) * np.logaddexp(0, (mean - start) / width)
     at_zero = np.float32(loss * width) * np.logaddexp(0, -start / width)
@@ -99,7 +100,7 @@ def expect_source(mean: Float32Array) -> Float32Array:
 
 
 def average_truth(site: Site, geobox: GeoBox) -> tuple[Float32Array, npt.NDArray[np.bool_]]:
-    """Area mean of the truth on source pixels, and whether each lies wholly on the ground; (y, x)."""
+    """Return the area mean of the truth on source pixels, and True where a pixel lies wholly on the ground; (y, x)."""
     parts = GeoBox(
         (geobox.shape.y * _PARTS, geobox.shape.x * _PARTS), geobox.transform @ Affine.scale(1 / _PARTS), geobox.crs
     )
@@ -109,15 +110,15 @@ def average_truth(site: Site, geobox: GeoBox) -> tuple[Float32Array, npt.NDArray
 
 
 def _source_noise(seed: int, shape: tuple[int, int], *, row: int, col: int) -> Float32Array:
-    """Unit noise, a third of its variance shared by neighbours; a function of the place on the lattice."""
+    """Return unit noise, a third of its variance shared by neighbours; a function of the row and column."""
     rows, cols = -row + np.arange(shape[0]), col + np.arange(shape[1])
-    white = ndtri(np.clip(lattice_uniform(derive_key(seed, "source"), rows, cols), 1e-6, 1 - 1e-6)).astype(np.float32)
+    white = ndtri(np.clip(node_uniform(derive_key(seed, "source"), rows, cols), 1e-6, 1 - 1e-6)).astype(np.float32)
     at = Raster(east=cols.astype(np.float64), north=rows.astype(np.float64))
     return np.float32(0.82) * white + np.float32(0.57) * smooth_noise(derive_key(seed, "retrieval"), at, 5)
 
 
-def _lattice(ground: GeoBox) -> tuple[GeoBox, int, int]:
-    """Source pixels around the ground: their grid, and the lattice row and column of its upper left corner."""
+def _cover_ground(ground: GeoBox) -> tuple[GeoBox, int, int]:
+    """Return the grid of source pixels around the ground, and the global row and column of its upper left corner."""
     box = ground.footprint("EPSG:4326", npoints=40).boundingbox
     col, row = int(np.floor(box.left * PER_DEGREE)), int(np.ceil(box.top * PER_DEGREE))
     shape = row - int(np.floor(box.bottom * PER_DEGREE)), int(np.ceil(box.right * PER_DEGREE)) - col

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Cells, Raster, derive_key, hash_uniform, smooth_noise
+from mapper.noise import derive_key, hash_uniform
+from mapper.synthetic.noise import Cells, Raster, smooth_noise
 from mapper.synthetic.surface import Cover, empty_cover
 
 _CROPS = ((0.36, Cover.WHEAT), (0.50, Cover.RAPE), (0.68, Cover.MAIZE), (0.93, Cover.GRASS), (1.0, Cover.SOIL))
-"""Upper end of the draw, and what grows then."""
+"""Crops and the upper ends of their draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,9 @@ class OpenLand:
     """Open land on every pixel, as if none were forest; arrays (y, x)."""
 
     cover: Float32Array
-    """(kind, y, x) of the ground between the trees, fractions that sum to one."""
+    """(kind, y, x) cover of the ground between the trees, fractions that sum to one."""
     trees: Float32Array
-    """Fraction covered by single trees, hedges and gardens, all broadleaved."""
+    """(y, x) fraction covered by single trees, hedges and gardens, all broadleaved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class _Parcels:
     along: npt.NDArray[np.int64]
     across: npt.NDArray[np.int64]
     edge: Float32Array
-    """Metres to the nearest edge of the parcel."""
+    """(y, x) metres to the nearest edge of the parcel."""
     key: int
 
     def draw(self, name: str) -> Float32Array:
@@ -41,7 +42,7 @@ class _Parcels:
 
 
 def till_fields(seed: int, at: Raster, massifs: Cells) -> OpenLand:
-    """Fields, meadows and hedges everywhere."""
+    """Lay out fields, meadows and hedges everywhere."""
     parcels = _cut_parcels(derive_key(seed, "parcels"), at, massifs, length=(220.0, 330.0), width=(80.0, 130.0))
     crop = parcels.draw("crop")
     cover = empty_cover(at.shape)
@@ -60,7 +61,7 @@ def till_fields(seed: int, at: Raster, massifs: Cells) -> OpenLand:
 
 
 def build_village(seed: int, at: Raster, massifs: Cells) -> OpenLand:
-    """Houses, streets and gardens everywhere."""
+    """Build houses, streets and gardens everywhere."""
     plots = _cut_parcels(derive_key(seed, "plots"), at, massifs, length=(28.0, 60.0), width=(24.0, 24.0))
     cover = empty_cover(at.shape)
     roof = (plots.draw("house") < 0.62) & (plots.edge > 3.5)
@@ -75,7 +76,7 @@ def build_village(seed: int, at: Raster, massifs: Cells) -> OpenLand:
 def _cut_parcels(
     key: int, at: Raster, massifs: Cells, *, length: tuple[float, float], width: tuple[float, float]
 ) -> _Parcels:
-    """Strips of a width of the massif's own, cut into parcels; ``length`` and ``width`` are (least, spread) metres."""
+    """Cut strips of a width of the massif's own into parcels; ``length`` and ``width`` are (least, spread) metres."""
     angle = np.pi * massifs.draw("angle")
     # Distances from the corner of a 100 km square keep float32 exact to centimetres, whatever the window.
     east = (at.east - np.floor(at.east[0] / 1e5) * 1e5).astype(np.float32)[None, :]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, smooth_noise
+from mapper.noise import derive_key
+from mapper.synthetic.noise import Cells, Raster, cut_cells, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _AGES = ([0.0, 0.11, 0.34, 0.80, 1.0], [0.0, 6.0, 36.0, 95.0, 150.0])
@@ -18,12 +19,12 @@ _CONIFER = (300.0, 0.033)
 _BROADLEAF = (340.0, 0.028)
 """Growth: biomass of an old full stand (Mg ha-1), rate (1 / year)."""
 _LARGEST = 450.0
-"""No crown holds more than this, Mg ha-1."""
+"""Biomass of the largest crown, Mg ha-1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stands:
-    """The mosaic of stands and patches, whether or not it is forest there."""
+    """Mosaic of stands and patches, in forest or not."""
 
     stands: Cells
     patches: Cells
@@ -34,15 +35,15 @@ class Trees:
     """Trees on every pixel, as if all were forest; arrays float32 (y, x)."""
 
     biomass: Float32Array
-    """Mg ha-1."""
+    """(y, x) biomass, Mg ha-1."""
     leaves: Float32Array
-    """Fraction of the ground that is hidden by leaves."""
+    """(y, x) fraction of the ground that is hidden by leaves."""
     height: Float32Array
-    """Metres, of the trees themselves."""
+    """(y, x) height of the trees themselves, metres."""
     conifer: npt.NDArray[np.bool_]
     vigour: Float32Array
     bare: Float32Array
-    """Bare or slash-covered fraction of the ground between the trees."""
+    """(y, x) bare or slash-covered fraction of the ground between the trees."""
 
 
 def cut_stands(seed: int, at: Raster) -> Stands:
@@ -91,7 +92,7 @@ def grow_trees(seed: int, at: Raster, mosaic: Stands, *, relief: Float32Array) -
 
 
 def _choose_species(stands: Cells, patches: Cells, relief: Float32Array) -> npt.NDArray[np.bool_]:
-    """Pure stands of either kind, and mixed ones that change from patch to patch."""
+    """Return True for conifers: pure stands of either kind, and mixed ones that change from patch to patch."""
     score = stands.draw("species") - 0.12 * np.tanh(relief)
     share = np.where(score < 0.42, 0.96, np.where(score < 0.62, 0.5, 0.05))
     choice: npt.NDArray[np.bool_] = patches.draw("species") < share
@@ -99,7 +100,7 @@ def _choose_species(stands: Cells, patches: Cells, relief: Float32Array) -> npt.
 
 
 def _grow(age: Float32Array, conifer: npt.NDArray[np.bool_], site: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """Biomass of full crowns (Mg ha-1), and how far towards the largest it has come (0-1)."""
+    """Return the biomass of full crowns (Mg ha-1), and its share of the largest (0-1)."""
     largest = np.where(conifer, np.float32(_CONIFER[0]), np.float32(_BROADLEAF[0])) * site
     rate = np.where(conifer, np.float32(_CONIFER[1]), np.float32(_BROADLEAF[1]))
     maturity = ((1 - np.exp(-rate * age)) ** 2.1).astype(np.float32)
@@ -107,7 +108,7 @@ def _grow(age: Float32Array, conifer: npt.NDArray[np.bool_], site: Float32Array)
 
 
 def _close_canopy(seed: int, at: Raster, mosaic: Stands, age: Float32Array) -> Float32Array:
-    """Canopy closure (0-1): stocking of the patch, gaps between crowns, skid trails."""
+    """Return canopy closure (0-1): stocking of the patch, gaps between crowns, skid trails."""
     draw = mosaic.patches.draw("stock")
     density = mosaic.stands.draw("stock")
     # Quantile of the crown noise above which there is no tree: 2 closes the canopy, -1.2 leaves single trees.
@@ -120,7 +121,7 @@ def _close_canopy(seed: int, at: Raster, mosaic: Stands, age: Float32Array) -> F
 
 
 def _on_skid_trail(at: Raster, stands: Cells) -> npt.NDArray[np.bool_]:
-    """Parallel lanes through half of the stands, every 45 to 80 m."""
+    """Return True on parallel lanes through half of the stands, every 45 to 80 m."""
     angle = np.pi * stands.draw("lanes")
     spacing = 45 + 35 * stands.draw("spacing")
     east = (at.east - np.floor(at.east[0] / 1e5) * 1e5)[None, :]

@@ -1,4 +1,4 @@
-"""The rasters of scenes: where their pixels lie in the ground's own raster, and the files they are written to.
+"""Rasters of scenes: positions of their pixels in the ground's own raster, and the files they are written to.
 
 A frame is a north-up grid in any CRS. The ground is known on one grid in EPSG:3035; pixels of a frame outside of it
 have no data. Files are cloud-optimised GeoTIFFs without overviews, the same bytes for the same numbers.
@@ -19,17 +19,17 @@ from scipy.interpolate import RectBivariateSpline
 from mapper.arrays import Float32Array
 
 _NODE_PX = 32
-"""Projections are computed on every 32nd pixel and interpolated by a cubic spline: exact to millimetres."""
+"""Pixels between nodes: projections are computed there and interpolated by a cubic spline, exact to millimetres."""
 _BLOCK_PX = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A grid, and where its pixels lie in the ground's raster."""
+    """A grid, and the positions of its pixels in the ground's raster."""
 
     geobox: GeoBox
     row: npt.NDArray[np.float64]
-    """(y, x), in pixels of the ground from the centre of its first."""
+    """(y, x) row in pixels of the ground from the centre of its first."""
     col: npt.NDArray[np.float64]
     ground_shape: tuple[int, int]
 
@@ -44,14 +44,14 @@ class Frame:
             ground_shape=(ground.shape.y, ground.shape.x),
         )
 
-    def sampler(self, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> "Sampler":
+    def sampler(self, *, shift_px: tuple[float, float] = (0.0, 0.0)) -> "GroundSampler":
         """Prepare bilinear reading, misregistered by ``shift_px`` (rows, columns of the ground)."""
         rows, cols = self.ground_shape
         row, col = self.row + shift_px[0], self.col + shift_px[1]
         inside = (row >= 0) & (col >= 0) & (row <= rows - 1) & (col <= cols - 1)
         top = np.clip(np.floor(row), 0, rows - 2).astype(np.int64)
         left = np.clip(np.floor(col), 0, cols - 2).astype(np.int64)
-        return Sampler(
+        return GroundSampler(
             inside=inside,
             corner=top * cols + left,
             down=np.clip(row - top, 0, 1).astype(np.float32),
@@ -61,20 +61,20 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampler:
-    """Bilinear reading of the ground at the pixel centres of a frame; arrays (y, x) of the frame."""
+class GroundSampler:
+    """Bilinear reader of the ground at the pixel centres of a frame; arrays (y, x) of the frame."""
 
     inside: npt.NDArray[np.bool_]
-    """Where the ground is known."""
+    """True where the ground is known."""
     corner: npt.NDArray[np.int64]
     """Flat index of the upper left of the four ground pixels."""
     down: Float32Array
     right: Float32Array
     width: int
-    """Columns of the ground."""
+    """Number of columns of the ground."""
 
     def read(self, values: npt.NDArray[np.generic]) -> Float32Array:
-        """Values of a ground array at the pixels of the frame; those outside mean nothing."""
+        """Return values of a ground array at the pixels of the frame; those outside are meaningless."""
         flat = values.astype(np.float32, copy=False).ravel()
         upper, lower = self._across(flat, self.corner), self._across(flat, self.corner + self.width)
         return upper + self.down * (lower - upper)
@@ -85,7 +85,7 @@ class Sampler:
 
 
 def locate_pixels(geobox: GeoBox, crs: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Pixel centres of a frame in another CRS: x and y, each (y, x)."""
+    """Return pixel centres of a frame in another CRS: x and y, each (y, x)."""
     rows, cols = _nodes(geobox.shape.y), _nodes(geobox.shape.x)
     grid_col, grid_row = np.meshgrid(cols + 0.5, rows + 0.5)
     forward = geobox.transform
@@ -97,7 +97,7 @@ def locate_pixels(geobox: GeoBox, crs: str) -> tuple[npt.NDArray[np.float64], np
 
 
 def cover_box(ground: GeoBox, crs: str, *, resolution: float, snap: float) -> GeoBox:
-    """The smallest grid in ``crs`` that covers the ground, its edges at multiples of ``snap``."""
+    """Return the smallest grid in ``crs`` that covers the ground, its edges at multiples of ``snap``."""
     box = ground.footprint(crs, npoints=100).boundingbox
     left, top = np.floor(box.left / snap) * snap, np.ceil(box.top / snap) * snap
     right, bottom = np.ceil(box.right / snap) * snap, np.floor(box.bottom / snap) * snap
@@ -117,7 +117,7 @@ def write_cog(path: Path, values: npt.NDArray[np.generic], geobox: GeoBox, *, no
 
 
 def swath_mask(ground: GeoBox, *, edge: float, tilt: float, keep: str) -> npt.NDArray[np.bool_]:
-    """True where a swath sees the ground; dims (y, x) of the ground.
+    """Return True where a swath sees the ground; dims (y, x) of the ground.
 
     Args:
         ground: Grid of the mask.
@@ -132,6 +132,6 @@ def swath_mask(ground: GeoBox, *, edge: float, tilt: float, keep: str) -> npt.ND
 
 
 def _nodes(size: int) -> npt.NDArray[np.float64]:
-    """Every 32nd pixel and the last; at least four, as a cubic spline needs."""
+    """Return every 32nd pixel and the last; at least four, as a cubic spline needs."""
     count = max(4, -(-size // _NODE_PX) + 1)
     return np.linspace(0, size - 1, count)

@@ -1,4 +1,4 @@
-"""A procedural landscape: terrain, rivers, forest, fields, roads and villages as a pure function of seed and place.
+"""A procedural landscape: terrain, rivers, forest, fields, roads and villages as a pure function of seed and location.
 
 Positions are metres of EPSG:3035. The landscape has no edge and no memory: windows that overlap agree bit for bit
 where they do. It is evaluated at twice the resolution that is asked for and averaged, so that edges mix as they do in
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key
 from mapper.synthetic.farmland import OpenLand, build_village, till_fields
 from mapper.synthetic.forest import Trees, cut_stands, grow_trees
-from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, fractal_noise, smooth_noise
+from mapper.synthetic.noise import Cells, Raster, cut_cells, fractal_noise, smooth_noise
 from mapper.synthetic.surface import Cover, Surface, average_blocks, empty_cover
 
 CRS = "EPSG:3035"
@@ -29,14 +30,14 @@ _SINGLE_TREE = 95.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Land:
-    """The large shapes, (y, x)."""
+    """Large shapes of the land, (y, x)."""
 
     relief: Float32Array
     """Standardised elevation before the valleys."""
     elevation: Float32Array
     water: npt.NDArray[np.bool_]
     bank: npt.NDArray[np.bool_]
-    """Beside water, where trees stand."""
+    """(y, x) True beside water, where trees stand."""
     massifs: Cells
     wooded: npt.NDArray[np.bool_]
     village: npt.NDArray[np.bool_]

@@ -1,10 +1,9 @@
-"""Randomness as a pure function of seed and place: lattice noise, cells, and draws for each cell.
+"""Randomness as a pure function of seed and location: smooth noise, cells, and draws for each cell.
 
 Nothing here knows the window it is asked for: two windows that overlap get the same values where they do. Positions
-are metres of a projected CRS; random numbers come from hashing the integer nodes of a lattice, never from a stream.
+are metres of a projected CRS; random numbers come from hashing the integer nodes of a grid, never from a stream.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key, node_uniform
 
 _SPLINE_SD = math.sqrt((151 / 315) ** 2 / 12)
 """Standard deviation of a bicubic B-spline whose coefficients are uniform on [0, 1)."""
@@ -23,66 +23,44 @@ class Raster:
     """Pixel centres of a regular window, in metres."""
 
     east: npt.NDArray[np.float64]
-    """(x), ascending."""
+    """(x) eastings, ascending."""
     north: npt.NDArray[np.float64]
-    """(y), descending."""
+    """(y) northings, descending."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return the numbers of rows and columns."""
         return self.north.size, self.east.size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """The plane cut into jittered Voronoi cells."""
+    """Jittered Voronoi cells of the plane."""
 
     index: npt.NDArray[np.int64]
-    """(y, x), flat index into the lattice of the window."""
+    """(y, x) flat index of the cell among those of the window."""
     border: Float32Array
-    """(y, x), metres to the nearest border of the cell."""
+    """(y, x) metres to the nearest border of the cell."""
     key: int
     rows: npt.NDArray[np.int64]
     cols: npt.NDArray[np.int64]
 
     def draw(self, name: str) -> Float32Array:
-        """One random number on [0, 1) for each cell; dims (y, x)."""
-        return lattice_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
-
-
-def derive_key(seed: int, *names: str | int) -> int:
-    """A 64-bit key for one purpose."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Float32Array:
-    """Uniform numbers on [0, 1) for pairs of integers; the arrays broadcast."""
-    with np.errstate(over="ignore"):
-        mixed = first.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = mixed + second.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
-
-
-def lattice_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> Float32Array:
-    """Uniform numbers on [0, 1) at lattice nodes; dims (row, col)."""
-    return hash_uniform(key, rows[:, None], cols[None, :])
+        """Draw one random number on [0, 1) for each cell; dims (y, x)."""
+        return node_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
 
 
 def smooth_noise(key: int, at: Raster, grain_m: float) -> Float32Array:
-    """Noise of mean 0 and standard deviation 1, smooth over about ``grain_m``; dims (y, x)."""
-    shift = lattice_uniform(key, np.array([0]), np.array([0, 1]))[0]
+    """Return noise of mean 0 and standard deviation 1, smooth over about ``grain_m``; dims (y, x)."""
+    shift = node_uniform(key, np.array([0]), np.array([0, 1]))[0]
     rows, row_weights = _spline(at.north / grain_m + float(shift[0]))
     cols, col_weights = _spline(at.east / grain_m + float(shift[1]))
-    nodes = (lattice_uniform(key, rows, cols) - np.float32(0.5)) / np.float32(_SPLINE_SD)
+    nodes = (node_uniform(key, rows, cols) - np.float32(0.5)) / np.float32(_SPLINE_SD)
     return np.ascontiguousarray((col_weights @ (row_weights @ nodes).T).T)
 
 
 def fractal_noise(key: int, at: Raster, grain_m: float, *, octaves: int, gain: float = 0.5) -> Float32Array:
-    """Octaves of :func:`smooth_noise`, each of half the grain and ``gain`` times the amplitude; sd 1; dims (y, x)."""
+    """Add octaves of :func:`smooth_noise`, each half the grain, ``gain`` times the amplitude; sd 1; dims (y, x)."""
     total = np.zeros(at.shape, np.float32)
     for octave in range(octaves):
         total += np.float32(gain**octave) * smooth_noise(derive_key(key, octave), at, grain_m / 2**octave)
@@ -115,9 +93,9 @@ def _nearest_two(
     across: Float32Array,
     along: Float32Array,
 ) -> tuple[npt.NDArray[np.int64], Float32Array, Float32Array]:
-    """Index of the nearest cell centre, and squared distances to the nearest two; among the 3 x 3 cells around."""
-    centre_x = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "x"), rows, cols).ravel()
-    centre_y = np.float32(0.1) + np.float32(0.8) * lattice_uniform(derive_key(key, "y"), rows, cols).ravel()
+    """Return the index of the nearest cell centre, and squared distances to the nearest two, among 3 x 3 cells."""
+    centre_x = np.float32(0.1) + np.float32(0.8) * node_uniform(derive_key(key, "x"), rows, cols).ravel()
+    centre_y = np.float32(0.1) + np.float32(0.8) * node_uniform(derive_key(key, "y"), rows, cols).ravel()
     nearest = np.full(home.shape, np.inf, np.float32)
     second = nearest.copy()
     index = home.copy()
@@ -134,7 +112,7 @@ def _nearest_two(
 
 
 def _spline(position: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], sparse.csr_array]:
-    """Lattice nodes that positions (in nodes) need, and the cubic B-spline weights (position, node)."""
+    """Return integer nodes that positions need, and the cubic B-spline weights (position, node)."""
     floor = np.floor(position).astype(np.int64)
     t = (position - floor).astype(np.float32)
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6

@@ -1,4 +1,4 @@
-"""How the ground looks to Sentinel-2: surface reflectance by kind of cover, date and light.
+"""Surface reflectance of the ground for Sentinel-2, by kind of cover, date and light.
 
 Reflectance is linked to biomass but saturates: leaves hide the ground at about 70 Mg ha-1, shadows of tall crowns
 darken a little beyond. Species, vigour, moisture and slopes change it as much. Arrays are float32 (band, y, x), 0-1.
@@ -37,12 +37,12 @@ _CROP_DAYS = {  # day of the year: greenness from 0 (bare or ripe) to 1
 
 
 def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> Float32Array:
-    """Surface reflectance under a clear sky.
+    """Return the surface reflectance under a clear sky.
 
     Args:
         ground: What is there.
         day: Of the year, for the crops.
-        sun: Its place, for the slopes.
+        sun: Its position, for the slopes.
         resolution: Pixel size of the ground in metres.
 
     Returns:
@@ -63,7 +63,7 @@ def see_ground(ground: Surface, *, day: int, sun: Sun, resolution: float) -> Flo
 
 
 def look_through(sky: Sky, reflectance: Float32Array) -> Float32Array:
-    """Reflectance as it is retrieved under clouds: shadows darken, clouds and cirrus whiten; changes its input."""
+    """Return reflectance as retrieved under clouds: shadows darken, clouds and cirrus whiten; changes its input."""
     diffuse = np.array([0.42, 0.36, 0.31, 0.30, 0.27, 0.27, 0.24, 0.22], np.float32)
     veil = sky.cirrus * (1 - sky.cloud)
     for band in range(len(BANDS)):
@@ -74,7 +74,7 @@ def look_through(sky: Sky, reflectance: Float32Array) -> Float32Array:
 
 
 def _spectra_on(day: int) -> Float32Array:
-    """Reflectance by kind and band on one day."""
+    """Return the reflectance by kind and band on one day."""
     spectra = {kind: np.array(values) for kind, values in _SPECTRA.items()}
     for kind, (days, greenness) in _CROP_DAYS.items():
         green = float(np.interp(day, days, greenness))
@@ -90,7 +90,7 @@ def _spectra_on(day: int) -> Float32Array:
 
 
 def _light_on_slopes(elevation: Float32Array, sun: Sun, resolution: float) -> Float32Array:
-    """Direct light on slopes relative to flat ground, half of it corrected away as processors do."""
+    """Return direct light on slopes relative to flat ground, half of it corrected away as processors do."""
     east, north, up = sun.direction
     slope_north, slope_east = slopes(elevation, resolution)
     normal = np.sqrt(1 + slope_east**2 + slope_north**2)
@@ -99,6 +99,6 @@ def _light_on_slopes(elevation: Float32Array, sun: Sun, resolution: float) -> Fl
 
 
 def slopes(elevation: Float32Array, resolution: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Rise per metre to the north and to the east; dims (y, x)."""
+    """Return the rise per metre to the north and to the east; dims (y, x)."""
     down, east = np.gradient(elevation, np.float32(resolution))
     return np.asarray(-down, np.float32), np.asarray(east, np.float32)

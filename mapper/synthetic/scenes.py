@@ -27,14 +27,14 @@ from mapper.synthetic.stac import CollectionNote, write_catalog
 
 _LOGGER = logging.getLogger(__name__)
 _CENTRE = (4460000, 3147000)
-"""East and north in EPSG:3035, metres."""
+"""Centre of the region: east and north in EPSG:3035, metres."""
 _YEAR = 2020
 _SEASON = datetime(_YEAR, 5, 5, tzinfo=UTC), datetime(_YEAR, 9, 22, tzinfo=UTC)
 _TARGET_M = 10
 SEASONS: Mapping[str, Sequence[int]] = MappingProxyType(
     {"may": (5,), "june": (6,), "july": (7,), "august": (8,), "september": (9,)}
 )
-"""Of the demo's guide: name to months; scenes are of no other month."""
+"""Seasons of the demo's guide: name to months; scenes are of no other month."""
 _NOTES = (
     CollectionNote(name=sentinel2.COLLECTION, description="Synthetic Sentinel-2 L2A granules"),
     CollectionNote(name=sentinel1.COLLECTION, description="Synthetic Sentinel-1 RTC scenes"),
@@ -46,7 +46,7 @@ _Job = Callable[[], pystac.Item | list[pystac.Item]]
 
 
 class MapShape(TypedDict, total=False):
-    """What of the map can be asked for; see :func:`describe_map` for what is taken otherwise."""
+    """Shape of the map to describe; see :func:`describe_map` for the defaults."""
 
     size_px: int
     """Edge of the mapped area in pixels of 10 m."""
@@ -55,9 +55,9 @@ class MapShape(TypedDict, total=False):
     chunk_px: int
     """Chunk edge of the map; divides ``tile_px``."""
     scale: int
-    """Source pixel / target pixel."""
+    """Ratio of source pixel to target pixel."""
     seasons: Mapping[str, Sequence[int]]
-    """Of the guide: name to months."""
+    """Seasons of the guide: name to months."""
 
 
 def write_scenes(
@@ -100,7 +100,7 @@ def describe_map(
     scale: int = 10,
     seasons: Mapping[str, Sequence[int]] = SEASONS,
 ) -> dict[str, Any]:
-    """The description of the demo's map, as YAML holds it; relative paths refer to the directory of ``map.yaml``.
+    """Return the description of the demo's map, as YAML holds it; relative paths refer to the folder of ``map.yaml``.
 
     Raises:
         ValueError: If the map would be smaller than two source pixels.
@@ -131,7 +131,7 @@ def describe_map(
 
 
 def ground_box(spec: MapSpec, *, margin_px: int) -> GeoBox:
-    """The ground that scenes of a map are taken of: all its tiles, and a margin for halos and searches."""
+    """Return the ground that scenes of a map are taken of: all its tiles, and a margin for halos and searches."""
     grid = spec.map_grid
     rows, cols = grid.shape
     return grid.geobox_of(Window(top=-margin_px, left=-margin_px, bottom=rows + margin_px, right=cols + margin_px))
@@ -155,7 +155,7 @@ def _jobs(site: Site, out_dir: Path, dates: int) -> list[_Job]:
 
 
 def _take_all(jobs: Sequence[_Job]) -> list[pystac.Item]:
-    """Run jobs on two threads; numpy and GDAL release the interpreter in what takes their time."""
+    """Run jobs on two threads; numpy and GDAL release the interpreter in what takes their time. Returns the items."""
     items: list[pystac.Item] = []
     with ThreadPoolExecutor(2) as pool:
         for made in pool.map(lambda job: job(), jobs):
@@ -164,7 +164,7 @@ def _take_all(jobs: Sequence[_Job]) -> list[pystac.Item]:
 
 
 def _box_of(size_px: int, scale: int) -> list[float]:
-    """A box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels, from within."""
+    """Return a box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels."""
     source = _TARGET_M * scale
     extent = size_px * _TARGET_M // source * source
     left = round((_CENTRE[0] - extent / 2) / source) * source

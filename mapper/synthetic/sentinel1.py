@@ -1,7 +1,8 @@
 """Sentinel-1 RTC scenes: gamma0 in linear power, speckle, borders of zeros and of no data.
 
 Ascending passes are delivered in zone 33, descending ones in zone 32. Values are float32 with ten bits of mantissa,
-0.004 dB, so that files stay small; -32768 is no data.
+0.004 dB, so that files stay small; -32768 is no data. Cross-polarised power grows with biomass and saturates at about
+200 Mg ha-1, later than reflectance; moisture, slopes that terrain correction did not remove, and roofs change it too.
 """
 
 from dataclasses import dataclass
@@ -16,10 +17,20 @@ from scipy import ndimage
 
 from mapper.arrays import Float32Array
 from mapper.synthetic.frames import Frame, cover_box, swath_mask, write_cog
-from mapper.synthetic.radar import POLARISATIONS, scatter
+from mapper.synthetic.optics import slopes
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
+from mapper.synthetic.surface import Cover, Surface
 
+POLARISATIONS = ("vv", "vh")
+_GROUND = {
+    "vv": {Cover.GRASS: 0.060, Cover.SOIL: 0.075, Cover.WHEAT: 0.055, Cover.RAPE: 0.085, Cover.MAIZE: 0.095,
+           Cover.BUILT: 0.420, Cover.ASPHALT: 0.022, Cover.WATER: 0.006},
+    "vh": {Cover.GRASS: 0.0100, Cover.SOIL: 0.0075, Cover.WHEAT: 0.0095, Cover.RAPE: 0.0210, Cover.MAIZE: 0.0200,
+           Cover.BUILT: 0.0600, Cover.ASPHALT: 0.0022, Cover.WATER: 0.0008},
+}  # fmt: skip
+_VOLUME = {"vv": (0.150, 55.0), "vh": (0.046, 80.0)}
+"""Power of a full forest, and the biomass (Mg ha-1) at which 63 % of it are reached."""
 COLLECTION = "sentinel-1-rtc"
 NODATA = -32768.0
 _LOOKS = 4.4
@@ -34,7 +45,7 @@ class Pass:
     index: int
     when: datetime
     direction: str
-    """``ascending`` or ``descending``."""
+    """Orbit direction, ``ascending`` or ``descending``."""
     wetness: float
     """Relative rise of the backscatter of the ground after rain."""
 
@@ -55,14 +66,14 @@ def plan_passes(site: Site, *, dates: int, start: datetime, end: datetime) -> tu
 
 
 def cut_frames(ground: GeoBox) -> dict[str, Frame]:
-    """The frame of each direction, around all of the ground."""
+    """Return the frame of each direction, around all of the ground."""
     return {
         direction: Frame.over(ground, cover_box(ground, crs, resolution=10, snap=10)) for direction, crs in _CRS.items()
     }
 
 
 def take_scene(site: Site, acquisition: Pass, frame: Frame, out_dir: Path) -> pystac.Item:
-    """Write one scene and describe it."""
+    """Write one scene and return its item."""
     random = site.random(COLLECTION, acquisition.index)
     name = _scene_id(acquisition)
     sampler = frame.sampler(shift_px=(float(random.normal(0, 0.2)), float(random.normal(0, 0.2))))
@@ -72,7 +83,7 @@ def take_scene(site: Site, acquisition: Pass, frame: Frame, out_dir: Path) -> py
     for polarisation in POLARISATIONS:
         power = scatter(
             site.ground, polarisation=polarisation, wetness=acquisition.wetness,
-            look=1.0 if acquisition.direction == "ascending" else -1.0, resolution=site.resolution,
+            look_east=1.0 if acquisition.direction == "ascending" else -1.0, resolution=site.resolution,
         )  # fmt: skip
         values = _shorten(sampler.read(power) * _speckle(random, seen.shape))
         file = f"iw-{polarisation}.rtc.tif"
@@ -89,14 +100,14 @@ def take_scene(site: Site, acquisition: Pass, frame: Frame, out_dir: Path) -> py
 
 
 def _swath(site: Site, acquisition: Pass) -> npt.NDArray[np.bool_]:
-    """All of the ground; every third pass ends over it."""
+    """Return True where a pass sees the ground; every third pass ends over it."""
     edge = 0.2 if acquisition.index % 3 == 2 else -2.0
     tilt = -0.2 if acquisition.direction == "ascending" else 0.2
     return swath_mask(site.geobox, edge=edge, tilt=tilt, keep="east")
 
 
 def _speckle(random: np.random.Generator, shape: tuple[int, int]) -> Float32Array:
-    """Gamma noise of mean 1; pixels are finer than the resolution, so that neighbours share some of it."""
+    """Return gamma noise of mean 1; pixels are finer than the resolution, so that neighbours share some of it."""
     noise = random.standard_gamma(_LOOKS / 2, shape, np.float32) / np.float32(_LOOKS / 2)
     for axis in (0, 1):
         noise = ndimage.convolve1d(noise, [0.22, 0.56, 0.22], axis=axis, output=np.float32)
@@ -131,3 +142,28 @@ def _properties(acquisition: Pass) -> dict[str, object]:
         "sat:orbit_state": acquisition.direction,
         "sat:relative_orbit": 168 if acquisition.direction == "descending" else 44,
     }
+
+
+def scatter(ground: Surface, *, polarisation: str, wetness: float, look_east: float, resolution: float) -> Float32Array:
+    """Return the mean backscatter.
+
+    Args:
+        ground: What is there.
+        polarisation: ``vv`` or ``vh``.
+        wetness: Relative rise of the ground's power after rain.
+        look_east: East component of the direction the antenna looks: +1 ascending, -1 descending.
+        resolution: Pixel size of the ground in metres.
+
+    Returns:
+        Gamma0 in linear power, (y, x).
+    """
+    table = _GROUND[polarisation]
+    power = np.tensordot(
+        np.array([table.get(kind, 0.0) for kind in Cover], np.float32), ground.cover, axes=1
+    )  # leaves have no ground of their own
+    power *= 1 + np.float32(wetness) + np.float32(0.15) * ground.moisture
+    full, scale = _VOLUME[polarisation]
+    kinds = 1 - np.float32(0.14) * ground.cover[Cover.CONIFER] + np.float32(0.4) * ground.vigour
+    power += np.float32(full) * (1 - np.exp(-ground.biomass / np.float32(scale))) * kinds
+    _, slope_east = slopes(ground.elevation, resolution)
+    return np.asarray(power * np.clip(1 - np.float32(0.5 * look_east) * slope_east, 0.5, 1.5), np.float32)

@@ -16,8 +16,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.frames import Frame, Sampler, cover_box, swath_mask, write_cog
-from mapper.synthetic.noise import derive_key
+from mapper.noise import derive_key
+from mapper.synthetic.frames import Frame, GroundSampler, cover_box, swath_mask, write_cog
 from mapper.synthetic.optics import BANDS, look_through, see_ground
 from mapper.synthetic.site import Site
 from mapper.synthetic.sky import Sky, Sun, cloud_sky
@@ -40,7 +40,7 @@ _BASELINES = {
     "T33UTT": (OLD_BASELINE, NEW_BASELINE, NEW_BASELINE, NEW_BASELINE),
     "T33UTS": (OLD_BASELINE, NEW_BASELINE, NEW_BASELINE, OLD_BASELINE),
 }
-"""By tile and overpass, in turn: all old, mixed across the zones, all new, mixed along them."""
+"""Processing baselines by tile and overpass, in turn: all old, mixed across the zones, all new, mixed along them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class Overpass:
     when: datetime
     orbit: int
     platform: str
-    """``A`` or ``B``."""
+    """Platform, ``A`` or ``B``."""
     coverage: float
     """Expected fraction under clouds."""
     cirrus: float
 
     @property
     def sun(self) -> Sun:
-        """Where the sun stands, by the season."""
+        """Return the position of the sun, by the season."""
         day = self.when.timetuple().tm_yday
         return Sun(zenith=29.0 + 20.0 * ((day - 172) / 95) ** 2, azimuth=153.0)
 
@@ -69,17 +69,17 @@ class Granule:
 
     tile: str
     fine: Frame
-    """10 m."""
+    """Grid of the 10 m bands."""
     coarse: Frame
-    """20 m, the same extent."""
+    """Grid of the 20 m bands, of the same extent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What one overpass sees of the ground; arrays (y, x) of the ground."""
+    """View of one overpass on the ground; arrays (y, x) of the ground."""
 
     reflectance: Float32Array
-    """(band, y, x)."""
+    """(band, y, x) reflectance."""
     sky: Sky
     seen: npt.NDArray[np.bool_]
 
@@ -127,7 +127,7 @@ def cut_granules(ground: GeoBox) -> tuple[Granule, ...]:
 
 
 def take_scenes(site: Site, overpass: Overpass, granules: tuple[Granule, ...], out_dir: Path) -> list[pystac.Item]:
-    """Write the granules of one overpass.
+    """Write the granules of one overpass, and return their items.
 
     Returns:
         Their items, without the granules that the swath missed.
@@ -184,15 +184,15 @@ def _take_scene(site: Site, overpass: Overpass, granule: Granule, view: _View, o
 
 
 def _count(reflectance: Float32Array, random: np.random.Generator, *, offset: int) -> npt.NDArray[np.uint16]:
-    """Digital numbers with the noise of the sensor; never 0, which is no data."""
+    """Return digital numbers with the noise of the sensor; never 0, which is no data."""
     noise = random.standard_normal(reflectance.shape, np.float32)
     noise *= np.float32(0.0015) + np.float32(0.01) * reflectance
     numbers: npt.NDArray[np.float32] = np.clip(np.rint((reflectance + noise) * 10000) + offset, 1, 65535)
     return numbers.astype(np.uint16)
 
 
-def _classify(coarse: Sampler, view: _View) -> npt.NDArray[np.uint8]:
-    """Scene classification as the processor does it: good at thick clouds, blind to thin edges."""
+def _classify(coarse: GroundSampler, view: _View) -> npt.NDArray[np.uint8]:
+    """Return a scene classification like the processor's: good at thick clouds, blind to thin edges."""
     red, infrared = coarse.read(view.reflectance[2]), coarse.read(view.reflectance[5])
     green = (infrared - red) / np.maximum(infrared + red, np.float32(1e-3))
     cloud, cirrus, shadow = (coarse.read(v) for v in (view.sky.cloud, view.sky.cirrus, view.sky.shadow))
@@ -243,7 +243,7 @@ def _properties(
 
 
 def _snapped(crs: str, *, left: float, bottom: float, right: float, top: float) -> GeoBox:
-    """A 10 m grid whose edges are multiples of 20 m, outwards."""
+    """Return a 10 m grid whose edges are multiples of 20 m, outwards."""
     west, north = np.floor(left / 20) * 20, np.ceil(top / 20) * 20
     shape = round((north - np.floor(bottom / 20) * 20) / 10), round((np.ceil(right / 20) * 20 - west) / 10)
     return GeoBox(shape, Affine(10, 0, west, 0, -10, north), crs)

@@ -1,4 +1,4 @@
-"""The place that scenes are taken of: the ground of one landscape on one grid, and the randomness of its scenes."""
+"""Site of synthetic scenes: the ground of one landscape on one grid, and the randomness of its scenes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +8,9 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
+from mapper.noise import derive_key
 from mapper.synthetic.landscape import Landscape
-from mapper.synthetic.noise import Raster, derive_key
+from mapper.synthetic.noise import Raster
 from mapper.synthetic.surface import Surface
 
 
@@ -28,20 +29,20 @@ class Site:
 
     @property
     def resolution(self) -> float:
-        """Pixel size of the ground in metres."""
+        """Return the pixel size of the ground in metres."""
         return float(self.geobox.resolution.x)
 
     @cached_property
     def raster(self) -> Raster:
-        """Pixel centres of the ground."""
+        """Return the pixel centres of the ground."""
         centres = self.geobox.coordinates
         return Raster(east=np.asarray(centres["x"].values), north=np.asarray(centres["y"].values))
 
     def random(self, *names: str | int) -> np.random.Generator:
-        """A stream of its own for each purpose."""
+        """Return a random stream for one purpose."""
         return np.random.default_rng(derive_key(self.seed, *names))
 
     def footprint(self, geobox: GeoBox) -> Geometry:
-        """Where a frame sees the ground, in longitude and latitude."""
+        """Return the part of a frame that sees the ground, in longitude and latitude."""
         seen: Geometry = geobox.footprint("EPSG:4326", npoints=40) & self.geobox.footprint("EPSG:4326", npoints=40)
         return seen

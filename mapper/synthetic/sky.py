@@ -11,7 +11,8 @@ from statistics import NormalDist
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Raster, derive_key, fractal_noise, smooth_noise
+from mapper.noise import derive_key
+from mapper.synthetic.noise import Raster, fractal_noise, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _CLOUD_BASE_M = 1300.0
@@ -19,15 +20,15 @@ _CLOUD_BASE_M = 1300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sun:
-    """Where the sun stands, in degrees."""
+    """Position of the sun, in degrees."""
 
     zenith: float
     azimuth: float
-    """Clockwise from north."""
+    """Azimuth, clockwise from north."""
 
     @property
     def direction(self) -> tuple[float, float, float]:
-        """Unit vector to the sun: east, north, up."""
+        """Return the unit vector to the sun: east, north, up."""
         zenith, azimuth = math.radians(self.zenith), math.radians(self.azimuth)
         return math.sin(zenith) * math.sin(azimuth), math.sin(zenith) * math.cos(azimuth), math.cos(zenith)
 
@@ -50,7 +51,7 @@ def cloud_sky(key: int, at: Raster, *, coverage: float, cirrus: float, sun: Sun)
         at: Pixel centres.
         coverage: Expected fraction under clouds.
         cirrus: Opacity of the thickest cirrus; 0 for none.
-        sun: Its place, for the shadows.
+        sun: Its position, for the shadows.
     """
     east, north, up = sun.direction
     shift = _CLOUD_BASE_M / up

@@ -24,12 +24,12 @@ _EXTENSIONS = {
     "raster:": RasterExtension.get_schema_uri(),
     "proj:": ProjectionExtension.get_schema_uri(),
 }
-"""By the prefix of the fields they define."""
+"""Schemas of extensions by the prefix of the fields they define."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionNote:
-    """What a collection says of itself."""
+    """Title, description and licence of a collection."""
 
     name: str
     description: str
@@ -45,7 +45,7 @@ def describe_asset(
     data_type: str | None = None,
     unit: str | None = None,
 ) -> pystac.Asset:
-    """Describe one file beside its item.
+    """Return the asset of one file beside its item.
 
     Args:
         file: Its name.
@@ -68,7 +68,7 @@ def describe_asset(
 
 
 def describe_grid(geobox: GeoBox) -> dict[str, Any]:
-    """Shape, transform and box of a grid, as the projection extension names them."""
+    """Return shape, transform and box of a grid, as the projection extension names them."""
     return {
         "proj:shape": [int(geobox.shape.y), int(geobox.shape.x)],
         "proj:transform": [float(v) for v in tuple(geobox.transform)[:6]],

@@ -1,4 +1,4 @@
-"""What stands on the ground, as quantities that mix by area: averaging fine pixels gives the coarse ones.
+"""Surface of the ground, as quantities that mix by area: averaging fine pixels gives the coarse ones.
 
 Arrays are float32 (y, x). Cover fractions are what a satellite sees from above, they sum to one. Biomass is
 above-ground woody biomass in Mg ha-1, heights and elevations are metres.
@@ -29,34 +29,34 @@ class Cover(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """The ground of one window."""
+    """Surface of one window."""
 
     cover: Float32Array
-    """(kind, y, x), fractions in the order of :class:`Cover`."""
+    """(kind, y, x) fractions of cover, in the order of :class:`Cover`."""
     biomass: Float32Array
     height: Float32Array
-    """Height of the canopy times its cover."""
+    """Height of the canopy times its cover, metres."""
     vigour: Float32Array
-    """How much brighter than its kind the vegetation is in the near infrared; about 0 +- 0.1."""
+    """Relative brightness of the vegetation in the near infrared, against its kind; about 0 +- 0.1."""
     moisture: Float32Array
-    """Of soil and leaves, about 0 +- 1."""
+    """Moisture of soil and leaves, about 0 +- 1."""
     elevation: Float32Array
 
 
 def smooth_step(values: Float32Array, low: float, high: float) -> Float32Array:
-    """0 below ``low``, 1 above ``high``, smooth between."""
+    """Return 0 below ``low``, 1 above ``high``, smooth between."""
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
     step: Float32Array = t * t * (3 - 2 * t)
     return step
 
 
 def empty_cover(shape: tuple[int, int]) -> Float32Array:
-    """No cover at all: dims (kind, y, x)."""
+    """Return no cover at all: dims (kind, y, x)."""
     return np.zeros((len(Cover), *shape), np.float32)
 
 
 def average_blocks(values: Float32Array, factor: int) -> Float32Array:
-    """Mean over ``factor`` x ``factor`` pixels of the last two dims."""
+    """Return the mean over ``factor`` x ``factor`` pixels of the last two dims."""
     *front, rows, cols = values.shape
     blocks = values.reshape(*front, rows // factor, factor, cols // factor, factor)
     mean: Float32Array = blocks.mean(axis=(-3, -1), dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Archives without STAC, described as STAC catalogues."""
+"""Importers: archives without STAC, described as STAC catalogues."""

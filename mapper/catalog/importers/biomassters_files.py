@@ -1,4 +1,4 @@
-"""BioMassters chips as they were published: which files there are, and what their numbers mean.
+"""BioMassters chips as published: their files, and the meaning of their numbers.
 
 A chip is a square of 10 m pixels without a georeference. For each of twelve months there may be a file of Sentinel-1
 (dB; vv and vh ascending, vv and vh descending; -9999 and exact zeros are fill) and one of Sentinel-2 (ten bands, then
@@ -22,13 +22,13 @@ S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"
 S2_SCALE = 1e-4
 """Reflectance of one digital number; minima reach 0 in every band: the numbers carry no offset."""
 CLOUD_LIMIT, NO_CLP = 40, 255
-"""Larger cloud probabilities are clouds; this one means that none is known."""
+"""Largest cloud probability of a clear pixel, and the number for an unknown one."""
 ORBITS = {"ascending": (0, 1), "descending": (2, 3)}
-"""Bands of the Sentinel-1 files: vv and vh."""
+"""Bands of the Sentinel-1 files (vv and vh), by orbit direction."""
 NODATA = -9999.0
 LABEL_LIMIT_MG_HA = 500.0
 SD_SHARE, SD_LEAST_MG_HA = 0.1, 5.0
-"""Assumed standard deviation of a coarse map made from the label: this share of the value, at least so much."""
+"""Standard deviation assumed for a coarse map made from the label: a share of the value, and a minimum."""
 MONTHS = (9, 10, 11, 12, 1, 2, 3, 4, 5, 6, 7, 8)
 """Calendar months in the order of the files' numbers, which count from September."""
 
@@ -37,7 +37,7 @@ SEASONS: Mapping[str, Seasons] = {
     "quarterly": {"autumn": (9, 10, 11), "winter": (12, 1, 2), "spring": (3, 4, 5), "summer": (6, 7, 8)},
     "monthly": {f"m{month:02d}": (month,) for month in MONTHS},
 }
-"""Ways to divide the year, by name."""
+"""Divisions of the year, by name."""
 
 _BANDS = {"S1": 4, "S2": 11, "agbm": 1}
 
@@ -48,20 +48,20 @@ class Chip:
 
     name: str
     files: Mapping[str, Path]
-    """By file name; those of other chips too."""
+    """Paths by file name; those of other chips too."""
 
     @property
     def size_px(self) -> int:
-        """Edge in pixels: that of the label."""
+        """Return the edge of the chip in pixels: that of the label."""
         return int(min(self._require_label().shape[1:]))
 
     def read_label(self, crop_px: int) -> npt.NDArray[np.float64]:
-        """The label (y, x) in Mg ha-1 from the upper left corner on; below zero is zero, NaN where unknown."""
+        """Return the label (y, x) in Mg ha-1 from the upper left corner on; below zero is zero, NaN where unknown."""
         label = _crop(self._require_label(), crop_px, f"label of chip {self.name}")[0].astype(np.float64)
         return np.where(np.isfinite(label), np.maximum(label, 0), np.nan)
 
     def read(self, kind: Literal["S1", "S2"], month: int, crop_px: int) -> npt.NDArray[Any] | None:
-        """Stored numbers (band, y, x) from the upper left corner on.
+        """Return stored numbers (band, y, x) from the upper left corner on; None if there is no such file.
 
         Args:
             kind: Which satellite.
@@ -108,7 +108,7 @@ def find_chips(folder: Path, names: Sequence[str] | None = None) -> list[Chip]:
 
 
 def find_measured(radar: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """True where a Sentinel-1 band is a measurement, not fill; any shape."""
+    """Return True where a Sentinel-1 band is a measurement, not fill; any shape."""
     return np.asarray(np.isfinite(radar) & (radar != NODATA) & (radar != 0))
 
 

@@ -25,7 +25,7 @@ from mapper.access.tally import AssetName
 from mapper.catalog.importers.cci_file_names import ARCHIVE, AnnualMap, Bbox, Cell, Quantity, cells_near
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import load_provider
-from mapper.catalog.raster import EXTENSIONS, describe_place
+from mapper.catalog.raster import EXTENSIONS, describe_footprint
 from mapper.catalog.static import write_catalog
 from mapper.errors import CorruptAssetError, InputError
 
@@ -38,13 +38,13 @@ _SCIENTIFIC = "https://stac-extensions.github.io/scientific/v1.0.0/schema.json"
 _TERMS = "https://artefacts.ceda.ac.uk/licences/specific_licences/esacci_biomass_terms_and_conditions_v2.pdf"
 _ABSENT = re.compile(r"does not exist \(HTTP (404|410)\)")
 _THREADS = 8
-"""Headers asked for at a time."""
+"""Headers read at a time."""
 _NAMED = 3
-"""Files that a message lists."""
+"""Number of files that a message lists."""
 
 JsonDict = dict[str, Any]
 Report = Callable[[int, int], None]
-"""Told how many cells were looked for so far, and how many there are."""
+"""Callback with the number of cells that were looked up so far, and the number of all."""
 
 
 def make_cci_catalog(
@@ -97,21 +97,21 @@ def make_cci_catalog(
 
 @dataclass(frozen=True, kw_only=True)
 class _Header:
-    """What a file says of itself."""
+    """Header of one file: its asset and its grid."""
 
     asset: JsonDict
-    place: GeoBox
+    geobox: GeoBox
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Headers:
-    """Reads headers of files on disk or on a server."""
+    """Reader of the headers of files on disk or on a server."""
 
     access: Access
     rule: AccessRule
 
     def find(self, folder: str, annual: AnnualMap, cell: Cell, quantity: Quantity) -> _Header | None:
-        """The header of the file of a cell, None if there is none.
+        """Return the header of the file of a cell, None if there is none.
 
         Raises:
             InputError: If the file lies elsewhere than its name says.
@@ -120,7 +120,7 @@ class _Headers:
         for file in annual.file_names(cell, quantity):
             found = self._read(AssetName(item=str(cell), asset=quantity, href=f"{folder}/{file}"))
             if found is not None:
-                _check_corner(found.place, cell, file)
+                _check_corner(found.geobox, cell, file)
                 return found
         return None
 
@@ -167,7 +167,7 @@ def _make_item(annual: AnnualMap, headers: dict[str, _Header]) -> ItemDict:
         "stac_extensions": list(EXTENSIONS[:2]),
         "id": Path(headers["agb"].asset["href"]).stem,
         "collection": COLLECTION,
-        **describe_place(headers["agb"].place),
+        **describe_footprint(headers["agb"].geobox),
         "properties": {
             "datetime": None,
             "start_datetime": f"{annual.year}-01-01T00:00:00Z",
@@ -179,7 +179,7 @@ def _make_item(annual: AnnualMap, headers: dict[str, _Header]) -> ItemDict:
 
 
 def _describe_header(dataset: rasterio.DatasetReader, href: str) -> _Header:
-    """A file as a STAC asset, and where its pixels lie."""
+    """Return the STAC asset of a file and the grid of its pixels."""
     if dataset.crs is None:
         raise OSError("no georeference")
     code = dataset.crs.to_epsg()
@@ -198,12 +198,12 @@ def _describe_header(dataset: rasterio.DatasetReader, href: str) -> _Header:
         "proj:transform": list(dataset.transform)[:6],
         "raster:bands": [band],
     }
-    return _Header(asset=asset, place=GeoBox(dataset.shape, dataset.transform, str(dataset.crs)))
+    return _Header(asset=asset, geobox=GeoBox(dataset.shape, dataset.transform, str(dataset.crs)))
 
 
-def _check_corner(place: GeoBox, cell: Cell, file: str) -> None:
-    """Refuse a file that does not begin where its name says: names by another corner would shift the map by a cell."""
-    at = place.transform
+def _check_corner(geobox: GeoBox, cell: Cell, file: str) -> None:
+    """Refuse a file whose corner is not that of its name: names by another corner would shift the map by a cell."""
+    at = geobox.transform
     if abs(at.c - cell.west) > abs(at.a) / 2 or abs(at.f - cell.north) > abs(at.e) / 2:
         raise InputError(
             f"{file} begins at longitude {at.c:.10g}, latitude {at.f:.10g}; its name says {cell.west}, {cell.north}"
@@ -220,7 +220,7 @@ def _require_ours(out_dir: Path) -> None:
 
 
 def _publish(out_dir: Path, annual: AnnualMap, items: Sequence[ItemDict]) -> Path:
-    """Write the catalogue beside its place, then move it there whole."""
+    """Write the catalogue beside its final folder, then move it there whole."""
     doi = annual.release.doi
     collection = {
         "title": f"{annual}, 100 m",

@@ -1,4 +1,4 @@
-"""How the files of the ESA CCI biomass maps are named: releases, years, and cells of 10 x 10 degrees.
+"""File names of the ESA CCI biomass maps: releases, years, and cells of 10 x 10 degrees.
 
 A cell is named by its *upper left* corner: ``N60E010`` reaches from 60 degrees north down to 50. Cells without land
 have no file. Below the root the archive keeps ``v{version}/geotiff/{year}/``.
@@ -11,10 +11,10 @@ from typing import Literal
 from mapper.errors import InputError
 
 ARCHIVE = "https://dap.ceda.ac.uk/neodc/esacci/biomass/data/agb/maps"
-"""Where the maps are published."""
+"""Address of the published maps."""
 CELL_DEGREES = 10
 MARGIN_DEGREES = 0.1
-"""Cells this near to a box are wanted too: a map reads some context around its area."""
+"""Margin in degrees around a box in which cells are wanted too: a map reads some context around its area."""
 
 Bbox = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
@@ -28,7 +28,7 @@ class Release:
     years: tuple[int, ...]
     doi: str
     labels: tuple[str, ...]
-    """What its file names call the version, the likelier first."""
+    """Names of the version in file names, the likelier first."""
 
 
 RELEASES = {
@@ -85,22 +85,22 @@ class AnnualMap:
 
     @property
     def release(self) -> Release:
-        """What is known of the version."""
+        """Return the release of the version."""
         return RELEASES[self.version]
 
     def folders(self, root: str) -> tuple[str, ...]:
-        """Where below a root the files may be: as the archive keeps them, or all in the root itself."""
+        """Return the folders below a root that may hold the files: as the archive arranges them, or the root itself."""
         base = root.rstrip("/")
         return f"{base}/v{self.version}/geotiff/{self.year}", base
 
     def file_names(self, cell: Cell, quantity: Quantity) -> tuple[str, ...]:
-        """Names that the file of a cell may have, the likelier first."""
+        """Return the names that the file of a cell may have, the likelier first."""
         stem = f"{cell}_ESACCI-BIOMASS-L4-{quantity}-MERGED-100m-{self.year}"
         return tuple(f"{stem}-fv{label}.tif" for label in self.release.labels)
 
 
 def cells_near(bbox: Bbox | None) -> list[Cell]:
-    """Cells that a box touches or comes near to, from the north-west; without a box all of the globe.
+    """Return the cells that a box touches or comes near to, from the north-west; without a box all of the globe.
 
     Raises:
         InputError: If the box is none, or lies across the antimeridian.
@@ -127,7 +127,7 @@ def _floor(degrees: float) -> int:
 
 
 def _ranges(years: tuple[int, ...]) -> str:
-    """``2010, 2015-2017``."""
+    """Format years as ``2010, 2015-2017``."""
     runs: list[list[int]] = []
     for year in years:
         if runs and year == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""The API of Kubernetes, as far as a launch needs it: a few kinds of objects, by name or label, and errors that help.
+"""Kubernetes API, as far as a launch needs it: a few kinds of objects, by name or label, and errors that help.
 
 kr8s finds the credentials and speaks to the server; it comes with ``mapper[kubernetes]`` and is loaded only here. Its
 event loop runs in a thread of its own, where connections that are forwarded are served too.
@@ -34,7 +34,7 @@ _PATHS = {
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "DaskCluster": ("kubernetes.dask.org/v1", "daskclusters"),
 }
-"""Version and plural of every kind that is spoken of."""
+"""Version and plural of every kind in use."""
 _ANSWER_SECONDS = 30.0
 _MISSING, _FORBIDDEN, _UNAUTHORIZED = 404, 403, 401
 _MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -43,11 +43,11 @@ _WITH_DEPENDENTS = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPol
 
 
 class NoAnswerError(ClusterError):
-    """The API of Kubernetes does not answer; it may do so later."""
+    """Failure of the API of Kubernetes to answer; it may do so later."""
 
 
 class ForbiddenError(ClusterError):
-    """The API of Kubernetes refuses what was asked of it to whoever asks."""
+    """Refusal of a request by the API of Kubernetes, for lack of rights."""
 
 
 class KubernetesApi:
@@ -59,12 +59,12 @@ class KubernetesApi:
         self.namespace = namespace
 
     def get(self, kind: str, name: str) -> Manifest | None:
-        """An object; None if there is none of that name."""
+        """Return an object; None if there is none of that name."""
         found: Manifest | None = self._call("get", "GET", kind, name)
         return found
 
     def list(self, kind: str, labels: Mapping[str, str]) -> "list[Manifest]":
-        """All objects of a kind that bear certain labels."""
+        """Return all objects of a kind that bear certain labels."""
         selector = ",".join(f"{key}={value}" for key, value in labels.items())
         found = self._call("list", "GET", kind, params={"labelSelector": selector})
         return list(found["items"]) if found else []
@@ -79,17 +79,17 @@ class KubernetesApi:
         self._call("patch", "PATCH", kind, name, content=changes, headers=_MERGE)
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object and what belongs to it; it is no error if it is gone already."""
+        """Delete an object and what belongs to it; no error if it is gone already."""
         self._call("delete", "DELETE", kind, name, content=_WITH_DEPENDENTS)
 
     def has_operator(self) -> bool:
-        """Whether Kubernetes knows the resources of the Dask operator."""
+        """Return True if Kubernetes knows the resources of the Dask operator."""
         request = {"method": "GET", "version": "", "base": "/apis", "url": _PATHS["DaskCluster"][0]}
         return self._send("get", "resources of kubernetes.dask.org", request) is not None
 
     @contextmanager
     def forward(self, service: str, port: int) -> Iterator[int]:
-        """Forward a port of this machine to a ready pod of a service, through the API; yields the port here.
+        """Forward a port of this machine to a ready pod of a service, through the API; yields the local port.
 
         A connection ends with its pod, or when the API server ends it; the next one finds the pod that is ready then.
         """
@@ -135,7 +135,7 @@ class KubernetesApi:
             ) from error
 
     def _explain(self, response: "Response | None", message: str, request: str) -> None:
-        """Return if the object is missing.
+        """Raise the error of a response in words; returns if the object is merely missing.
 
         Raises:
             ClusterError: For any other refusal.

@@ -1,7 +1,7 @@
-"""From this machine to a scheduler on Kubernetes: its address, and certificates to show it.
+"""Connection from this machine to a scheduler on Kubernetes: its address, and certificates for it.
 
 Inside the cluster a scheduler is found by its name. From elsewhere a port is forwarded through the API of Kubernetes:
-all that driver and scheduler say to each other then passes the API server, and breaks with it. Dask checks that the
+all traffic of driver and scheduler then passes the API server, and breaks with it. Dask checks that the
 other side has a certificate of the same authority, and never under which name it was called: so TLS holds through a
 forwarded port as well, from end to end.
 """
@@ -26,21 +26,21 @@ from mapper.errors import ClusterError
 
 _TLS = "distributed.comm.tls"
 _FILES = {"ca.crt": "ca-file", "tls.crt": "client.cert", "tls.key": "client.key"}
-_GREETING_SECONDS = 3.0
-_PATIENCE_SECONDS = 10.0
+_ATTEMPT_SECONDS = 3.0
+_CONNECT_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5
 
 
 @contextmanager
-def reach_scheduler(api: KubernetesApi, settings: ClusterSettings, pool: str) -> Iterator[str]:
-    """Yield an address at which the scheduler of a pool is reached; Dask is set up to show it certificates meanwhile.
+def connect_scheduler(api: KubernetesApi, settings: ClusterSettings, pool: str) -> Iterator[str]:
+    """Connect to the scheduler of a pool; yields its address, and Dask is configured with certificates meanwhile.
 
     Raises:
         ClusterError: If there is no scheduler, or no certificate to show it.
     """
     with certificates(api, settings) as files, dask.config.set(files):
         address = settings.scheduler_address(pool)
-        if _answers(address):
+        if _accepts_connections(address):
             yield address
             return
         service = f"{settings.cluster_name(pool)}-scheduler"
@@ -50,7 +50,7 @@ def reach_scheduler(api: KubernetesApi, settings: ClusterSettings, pool: str) ->
 
 @contextmanager
 def certificates(api: KubernetesApi, settings: ClusterSettings) -> Iterator[Mapping[str, object]]:
-    """Settings of Dask for a client: none if it is set up already, or nothing is encrypted.
+    """Yield Dask's settings for a client: none if it is set up already, or nothing is encrypted.
 
     The files are the secret's, in a folder that only this user may open and that is removed afterwards.
 
@@ -82,13 +82,13 @@ def _write(path: Path, content: Mapping[str, str], secret: str) -> Path:
     return path
 
 
-def _answers(address: str) -> bool:
-    """Whether a name is known here, and somebody takes connections under it, now or soon."""
+def _accepts_connections(address: str) -> bool:
+    """Return True if a name is known here and takes connections, now or soon."""
     parts = urlsplit(address)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _CONNECT_SECONDS
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((parts.hostname, parts.port), timeout=_GREETING_SECONDS):
+            with socket.create_connection((parts.hostname, parts.port), timeout=_ATTEMPT_SECONDS):
                 return True
         except socket.gaierror:
             return False

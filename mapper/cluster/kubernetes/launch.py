@@ -1,4 +1,4 @@
-"""Bringing pools up on Kubernetes and taking them down: what is there stays, what is missing is made.
+"""Launch of pools on Kubernetes and their removal: objects that exist stay, missing ones are created.
 
 Everything that is made bears the labels of the cluster's name, and nothing without them is changed or deleted.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from mapper.cluster.kubernetes.api import ForbiddenError, KubernetesApi, NoAnswerError
 from mapper.cluster.kubernetes.objects import render_objects
 from mapper.cluster.kubernetes.pods import PART_OF, Manifest, cluster_labels
-from mapper.cluster.kubernetes.readiness import Readiness, judge_pods
+from mapper.cluster.kubernetes.readiness import Readiness, count_pods
 from mapper.cluster.settings import ClusterSettings
 from mapper.errors import ClusterError
 
@@ -20,8 +20,8 @@ _SAFE = {"ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"}
 """Kinds that may be changed while pods run."""
 _VOLUME = "PersistentVolumeClaim"
 _PODS_FIRST = ("Job", "DaskCluster")
-_GUARDS = ("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount")
-"""The first for each pool, the others for all of them."""
+_PROTECTION = ("PodDisruptionBudget", "NetworkPolicy", "ServiceAccount")
+"""Kinds that protect pods: the first is made for each pool, the others for all of them."""
 _OWNER_LABELS = ("dask.org/cluster-name", "job-name")
 _POLL_SECONDS = 1.0
 _DIFFERENCES_SHOWN = 4
@@ -29,14 +29,14 @@ _HOW_TO_MAKE = "deploy/README.md says how to make it"
 
 
 class Launch:
-    """One cluster on Kubernetes, and what was made of it here."""
+    """One cluster on Kubernetes, and the objects that were created here."""
 
     def __init__(self, api: KubernetesApi, settings: ClusterSettings, notify: Notify) -> None:
         self._api = api
         self._settings = settings
         self._notify = notify
         self.made: list[Manifest] = []
-        """Objects that were missing and are made, in order."""
+        """Objects that were missing and are created, in order."""
 
     def bring_up(self, pools: Collection[str], *, driver: bool = False) -> None:
         """Create what is missing, and apply changed settings where pods need not be replaced for it.
@@ -61,16 +61,16 @@ class Launch:
             self._apply(manifest)
 
     def wait(self, pools: Collection[str], seconds: float) -> None:
-        """Return when scheduler and workers of all pools are ready; tells what holds them up whenever that changes.
+        """Wait until scheduler and workers of all pools are ready; reports what holds them up whenever that changes.
 
         Raises:
             ClusterError: If they are not after so long, with what holds them up.
         """
-        said: dict[str, str] = {}
+        reported: dict[str, str] = {}
         deadline = time.monotonic() + seconds
-        while [pool for pool in pools if not self._report(pool, said)]:  # each of them tells
+        while [pool for pool in pools if not self._report(pool, reported)]:  # each of them reports
             if time.monotonic() > deadline:
-                rest = "\n".join(f"  pool {pool}: {text}" for pool, text in said.items())
+                rest = "\n".join(f"  pool {pool}: {text}" for pool, text in reported.items())
                 raise ClusterError(
                     f"not all pods are ready after {seconds:g} s:\n{rest}\nPods that are not made at all want for the "
                     "Dask operator: it does not run, or watches other namespaces"
@@ -87,22 +87,22 @@ class Launch:
         """
         for kind in _PODS_FIRST:
             self._delete(each for each in objects if each["kind"] == kind)
-        self._await_end(seconds)
+        self._wait_for_end(seconds)
         in_use = self._api.list("DaskCluster", cluster_labels(self._settings))
-        for kind in _GUARDS if not in_use else _GUARDS[:1]:
+        for kind in _PROTECTION if not in_use else _PROTECTION[:1]:
             self._delete(each for each in objects if each["kind"] == kind)
         self._delete(each for each in objects if each["kind"] == _VOLUME)
 
     def find_objects(self, pools: Collection[str] = (), *, volume: bool = False) -> list[Manifest]:
-        """What there is of this cluster: all of it, whatever its settings say now, or what belongs to some pools.
+        """Return the objects of this cluster: all of it, whatever its settings are now, or those of some pools.
 
         Args:
             pools: Only their DaskClusters and budgets; empty: everything.
             volume: The driver's volume too.
         """
-        kinds = [*_PODS_FIRST, *_GUARDS, *([_VOLUME] if volume else [])]
+        kinds = [*_PODS_FIRST, *_PROTECTION, *([_VOLUME] if volume else [])]
         labels = cluster_labels(self._settings)
-        # objects in a list do not say what they are
+        # objects in a list have no kind
         found = [{**each, "kind": kind} for kind in kinds for each in self._api.list(kind, labels)]
         if not pools:
             return found
@@ -111,7 +111,7 @@ class Launch:
         return [each for each in found if _name(each) in wanted]
 
     def delete_namespace(self) -> None:
-        """Delete the namespace, if it is one that was made here.
+        """Delete the namespace, if it was made here.
 
         Raises:
             ClusterError: If it bears not the labels of one.
@@ -129,7 +129,7 @@ class Launch:
         try:
             found = self._api.get("Namespace", self._settings.namespace)
         except ForbiddenError:
-            self._notify(f"may not look at namespace {self._settings.namespace}: taken as there")
+            self._notify(f"may not read namespace {self._settings.namespace}: taken as there")
             return
         if found is None:
             self._create(manifest)
@@ -146,7 +146,7 @@ class Launch:
         try:
             found = self._api.get(kind, name)
         except ForbiddenError:
-            self._notify(f"may not look at {kind} {name}: taken as there")
+            self._notify(f"may not read {kind} {name}: taken as there")
             return
         if found is None:
             raise ClusterError(f"there is no {kind} {name} in namespace {self._settings.namespace}, {rest}")
@@ -183,7 +183,7 @@ class Launch:
             self._notify(f"{kind} {name} is there with other settings and stays as it is: {_list(differences)}")
 
     def _change_cluster(self, wanted: Manifest, found: Manifest, differences: list[str]) -> None:
-        """The size is safe to change: all workers of a DaskCluster are of one pool."""
+        """Apply changes of a DaskCluster, if its size is all that differs: its workers are all of one pool."""
         name = wanted["metadata"]["name"]
         if "spec.worker.replicas" in differences:
             size, was = (each["spec"]["worker"]["replicas"] for each in (wanted, found))
@@ -196,23 +196,23 @@ class Launch:
                 "cluster down` and `up`"
             )
 
-    def _report(self, pool: str, said: dict[str, str]) -> bool:
+    def _report(self, pool: str, reported: dict[str, str]) -> bool:
         try:
-            readiness = self._look(pool)
+            readiness = self._count_pods(pool)
         except NoAnswerError as error:
             text, complete = str(error), False
         else:
             text, complete = str(readiness), readiness.is_complete
-        if said.get(pool) != text:
+        if reported.get(pool) != text:
             self._notify(f"pool {pool}: {text}")
-            said[pool] = text
+            reported[pool] = text
         return complete
 
-    def _look(self, pool: str) -> Readiness:
+    def _count_pods(self, pool: str) -> Readiness:
         labels = {"dask.org/cluster-name": self._settings.cluster_name(pool)}
         pods = self._api.list("Pod", labels)
         expected = 1 + self._settings.pools[pool].size
-        return judge_pods(pods, [] if len(pods) >= expected else self._api.list("Deployment", labels), expected)
+        return count_pods(pods, [] if len(pods) >= expected else self._api.list("Deployment", labels), expected)
 
     def _delete(self, objects: Iterator[Manifest]) -> None:
         for each in objects:
@@ -220,18 +220,18 @@ class Launch:
             self._api.delete(kind, name)
             self._notify(f"deleted {kind} {name}")
 
-    def _await_end(self, seconds: float) -> None:
-        deadline, said = time.monotonic() + seconds, -1
+    def _wait_for_end(self, seconds: float) -> None:
+        deadline, reported = time.monotonic() + seconds, -1
         while left := self._find_ending():
-            if len(left) != said:
-                said = len(left)
-                self._notify(f"{said} pods are ending")
+            if len(left) != reported:
+                reported = len(left)
+                self._notify(f"{reported} pods are ending")
             if time.monotonic() > deadline:
                 raise ClusterError(f"pods are still there after {seconds:g} s: {_list(left)}")
             time.sleep(_POLL_SECONDS)
 
     def _find_ending(self) -> list[str]:
-        """Pods of this cluster whose DaskCluster or Job is deleted, perhaps by an earlier call."""
+        """Return the pods of this cluster whose DaskCluster or Job is deleted, perhaps by an earlier call."""
         labels = cluster_labels(self._settings)
         owners = [each["metadata"] for kind in _PODS_FIRST for each in self._api.list(kind, labels)]
         staying = {owner["name"] for owner in owners if not owner.get("deletionTimestamp")}
@@ -240,7 +240,7 @@ class Launch:
 
 
 def find_differences(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Paths at which an object has not what is wanted; what it has beyond that are defaults of the server."""
+    """Yield the paths at which an object differs from what is wanted; what it has beyond that are server defaults."""
     if isinstance(wanted, Mapping) and isinstance(found, Mapping):
         for key, value in wanted.items():
             yield from find_differences(value, found.get(key), f"{path}.{key}" if path else key)

@@ -1,4 +1,4 @@
-"""Parts that pods of every kind share: what they may do, where they run, their secrets, environment and probes.
+"""Parts that pods of every kind share: rights, nodes, secrets, environment and probes.
 
 Pods run as an ordinary user on a read-only file system, hold no token for the Kubernetes API and may gain no
 privileges: they pass the Pod Security Standard "restricted".
@@ -15,7 +15,7 @@ COMM_PORT, HTTP_PORT, WORKER_PORT = 8786, 8787, 8788
 
 
 PART_OF = {"app.kubernetes.io/part-of": "mapper"}
-"""Label of everything, and what network policies go by."""
+"""Label of everything; network policies select by it."""
 
 
 SCRAPED = {
@@ -26,7 +26,7 @@ SCRAPED = {
 
 
 USER = 10001
-"""Of the image, see deploy/docker."""
+"""User id of the image, see deploy/docker."""
 
 
 GPU = "nvidia.com/gpu"
@@ -44,20 +44,20 @@ _SPOT_LABELS = {
     "karpenter.sh/capacity-type": "spot",
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
-"""What marks a spot node at each provider."""
+"""Labels of spot nodes at each provider."""
 
 
 _SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
 
 
-def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, placing: Manifest) -> Manifest:
-    """A pod of one container.
+def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, nodes: Manifest) -> Manifest:
+    """Make a pod of one container.
 
     Args:
         settings: Of the cluster.
         container: From :func:`make_container`; its volumes are added here.
         account: ServiceAccount that it runs as.
-        placing: Where it may run, and when it ends.
+        nodes: Where it may run, and when it ends.
     """
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {}}]
     if settings.secrets.tls:
@@ -73,14 +73,14 @@ def make_pod(settings: ClusterSettings, container: Manifest, *, account: str, pl
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        **placing,
+        **nodes,
         "volumes": volumes,
         "containers": [container],
     }
 
 
 def make_container(settings: ClusterSettings, name: str, *, image: str, args: list[str]) -> Manifest:
-    """A container that can write to ``/tmp`` alone, with the certificates of Dask processes."""
+    """Make a container that can write to ``/tmp`` alone, with the certificates of Dask processes."""
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": _SCRATCH["HOME"]}]
     if settings.secrets.tls:
         mounts.append({"name": "tls", "mountPath": _TLS_FOLDER, "readOnly": True})
@@ -100,30 +100,30 @@ def make_container(settings: ClusterSettings, name: str, *, image: str, args: li
 
 
 def to_env(variables: dict[str, str]) -> list[Manifest]:
-    """Environment variables, as a container names them."""
+    """Return environment variables, as a container names them."""
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
 def secret_variables(settings: ClusterSettings) -> list[Manifest]:
-    """The secrets whose keys become environment variables of workers and driver."""
+    """Return the secrets whose keys become environment variables of workers and driver."""
     names = dict.fromkeys((settings.secrets.store, settings.secrets.archive))
     return [{"secretRef": {"name": name}} for name in names if name]
 
 
 def make_resources(cpu: str, memory: str, *, gpu: bool = False) -> Manifest:
-    """What a container asks for; memory beyond it is refused, cores beyond it too."""
+    """Make the resources that a container asks for, which are its limits too: of memory and of cores."""
     asked = {"cpu": cpu, "memory": memory}
     return {"requests": dict(asked), "limits": asked | ({GPU: "1"} if gpu else {})}
 
 
 def off_spot() -> Manifest:
-    """The nodes of any provider that are not spot nodes; a node without such a label is none."""
+    """Make an affinity to the nodes of any provider that are not spot nodes, those without a label included."""
     rules = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in _SPOT_LABELS.items()]
     return _require([{"matchExpressions": rules}])
 
 
-def place_worker(pool: PoolSettings) -> Manifest:
-    """Where workers of a pool run, and how long they have to end."""
+def choose_nodes(pool: PoolSettings) -> Manifest:
+    """Make the part of a pod that chooses a worker's nodes, and its seconds to end."""
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if pool.gpu else []
     if pool.spot:
         tolerations += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in _SPOT_TAINTS]
@@ -143,7 +143,7 @@ def _require(terms: list[Manifest]) -> Manifest:
 
 
 def _tls_variables(settings: ClusterSettings) -> dict[str, str]:
-    """Dask's configuration: one certificate for all, and nothing in the clear."""
+    """Return Dask's configuration of TLS: one certificate for all, and nothing unencrypted."""
     if not settings.secrets.tls:
         return {}
     prefix = "DASK_DISTRIBUTED__COMM__"
@@ -158,27 +158,27 @@ def _tls_variables(settings: ClusterSettings) -> dict[str, str]:
 
 
 def cluster_labels(settings: ClusterSettings) -> dict[str, str]:
-    """What every object of a cluster bears, and every pod, and nothing else."""
+    """Return the labels that every object of a cluster bears, and every pod, and nothing else."""
     return {**PART_OF, "app.kubernetes.io/instance": settings.name}
 
 
 def server_labels(settings: ClusterSettings) -> dict[str, str]:
-    """What every object of the server bears: it stays when the cluster is taken down."""
+    """Return the labels that every object of the server bears: it stays when the cluster is taken down."""
     return {**PART_OF, "app.kubernetes.io/instance": f"{settings.name}-server"}
 
 
 def metadata_of(settings: ClusterSettings, name: str, labels: dict[str, str] | None = None) -> Manifest:
-    """Name, namespace and labels of an object; by default the cluster's."""
+    """Return name, namespace and labels of an object; by default the cluster's labels."""
     return {"name": name, "namespace": settings.namespace, "labels": labels or cluster_labels(settings)}
 
 
 def account_of(settings: ClusterSettings, role: str) -> str:
-    """Name of the ServiceAccount of a role."""
+    """Return the name of the ServiceAccount of a role."""
     return f"{settings.name}-{role}"
 
 
 def make_account(settings: ClusterSettings, role: str, labels: dict[str, str] | None = None) -> Manifest:
-    """A ServiceAccount without any right."""
+    """Make a ServiceAccount without any right."""
     pull = settings.secrets.pull
     return {
         "apiVersion": "v1",
@@ -189,10 +189,10 @@ def make_account(settings: ClusterSettings, role: str, labels: dict[str, str] | 
     }
 
 
-def make_guard(
+def make_budget(
     settings: ClusterSettings, name: str, selected: dict[str, str], labels: dict[str, str] | None = None
 ) -> Manifest:
-    """Keeps the one pod that everything hangs on from being evicted; a lost node takes it all the same."""
+    """Make the budget that saves a pod that everything depends on from eviction; a lost node takes it all the same."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -202,17 +202,17 @@ def make_guard(
 
 
 def tcp_port(port: int) -> Manifest:
-    """A port as network policies name it."""
+    """Return a port as network policies name it."""
     return {"protocol": "TCP", "port": port}
 
 
 def named_port(name: str, port: int) -> Manifest:
-    """A port as containers name it."""
+    """Return a port as containers name it."""
     return {"name": name, "containerPort": port, "protocol": "TCP"}
 
 
 def make_egress(settings: ClusterSettings) -> list[Manifest]:
-    """What pods may reach outside the namespace: names, archives and stores."""
+    """Make the rules of traffic outside the namespace: DNS, archives and stores."""
     return [
         {"ports": [{"protocol": "UDP", "port": 53}, tcp_port(53)]},
         {"ports": [tcp_port(port) for port in settings.egress_ports]},

@@ -1,4 +1,4 @@
-"""How many pods of a pool are ready, and why the others are not, in the words of Kubernetes."""
+"""Readiness of the pods of a pool, and the reasons of Kubernetes why some are not ready."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ _LONGEST_MESSAGE = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Readiness:
-    """Of the pods of one pool."""
+    """Readiness of the pods of one pool."""
 
     ready: int
     expected: int
     reasons: tuple[tuple[str, int], ...] = ()
-    """Why pods are not ready, and how many each reason holds up; the most frequent first."""
+    """Reasons why pods are not ready, and the number of pods of each; the most frequent first."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether all pods are ready, and none is there that should not be."""
+        """Return True if all pods are ready, and none is there that should not be."""
         return self.ready == self.expected and not self.reasons
 
     def __str__(self) -> str:
@@ -28,8 +28,8 @@ class Readiness:
         return text + "".join(f"; {count} {reason}" for reason, count in self.reasons)
 
 
-def judge_pods(pods: Iterable[Manifest], deployments: Iterable[Manifest], expected: int) -> Readiness:
-    """Count pods.
+def count_pods(pods: Iterable[Manifest], deployments: Iterable[Manifest], expected: int) -> Readiness:
+    """Count the pods of a pool, and the reasons why some are not ready.
 
     Args:
         pods: All of one pool: its scheduler and its workers.
@@ -50,7 +50,7 @@ def judge_pods(pods: Iterable[Manifest], deployments: Iterable[Manifest], expect
 
 
 def explain_pod(pod: Manifest) -> str | None:
-    """Why a pod is not ready; None if it is."""
+    """Return the reason why a pod is not ready; None if it is."""
     status = pod.get("status", {})
     if pod["metadata"].get("deletionTimestamp"):
         return "ending"
@@ -59,31 +59,35 @@ def explain_pod(pod: Manifest) -> str | None:
         return None
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return _say("Pending", scheduled.get("reason"), scheduled.get("message"))
+        return _describe("Pending", scheduled.get("reason"), scheduled.get("message"))
     for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
         if "waiting" in container.get("state", {}):
             waiting = container["state"]["waiting"]
             ended = container.get("lastState", {}).get("terminated")
-            return _say("waiting", waiting.get("reason"), _tell_end(ended) or waiting.get("message"))
+            return _describe("waiting", waiting.get("reason"), _describe_end(ended) or waiting.get("message"))
         if "terminated" in container.get("state", {}):
-            return _say("ended", None, _tell_end(container["state"]["terminated"]))
+            return _describe("ended", None, _describe_end(container["state"]["terminated"]))
     phase = status.get("phase", "Pending")
-    return "running, not ready yet" if phase == "Running" else _say(phase, status.get("reason"), status.get("message"))
+    return (
+        "running, not ready yet"
+        if phase == "Running"
+        else _describe(phase, status.get("reason"), status.get("message"))
+    )
 
 
-def _tell_end(ended: Manifest | None) -> str:
+def _describe_end(ended: Manifest | None) -> str:
     if not ended:
         return ""
-    return _say(f"exit code {ended.get('exitCode', '?')}", ended.get("reason"), ended.get("message"))
+    return _describe(f"exit code {ended.get('exitCode', '?')}", ended.get("reason"), ended.get("message"))
 
 
 def _explain_deployment(deployment: Manifest) -> str | None:
     for condition in deployment.get("status", {}).get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition.get("status") == "True":
-            return _say("not made", condition.get("reason"), condition.get("message"))
+            return _describe("not made", condition.get("reason"), condition.get("message"))
     return None
 
 
-def _say(what: str, reason: str | None, message: str | None) -> str:
-    said = ": ".join(filter(None, (reason, " ".join((message or "").split())[:_LONGEST_MESSAGE])))
-    return f"{what} ({said})" if said else what
+def _describe(what: str, reason: str | None, message: str | None) -> str:
+    detail = ": ".join(filter(None, (reason, " ".join((message or "").split())[:_LONGEST_MESSAGE])))
+    return f"{what} ({detail})" if detail else what

@@ -1,4 +1,4 @@
-"""A pool on Kubernetes for as long as somebody here needs it: brought up if it is not there, and then taken down again.
+"""Session of a pool on Kubernetes: brought up if it does not exist, and taken down again at the end.
 
 A pool that was up before stays up. What is brought up here is taken down however the need for it ends: when it is over,
 fails, is interrupted, or is told to stop (SIGTERM, SIGHUP). Only a killed process (SIGKILL) leaves it up.
@@ -13,73 +13,73 @@ from types import FrameType
 from typing import NoReturn
 
 from mapper.cluster.kubernetes.api import open_api
-from mapper.cluster.kubernetes.connect import reach_scheduler
+from mapper.cluster.kubernetes.connect import connect_scheduler
 from mapper.cluster.kubernetes.launch import Launch, Notify
 from mapper.cluster.settings import ClusterSettings
 from mapper.errors import ClusterError, SpecError
 
-WORD = "kubernetes"
-"""Names a cluster on Kubernetes; ``kubernetes:POOL`` one pool of it."""
+KUBERNETES = "kubernetes"
+"""Name of a cluster on Kubernetes; ``kubernetes:POOL`` names one pool of it."""
 UP_SECONDS = 900.0
-"""Nodes may have to be bought first."""
+"""Seconds until all pods are ready by default: nodes may have to be bought first."""
 DOWN_SECONDS = 300.0
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def ignore_progress(text: str) -> None:
-    """Tell nobody."""
+    """Discard a message."""
     del text
 
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesOptions:
-    """How to use a cluster on Kubernetes."""
+    """Options of a session of a cluster on Kubernetes."""
 
     settings: ClusterSettings = field(default_factory=ClusterSettings)
     keep: bool = False
-    """Leave up what was brought up."""
+    """True where the objects that a session brings up stay at its end."""
     wait: float = UP_SECONDS
-    """Seconds until all pods are ready."""
+    """Seconds until all pods must be ready."""
     notify: Notify = ignore_progress
-    """Told of progress."""
+    """Callback for messages of progress."""
 
 
 def find_pool(word: str, settings: ClusterSettings) -> str:
-    """The pool that ``kubernetes`` or ``kubernetes:POOL`` names; without a name the driver's.
+    """Return the pool that ``kubernetes`` or ``kubernetes:POOL`` names; without a name the driver's.
 
     Raises:
         SpecError: If there is no such pool.
     """
-    pool = word.removeprefix(WORD).removeprefix(":") or settings.driver_pool
+    pool = word.removeprefix(KUBERNETES).removeprefix(":") or settings.driver_pool
     if pool not in settings.pools:
         raise SpecError(f"{word}: there is no pool {pool}, the pools are {', '.join(settings.pools)}")
     return pool
 
 
 @contextmanager
-def hold_pool(pool: str, options: KubernetesOptions) -> Iterator[str]:
+def open_pool(pool: str, options: KubernetesOptions) -> Iterator[str]:
     """Yield the address of the scheduler of a pool, which is up meanwhile.
 
     Raises:
         ClusterError: If it does not come up, or cannot be taken down.
     """
-    with _stoppable(), open_api(options.settings.namespace) as api:
+    with _exit_on_signals(), open_api(options.settings.namespace) as api:
         launch = Launch(api, options.settings, options.notify)
         try:
             launch.bring_up([pool])
             launch.wait([pool], options.wait)
-            with reach_scheduler(api, options.settings, pool) as address:
+            with connect_scheduler(api, options.settings, pool) as address:
                 options.notify(f"pool {pool}: the scheduler answers at {address}")
                 yield address
         except BaseException:
-            with suppress(ClusterError):  # it is told; what went wrong first is raised
+            with suppress(ClusterError):  # it is reported; the first error is raised
                 _finish(launch, pool, options)
             raise
         _finish(launch, pool, options)
 
 
 def _finish(launch: Launch, pool: str, options: KubernetesOptions) -> None:
-    """Take down what was made, but for the namespace."""
+    """Take down the objects that were made here, but for the namespace."""
     ours = [each for each in launch.made if each["kind"] != "Namespace"]
     if not any(each["kind"] == "DaskCluster" for each in ours):
         return  # it was up before, and others may use it
@@ -95,8 +95,8 @@ def _finish(launch: Launch, pool: str, options: KubernetesOptions) -> None:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn the order to stop into an exception, so that what is up is taken down; ignored signals stay ignored."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn a signal to stop into an exception, so that what is up is taken down; ignored signals stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

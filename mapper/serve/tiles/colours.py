@@ -52,6 +52,7 @@ _FLAGS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "item_dropped": (0xAA, 0x44, 0x99),
         "source_disagrees": (0xDD, 0xAA, 0x33),
         "few_observations": (0x88, 0xCC, 0xEE),
+        "few_dates": (0x44, 0xAA, 0x99),
         "outside_area": (0xBB, 0xBB, 0xBB),
     }
 )

@@ -14,8 +14,7 @@ from distributed.security import Security
 from kustomized import DEPLOY, OVERLAYS, by_name, kustomize, needs_kubectl, objects_of
 from region import run_json, run_mapper
 
-from mapper.cluster.kubernetes.manifests import render_files, render_stream
-from mapper.cluster.kubernetes.objects import render_objects
+from mapper.cluster.kubernetes.objects import render_files, render_objects, render_stream
 from mapper.cluster.settings import ClusterSettings, find_settings, parse_memory, parse_settings, read_settings
 from mapper.errors import SpecError
 from mapper.execute.executors import SHORT_LOGS
