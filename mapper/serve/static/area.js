@@ -11,7 +11,7 @@ const STYLES = [ // a white edge keeps the line visible on any colour
   { color: "#a3201a", weight: 2.5, fillOpacity: 0.06, interactive: false },
 ];
 
-/** Polygons drawn, pasted or taken from the view; `current` tells the version to sum. */
+/** Polygons drawn, pasted or taken from the view; `current` gives the version and the band to sum. */
 export function makeArea(map, current) {
   let geometry = null;
   let outline = null;
@@ -34,7 +34,7 @@ export function makeArea(map, current) {
     const place = byId("area");
     place.replaceChildren(make("p", { className: "hint" }, "Summing up …"));
     try {
-      const answer = await post(address("stats", { ref: current() }), geometry, { signal });
+      const answer = await post(address("stats", current()), geometry, { signal });
       place.replaceChildren(...describeTotal(answer, geometry));
       reveal(place);
     } catch (error) {

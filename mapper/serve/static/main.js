@@ -35,8 +35,11 @@ function fail(error) {
   show(byId("fault"), true);
 }
 
+/** The value band that a layer shows or belongs to; empty for flags and counts, which belong to all. */
+const bandOf = ({ role, variable, of }) => (role === "value" ? variable : of);
+
 const view = makeView(byId("map"), { say, fail });
-const area = makeArea(view.map, () => fixed);
+const area = makeArea(view.map, () => ({ ref: fixed, variable: bandOf(layer) }));
 
 function askToken() {
   const given = isTokenKnown();
@@ -127,7 +130,7 @@ function place() {
   placed = true;
 }
 
-const redraw = () => { clearFault(); openLayer().catch(fail); };
+const redraw = () => { clearFault(); return openLayer().catch(fail); };
 
 /** Keep the view in the address. */
 function remember() {
@@ -156,9 +159,11 @@ function askPixel(lat, lng, { keep = false } = {}) {
 
 byId("version").addEventListener("change", ({ target }) => openVersion(target.value)
   .then(() => { if (state.pixel) askPixel(...state.pixel, { keep: true }); area.repeat(); }).catch(fail));
-byId("variable").addEventListener("change", ({ target }) => {
+byId("variable").addEventListener("change", async ({ target }) => {
+  const before = bandOf(layer);
   Object.assign(state, { variable: target.value, colormap: "", range: null });
-  redraw();
+  await redraw();
+  if (bandOf(layer) && bandOf(layer) !== before) area.repeat(); // a polygon tells of the band that is shown
 });
 byId("colormap").addEventListener("change", ({ target }) => { state.colormap = target.value; redraw(); });
 byId("opacity").addEventListener("input", ({ target }) => {
@@ -209,7 +214,7 @@ view.map.on("mousemove", ({ latlng: { lat, lng } }) => {
   resting = setTimeout(async () => {
     peeking = new AbortController();
     const { signal } = peeking;
-    const value = await peek(lat, wrap(lng), fixed, layer.variable, signal);
+    const value = await peek(lat, wrap(lng), fixed, layer, signal);
     if (value && !signal.aborted) byId("pointer").textContent = `${place}:  ${value}`;
   }, REST_MS);
 });

@@ -21,7 +21,7 @@ export async function showPixel(lat, lng, ref, { titles, onVersion, signal }) {
       askJson(address("history", { ...asked, limit: 10 }), { signal }),
     ]);
     place.replaceChildren(
-      ...describeValue(pixel, titles[pixel.target] ?? pixel.target, lat, lng),
+      ...describeValue(pixel, titles, lat, lng),
       describeQuality(pixel),
       describeRecord(pixel),
       describeItems(pixel.record?.items ?? []),
@@ -33,13 +33,14 @@ export async function showPixel(lat, lng, ref, { titles, onVersion, signal }) {
 }
 
 /** The value of a variable at a point, for the pointer; empty outside the map. */
-export async function peek(lat, lng, ref, variable, signal) {
+export async function peek(lat, lng, ref, { variable, role, of }, signal) {
   try {
     const pixel = await askJson(address("pixel", question(lat, lng, ref)), { signal });
-    if (variable === pixel.target) return sayWithDeviation(pixel);
-    if (variable === `${pixel.target}_sd`) return `± ${sayValue(pixel.sd, pixel.units)}`;
-    if (variable === "n_valid") return `${pixel.n_valid} valid observations`;
-    if (variable in pixel.channels) return sayNumber(pixel.channels[variable]);
+    const band = pixel.bands.find(({ name }) => name === (of || variable));
+    if (role === "value") return sayWithDeviation(band);
+    if (role === "sd") return `± ${sayValue(band.sd, band.units)}`;
+    if (role === "count") return `${pixel.n_valid} valid observations`;
+    if (role === "channel") return sayNumber(pixel.channels[variable]);
     return pixel.flags.map((flag) => flag.replaceAll("_", " ")).join(", ") || "nothing to remark";
   } catch {
     return "";
@@ -51,12 +52,16 @@ function sayWithDeviation({ value, sd, units }) {
   return `${sayNumber(value)}${sd === null ? "" : ` ± ${sayNumber(sd, 3)}`} ${sayUnits(units)}`;
 }
 
-function describeValue(pixel, title, lat, lng) {
+function describeValue(pixel, titles, lat, lng) {
   const where = make("p", { className: "hint" }, sayPlace(lat, lng));
   const channels = Object.entries(pixel.channels);
   if (channels.length) {
     return [where, listFacts(channels.map(([name, value]) => [name, sayNumber(value)]))];
   }
+  if (pixel.bands.length > 1) {
+    return [where, listFacts(pixel.bands.map((band) => [titles[band.name] ?? band.name, sayWithDeviation(band)]))];
+  }
+  const title = titles[pixel.target] ?? pixel.target;
   return [make("p", { className: "value" }, sayWithDeviation(pixel)), make("p", { className: "hint" }, title), where];
 }
 
@@ -104,7 +109,7 @@ function describeHistory(versions, onVersion) {
   const rows = versions.map((version, number) => {
     const button = make("button", { type: "button", title: `Show the map as of ${version.snapshot}` }, "Show");
     button.addEventListener("click", () => onVersion(version.snapshot));
-    const said = version.status === "ok" ? sayWithDeviation(version) : `${version.status}: ${version.reason}`;
+    const said = version.status === "ok" ? version.bands.map(sayWithDeviation).join("; ") : `${version.status}: ${version.reason}`;
     const what = make("td", {}, said, make("br"), make("small", {}, version.model));
     return make("tr", {}, make("td", {}, sayTime(version.written_at)), what,
       make("td", {}, number && version.snapshot ? button : number ? "" : "shown"));

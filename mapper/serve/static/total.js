@@ -6,22 +6,28 @@ import { sayNumber, sayUnits, sayValue } from "./words.js";
 
 /** Elements that tell an answer of /stats. */
 export function describeTotal(answer, geometry) {
-  const { total, mean, histogram, resolution } = answer;
-  const said = total.sd ? ` ± ${sayNumber(best(total.sd), 3)}` : "";
+  const { mean, histogram, resolution } = answer;
+  const headline = answer.total ?? mean; // a sum of heights or reflectances means nothing
+  const { sd, units } = headline;
   return [
-    make("p", { className: "value" }, `${sayNumber(total.value)}${said} ${sayUnits(total.units)}`),
-    make("p", { className: "hint" }, total.sd ? sayAssumption(total.sd) : "No standard deviation: it is not known everywhere in the polygon."),
+    make("p", { className: "value" }, sayQuantity(headline)),
+    make("p", { className: "hint" }, sd ? sayAssumption(sd) : "No standard deviation: it is not known everywhere in the polygon."),
     listFacts([
-      ["Bounds of ±", total.sd ? `${sayValue(total.sd.independent, total.units, 3)} if errors are independent, ${sayValue(total.sd.fully_correlated, total.units, 3)} if all are alike` : ""],
-      ["Mean", `${sayNumber(mean.value)}${mean.sd ? ` ± ${sayNumber(best(mean.sd), 3)}` : ""} ${sayUnits(mean.units)}`],
+      ["Bounds of ±", sd ? `${sayValue(sd.independent, units, 3)} if errors are independent, ${sayValue(sd.fully_correlated, units, 3)} if all are alike` : ""],
+      ["Band", answer.variable],
+      ["Mean", answer.total ? sayQuantity(mean) : ""],
       ["Area", `${sayNumber(answer.area_ha)} ha, ${sayShare(answer.valid_fraction)} of it with a value`],
       ["Outside the map", answer.area_in_map_ha < answer.area_ha * 0.999 ? `${sayNumber(answer.area_ha - answer.area_in_map_ha)} ha` : ""],
-      ["Resolution", resolution.level ? sayLevel(resolution, total.units) : ""],
+      ["Resolution", resolution.level ? sayLevel(resolution, units) : ""],
     ]),
     ...(answer.valid_area_ha > 0 ? [describeHistogram(histogram, mean.units)] : []),
     describeQuality(answer.quality),
     makeButtons(answer, geometry),
   ];
+}
+
+function sayQuantity({ value, units, sd }) {
+  return `${sayNumber(value)}${sd ? ` ± ${sayNumber(best(sd), 3)}` : ""} ${sayUnits(units)}`;
 }
 
 /** The deviation to show first: with the correlation that is known, else the careful bound. */
@@ -34,7 +40,8 @@ function sayAssumption(sd) {
 
 function sayLevel({ level, total_tolerance, up_to_date }, units) {
   const stale = up_to_date ? "" : "; the pyramid is older than the map";
-  return `level ${level} of the pyramid, since the polygon is large: within ${sayValue(total_tolerance, units, 2)} of full resolution${stale}`;
+  const within = total_tolerance === null ? "" : `: within ${sayValue(total_tolerance, units, 2)} of full resolution`;
+  return `level ${level} of the pyramid, since the polygon is large${within}${stale}`;
 }
 
 function describeHistogram({ edges, area_ha, below_ha, above_ha }, units) {
