@@ -3,8 +3,10 @@
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Self
 
 import uvicorn
 from fastapi import FastAPI
@@ -32,26 +34,78 @@ def run_server(
         InputError: If the port cannot be had.
     """
     listener = _listen(host, port)
-    config = uvicorn.Config(
-        app,
-        log_level="info" if log_requests else "warning",
-        access_log=log_requests,
-        server_header=False,
-        date_header=True,
-        limit_concurrency=_CONNECTIONS,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=_GRACE_S,
-        h11_max_incomplete_event_size=1 << 14,
-    )
+    server = _make_server(app, log_requests=log_requests)
     before = signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again when it has stopped
     try:
         on_ready(_describe(listener))
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     except KeyboardInterrupt:
         return
     finally:
         signal.signal(signal.SIGTERM, before)
         listener.close()
+
+
+class BackgroundServer:
+    """A server in a thread of this process, for notebooks; a context manager that stops it.
+
+    Args:
+        app: Application from :func:`mapper.serve.app.make_app`.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes any that is free.
+        log_requests: Log every request.
+
+    Raises:
+        InputError: If the port cannot be had.
+    """
+
+    def __init__(self, app: FastAPI, *, host: str, port: int, log_requests: bool = False) -> None:
+        self._listener = _listen(host, port)
+        self._url = _describe(self._listener)
+        self._server = _make_server(app, log_requests=log_requests)
+        self._thread = threading.Thread(target=self._serve, name="mapper-serve", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Return the address of the server."""
+        return self._url
+
+    def stop(self) -> None:
+        """Stop after the requests under way."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"server at {self.url}, {'serving' if self._thread.is_alive() else 'stopped'}"
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._listener])
+        finally:
+            self._listener.close()
+
+
+def _make_server(app: FastAPI, *, log_requests: bool) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="info" if log_requests else "warning",
+            access_log=log_requests,
+            server_header=False,
+            date_header=True,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_GRACE_S,
+            h11_max_incomplete_event_size=1 << 14,
+        )
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
