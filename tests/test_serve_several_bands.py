@@ -75,6 +75,10 @@ def test_every_band_has_a_range_and_colours_of_its_own(colours, heights):
     ranges = [told[name]["rescale"] for name in COLOURS]
     assert [low for low, _ in ranges] == sorted({low for low, _ in ranges}), "each is a tenth above the one before"
     assert {told[name]["colormap"] for name in COLOURS} == {"viridis"}
+    for low, high in ranges:
+        assert client.get(f"/tilejson.json?rescale={low!r},{high!r}").status_code == 200, (
+            "a range is good in an address"
+        )
     assert told["B03_sd"]["colormap"] == "magma"
     assert told["B03_sd"]["rescale"][0] == 0
     low, high = heights[2].get("/tilejson.json").json()["rescale"]

@@ -39,7 +39,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
 
     @router.get("/pixel", summary="What a pixel holds and what made it", response_model=ServedPixel)
     def get_pixel(x: Coordinate, y: Coordinate, crs: CrsName = "EPSG:4326", ref: Ref = "main") -> Response:
-        """Values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
+        """Return values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
         found = served.versions.find(ref)
         with explain_faults("the store"):
             answer = _explain(found.version, x, y, crs)
@@ -53,7 +53,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
         ref: Ref = "main",
         limit: Annotated[int, Query(ge=1, le=50, description="Versions at most")] = 10,
     ) -> Response:
-        """The versions of the tile that the point lies in, the latest first; expired ones are left out."""
+        """Return the versions of the tile that the point lies in, the latest first; expired ones are left out."""
         found = served.versions.find(ref)
         name = _check_crs(found.version, crs)
         try:
@@ -97,7 +97,7 @@ def _check_crs(version: Version, crs: str) -> str:
 
 def _refuse_crs(crs: str) -> HTTPException:
     named = crs if _CRS.fullmatch(crs) else "that"
-    return HTTPException(422, f"crs: {named} is no CRS that points can be given in; expected EPSG:4326, say, or map")
+    return HTTPException(422, f"crs: {named} is no CRS for points; expected a code as EPSG:4326, or map")
 
 
 def _describe_version(answer: Answer) -> PixelVersion:

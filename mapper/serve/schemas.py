@@ -172,7 +172,7 @@ class StatsResolution(_Closed):
 
 @dataclass(frozen=True, kw_only=True)
 class PolygonStats(_Closed):
-    """What lies inside a polygon."""
+    """Area, total, mean, histogram and quality inside a polygon."""
 
     ref: str
     version: str

@@ -73,8 +73,8 @@ def list_flag_colours(names: list[str]) -> list[FlagColour]:
 @cache
 def find_palette(colormap: Colormap) -> bytes:
     """Return red, green and blue of 256 colours; the first is the transparent one."""
-    lines = (files("mapper.serve.tiles") / "colours.txt").read_text("ascii").splitlines()
-    table = np.frombuffer(bytes.fromhex(dict(line.split() for line in lines)[colormap]), np.uint8).reshape(256, 3)
+    rows = (files("mapper.serve.tiles") / "colours.txt").read_text("ascii").splitlines()
+    table = np.frombuffer(bytes.fromhex(dict(row.split() for row in rows)[colormap]), np.uint8).reshape(256, 3)
     indices = np.rint(np.arange(_COLOURS) * 255 / (_COLOURS - 1)).astype(np.int64)
     return b"\0\0\0" + table[indices].tobytes()
 

@@ -40,7 +40,7 @@ def parse_range(text: RangeText, name: str) -> tuple[float, float] | None:
     match = _RANGE.fullmatch(text)
     low, high = (float(part) for part in match.groups()) if match else (0.0, 0.0)
     if not -_MOST <= low < high <= _MOST or high - low < 1 / _MOST:
-        raise InputError(f"{name}: expected two rising numbers, 0,400 say")
+        raise InputError(f"{name}: expected two rising numbers, as 0,400")
     return low, high
 
 
@@ -77,7 +77,8 @@ def choose_style(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> S
     if 0 <= low < high and _starts_at_zero(band):
         low = 0.0
     step = _round_step(max(high - low, abs(high) / 100))
-    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    # rounded: 6 tenths are 0.6000000000000001, which no address takes
+    low, high = (float(f"{edge * step:.10g}") for edge in (math.floor(low / step), math.ceil(high / step)))
     return Style(colormap=colormap, low=low, high=high if high > low else low + step)
 
 
