@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import urllib3
 import uvicorn
+from band_maps import COLOURS, REFLECTANCE, write_map
 from browser import Browser, needs_chromium
 from fastapi.testclient import TestClient
 from map_server import MapServer
@@ -244,6 +245,29 @@ def test_variables_colours_ranges_opacity_and_versions_are_chosen(browser, serve
     layer = "document.querySelector('.leaflet-tile-pane .leaflet-layer:last-child')"
     assert browser.ask(f"Number({layer}.style.opacity)") == 0.4
     assert read_link(browser)["opacity"] == "40"
+
+
+@needs_chromium
+def test_a_map_of_several_bands_shows_all_of_a_pixel_and_the_mean_of_the_one_shown(chromium, tmp_path):
+    spec, _ = write_map(tmp_path, REFLECTANCE | {"target": {"sd": True}})
+    with MapServer(spec.store) as server:
+        chromium.open(f"{server.url}/#at=50.003,12.005,16&pixel=50.003,12.005")
+        chromium.wait(LOADED)
+        assert chromium.wait(ANSWERED).count("±") == len(COLOURS)
+        chromium.press_button("#take-view")
+        chromium.wait("document.querySelector('#area .value')?.innerText")
+        assert COLOURS[0] in chromium.text("#area")
+        before = len(chromium.requests)
+        choose(chromium, "variable", f"{COLOURS[2]}_sd")
+        chromium.wait_for_request(rf"/stats\?.*variable={COLOURS[2]}$", before)
+        chromium.wait(f"document.querySelector('#area').innerText.includes('{COLOURS[2]}')")
+        (asked,) = [r for r in chromium.requests[before:] if urlsplit(r["url"]).path == "/stats"]
+        mean = ask(asked["url"], asked["postData"])["mean"]["value"]
+        assert f"{mean:.4f}".rstrip("0") in chromium.text("#area .value")
+        chromium.move(430, 390)
+        chromium.move(440, 400)
+        chromium.wait("document.querySelector('#pointer').innerText.includes('±')")
+    assert chromium.errors == []
 
 
 @needs_chromium

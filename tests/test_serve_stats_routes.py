@@ -116,9 +116,9 @@ def test_totals_are_those_of_the_array(spec, client):
         "above_ha"
     ] == pytest.approx(told["valid_area_ha"])
     shares = {entry["flag"]: entry["share"] for entry in told["quality"]}
-    for flag in (mask_of("source_missing"), mask_of("few_observations")):
-        share = weights[(flags.astype(int) & flag) != 0].sum() / weights.sum()
-        assert shares[flag.name.lower()] == pytest.approx(share, rel=1e-5, abs=1e-9)
+    for flag in ("source_missing", "few_observations"):
+        share = weights[(flags.astype(int) & mask_of(flag)) != 0].sum() / weights.sum()
+        assert shares[flag] == pytest.approx(share, rel=1e-5, abs=1e-9)
     assert told["mean"]["sd"]["fully_correlated"] == pytest.approx(
         (weights[valid] * sd[valid]).sum() / weights[valid].sum(), rel=1e-5
     )

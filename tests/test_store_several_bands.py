@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+from band_maps import COLOURS, ELEVATION, REFLECTANCE, draw, write_map
 from html_pages import read_html
 from store_maps import make_record, make_spec
 
@@ -13,58 +14,13 @@ from mapper.grid import Tile
 from mapper.report.contents import read_contents
 from mapper.report.page import write_report
 from mapper.run.pyramid import build_pyramid
-from mapper.run.records import statistics
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map, read_store
+from mapper.store.repository import open_map, read_store
 from mapper.store.tiles import encode_tile
 from mapper.store.verify import verify_store
 from mapper.store.why import why
 from mapper.store.writer import open_writer, write_tile
-
-COLOURS = ("B02", "B03", "B04", "B08")
-REFLECTANCE = {
-    "preset": "sentinel2-multi",
-    "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": 5, "tile": 64, "chunk": 32},
-    "area": {"bbox": [12.0, 50.0, 12.01, 50.006]},
-    "source": {"resolution": 10},
-}
-ELEVATION = {
-    "preset": "elevation",
-    "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 64, "chunk": 32},
-    "source": {"resolution": 30},
-}
-
-
-def draw(product, tile, *, low=-0.05, high=0.6):
-    """Pixels of a tile by name of the band: other values in each, a hole in the first."""
-    rng, shape = np.random.default_rng([tile.row, tile.col]), (product.grid.tile_px,) * 2
-    arrays = {
-        "qa": rng.integers(0, 64, shape).astype(np.uint16),
-        "n_valid": rng.integers(0, 30, shape).astype(np.uint16),
-    }
-    for number, band in enumerate(product.values):
-        arrays[band.name] = rng.uniform(low, high, shape).astype(np.float32) + np.float32(number * 0.1)
-        if product.sd_of(band.name):
-            arrays[f"{band.name}_sd"] = np.abs(arrays[band.name]) / 8
-    arrays[product.values[0].name][:5, :7] = np.nan
-    return arrays
-
-
-def write_map(folder, changes, **limits):
-    """A map with a missing tile; its spec and the pixels of each tile."""
-    spec = make_spec(folder / "map.icechunk", **changes, guide={})
-    product, written = map_product(spec), {}
-    create_store(spec.store, product=product)
-    *tiles, _ = product.grid.tiles()
-    with open_writer(spec.store, product=product, run_id="run-1") as writer:
-        for tile in tiles:
-            arrays, fork = draw(product, tile, **limits), writer.fork()
-            sha = write_tile(fork, product=product, tile=tile, arrays=arrays)
-            writer.add(fork, make_record(tile, sha=sha, **statistics(arrays, product.values)))
-            written[tile] = arrays
-        writer.commit()
-    return spec, written
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,7 @@ def _make_health_router(served: ServedStore) -> APIRouter:
 
     @router.get("/health", summary="Whether the store can be read")
     def get_health() -> Health:
-        """Answers 503 while it cannot; asked without a token."""
+        """Answer with the snapshot of the main branch, 503 while it cannot be read; needs no token."""
         return Health(status="ok", snapshot=served.versions.find("main").version.snapshot)
 
     return router

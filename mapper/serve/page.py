@@ -69,7 +69,7 @@ def make_page_router(served: ServedStore) -> APIRouter:
         ref: Ref = "main",
         limit: Annotated[int, Query(ge=1, le=200, description="Versions before it, at most")] = 30,
     ) -> Response:
-        """Branches and tags with what they stand for now, and the versions that led to one of them, latest first."""
+        """List branches and tags with their commits now, and the versions that led to one of them, latest first."""
         return JSONResponse(
             describe_versions(served.versions.find(ref), ref, limit), headers={"Cache-Control": "no-cache"}
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Annotated
@@ -11,24 +12,16 @@ from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
+from mapper.predict.quality import BITS
 from mapper.serve.errors import describe_refusals
 from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
 from mapper.serve.versions import ResolvedVersion, ServedStore, Version
 from mapper.store.errors import explain_faults
-from mapper.store.why import Answer, explain_pixel, to_plain, trace_pixel
+from mapper.store.why import Answer, BandValue, explain_pixel, to_plain, trace_pixel
 
 FLAG_MEANINGS: Mapping[str, str] = MappingProxyType(
-    {
-        "guide_gap": "a guide channel had no valid observation",
-        "source_missing": "the source has no value here",
-        "source_disagrees": "the network's mean was farther from the source than the source's standard deviation",
-        "outside_area": "not part of the map",
-        "item_dropped": "an item of this tile could not be read and was left out",
-        "few_dates": "the stack has fewer dates here than were asked for",
-        "few_observations": "few valid observations entered the guide",
-        "not_written": "no tile with data was written here",
-        "gap": "a channel had no valid observation",
-    }
+    {bit.name: bit.description for bit in BITS.values()}
+    | {"not_written": "no tile with data was written here", "gap": "a channel had no valid observation"}
 )
 """Meanings of flags in words."""
 
@@ -46,7 +39,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
 
     @router.get("/pixel", summary="What a pixel holds and what made it", response_model=ServedPixel)
     def get_pixel(x: Coordinate, y: Coordinate, crs: CrsName = "EPSG:4326", ref: Ref = "main") -> Response:
-        """Values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
+        """Return values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
         found = served.versions.find(ref)
         with explain_faults("the store"):
             answer = _explain(found.version, x, y, crs)
@@ -60,7 +53,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
         ref: Ref = "main",
         limit: Annotated[int, Query(ge=1, le=50, description="Versions at most")] = 10,
     ) -> Response:
-        """The versions of the tile that the point lies in, the latest first; expired ones are left out."""
+        """Return the versions of the tile that the point lies in, the latest first; expired ones are left out."""
         found = served.versions.find(ref)
         name = _check_crs(found.version, crs)
         try:
@@ -76,7 +69,7 @@ def make_pixel_router(served: ServedStore) -> APIRouter:
 def _describe_pixel(answer: Answer, *, ref: str, version: str) -> ServedPixel:
     """Return a pixel as it is served: flags in words, values with the digits that are known."""
     quality = [FlagMeaning(flag=name, meaning=FLAG_MEANINGS.get(name, name.replace("_", " "))) for name in answer.flags]
-    values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd)}
+    values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd), "bands": _shorten_bands(answer)}
     return ServedPixel(**(vars(answer) | values), quality=quality, ref=ref, version=version)
 
 
@@ -104,7 +97,7 @@ def _check_crs(version: Version, crs: str) -> str:
 
 def _refuse_crs(crs: str) -> HTTPException:
     named = crs if _CRS.fullmatch(crs) else "that"
-    return HTTPException(422, f"crs: {named} is no CRS that points can be given in; expected EPSG:4326, say, or map")
+    return HTTPException(422, f"crs: {named} is no CRS for points; expected a code as EPSG:4326, or map")
 
 
 def _describe_version(answer: Answer) -> PixelVersion:
@@ -117,12 +110,17 @@ def _describe_version(answer: Answer) -> PixelVersion:
         sd=_shorten(answer.sd),
         units=answer.units,
         flags=answer.flags,
+        bands=_shorten_bands(answer),
         **{name: getattr(answer.record, name) for name in from_record},
     )
 
 
 def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | History) -> Response:
     return JSONResponse(to_plain(content), headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
+
+
+def _shorten_bands(answer: Answer) -> tuple[BandValue, ...]:
+    return tuple(replace(band, value=_shorten(band.value), sd=_shorten(band.sd)) for band in answer.bands)
 
 
 def _shorten(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mapper.serve.stats.sum_uncertainty import SumSd
 from mapper.store.product import Role
 from mapper.store.snapshots import Commit
-from mapper.store.why import Answer
+from mapper.store.why import Answer, BandValue
 
 
 class _Closed:
@@ -44,6 +44,7 @@ class ServedPixel(_Closed, Answer):
     """A pixel and what made it, its flags in words."""
 
     channels: dict[str, float | None]
+    bands: tuple[BandValue, ...]
     quality: list[FlagMeaning]
     ref: str
     version: Annotated[str, Field(description="The snapshot that was asked")]
@@ -65,6 +66,7 @@ class PixelVersion(_Closed):
     reason: str
     model: str
     model_digest: str
+    bands: tuple[BandValue, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ class StatsResolution(_Closed):
 
 @dataclass(frozen=True, kw_only=True)
 class PolygonStats(_Closed):
-    """What lies inside a polygon."""
+    """Area, total, mean, histogram and quality inside a polygon."""
 
     ref: str
     version: str

@@ -50,10 +50,10 @@ class BackgroundServer:
     """A server in a thread of this process, for notebooks; a context manager that stops it.
 
     Args:
-        app: From :func:`mapper.serve.app.make_app`.
+        app: Application from :func:`mapper.serve.app.make_app`.
         host: Address to listen on.
-        port: 0 takes any that is free.
-        log_requests: Have every request in the log.
+        port: Port to listen on; 0 takes any that is free.
+        log_requests: Log every request.
 
     Raises:
         InputError: If the port cannot be had.
@@ -68,7 +68,7 @@ class BackgroundServer:
 
     @property
     def url(self) -> str:
-        """Address of the server."""
+        """Return the address of the server."""
         return self._url
 
     def stop(self) -> None:

@@ -4,14 +4,14 @@ import { describeTotal } from "./total.js";
 import { byId, make, reveal, show } from "./dom.js";
 import { makePencil } from "./draw.js";
 import { address, isAborted, post } from "./server.js";
-import { wrap } from "./words.js";
+import { wrap } from "./format.js";
 
 const STYLES = [ // a white edge keeps the line visible on any colour
   { color: "#fff", weight: 5, opacity: 0.85, fill: false, interactive: false },
   { color: "#a3201a", weight: 2.5, fillOpacity: 0.06, interactive: false },
 ];
 
-/** Polygons drawn, pasted or taken from the view; `current` tells the version to sum. */
+/** Polygons drawn, pasted or taken from the view; `current` gives the version and the band to sum. */
 export function makeArea(map, current) {
   let geometry = null;
   let outline = null;
@@ -31,14 +31,14 @@ export function makeArea(map, current) {
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    const place = byId("area");
-    place.replaceChildren(make("p", { className: "hint" }, "Summing up …"));
+    const panel = byId("area");
+    panel.replaceChildren(make("p", { className: "hint" }, "Summing up …"));
     try {
-      const answer = await post(address("stats", { ref: current() }), geometry, { signal });
-      place.replaceChildren(...describeTotal(answer, geometry));
-      reveal(place);
+      const answer = await post(address("stats", current()), geometry, { signal });
+      panel.replaceChildren(...describeTotal(answer, geometry));
+      reveal(panel);
     } catch (error) {
-      if (!isAborted(error)) place.replaceChildren(make("p", { className: "notice fault" }, error.message));
+      if (!isAborted(error)) panel.replaceChildren(make("p", { className: "notice fault" }, error.message));
     }
   }
 

@@ -22,7 +22,7 @@ export function draw(tag, attributes = {}, ...children) {
 }
 
 /** Names and what they are, as a list; pairs without a value are left out. */
-export function listFacts(pairs) {
+export function listPairs(pairs) {
   const list = make("dl", { className: "facts" });
   for (const [name, value] of pairs) {
     if (value === null || value === undefined || value === "") continue;

@@ -1,7 +1,7 @@
 // What the colours mean: a bar with units whose ends can be changed, or a list of flags.
 
 import { byId, make, show } from "./dom.js";
-import { sayNumber, sayUnits } from "./words.js";
+import { formatNumber, formatUnits } from "./format.js";
 
 const TICKS = 4;
 
@@ -16,14 +16,14 @@ export function showLegend(layer) {
 
 function showBar({ colours, rescale: [low, high], units, title }) {
   const bar = byId("bar");
-  const stops = colours.filter((_, place) => place % 6 === 0);
+  const stops = colours.filter((_, index) => index % 6 === 0);
   bar.style.backgroundImage = `linear-gradient(to right, ${stops.join(", ")})`;
-  bar.setAttribute("aria-label", `Colours from ${sayNumber(low)} to ${sayNumber(high)} ${sayUnits(units)}: ${title}`);
-  const ticks = Array.from({ length: TICKS + 1 }, (_, k) => sayNumber(low + ((high - low) * k) / TICKS));
+  bar.setAttribute("aria-label", `Colours from ${formatNumber(low)} to ${formatNumber(high)} ${formatUnits(units)}: ${title}`);
+  const ticks = Array.from({ length: TICKS + 1 }, (_, k) => formatNumber(low + ((high - low) * k) / TICKS));
   byId("ticks").replaceChildren(...ticks.map((text) => make("span", {}, text)));
   byId("low").value = Number(low.toPrecision(6));
   byId("high").value = Number(high.toPrecision(6));
-  byId("units").textContent = sayUnits(units);
+  byId("units").textContent = formatUnits(units);
 }
 
 function showFlags(legend) {

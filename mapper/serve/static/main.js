@@ -9,21 +9,21 @@ import { peek, showPixel } from "./pixel.js";
 import { absolute, address, askHead, askJson, dropToken, isAborted, isOutdated, isTokenKnown, keepToken } from "./server.js";
 import { makeView } from "./view.js";
 import { fillVersions, isBranch, resolve } from "./versions.js";
-import { sayPlace, sayTime, wrap } from "./words.js";
+import { formatPosition, formatTime, wrap } from "./format.js";
 
 const COLORMAPS = ["viridis", "plasma", "inferno", "magma", "cividis", "gray", "ylgn", "rdylgn"];
 const REST_MS = 160; // of the pointer, before a value is asked for
-const LOOK_MS = 30000; // between looks for new commits
+const POLL_MS = 30000; // between questions for new commits
 
 const state = readLink();
-let told = null; // versions
+let versions = null; // versions
 let layer = null; // TileJSON of what is shown
 let titles = {}; // of variables
 let fixed = ""; // the snapshot that is shown: all questions are about the same one
-let placed = false; // whether the map is where the address says
+let positioned = false; // whether the map is where the address says
 let asking = new AbortController();
 
-const say = (text) => { byId("busy").textContent = text; show(byId("busy"), Boolean(text)); };
+const showStatus = (text) => { byId("busy").textContent = text; show(byId("busy"), Boolean(text)); };
 const clearFault = () => show(byId("fault"), false);
 function fail(error) {
   if (isAborted(error)) return;
@@ -35,8 +35,11 @@ function fail(error) {
   show(byId("fault"), true);
 }
 
-const view = makeView(byId("map"), { say, fail });
-const area = makeArea(view.map, () => fixed);
+/** The value band that a layer shows or belongs to; empty for flags and counts, which belong to all. */
+const bandOf = ({ role, variable, of }) => (role === "value" ? variable : of);
+
+const view = makeView(byId("map"), { showStatus, fail });
+const area = makeArea(view.map, () => ({ ref: fixed, variable: bandOf(layer) }));
 
 function askToken() {
   const given = isTokenKnown();
@@ -59,7 +62,7 @@ byId("token-form").addEventListener("submit", (event) => {
 /** Find out what there is and show it. */
 async function start() {
   try {
-    placed = false;
+    positioned = false;
     await openVersion(state.ref);
     show(byId("token-form"), false);
     show(byId("controls"), true);
@@ -69,10 +72,10 @@ async function start() {
 
 async function openVersion(ref) {
   clearFault();
-  told = await askJson(address("versions", { ref, limit: 50 }));
+  versions = await askJson(address("versions", { ref, limit: 50 }));
   state.ref = ref;
-  fixed = resolve(told, ref);
-  fillVersions(told, ref);
+  fixed = resolve(versions, ref);
+  fillVersions(versions, ref);
   show(byId("newer"), false);
   show(byId("links"), !isTokenKnown()); // a link cannot take a token along
   byId("stac-link").href = address("stac/item", { ref });
@@ -81,17 +84,17 @@ async function openVersion(ref) {
   describe(item);
 }
 
-function describe({ properties: facts }) {
-  const variables = facts["cube:variables"] ?? {};
+function describe({ properties }) {
+  const variables = properties["cube:variables"] ?? {};
   titles = Object.fromEntries(Object.entries(variables).map(([name, { description }]) => [name, description]));
   const text = (name) => ((titles[name] ?? name) === name ? name : `${titles[name]} (${name})`);
   fillSelect(byId("variable"), layer.variables.map((name) => ({ value: name, text: text(name) })), layer.variable);
-  byId("title").textContent = facts.title;
-  document.title = facts.title;
-  const period = `${facts.start_datetime.slice(0, 10)} to ${facts.end_datetime.slice(0, 10)}`;
-  const made = facts["mlm:name"] ? `, model ${facts["mlm:name"]}` : "";
+  byId("title").textContent = properties.title;
+  document.title = properties.title;
+  const period = `${properties.start_datetime.slice(0, 10)} to ${properties.end_datetime.slice(0, 10)}`;
+  const made = properties["mlm:name"] ? `, model ${properties["mlm:name"]}` : "";
   byId("lineage").textContent =
-    `${facts["processing:lineage"]} Observations of ${period}${made}. Snapshot ${fixed}, written ${sayTime(facts.updated)}.`;
+    `${properties["processing:lineage"]} Observations of ${period}${made}. Snapshot ${fixed}, written ${formatTime(properties.updated)}.`;
 }
 
 async function askLayer() {
@@ -115,24 +118,24 @@ async function openLayer() {
   byId("opacity").value = state.opacity;
   byId("opacity-said").textContent = `${state.opacity} %`;
   showLegend(layer);
-  if (!placed) place();
+  if (!positioned) goToStart();
   view.showLayer(layer, { ref: fixed, colormap: layer.colormap, range: layer.rescale, opacity: state.opacity / 100 });
   remember();
 }
 
 /** Go where the address says, or where the map is, before any tile is asked for. */
-function place() {
+function goToStart() {
   if (state.at) view.map.setView(state.at.slice(0, 2), state.at[2], { animate: false });
   else view.fit(layer);
-  placed = true;
+  positioned = true;
 }
 
-const redraw = () => { clearFault(); openLayer().catch(fail); };
+const redraw = () => { clearFault(); return openLayer().catch(fail); };
 
 /** Keep the view in the address. */
 function remember() {
   const { lat, lng } = view.map.getCenter();
-  if (!layer || !placed) return;
+  if (!layer || !positioned) return;
   state.at = [lat, wrap(lng), view.map.getZoom()];
   history.replaceState(null, "", writeLink(state));
   showElsewhere({ ref: state.ref, variable: layer.variable, at: state.pixel ?? state.at });
@@ -156,9 +159,11 @@ function askPixel(lat, lng, { keep = false } = {}) {
 
 byId("version").addEventListener("change", ({ target }) => openVersion(target.value)
   .then(() => { if (state.pixel) askPixel(...state.pixel, { keep: true }); area.repeat(); }).catch(fail));
-byId("variable").addEventListener("change", ({ target }) => {
+byId("variable").addEventListener("change", async ({ target }) => {
+  const before = bandOf(layer);
   Object.assign(state, { variable: target.value, colormap: "", range: null });
-  redraw();
+  await redraw();
+  if (bandOf(layer) && bandOf(layer) !== before) area.repeat(); // a polygon tells of the band that is shown
 });
 byId("colormap").addEventListener("change", ({ target }) => { state.colormap = target.value; redraw(); });
 byId("opacity").addEventListener("input", ({ target }) => {
@@ -201,30 +206,30 @@ view.map.on("mousemove", ({ latlng: { lat, lng } }) => {
   if (!layer) return;
   clearTimeout(resting);
   peeking.abort();
-  const place = sayPlace(lat, wrap(lng));
-  byId("pointer").textContent = place;
+  const position = formatPosition(lat, wrap(lng));
+  byId("pointer").textContent = position;
   show(byId("pointer"), true);
   const [west, south, east, north] = layer.bounds;
   if (lat < south || lat > north || wrap(lng) < west || wrap(lng) > east) return;
   resting = setTimeout(async () => {
     peeking = new AbortController();
     const { signal } = peeking;
-    const value = await peek(lat, wrap(lng), fixed, layer.variable, signal);
-    if (value && !signal.aborted) byId("pointer").textContent = `${place}:  ${value}`;
+    const value = await peek(lat, wrap(lng), fixed, layer, signal);
+    if (value && !signal.aborted) byId("pointer").textContent = `${position}:  ${value}`;
   }, REST_MS);
 });
 view.map.on("mouseout", () => { clearTimeout(resting); peeking.abort(); show(byId("pointer"), false); });
 
-// A branch grows: say so, and let people choose when to look at it.
-async function lookForNewer() {
-  if (document.hidden || !told || !isBranch(told, state.ref)) return;
+// A branch grows: show it, and let people choose when to open it.
+async function checkForNewer() {
+  if (document.hidden || !versions || !isBranch(versions, state.ref)) return;
   try {
     const head = await askHead(state.ref);
     show(byId("newer"), Boolean(head) && head !== fixed);
-  } catch { /* the next look may succeed */ }
+  } catch { /* the next question may succeed */ }
 }
-setInterval(lookForNewer, LOOK_MS);
-window.addEventListener("focus", lookForNewer);
+setInterval(checkForNewer, POLL_MS);
+window.addEventListener("focus", checkForNewer);
 
 window.addEventListener("hashchange", () => { Object.assign(state, readLink()); start(); });
 start();

@@ -1,8 +1,8 @@
 // A pixel: what it holds, what made it, what it held before.
 
-import { byId, listFacts, make } from "./dom.js";
+import { byId, listPairs, make } from "./dom.js";
 import { address, askJson, isAborted } from "./server.js";
-import { sayDay, sayNumber, sayPlace, sayTime, sayUnits, sayValue, shorten } from "./words.js";
+import { formatDay, formatNumber, formatPosition, formatTime, formatUnits, formatValue, shorten } from "./format.js";
 
 const DIGITS = 7; // of a degree: a centimetre
 
@@ -12,52 +12,57 @@ function question(lat, lng, ref) {
 
 /** Ask for a pixel and its history and show both. */
 export async function showPixel(lat, lng, ref, { titles, onVersion, signal }) {
-  const place = byId("pixel");
-  place.replaceChildren(make("p", { className: "hint" }, "Asking …"));
+  const panel = byId("pixel");
+  panel.replaceChildren(make("p", { className: "hint" }, "Asking …"));
   try {
     const asked = question(lat, lng, ref);
     const [pixel, history] = await Promise.all([
       askJson(address("pixel", asked), { signal }),
       askJson(address("history", { ...asked, limit: 10 }), { signal }),
     ]);
-    place.replaceChildren(
-      ...describeValue(pixel, titles[pixel.target] ?? pixel.target, lat, lng),
+    panel.replaceChildren(
+      ...describeValue(pixel, titles, lat, lng),
       describeQuality(pixel),
       describeRecord(pixel),
       describeItems(pixel.record?.items ?? []),
       describeHistory(history.versions, onVersion),
     );
   } catch (error) {
-    if (!isAborted(error)) place.replaceChildren(make("p", { className: "notice fault" }, error.message));
+    if (!isAborted(error)) panel.replaceChildren(make("p", { className: "notice fault" }, error.message));
   }
 }
 
 /** The value of a variable at a point, for the pointer; empty outside the map. */
-export async function peek(lat, lng, ref, variable, signal) {
+export async function peek(lat, lng, ref, { variable, role, of }, signal) {
   try {
     const pixel = await askJson(address("pixel", question(lat, lng, ref)), { signal });
-    if (variable === pixel.target) return sayWithDeviation(pixel);
-    if (variable === `${pixel.target}_sd`) return `± ${sayValue(pixel.sd, pixel.units)}`;
-    if (variable === "n_valid") return `${pixel.n_valid} valid observations`;
-    if (variable in pixel.channels) return sayNumber(pixel.channels[variable]);
+    const band = pixel.bands.find(({ name }) => name === (of || variable));
+    if (role === "value") return formatWithSd(band);
+    if (role === "sd") return `± ${formatValue(band.sd, band.units)}`;
+    if (role === "count") return `${pixel.n_valid} valid observations`;
+    if (role === "channel") return formatNumber(pixel.channels[variable]);
     return pixel.flags.map((flag) => flag.replaceAll("_", " ")).join(", ") || "nothing to remark";
   } catch {
     return "";
   }
 }
 
-function sayWithDeviation({ value, sd, units }) {
+function formatWithSd({ value, sd, units }) {
   if (value === null) return "no value";
-  return `${sayNumber(value)}${sd === null ? "" : ` ± ${sayNumber(sd, 3)}`} ${sayUnits(units)}`;
+  return `${formatNumber(value)}${sd === null ? "" : ` ± ${formatNumber(sd, 3)}`} ${formatUnits(units)}`;
 }
 
-function describeValue(pixel, title, lat, lng) {
-  const where = make("p", { className: "hint" }, sayPlace(lat, lng));
+function describeValue(pixel, titles, lat, lng) {
+  const where = make("p", { className: "hint" }, formatPosition(lat, lng));
   const channels = Object.entries(pixel.channels);
   if (channels.length) {
-    return [where, listFacts(channels.map(([name, value]) => [name, sayNumber(value)]))];
+    return [where, listPairs(channels.map(([name, value]) => [name, formatNumber(value)]))];
   }
-  return [make("p", { className: "value" }, sayWithDeviation(pixel)), make("p", { className: "hint" }, title), where];
+  if (pixel.bands.length > 1) {
+    return [where, listPairs(pixel.bands.map((band) => [titles[band.name] ?? band.name, formatWithSd(band)]))];
+  }
+  const title = titles[pixel.target] ?? pixel.target;
+  return [make("p", { className: "value" }, formatWithSd(pixel)), make("p", { className: "hint" }, title), where];
 }
 
 function describeQuality({ quality, n_valid }) {
@@ -72,10 +77,10 @@ function describeRecord({ record, snapshot, written_at, tile, row, col }) {
   if (!record) return make("p", {}, "This tile was never attempted.");
   const stages = Object.entries(record.seconds ?? {}).map(([stage, seconds]) => `${stage} ${seconds.toFixed(1)} s`);
   const code = (text) => (text ? make("code", {}, text) : "");
-  return listFacts([
+  return listPairs([
     ["Status", record.status === "ok" ? "" : `${record.status}: ${record.reason}`],
     ["Model", record.model ? `${record.model} (${shorten(record.model_digest, 12)})` : "none: composites only"],
-    ["Written", written_at ? sayTime(written_at) : "at a version that has expired"],
+    ["Written", written_at ? formatTime(written_at) : "at a version that has expired"],
     ["Snapshot", code(snapshot)],
     ["Run", code(record.run_id)],
     ["Tile, pixel", `tile ${tile.row}, ${tile.col} · row ${row}, column ${col}`],
@@ -90,12 +95,12 @@ function describeItems(items) {
   const dropped = items.filter((item) => item.dropped).length;
   const sorted = [...items].sort((a, b) => a.role.localeCompare(b.role) || a.datetime.localeCompare(b.datetime));
   const rows = sorted.map((item) => make("tr", { className: item.dropped ? "dropped" : "" },
-    make("td", {}, item.role), make("td", {}, sayDay(item.datetime)),
+    make("td", {}, item.role), make("td", {}, formatDay(item.datetime)),
     make("td", {}, make("span", { title: item.calibration }, item.id), make("br"),
       make("small", {}, item.dropped ? `left out: ${item.dropped}` : item.collection))));
   const head = make("tr", {}, ...["Role", "Date", "Item"].map((name) => make("th", { scope: "col" }, name)));
-  const said = `${items.length} item${items.length === 1 ? "" : "s"} made it${dropped ? `, ${dropped} left out` : ""}`;
-  return make("details", {}, make("summary", {}, said),
+  const text = `${items.length} item${items.length === 1 ? "" : "s"} made it${dropped ? `, ${dropped} left out` : ""}`;
+  return make("details", {}, make("summary", {}, text),
     make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
 }
 
@@ -104,9 +109,9 @@ function describeHistory(versions, onVersion) {
   const rows = versions.map((version, number) => {
     const button = make("button", { type: "button", title: `Show the map as of ${version.snapshot}` }, "Show");
     button.addEventListener("click", () => onVersion(version.snapshot));
-    const said = version.status === "ok" ? sayWithDeviation(version) : `${version.status}: ${version.reason}`;
-    const what = make("td", {}, said, make("br"), make("small", {}, version.model));
-    return make("tr", {}, make("td", {}, sayTime(version.written_at)), what,
+    const text = version.status === "ok" ? version.bands.map(formatWithSd).join("; ") : `${version.status}: ${version.reason}`;
+    const what = make("td", {}, text, make("br"), make("small", {}, version.model));
+    return make("tr", {}, make("td", {}, formatTime(version.written_at)), what,
       make("td", {}, number && version.snapshot ? button : number ? "" : "shown"));
   });
   return make("div", { className: "history" }, make("h3", {}, "History"),

@@ -2,7 +2,7 @@
 
 import { make } from "./dom.js";
 import { address, askImage, isAborted } from "./server.js";
-import { wrap } from "./words.js";
+import { wrap } from "./format.js";
 
 const BEYOND = 5; // zooms beyond full resolution, to see single pixels
 const STEPS = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001];
@@ -25,7 +25,7 @@ const Tiles = L.GridLayer.extend({
   },
 });
 
-export function makeView(element, { say, fail }) {
+export function makeView(element, { showStatus, fail }) {
   const map = L.map(element, {
     attributionControl: false, worldCopyJump: true, wheelPxPerZoomLevel: 120, minZoom: 0, maxZoom: 24, center: [0, 0], zoom: 2,
   });
@@ -49,8 +49,8 @@ export function makeView(element, { say, fail }) {
       const tiles = new Tiles({ addressOf, bounds, opacity, minNativeZoom: layer.minzoom, keepBuffer: 1 });
       tiles.on("tileunload", ({ tile }) => tile.aborter.abort());
       tiles.on("tileerror", ({ error }) => fail(error));
-      tiles.on("loading", () => say("Loading tiles …"));
-      tiles.on("load", () => { say(""); before?.remove(); });
+      tiles.on("loading", () => showStatus("Loading tiles …"));
+      tiles.on("load", () => { showStatus(""); before?.remove(); });
       if (before?.replaced) before.replaced.remove();
       tiles.replaced = before;
       shown.layer = tiles.addTo(map);
@@ -91,7 +91,7 @@ function addGraticule(map) {
   const style = { color: "#8fa1ad", weight: 0.7, opacity: 0.8, interactive: false };
   let marks = [];
 
-  const place = () => {
+  const moveLabels = () => {
     const size = map.getSize();
     for (const { label, lat, lng } of marks) {
       const point = map.latLngToContainerPoint([lat ?? map.getCenter().lat, lng ?? map.getCenter().lng]);
@@ -125,10 +125,10 @@ function addGraticule(map) {
       marks.push({ lat, lng: null, label: make("span", { className: "parallel" }, text) });
     }
     labels.replaceChildren(...marks.map(({ label }) => label));
-    place();
+    moveLabels();
   };
 
   map.on("moveend zoomend resize", redraw);
-  map.on("move", place);
+  map.on("move", moveLabels);
   redraw();
 }

@@ -66,9 +66,9 @@ def make_stats_router(served: ServedStore) -> APIRouter:
         bins: Annotated[int, Query(ge=1, le=200, description="Classes of the histogram")] = 20,
         span: Annotated[RangeText, Query(alias="range", description="First and last edge of the histogram")] = None,
     ) -> Response:
-        """Area, area-weighted total and mean with their standard deviations, histogram and quality of a polygon.
+        """Return area, area-weighted total and mean with their standard deviations, histogram and quality of a polygon.
 
-        There is a total where the units are per area; of others, metres say, a sum means nothing.
+        There is a total where the units are per area; of others, as metres, a sum means nothing.
 
         GeoJSON in longitude and latitude: a Polygon or MultiPolygon with holes, or a Feature with one.
         """

@@ -52,6 +52,7 @@ _FLAGS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "item_dropped": (0xAA, 0x44, 0x99),
         "source_disagrees": (0xDD, 0xAA, 0x33),
         "few_observations": (0x88, 0xCC, 0xEE),
+        "few_dates": (0x44, 0xAA, 0x99),
         "outside_area": (0xBB, 0xBB, 0xBB),
     }
 )
@@ -72,8 +73,8 @@ def list_flag_colours(names: list[str]) -> list[FlagColour]:
 @cache
 def find_palette(colormap: Colormap) -> bytes:
     """Return red, green and blue of 256 colours; the first is the transparent one."""
-    lines = (files("mapper.serve.tiles") / "colours.txt").read_text("ascii").splitlines()
-    table = np.frombuffer(bytes.fromhex(dict(line.split() for line in lines)[colormap]), np.uint8).reshape(256, 3)
+    rows = (files("mapper.serve.tiles") / "colours.txt").read_text("ascii").splitlines()
+    table = np.frombuffer(bytes.fromhex(dict(row.split() for row in rows)[colormap]), np.uint8).reshape(256, 3)
     indices = np.rint(np.arange(_COLOURS) * 255 / (_COLOURS - 1)).astype(np.int64)
     return b"\0\0\0" + table[indices].tobytes()
 

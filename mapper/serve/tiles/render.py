@@ -1,6 +1,6 @@
 """The pixels of a web tile, from the map or a level of its pyramid.
 
-Chunks are kept as they are stored and decoded after sampling: a tile has fewer pixels than the chunks it touches.
+Chunks are cached as they are stored and decoded after sampling: a tile has fewer pixels than the chunks it touches.
 """
 
 from collections.abc import Callable

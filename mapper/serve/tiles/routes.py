@@ -58,7 +58,7 @@ def _add_tiles(router: APIRouter, tiles: "_Tiles") -> None:
         colormap: ColormapName = None, rescale: Rescale = None,
         resampling: Annotated[Resampling, Query(description="Of measured values; others are never mixed")] = "bilinear",
     ) -> Response:  # fmt: skip
-        """256 x 256 pixels; transparent where the map has no value."""
+        """Return 256 x 256 pixels; transparent where the map has no value."""
         layer = tiles.layers.find(ref, variable)
         tile = _check_tile(z, x, y, scale)
         drawing = layer.choose_drawing(colormap, parse_range(rescale, "rescale"))
@@ -75,7 +75,7 @@ def _add_tiles(router: APIRouter, tiles: "_Tiles") -> None:
         request: Request, ref: str, variable: str, z: Zoom, x: Index, y: Index, scale: Scale = "1",
         resampling: Annotated[Resampling, Query(description="Of measured values; others are never mixed")] = "nearest",
     ) -> Response:  # fmt: skip
-        """float32 (y, x), NaN where there is no value; headers say bounds, CRS, units and level."""
+        """Return float32 (y, x), NaN where there is no value; headers give bounds, CRS, units and level."""
         layer = tiles.layers.find(ref, variable)
         tile = _check_tile(z, x, y, scale)
         known = tiles.find_cached(layer, request)
@@ -97,7 +97,7 @@ def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
         request: Request, variable: Annotated[str | None, Query(description="By default the map's target")] = None,
         ref: Ref = "main", colormap: ColormapName = None, rescale: Rescale = None,
     ) -> Response:  # fmt: skip
-        """Address of its tiles, bounds, zooms, and what its colours mean."""
+        """Return the address of its tiles, bounds, zooms, and what its colours mean."""
         layer = tiles.layers.find(ref, variable)
         drawing = layer.choose_drawing(colormap, parse_range(rescale, "rescale"))
         content = layer.describe(drawing, tiles.template(request, layer, {"colormap": colormap, "rescale": rescale}))
@@ -108,7 +108,7 @@ def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
         responses={200: {"content": {"application/xml": {}}}},
     )  # fmt: skip
     def get_wmts(request: Request, ref: Ref = "main") -> Response:
-        """Capabilities of WMTS 1.0.0; the tiles themselves are fetched by the templates in it."""
+        """Return the capabilities of WMTS 1.0.0; the tiles themselves are fetched by the templates in it."""
         asked = {name.lower(): value.lower() for name, value in request.query_params.items()}
         if asked.get("request", "getcapabilities") != "getcapabilities":
             raise HTTPException(422, "request: expected GetCapabilities; tiles are fetched by the template in it")

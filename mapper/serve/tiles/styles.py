@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mapper.errors import InputError
 from mapper.serve.tiles.colours import Colormap
-from mapper.store.product import Role
+from mapper.store.product import Band, Role
 from mapper.store.rasters import Raster, Rasters
 
 RangeText = str | None
@@ -40,7 +40,7 @@ def parse_range(text: RangeText, name: str) -> tuple[float, float] | None:
     match = _RANGE.fullmatch(text)
     low, high = (float(part) for part in match.groups()) if match else (0.0, 0.0)
     if not -_MOST <= low < high <= _MOST or high - low < 1 / _MOST:
-        raise InputError(f"{name}: expected two rising numbers, 0,400 say")
+        raise InputError(f"{name}: expected two rising numbers, as 0,400")
     return low, high
 
 
@@ -66,16 +66,25 @@ def choose_style(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> S
     Raises:
         StoreError: If the storage fails.
     """
+    band = rasters.find(name).band
+    colormap = _COLORMAPS.get(band.role, "viridis")
     values = _sample(rasters, name, tiles)
     values = values[np.isfinite(values)]
-    colormap = _COLORMAPS.get(rasters.find(name).band.role, "viridis")
     if values.size == 0:
-        return Style(colormap=colormap, low=0.0, high=1.0)
+        low = band.bounds[0] or 0.0
+        return Style(colormap=colormap, low=low, high=low + (band.value_range or 1.0))
     low, high = np.percentile(values, (_LOW, _HIGH)).tolist()
-    low = 0.0 if 0 <= low < high else low  # what starts near nothing starts at nothing
+    if 0 <= low < high and _starts_at_zero(band):
+        low = 0.0
     step = _round_step(max(high - low, abs(high) / 100))
-    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    # rounded: 6 tenths are 0.6000000000000001, which no address takes
+    low, high = (float(f"{edge * step:.10g}") for edge in (math.floor(low / step), math.ceil(high / step)))
     return Style(colormap=colormap, low=low, high=high if high > low else low + step)
+
+
+def _starts_at_zero(band: Band) -> bool:
+    """Return True where 0 is the least value there can be, so that colours begin there; heights go on below it."""
+    return band.role != "value" or band.bounds[0] == 0
 
 
 def _sample(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
