@@ -127,7 +127,7 @@ def train_command(  # noqa: PLR0913 - options of a command
     request = describe_training(config, wald=wald or (), maps=maps or (), truth=truth, changes=changes)
     command = shlex.join(["mapper", *sys.argv[1:]])
     with TrainingBar(request.steps) as bar:
-        card = train(request, notify=bar.say, watch=bar, command=command)
+        card = train(request, notify=bar.notify, watch=bar, command=command)
     if is_first_process():
         pairs = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
         print_json(json.loads(card.to_json())) if as_json else print_pairs(card.name, pairs)
