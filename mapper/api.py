@@ -269,7 +269,7 @@ def train(  # noqa: PLR0913 - the choices of `mapper train`
     if not progress:
         return fit_model(described, command=command)
     with TrainingBar(described.steps) as bar:
-        return fit_model(described, notify=bar.say, watch=bar, command=command)
+        return fit_model(described, notify=bar.notify, watch=bar, command=command)
 
 
 def evaluate(

@@ -98,7 +98,7 @@ def test_a_model_is_trained(made, tmp_path):
     assert (tmp_path / "own.safetensors").exists()
     assert card.name == "own"
     assert mapper.train(wald=[made.map], steps=2, out=tmp_path, name="own", progress=False).sha256 == card.sha256
-    with pytest.raises(SpecError, match="say what to train"):
+    with pytest.raises(SpecError, match="give what to train"):
         mapper.train()
 
 

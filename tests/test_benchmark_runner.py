@@ -1,4 +1,4 @@
-"""Methods are scored on the same pixels, and no method sees the truth of the place it is scored on."""
+"""Methods are scored on the same pixels, and no method sees the truth of the site it is scored on."""
 
 import json
 from dataclasses import replace
@@ -8,13 +8,11 @@ import pytest
 import yaml
 from region import run_mapper
 
-from mapper.benchmark import methods as contestants
-from mapper.benchmark import runner
-from mapper.benchmark import sites as places
-from mapper.benchmark.methods import open_contestant
+from mapper.benchmark import methods, runner, sites
+from mapper.benchmark.methods import open_model
 from mapper.benchmark.result_files import to_text, write_report
 from mapper.benchmark.runner import deviation, run_suite
-from mapper.benchmark.sites import read_places, slug, split
+from mapper.benchmark.sites import read_sites, slug, split
 from mapper.benchmark.suite import read_suite
 from mapper.errors import ContractError, SpecError, WeightsError
 from mapper.predict.predictor import Estimate
@@ -26,7 +24,7 @@ EDGE = 40
 
 
 def make_sample(seed):
-    """A place whose truth is a function of its guide, with gaps in truth and source."""
+    """A site whose truth is a function of its guide, with gaps in truth and source."""
     random = np.random.default_rng(seed)
     coarse = random.random((EDGE // 8, EDGE // 8)).repeat(8, 0).repeat(8, 1)
     truth = (200 * coarse + 20 * random.random((EDGE, EDGE))).astype(np.float32)
@@ -50,10 +48,8 @@ def make_sample(seed):
 
 @pytest.fixture(autouse=True)
 def samples(monkeypatch):
-    """Small places instead of rendered landscapes."""
-    monkeypatch.setattr(
-        places, "read_samples", lambda data: [make_sample(seed) for part in data for seed in part.seeds]
-    )
+    """Small sites instead of rendered landscapes."""
+    monkeypatch.setattr(sites, "read_samples", lambda data: [make_sample(seed) for part in data for seed in part.seeds])
 
 
 @pytest.fixture
@@ -66,7 +62,7 @@ def write_suite(tmp_path):
         }  # fmt: skip
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
         content = {
-            "name": "small", "title": "Small places",
+            "name": "small", "title": "Small sites",
             "data": [{"kind": "synthetic", "seeds": list(seeds), "folder": "scenes", "scale": SCALE, "size_px": 100}],
             "methods": list(methods), "bins": [0, 100, float("inf")],
         } | changes  # fmt: skip
@@ -88,7 +84,7 @@ def run(path, tmp_path, **options):
     return run_suite(read_suite(path, work=tmp_path / "work"), work=tmp_path / "work", **options)
 
 
-def test_interpolations_are_scored_on_the_same_pixels_of_all_places(write_suite, tmp_path):
+def test_interpolations_are_scored_on_the_same_pixels_of_all_sites(write_suite, tmp_path):
     told = []
     report = run(write_suite(plain("nearest"), plain("bicubic")), tmp_path, notify=told.append)
     known = 3 * (EDGE**2 - 3 * 4 - SCALE**2)
@@ -118,11 +114,11 @@ def test_consistency_is_that_of_the_method(write_suite, tmp_path):
     assert hard.scores.pooled.value("residual_max") < 1e-3 < loose.scores.pooled.value("residual_max")
 
 
-def test_a_recipe_is_trained_on_all_other_places(write_suite, tmp_path, monkeypatch):
+def test_a_recipe_is_trained_on_all_other_sites(write_suite, tmp_path, monkeypatch):
     calls = []
-    train = contestants.train
+    train = methods.train
     monkeypatch.setattr(
-        contestants, "train", lambda config, **given: calls.append((config, given)) or train(config, **given)
+        methods, "train", lambda config, **given: calls.append((config, given)) or train(config, **given)
     )
     report = run(write_suite(TRAINED, seeds=(1, 2)), tmp_path)
     for (config, given), own, other in zip(calls, (1, 2), (2, 1), strict=True):
@@ -144,10 +140,10 @@ def test_trained_weights_are_found_again(write_suite, tmp_path):
     assert again.outcomes[0].scores.to_dict() == first.outcomes[0].scores.to_dict()
 
 
-def test_walds_protocol_learns_the_place_without_its_truth(write_suite, tmp_path, monkeypatch):
+def test_walds_protocol_learns_the_site_without_its_truth(write_suite, tmp_path, monkeypatch):
     seen = []
-    degrade = contestants.degrade
-    monkeypatch.setattr(contestants, "degrade", lambda sample: seen.append(sample) or degrade(sample))
+    degrade = methods.degrade
+    monkeypatch.setattr(methods, "degrade", lambda sample: seen.append(sample) or degrade(sample))
     run(write_suite(WALD, seeds=(1,)), tmp_path)
     (sample,) = seen
     assert np.isnan(sample.truth).all()
@@ -156,7 +152,7 @@ def test_walds_protocol_learns_the_place_without_its_truth(write_suite, tmp_path
     assert (tmp_path / "work" / "weights").is_dir()
 
 
-def test_no_model_is_shown_the_truth_of_its_place(write_suite, tmp_path, monkeypatch):
+def test_no_model_is_shown_the_truth_of_its_site(write_suite, tmp_path, monkeypatch):
     shown = []
     predict = runner.predict_sample
     monkeypatch.setattr(runner, "predict_sample", lambda model, sample: shown.append(sample) or predict(model, sample))
@@ -165,14 +161,14 @@ def test_no_model_is_shown_the_truth_of_its_place(write_suite, tmp_path, monkeyp
     assert all(np.isnan(sample.truth).all() for sample in shown)
 
 
-def test_a_place_that_is_scored_is_refused_for_training(write_suite, tmp_path):
+def test_a_site_that_is_scored_is_refused_for_training(write_suite, tmp_path):
     suite = read_suite(write_suite(TRAINED, seeds=(1, 2)), work=tmp_path)
-    one, two = read_places(suite.data)
+    one, two = read_sites(suite.data)
     with pytest.raises(ValueError, match="must not be trained on"):
-        open_contestant(suite.methods[0], one, [one, two], weights=tmp_path, notify=print)
+        open_model(suite.methods[0], one, [one, two], weights=tmp_path, notify=print)
 
 
-def test_pixtransform_is_slow_and_fitted_to_each_place(write_suite, tmp_path):
+def test_pixtransform_is_slow_and_fitted_to_each_site(write_suite, tmp_path):
     slow = {
         "name": "pix", "group": "guide+source", "per_scene": "pixtransform", "slow": True, "options": {"iterations": 2},
     }  # fmt: skip
@@ -202,7 +198,7 @@ def test_what_cannot_work_is_said_before_anything_is_trained(write_suite, tmp_pa
     assert not (tmp_path / "work" / "weights").exists()
 
 
-def test_weights_that_have_seen_a_place_are_no_test_of_it(write_suite, tmp_path):
+def test_weights_that_have_seen_a_site_are_no_test_of_it(write_suite, tmp_path):
     path = write_suite(TRAINED, seeds=(1, 2))
     run(path, tmp_path)
     weights = min((tmp_path / "work" / "weights").glob("*.safetensors"))
@@ -219,7 +215,7 @@ def test_native_resolution_is_asked_of_labels_that_have_one(write_suite, tmp_pat
         labels = [random.random((EDGE, EDGE), np.float32)[cells][:, cells] for part in data for _ in part.seeds]
         return [replace(make_sample(seed), truth=label) for seed, label in zip(data[0].seeds, labels, strict=True)]
 
-    monkeypatch.setattr(places, "read_samples", repeat)
+    monkeypatch.setattr(sites, "read_samples", repeat)
     (outcome,) = run(write_suite(plain("nearest"), native=True), tmp_path).outcomes
     assert 0 < outcome.native.pooled.n < outcome.scores.pooled.n
 
@@ -244,7 +240,7 @@ def test_the_report_is_written_to_be_read_and_computed_with(write_suite, tmp_pat
     assert {"suite.md", "suite.csv", "suite.json", "scatter.png", "bins.png", "reliability.png"} < set(files)
     assert all(path.stat().st_size > 100 for path in files.values())
     text = files["suite.md"].read_text()
-    for word in ("Small places", "bicubic", "landscape 2", "in 90%", "block mean", "Bias by class", "1 thread"):
+    for word in ("Small sites", "bicubic", "landscape 2", "in 90%", "block mean", "Bias by class", "1 thread"):
         assert word in text
     content = json.loads(files["suite.json"].read_text())
     assert set(content["methods"]) == {"nearest", "bicubic", "trained"}
@@ -264,14 +260,14 @@ def test_the_command_line_tells_a_suite_from_a_map(write_suite, tmp_path):
     assert "--truth" in run_mapper("evaluate", tmp_path / "map.yaml")[1]
 
 
-def test_descriptions_are_split_into_places(tmp_path):
+def test_descriptions_are_split_into_sites(tmp_path):
     maps = MapsData(maps=(tmp_path / "a.yaml", tmp_path / "b.yaml"), truth={"collection": "truth"})
     assert [part.maps for part in split(maps)] == [(tmp_path / "a.yaml",), (tmp_path / "b.yaml",)]
     chips = BioMasstersData(folder=tmp_path, chips=("a", "b", "c"), leave_out=("b",))
     assert [(part.chips, part.leave_out) for part in split(chips)] == [(("a",), ()), (("c",), ())]
 
 
-def test_names_of_places_become_parts_of_file_names():
+def test_names_of_sites_become_parts_of_file_names():
     assert slug("288afc34") == "288afc34"
     assert slug("a/b") != slug("a b")
     assert slug("a/b").startswith("a-b-")

@@ -73,11 +73,12 @@ def test_a_group_is_named_once_and_no_group_at_all_not_shown(rows):
 
 
 def test_missing_undefined_and_negative_zero_read_well():
-    columns = (Column(key="x", title="x", better="lower"), Column(key="n", title="n"))
+    columns = (Column(key="x", title="|x|", better="lower"), Column(key="n", title="n"))
     rows = [{"method": "a|b", "x": math.nan, "n": 12345}, {"method": "c", "x": -0.0001, "n": None}]
     text = to_markdown(rows, columns)
     assert "a\\|b" in text
-    assert cells_of(text.replace("a\\|b", "ab"))[2:] == [["ab", "-", "12,345"], ["c", "0.00", "-"]]
+    assert "\\|x\\|" in text
+    assert cells_of(text.replace("\\|", ""))[2:] == [["ab", "-", "12,345"], ["c", "0.00", "-"]]
 
 
 def test_csv_keeps_full_precision_and_names_units(rows):

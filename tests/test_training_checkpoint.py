@@ -21,7 +21,7 @@ FACTS = {"config": {"steps": 3, "lr": 0.1}, "learnt": {"0 here": "abc"}}
 
 
 def make_checkpoint(step=5):
-    return Checkpoint(step=step, tensors={"model.weight": torch.arange(4.0) / 3}, facts={"rows": [{"loss": 1 / 3}]})
+    return Checkpoint(step=step, tensors={"model.weight": torch.arange(4.0) / 3}, progress={"rows": [{"loss": 1 / 3}]})
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_what_is_saved_comes_back(run):
     run.save(make_checkpoint(10))
     saved = run.load()
     assert saved.step == 10
-    assert saved.facts == {"rows": [{"loss": 1 / 3}]}
+    assert saved.progress == {"rows": [{"loss": 1 / 3}]}
     np.testing.assert_array_equal(saved.tensors["model.weight"], torch.arange(4.0) / 3)
     assert sorted(path.name for path in run.path.iterdir()) == ["checkpoint.json", "step-0000010.safetensors"]
 

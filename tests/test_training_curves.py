@@ -30,7 +30,7 @@ def test_a_young_picture_is_left_and_an_old_one_is_not(tmp_path):
     picture = tmp_path / "a.curves.png"
     write_curves(ROWS, tmp_path / "a")
     picture.write_bytes(b"")
-    write_curves(ROWS, tmp_path / "a", patience=60)
+    write_curves(ROWS, tmp_path / "a", min_interval_s=60)
     assert not picture.read_bytes()
     write_curves(ROWS, tmp_path / "a")
     assert picture.read_bytes()

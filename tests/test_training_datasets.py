@@ -223,7 +223,7 @@ def test_a_zarr_that_says_where_it_lies_is_a_truth_too(path, sample, truth, tmp_
     np.testing.assert_array_equal(read.truth, sample.truth)
     nowhere = xr.Dataset({"agb": (("y", "x"), truth, {"units": "Mg ha-1"})})
     nowhere.to_zarr(tmp_path / "nowhere.zarr", zarr_format=2)
-    with pytest.raises(GridError, match="does not say where"):
+    with pytest.raises(GridError, match="does not declare where"):
         read_map(path, TruthConfig(store=str(tmp_path / "nowhere.zarr")))
     nowhere.expand_dims("time").to_zarr(tmp_path / "deep.zarr", zarr_format=2)
     with pytest.raises(InputError, match="expected y and x"):

@@ -60,7 +60,7 @@ def test_walds_protocol_takes_a_recipe_or_the_one_that_ships(recipe, region):
     assert shipped.data == own.data
     assert shipped.out == region.map.parent / "weights"
     assert shipped.name.startswith("wald-")
-    with pytest.raises(SpecError, match="say what to train"):
+    with pytest.raises(SpecError, match="give what to train"):
         describe_training(None)
 
 

@@ -73,7 +73,7 @@ def test_a_deviation_is_calibrated_to_hold_nine_of_ten_errors(trained):
     assert np.mean(held) == pytest.approx(0.9, abs=0.001)
     coverage = card.training["scores"]["coverage"]
     assert coverage["scale"] == pytest.approx(card.contract.sd_scale, abs=1e-4)
-    assert coverage["by"] == "each place by the scale of the others"
+    assert coverage["by"] == "each site by the scale of the others"
     assert coverage["share"]["0.9"] == pytest.approx(0.9, abs=0.05)
 
 
@@ -105,7 +105,7 @@ def test_blocks_held_out_validate(tmp_path):
     card = train(config, samples=TRAIN[:1], validation=())
     learnt, scored = card.training["data"][0]["pixels"], card.training["validation"][0]["pixels"]
     assert 0 < scored < learnt < 3600 - scored
-    assert card.training["scores"]["coverage"]["by"] == "the place it was calibrated on"
+    assert card.training["scores"]["coverage"]["by"] == "the site it was calibrated on"
 
 
 def test_without_validation_nothing_is_claimed(tmp_path):
@@ -120,7 +120,7 @@ def test_places_are_read_as_described(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("samples", "message"), [([], "no place to learn from"), ([VALIDATE[1]], "may not be trained on: place 3")]
+    ("samples", "message"), [([], "no site to learn from"), ([VALIDATE[1]], "may not be trained on: place 3")]
 )
 def test_places_that_cannot_be_learnt_are_refused(tmp_path, samples, message):
     with pytest.raises(InputError, match=message):

@@ -1,1 +1,1 @@
-"""Methods compared: what is scored on which places, and the table that comes of it."""
+"""Methods compared on sites, and the table of their scores."""

@@ -1,13 +1,13 @@
-"""How a method comes to a model for a place, without seeing the truth of that place.
+"""The model that a method has for a site, made without seeing the truth of that site.
 
-That truth is not among the arguments: a training gets other places, or the place's own source and guide, coarsened.
+That truth is not among the arguments: a training gets other sites, or the site's own source and guide, coarsened.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mapper.benchmark.sites import Place, slug
+from mapper.benchmark.sites import Site, slug
 from mapper.benchmark.suite import MethodConfig, is_weights
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
@@ -27,99 +27,97 @@ Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """A model that is scored at a place."""
+class SiteModel:
+    """A model that is scored at a site."""
 
     model: Model
     parameters: int
     name: str
-    """Of the weights."""
+    """Name of the weights."""
     whole: bool = False
-    """Whether the place must be given to the model in one piece."""
+    """True where the site must be given to the model in one piece."""
 
 
-def check_method(method: MethodConfig, places: Sequence[Place]) -> None:
-    """Find out before anything is trained what cannot work.
+def check_method(method: MethodConfig, sites: Sequence[Site]) -> None:
+    """Check before anything is trained that a method can work.
 
     Raises:
-        InputError: If weights or a training description are missing or wrong, or there is no other place.
+        InputError: If weights or a training description are missing or wrong, or there is no other site.
     """
     if method.model is not None:
         card = read_card(_spec_of(method.model))
-        _check_contract(card, places[0].sample)
-        seen = sorted({place.name for place in places if _has_seen(card, place.sample)})
+        _check_contract(card, sites[0].sample)
+        seen = sorted({site.name for site in sites if _has_seen(card, site.sample)})
         if seen:
             raise SpecError(f"{method.name}: {card.name} was trained or calibrated on {', '.join(seen)}: it is no test")
-    if method.recipe is not None and len(places) < 2:
-        raise SpecError(f"{method.name} is trained on the other places, but {places[0].name} is the only one")
+    if method.recipe is not None and len(sites) < 2:
+        raise SpecError(f"{method.name} is trained on the other sites, but {sites[0].name} is the only one")
     for path in (method.recipe, method.wald):
         if path is not None and (architecture := read_config(path).model.architecture) not in ARCHITECTURES:
             raise SpecError(f"{path} trains {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
 
 
-def open_contestant(
-    method: MethodConfig, place: Place, others: Sequence[Place], *, weights: Path, notify: Notify
-) -> Contestant:
-    """Load, train or set up the model that is scored at a place.
+def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weights: Path, notify: Notify) -> SiteModel:
+    """Load, train or set up the model that is scored at a site, and return it.
 
     Args:
-        method: How.
-        place: Where it will be scored.
-        others: All other places of the suite.
+        method: Way to the model.
+        site: Site at which it is scored.
+        others: All other sites of the suite.
         weights: Folder of weights that are trained here; what is there already is not trained again.
-        notify: Is told what is done.
+        notify: Is reported what is done.
 
     Raises:
-        ValueError: If the place is among the others.
+        ValueError: If the site is among the others.
     """
-    if any(other.name == place.name for other in others):
-        raise ValueError(f"{place.name} is scored and must not be trained on")
+    if any(other.name == site.name for other in others):
+        raise ValueError(f"{site.name} is scored and must not be trained on")
     if method.model is not None:
         return _load(_spec_of(method.model))
     if method.recipe is not None:
-        config = _config(method.recipe, others, weights, f"without-{slug(place.name)}")
+        config = _config(method.recipe, others, weights, f"without-{slug(site.name)}")
         return _train(config, [other.sample for other in others], notify)
     if method.wald is not None:
-        config = _config(method.wald, [place], weights, f"on-{slug(place.name)}")
-        return _train(config, [degrade(place.blind)], notify)
-    sample = place.sample
+        config = _config(method.wald, [site], weights, f"on-{slug(site.name)}")
+        return _train(config, [degrade(site.blind)], notify)
+    sample = site.sample
     model = make_pixtransform(bands=sample.bands, units=sample.source_units, scale=sample.scale, **method.options)
-    return Contestant(model=model, parameters=model.parameters, name=method.name, whole=True)
+    return SiteModel(model=model, parameters=model.parameters, name=method.name, whole=True)
 
 
-def _config(path: Path, places: Sequence[Place], weights: Path, suffix: str) -> TrainConfig:
-    """A training description whose data are these places, and no other place at all."""
+def _config(path: Path, sites: Sequence[Site], weights: Path, suffix: str) -> TrainConfig:
+    """Return a training description whose data are these sites, and no other site at all."""
     config = read_config(path)
     changes = {
         "name": f"{config.name}-{suffix}",
         "out": weights.absolute(),
-        "data": tuple(place.data for place in places),
-        "validation": (),  # what a file names there might be the place that is scored
+        "data": tuple(site.data for site in sites),
+        "validation": (),  # what a file names there might be the site that is scored
     }
     return config.model_copy(update=changes)
 
 
-def _train(config: TrainConfig, samples: Sequence[Sample], notify: Notify) -> Contestant:
+def _train(config: TrainConfig, samples: Sequence[Sample], notify: Notify) -> SiteModel:
     notify(f"{config.name} learns from {', '.join(sample.name for sample in samples)}")
-    train(config, samples=samples, validation=[], notify=notify, watch=_tell_quarters(config, notify))
+    train(config, samples=samples, validation=[], notify=notify, watch=_notify_quarters(config, notify))
     return _load(ModelSpec(name=config.name, weights=config.out / f"{config.name}.safetensors"))
 
 
-def _tell_quarters(config: TrainConfig, notify: Notify) -> Watch:
-    """Say four times how far a training is."""
-    told = {0}
+def _notify_quarters(config: TrainConfig, notify: Notify) -> Watch:
+    """Return a function that reports four times how far a training is."""
+    reported = {0}
 
     def watch(row: Row) -> None:
         quarter = 4 * row.step // config.steps
-        if quarter not in told:
-            told.add(quarter)
+        if quarter not in reported:
+            reported.add(quarter)
             notify(f"{config.name}: step {row.step} of {config.steps}, loss {row.loss:.3f}")
 
     return watch
 
 
-def _load(spec: ModelSpec) -> Contestant:
-    return Contestant(model=load_model(spec), parameters=read_card(spec).parameters, name=spec.name)
+def _load(spec: ModelSpec) -> SiteModel:
+    return SiteModel(model=load_model(spec), parameters=read_card(spec).parameters, name=spec.name)
 
 
 def _spec_of(model: str) -> ModelSpec:
@@ -127,7 +125,7 @@ def _spec_of(model: str) -> ModelSpec:
 
 
 def _has_seen(card: Card, sample: Sample) -> bool:
-    """Whether a card names a place among those it was trained, validated or calibrated on."""
+    """Return whether a card names a site among those it was trained, validated or calibrated on."""
     known = [entry for part in ("data", "validation") for entry in card.training.get(part, ())]
     return any((isinstance(e, dict) and sample.name == e.get("name")) or sample.digest == _digest_of(e) for e in known)
 

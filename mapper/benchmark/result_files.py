@@ -1,4 +1,4 @@
-"""The report of a suite as files: Markdown to read, CSV to compute with, JSON for machines, pictures to look at."""
+"""The report of a suite as files: Markdown, CSV in full precision, JSON, and pictures."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
     """Write ``suite.md``, ``suite.csv``, ``suite.json`` and the pictures.
 
     Args:
-        report: What a suite found.
+        report: Findings of a suite.
         work: Folder; made if it is missing.
 
     Returns:
@@ -39,32 +39,32 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
 
 
 def table_columns(report: Report) -> tuple[Column, ...]:
-    """Columns of the main table; of those with units, most are in those of the target."""
+    """Return the columns of the main table; of those with units, most are in those of the target."""
     units = report.units
     scores = {column.key: column for column in score_columns(choose_metrics(report.target, _METRICS).values())}
     native = [Column(key="rmse_native", title="native", units=units, better="lower")] if report.suite.native else []
     levels = [Column(key=f"coverage_{round(100 * level)}", title=f"in {level:.0%}", digits=3) for level in LEVELS]
-    places = [Column(key=f"rmse {name}", title=name, units=units, better="lower") for name in report.samples]
+    sites = [Column(key=f"rmse {name}", title=name, units=units, better="lower") for name in report.samples]
     return (
         Column(key="parameters", title="parameters"),
         scores.pop("rmse"),
-        Column(key="rmse_mean", title="mean of places", units=units, better="lower"),
+        Column(key="rmse_mean", title="mean of sites", units=units, better="lower"),
         Column(key="ratio", title="/ bicubic", digits=3, better="lower"),
         *native,
         *scores.values(),
         *(levels if any(outcome.coverage for outcome in report.outcomes) else ()),
         Column(key="mpx_per_second", title="Mpx/s"),
-        *(places if len(places) > 1 else ()),
+        *(sites if len(sites) > 1 else ()),
     )
 
 
 def table_rows(report: Report) -> list[dict[str, Cell]]:
-    """Rows of the main table, one for each method."""
+    """Return the rows of the main table, one for each method."""
     return [_row(report, outcome) for outcome in report.outcomes]
 
 
 def to_text(report: Report, *, pictures: Sequence[Path] = ()) -> str:
-    """The report in Markdown: the main table, errors by class of the truth, and how it was made."""
+    """Return the report in Markdown: the main table, errors by class of the truth, and how it was made."""
     suite = report.suite
     columns = [replace(column, units="") for column in table_columns(report)]
     parts = [f"# {suite.title}", _describe(report), to_markdown(table_rows(report), columns)]
@@ -94,37 +94,37 @@ def draw(report: Report, work: Path) -> list[Path]:
 
 
 def _describe(report: Report) -> str:
-    suite, places = report.suite, report.samples
-    sources = sorted({sample.degradation for sample in places.values() if sample.degradation})
-    scale = next(iter(places.values())).scale
+    suite, sites = report.suite, report.samples
+    sources = sorted({sample.degradation for sample in sites.values() if sample.degradation})
+    scale = next(iter(sites.values())).scale
     span = report.target.value_range
     native = ", at the label's own (`native`) resolution" if suite.native else ""
     lines = [
-        f"- places: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in places.items())}",
+        f"- sites: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in sites.items())}",
         f"- source pixel: {scale} x {scale} target pixels; {'; '.join(sources) or 'as delivered'}",
-        f"- errors are in {report.units}: RMSE over all pixels, its mean over places{native}, and by place",
+        f"- errors are in {report.units}: RMSE over all pixels, its mean over sites{native}, and by site",
         f"- gradients are in {report.units} per pixel; the block residual is the mean of |block mean of map - source|",
         *([f"- PSNR (dB) and SSIM refer to a fixed range of {span:g} {report.units}"] if span else []),
         "- `in 90%`: share of errors within the interval that is to hold 90 %",
         f"- Mpx/s: from arrays in memory to arrays in memory, on {report.device}",
-        *(f"- {outcome.method.name}: {how}" for outcome in report.outcomes if (how := _how(outcome))),
+        *(f"- {outcome.method.name}: {text}" for outcome in report.outcomes if (text := _describe_method(outcome))),
         *(f"- {note}" for note in report.notes),
     ]
     return "\n".join(lines)
 
 
-def _how(outcome: Outcome) -> str:
-    """What must be known of a method beside its figures."""
-    method, facts = outcome.method, []
+def _describe_method(outcome: Outcome) -> str:
+    """Return what a reader must know of a method beside its figures."""
+    method, notes = outcome.method, []
     if method.recipe is not None:
-        facts.append(f"trained for each place on all others ({method.recipe.name})")
+        notes.append(f"trained for each site on all others ({method.recipe.name})")
     if method.wald is not None:
-        facts.append(f"trained for each place on its own source by Wald's protocol ({method.wald.name})")
+        notes.append(f"trained for each site on its own source by Wald's protocol ({method.wald.name})")
     if method.per_scene is not None:
-        facts.append("fitted to each place" + "".join(f", {key} {value}" for key, value in method.options.items()))
+        notes.append("fitted to each site" + "".join(f", {key} {value}" for key, value in method.options.items()))
     if method.consistency != "none":
-        facts.append(f"consistency {method.consistency}")
-    return ", ".join(facts)
+        notes.append(f"consistency {method.consistency}")
+    return ", ".join(notes)
 
 
 def _row(report: Report, outcome: Outcome) -> dict[str, Cell]:

@@ -1,4 +1,4 @@
-"""What a suite found: of each method at each place its map and scores, and of each method what they add up to."""
+"""Findings of a suite: the map and scores of each method at each site, and their sums by method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ YARDSTICK = "bicubic"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
-    """One method at one place."""
+    """One method at one site."""
 
     value: Float32Array
     """(y, x) in target units; NaN where nothing is scored."""
     sd: Float32Array | None
-    """Like ``value``: its standard deviation; None where the model gives none."""
+    """(y, x) standard deviation of the value; None where the model gives none."""
     tally: Tally
     """Scores, errors by class of the truth and scatter."""
     native: Score | None
@@ -35,10 +35,10 @@ class Result:
     seconds: float
     """From arrays in memory to arrays in memory; loading and warming up are not in it."""
     weights: str
-    """Name of the model at this place."""
+    """Name of the model at this site."""
     parameters: int
     device: str
-    """What predicted, and on a CPU with how many threads."""
+    """Device that predicted, and on a CPU the number of threads."""
 
     @property
     def score(self) -> Score:
@@ -53,11 +53,11 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """One method at all places."""
+    """One method at all sites."""
 
     method: MethodConfig
     results: Mapping[str, Result]
-    """By place."""
+    """Results by name of the site."""
 
     @property
     def scores(self) -> Scores:
@@ -93,7 +93,7 @@ class Outcome:
 
     @property
     def parameters(self) -> int:
-        """Of the largest model, should they differ from place to place."""
+        """Number of parameters of the largest model, should they differ from site to site."""
         return max(result.parameters for result in self.results.values())
 
     @property
@@ -103,7 +103,7 @@ class Outcome:
         return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, for JSON."""
+        """Return everything but the pixels, for JSON."""
         return {
             "method": self.method.model_dump(mode="json", exclude_none=True),
             "weights": {name: result.weights for name, result in self.results.items()},
@@ -123,16 +123,16 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Report:
-    """What a suite found."""
+    """Findings of a suite."""
 
     suite: Suite
     samples: Mapping[str, Sample]
-    """By place; guide, source and truth."""
+    """Guide, source and truth by name of the site."""
     outcomes: tuple[Outcome, ...]
     device: str
-    """What predicted, and with how many threads."""
+    """Device that predicted, and the number of threads."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader must know beside the figures."""
+    """Notes that a reader needs beside the figures."""
 
     @property
     def units(self) -> str:
@@ -150,11 +150,11 @@ class Report:
         return next((outcome for outcome in self.outcomes if outcome.method.model == YARDSTICK), None)
 
     def ratio(self, outcome: Outcome) -> float:
-        """Pooled RMSE / that of the yardstick; NaN without one."""
+        """Return pooled RMSE / that of the yardstick; NaN without one."""
         return outcome.rmse / self.yardstick.rmse if self.yardstick else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the pixels, for JSON."""
+        """Return everything but the pixels, for JSON."""
         return {
             "suite": self.suite.name,
             "title": self.suite.title,

@@ -1,7 +1,7 @@
-"""Run a suite: read the places, make the models, predict, honour the source, score.
+"""Run a suite: read the sites, make the models, predict, honour the source, score.
 
 All methods are scored on the same pixels: where the truth and the source are known. A model is given guide, source and
-the source's standard deviation of a place; its truth is only looked at when the map is finished.
+the source's standard deviation of a site; its truth is only looked at when the map is finished.
 """
 
 import time
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.benchmark.methods import Contestant, check_method, open_contestant
+from mapper.benchmark.methods import SiteModel, check_method, open_model
 from mapper.benchmark.results import Outcome, Report, Result
-from mapper.benchmark.sites import Place, read_places
+from mapper.benchmark.sites import Site, read_sites
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import SpecError
 from mapper.evaluation.label_resolution import drop_repeats
@@ -33,10 +33,10 @@ _WARM_UP_PX = 200
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """What all methods of one run share."""
+    """Suite, sites and folder that all methods of one run share."""
 
     suite: Suite
-    places: tuple[Place, ...]
+    sites: tuple[Site, ...]
     weights: Path
     notify: Notify
 
@@ -49,28 +49,28 @@ def run_suite(
     include_slow: bool = False,
     notify: Notify = lambda _: None,
 ) -> Report:
-    """Compare methods.
+    """Compare methods and return their scores.
 
     Args:
-        suite: Places and methods.
+        suite: Sites and methods.
         work: Folder of the results: weights that are trained here go to ``weights/`` and are found there again.
         methods: Take only these.
         include_slow: Take slow ones too, where none are named.
-        notify: Is told what is done.
+        notify: Gets a line on each step.
 
     Raises:
-        InputError: If a method or place is wrong or missing; found out before anything is trained.
+        InputError: If a method or site is wrong or missing; found out before anything is trained.
     """
     chosen = suite.choose(methods, slow=include_slow)
-    notify(f"reading the places of {suite.name}")
-    places = read_places(suite.data)
+    notify(f"reading the sites of {suite.name}")
+    sites = read_sites(suite.data)
     for method in chosen:
-        check_method(method, places)
-    run = _Run(suite=suite, places=places, weights=work / "weights", notify=notify)
+        check_method(method, sites)
+    run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify)
     outcomes = tuple(_run_method(run, method) for method in chosen)
     return Report(
         suite=suite,
-        samples={place.name: place.sample for place in places},
+        samples={site.name: site.sample for site in sites},
         outcomes=outcomes,
         device=", ".join(sorted({result.device for outcome in outcomes for result in outcome.results.values()})),
         notes=_notes(outcomes),
@@ -79,29 +79,29 @@ def run_suite(
 
 def _run_method(run: _Run, method: MethodConfig) -> Outcome:
     results: dict[str, Result] = {}
-    for place in run.places:
-        others = [other for other in run.places if other is not place]
-        contestant = open_contestant(method, place, others, weights=run.weights, notify=run.notify)
-        prediction, seconds = _predict(contestant, place.blind)
-        result = _judge(run.suite, method, contestant, place.sample, prediction, seconds)
-        results[place.name] = result
-        run.notify(f"{method.name} at {place.name}: RMSE {result.score.value('rmse'):.2f}, {seconds:.1f} s")
+    for site in run.sites:
+        others = [other for other in run.sites if other is not site]
+        chosen = open_model(method, site, others, weights=run.weights, notify=run.notify)
+        prediction, seconds = _predict(chosen, site.blind)
+        result = _judge(run.suite, method, chosen, site.sample, prediction, seconds)
+        results[site.name] = result
+        run.notify(f"{method.name} at {site.name}: RMSE {result.score.value('rmse'):.2f}, {seconds:.1f} s")
     return Outcome(method=method, results=results)
 
 
-def _predict(contestant: Contestant, sample: Sample) -> tuple[Estimate, float]:
-    """What a model makes of a place, and how long it takes once it is warm."""
-    if contestant.whole:  # fitting is what takes the time: there is nothing to warm up
-        predictor = Predictor(contestant.model, patch_px=max(sample.truth.shape))
+def _predict(chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
+    """Predict a site; return the prediction and the seconds that it takes once the model is warm."""
+    if chosen.whole:  # fitting is what takes the time: there is nothing to warm up
+        predictor = Predictor(chosen.model, patch_px=max(sample.truth.shape))
         start = time.perf_counter()
         return predictor.sharpen(sample.guide, sample.source, sample.source_sd), time.perf_counter() - start
-    predict_sample(contestant.model, _corner(sample))
+    predict_sample(chosen.model, _corner(sample))
     start = time.perf_counter()
-    return predict_sample(contestant.model, sample), time.perf_counter() - start
+    return predict_sample(chosen.model, sample), time.perf_counter() - start
 
 
 def _judge(
-    suite: Suite, method: MethodConfig, contestant: Contestant, sample: Sample, prediction: Estimate, seconds: float
+    suite: Suite, method: MethodConfig, chosen: SiteModel, sample: Sample, prediction: Estimate, seconds: float
 ) -> Result:
     """Compare what a model gave with the truth, as a map would hold it: the source honoured, within its bounds.
 
@@ -119,7 +119,7 @@ def _judge(
     truth = sample.known_truth
     tally = Tally.of(value, truth, sample.source, target=target)
     value = np.where(np.isfinite(truth), value, np.float32(np.nan))
-    sd = deviation(prediction, sample, sees_source_sd=contestant.model.contract.sees_source_sd)
+    sd = deviation(prediction, sample, sees_source_sd=chosen.model.contract.sees_source_sd)
     return Result(
         value=value,
         sd=sd,
@@ -127,14 +127,14 @@ def _judge(
         native=_score_native(suite, sample.name, value, truth, tally.score.metrics) if suite.native else None,
         uncertainty=None if sd is None else Uncertainty.of(value - truth, sd, target=target),
         seconds=seconds,
-        weights=contestant.name,
-        parameters=contestant.parameters,
-        device=_describe_device(contestant),
+        weights=chosen.name,
+        parameters=chosen.parameters,
+        device=_describe_device(chosen),
     )
 
 
 def deviation(prediction: Estimate, sample: Sample, *, sees_source_sd: bool) -> Float32Array | None:
-    """Standard deviation that a map would store; None where the model gives none."""
+    """Return the standard deviation that a map would store; None where the model gives none."""
     return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 
 
@@ -148,7 +148,7 @@ def _score_native(
 
 
 def _corner(sample: Sample) -> Sample:
-    """A small piece, to warm up."""
+    """Return a small piece of a sample, to warm up."""
     scale = sample.scale
     rows, cols = (min(edge, -(-_WARM_UP_PX // scale)) for edge in sample.source.shape)
     fine, coarse = np.s_[..., : rows * scale, : cols * scale], np.s_[:rows, :cols]
@@ -161,13 +161,13 @@ def _corner(sample: Sample) -> Sample:
     )
 
 
-def _describe_device(contestant: Contestant) -> str:
-    device = Predictor(contestant.model).device.type
+def _describe_device(chosen: SiteModel) -> str:
+    device = Predictor(chosen.model).device.type
     return "cpu, 1 thread" if device == "cpu" else device
 
 
 def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Methods that were not scored on all pixels the others were scored on."""
+    """Return notes on methods that were not scored on all pixels the others were scored on."""
     pixels: Mapping[str, int] = {outcome.method.name: outcome.scores.pooled.n for outcome in outcomes}
     most = max(pixels.values())
     return tuple(f"{name} has no value on {most - n} of {most} pixels" for name, n in pixels.items() if n < most)

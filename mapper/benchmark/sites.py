@@ -1,4 +1,4 @@
-"""Places of a suite: each is read once, and knows what alone describes it, so that it can be left out of a training."""
+"""Sites of a suite: each is read once, with a description of it alone, so that it can be left out of a training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from mapper.training.sample import Sample
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """One place that is scored."""
+class Site:
+    """One site that is scored."""
 
     data: DataConfig
-    """Describes this place and no other."""
+    """Description of this site and no other."""
     sample: Sample
 
     @property
@@ -28,34 +28,31 @@ class Place:
 
     @property
     def blind(self) -> Sample:
-        """The place without its truth: all that a model that is scored here may see."""
+        """The site without its truth: all that a model that is scored here may see."""
         return replace(self.sample, truth=np.full_like(self.sample.truth, np.nan))
 
 
-def read_places(data: Sequence[DataConfig]) -> tuple[Place, ...]:
-    """Read all places of a suite.
+def read_sites(data: Sequence[DataConfig]) -> tuple[Site, ...]:
+    """Read all sites of a suite.
 
     Raises:
-        SpecError: If two places have one name, or the places differ in scale, bands or units.
+        SpecError: If two sites have one name, or the sites differ in scale, bands or units.
         InputError: If something is described wrongly, or not there.
     """
-    places = tuple(
-        Place(data=single, sample=sample)
-        for part in data
-        for single in split(part)
-        for sample in read_samples([single])
+    sites = tuple(
+        Site(data=single, sample=sample) for part in data for single in split(part) for sample in read_samples([single])
     )
-    names = [place.name for place in places]
+    names = [site.name for site in sites]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
-        raise SpecError(f"places appear twice: {', '.join(double)}")
-    if len({(p.sample.scale, p.sample.bands, p.sample.source_units) for p in places}) > 1:
-        raise SpecError(f"the places {', '.join(names)} differ in scale, guide channels or units: make several suites")
-    return places
+        raise SpecError(f"sites appear twice: {', '.join(double)}")
+    if len({(p.sample.scale, p.sample.bands, p.sample.source_units) for p in sites}) > 1:
+        raise SpecError(f"the sites {', '.join(names)} differ in scale, guide channels or units: make several suites")
+    return sites
 
 
 def split(part: DataConfig) -> list[DataConfig]:
-    """Descriptions of one place each."""
+    """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
     if isinstance(part, SyntheticData):
@@ -64,7 +61,7 @@ def split(part: DataConfig) -> list[DataConfig]:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's name; what is replaced is told apart by a few digits."""
+    """Return a name as part of a file's name; where letters are replaced, a few digits keep names apart."""
     plain = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 

@@ -1,4 +1,4 @@
-"""How fast each architecture is, and how far from what the arithmetic of the machine would allow.
+"""Speed of each architecture, and its distance from what the arithmetic of the machine would allow.
 
 Untrained networks in their published configurations are measured: what they cost does not hang on what they learnt.
 On a CPU everything is measured with one thread, as a map is made: several windows at once fill the other cores. Of
@@ -58,22 +58,22 @@ class Speed:
     device_mpx: float
     """Millions of target pixels in a second, tensors on the device."""
     host_mpx: float
-    """Likewise from arrays in memory to arrays in memory."""
+    """Millions of target pixels in a second from arrays in memory to arrays in memory."""
     peak_macs: float
     """Multiply-accumulates in a second that the device reached in this run, in large products and convolutions."""
 
     @property
     def floor_mpx(self) -> float:
-        """What the device would reach if it did nothing but these multiply-accumulates; infinite without any."""
+        """Millions of target pixels in a second by these multiply-accumulates alone; infinite without any."""
         return self.peak_macs / self.macs / 1e6 if self.macs else float("inf")
 
     @property
     def ratio(self) -> float:
-        """How many times slower it is than the arithmetic alone; NaN without any."""
+        """Factor by which it is slower than the arithmetic alone; NaN without any."""
         return self.floor_mpx / self.device_mpx if self.macs else float("nan")
 
     def to_row(self) -> dict[str, Cell]:
-        """As a row of a table, or for JSON."""
+        """Return a row of a table, or for JSON."""
         return {
             "method": self.architecture,
             "scale": self.scale,
@@ -89,7 +89,7 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """How much is measured at once; None takes what suits the device."""
+    """Amount that is measured at once; None takes what suits the device."""
 
     device: str = "auto"
     patch_px: int | None = None
@@ -102,13 +102,13 @@ class Load:
     guide_channels: int = GUIDE_CHANNELS
 
     def sizes(self, device: torch.device) -> tuple[int, int, int]:
-        """Patch, window and batch."""
+        """Return edges of patch and window, in pixels, and the batch."""
         patch, window, batch = (512, 2048, 4) if device.type == "cuda" else (256, 256, 1)
         return self.patch_px or patch, self.window_px or window, self.batch or batch
 
 
 def architecture_names() -> list[str]:
-    """What can be measured."""
+    """Return the names that can be measured."""
     return [*INTERPOLATIONS, *sorted(ARCHITECTURES)]
 
 
@@ -127,7 +127,7 @@ def measure_speed(
         scales: Source pixel / target pixel.
         precisions: ``bf16`` is autocast, as :class:`~mapper.predict.predictor.Predictor` does it.
         load: How much at once.
-        notify: Is told what has been measured.
+        notify: Gets a line on each measurement.
 
     Raises:
         SpecError: If a name is unknown.
@@ -153,21 +153,21 @@ def measure_speed(
 
 
 def to_text(speeds: Sequence[Speed], *, device: str = "auto") -> str:
-    """The measurements as a Markdown table, below what they were made on."""
+    """Return the measurements as a Markdown table, below the device they were made on."""
     used = Predictor(load_model(ModelSpec(name="nearest")), device=device).device
     table = to_markdown([speed.to_row() for speed in speeds], _COLUMNS)
     return f"{describe_device(used)}, torch {torch.__version__}; {GUIDE_CHANNELS} guide channels\n\n{table}"
 
 
 def describe_device(device: torch.device) -> str:
-    """Name of a device, and of a CPU the number of threads that are measured."""
+    """Return the name of a device, and of a CPU the number of threads that are measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}, 1 thread"
 
 
 def measure_peak(device: torch.device, precision: Precision, *, seconds: float = 1.0) -> float:
-    """Multiply-accumulates in a second of a large matrix product or of a large convolution, whichever does more."""
+    """Return multiply-accumulates in a second of a large matrix product or convolution, whichever does more."""
     edge, side = (8192, 512) if device.type == "cuda" else (1024, 128)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = torch.rand(2, edge, edge, device=device).to(dtype)
@@ -182,7 +182,7 @@ def measure_peak(device: torch.device, precision: Precision, *, seconds: float =
 
 
 def count_macs(model: Model, scale: int, guide_channels: int) -> float:
-    """Multiply-accumulates per target pixel, counted while a patch goes through."""
+    """Return multiply-accumulates per target pixel, counted while a patch goes through."""
     step = model.contract.step(scale)
     edge = -(-_COUNT_PX // step) * step
     inputs = _inputs(1, guide_channels, edge, scale, torch.device("cpu"))
@@ -232,7 +232,7 @@ def _measure(name: str, scale: int, precision: Precision, device: torch.device, 
 
 
 def _make(name: str, scale: int, guide_channels: int) -> tuple[Model, int]:
-    """An untrained model in its published configuration, and its number of parameters."""
+    """Make an untrained model in its published configuration; return it and its number of parameters."""
     if name in INTERPOLATIONS:
         return load_model(ModelSpec(name=name)), 0
     network = build_network(name, guide_channels=guide_channels, scale=scale, options={})
@@ -261,7 +261,7 @@ def _inputs(batch: int, channels: int, edge: int, scale: int, device: torch.devi
 
 
 def _time(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Seconds of each of the calls that together take so long."""
+    """Return the seconds of each of the calls that together take so long."""
 
     def wait() -> None:
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What is compared: places with a truth, and methods; one validated YAML file. Imports no torch.
+"""The description of a comparison: sites with a truth, and methods; one validated YAML file. Imports no torch.
 
 Suites that ship are called by name; others by the path of their file. Relative paths in a suite refer to its folder,
 except that of synthetic landscapes, which are rendered into the folder of the results.
@@ -29,17 +29,17 @@ class MethodConfig(Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     group: Group
-    """What it looks at."""
+    """Inputs that it sees."""
     model: str | None = None
-    """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's places."""
+    """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's sites."""
     recipe: FilePath | None = None
-    """A training description; for each place it is trained on all others."""
+    """A training description; for each site it is trained on all others."""
     wald: FilePath | None = None
-    """A training description; for each place it is trained on that place by Wald's protocol: never on its truth."""
+    """A training description; for each site it is trained on that site by Wald's protocol: never on its truth."""
     per_scene: str | None = None
     """One of :data:`~mapper.models.card.PER_SCENE`."""
     options: dict[str, int] = Field(default_factory=dict)
-    """Of a method fitted to each scene, for example ``iterations``."""
+    """Options of a method fitted to each scene, for example ``iterations``."""
     consistency: Literal["none", "soft", "hard"] = "none"
     slow: bool = False
     """Left out unless asked for."""
@@ -68,12 +68,12 @@ class MethodConfig(Part):
 
 
 class Suite(Part):
-    """Places and methods. Read one with :func:`read_suite`."""
+    """Sites and methods. Read one with :func:`read_suite`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str
     data: tuple[DataConfig, ...] = Field(min_length=1)
-    """The places that are scored; each sample is one."""
+    """The sites that are scored; each sample is one."""
     methods: tuple[MethodConfig, ...] = Field(min_length=1)
     preset: NameOrFile = DEFAULT
     """Kind of map that is scored; its target gives range of values, classes and bounds."""
@@ -118,7 +118,7 @@ class Suite(Part):
         return BandSpec.model_validate(preset | given | {"units": units})
 
     def choose(self, names: Sequence[str] = (), *, slow: bool = False) -> tuple[MethodConfig, ...]:
-        """The methods of these names, or all; slow ones only where named or asked for.
+        """Return the methods of these names, or all; slow ones only where named or asked for.
 
         Raises:
             SpecError: If a name is unknown, or nothing is left.
@@ -134,17 +134,17 @@ class Suite(Part):
 
 
 def is_weights(model: str) -> bool:
-    """Whether a model is named by its file."""
+    """Return whether a model is named by its file."""
     return model.endswith(".safetensors")
 
 
 def suite_names() -> list[str]:
-    """Names of the suites that ship."""
+    """Return the names of the suites that ship."""
     return sorted(path.stem for path in _shipped().glob("*.yaml"))
 
 
 def is_suite(name: str) -> bool:
-    """Whether this is the name of a suite that ships, or a YAML file that describes methods."""
+    """Return whether this is the name of a suite that ships, or a YAML file that describes methods."""
     if name in suite_names():
         return True
     try:
@@ -169,7 +169,7 @@ def read_suite(name: str | Path, *, work: Path, folder: Path | None = None) -> S
     content = read_yaml(path)
     try:
         if isinstance(content, dict):
-            content = _place_folders(content, work=work, folder=folder)
+            content = _locate_data(content, work=work, folder=folder)
         return Suite.model_validate(content, context=path.absolute().parent)
     except ValidationError as error:
         raise SpecError(f"suite {path}: {describe_faults(error, 'suite')}") from error
@@ -187,15 +187,15 @@ def _shipped() -> Path:
     return Path(str(resources.files("mapper"))) / "benchmark" / "suites"
 
 
-def _place_folders(content: dict[str, Any], *, work: Path, folder: Path | None) -> dict[str, Any]:
-    """Make the folders of the data absolute where they do not refer to the suite's own folder."""
+def _locate_data(content: dict[str, Any], *, work: Path, folder: Path | None) -> dict[str, Any]:
+    """Return the content, folders of its data made absolute where they do not refer to the suite's own folder."""
     data = content.get("data")
     if not isinstance(data, list):
         return content
-    return content | {"data": [_place_folder(part, content, work, folder) for part in data]}
+    return content | {"data": [_locate_part(part, content, work, folder) for part in data]}
 
 
-def _place_folder(part: Any, content: dict[str, Any], work: Path, folder: Path | None) -> Any:
+def _locate_part(part: Any, content: dict[str, Any], work: Path, folder: Path | None) -> Any:
     if not isinstance(part, dict) or "folder" not in part:
         return part
     if part.get("kind") == "synthetic":

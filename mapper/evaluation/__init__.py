@@ -1,1 +1,1 @@
-"""What a score means, one definition each."""
+"""Scores of maps: metrics, one definition each, their tables and pictures."""

@@ -202,7 +202,7 @@ class GradientRmse(_MeanOfWindows):
 class ResidualMean(Metric):
     """Mean |block mean of the map - source| over source pixels."""
 
-    name, title, better = "residual_mean", "|block mean - source|", "lower"
+    name, title, better = "residual_mean", "block residual", "lower"
 
     def sums(self, value: FloatArray, truth: FloatArray, source: FloatArray) -> Float64Array:
         """Return number and total of the source pixels."""
@@ -219,7 +219,7 @@ class ResidualMean(Metric):
 class ResidualMax(Metric):
     """Largest |block mean of the map - source| of all source pixels."""
 
-    name, title, better = "residual_max", "largest", "lower"
+    name, title, better = "residual_max", "largest residual", "lower"
 
     def sums(self, value: FloatArray, truth: FloatArray, source: FloatArray) -> Float64Array:
         """Return number and largest residual of the source pixels."""

@@ -101,7 +101,7 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[Column], *, first: str = 
         leading.insert(0, Column(key="group", title="group"))
     shown = [*leading, *columns]
     best = {column.key: _best(rows, column) for column in columns}
-    lines = [[column.header for column in shown]]
+    lines = [[_escape(column.header) for column in shown]]
     previous = None
     for row in ordered:
         cells = [_format(row.get(column.key), column, best.get(column.key)) for column in shown]
@@ -152,11 +152,15 @@ def _format(cell: Cell, column: Column, best: float | None) -> str:
     if _is_missing(cell):
         return "-"
     if not isinstance(cell, float):
-        text = f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", "\\|")
+        text = f"{cell:,}" if isinstance(cell, int) else _escape(str(cell))
         return f"**{text}**" if best is not None and cell == best else text
     text = _decimals(cell, column)
     # equal as shown is equal to a reader
     return f"**{text}**" if best is not None and text == _decimals(best, column) else text
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _decimals(number: float, column: Column) -> str:

@@ -1,4 +1,4 @@
-"""What is varied from patch to patch, so that a network meets in training what it will meet at work.
+"""Variations from patch to patch, so that a network meets in training what it will meet at work.
 
 The guide of another year has other dates and another atmosphere, and a channel or a date may be missing; a coarse map
 errs by more than rounding, and its neighbouring pixels err together.
@@ -12,7 +12,7 @@ from mapper.arrays import Float32Array
 from mapper.training.config import AugmentConfig
 
 _SMOOTH_SIGMA = 1.5
-"""Of the error that neighbouring source pixels share, in source pixels: what is two pixels away shares most of it."""
+"""Sigma of the error that neighbouring source pixels share, in source pixels: pixels 2 apart share most of it."""
 _SMOOTH_REACH = 6
 
 
@@ -25,15 +25,15 @@ def vary_guide(
     dates: int,
     random: np.random.Generator,
 ) -> Float32Array:
-    """Shift and stretch channels, and lose channels and dates.
+    """Shift and stretch channels of a guide, drop channels and dates, and return it.
 
     Args:
         guide: (channel, y, x), ``dates`` times the same bands, by date; NaN where missing.
-        augment: How much.
-        mean: Of each channel in training, (channel, 1, 1).
-        sd: Likewise.
-        dates: Of the guide.
-        random: Decides.
+        augment: Amounts of each variation.
+        mean: (channel, 1, 1) mean of each channel in training.
+        sd: (channel, 1, 1) standard deviation of each channel in training.
+        dates: Number of dates of the guide.
+        random: Source of all draws.
     """
     shape = (len(guide), 1, 1)
     if augment.guide_jitter:
@@ -43,7 +43,7 @@ def vary_guide(
     if augment.guide_dropout:
         lost |= random.random(shape) < augment.guide_dropout
     if augment.date_dropout and dates > 1:
-        lost |= _lose_dates(dates, augment.date_dropout, random).repeat(len(guide) // dates)[:, None, None]
+        lost |= _drop_dates(dates, augment.date_dropout, random).repeat(len(guide) // dates)[:, None, None]
     return np.where(lost, np.float32(np.nan), guide) if lost.any() else guide
 
 
@@ -55,15 +55,15 @@ def vary_source(
     spread: float,
     random: np.random.Generator,
 ) -> Float32Array:
-    """Add errors to the source as a coarse map has them.
+    """Return the source with errors as a coarse map has them.
 
     Args:
         source: (y, x), NaN where missing.
         source_sd: Its standard deviation, NaN where unknown.
-        augment: How much.
+        augment: Amounts of each variation.
         spread: Standard deviation of the source over all of training; what noise is measured in where nothing better
             is known.
-        random: Decides.
+        random: Source of all draws.
     """
     if augment.source_bias:
         source = source * np.float32(1 + random.normal(0, augment.source_bias))
@@ -73,7 +73,7 @@ def vary_source(
     return source
 
 
-def _lose_dates(dates: int, share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _drop_dates(dates: int, share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:
     lost = random.random(dates) < share
     stays = int(random.integers(dates))  # drawn in any case: what follows must not depend on what was lost
     if lost.all():
@@ -82,7 +82,7 @@ def _lose_dates(dates: int, share: float, random: np.random.Generator) -> npt.ND
 
 
 def _draw_noise(shape: tuple[int, ...], common: float, random: np.random.Generator) -> Float32Array:
-    """Noise of variance 1, of which neighbours have a share in common."""
+    """Return noise of variance 1, of which neighbours have a share in common."""
     own = random.normal(0, 1, shape)
     if not common:
         return own.astype(np.float32)
@@ -98,7 +98,7 @@ def _filter(field: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _smooth_norm() -> float:
-    """Standard deviation that white noise of variance 1 keeps when it is smoothed."""
+    """Return the standard deviation that white noise of variance 1 keeps when it is smoothed."""
     impulse = np.zeros((2 * _SMOOTH_REACH + 1,) * 2)
     impulse[_SMOOTH_REACH, _SMOOTH_REACH] = 1
     return float(np.sqrt(np.square(_filter(impulse)).sum()))

@@ -57,7 +57,7 @@ def read_chip(chip: Chip, seasons: Seasons, *, scale: int, limit: float | None) 
     """Read one chip, from its upper left corner as many whole source pixels as there are.
 
     Args:
-        chip: Which.
+        chip: The chip.
         seasons: Name to calendar months.
         scale: Pixels of the label along the edge of a source pixel.
         limit: The label is cut off here, in Mg ha-1, before it is averaged or learnt; None keeps all of it.
@@ -101,13 +101,13 @@ def _find_seasons(data: BioMasstersData) -> Seasons:
 
 
 def _bands() -> list[tuple[str, str]]:
-    """Name, without the season, and units of the bands of one date."""
+    """Return name, without the season, and units of the bands of one date."""
     radar = [(f"{polarisation}_{orbit}", "dB") for orbit in ORBITS for polarisation in _POLARISATIONS]
     return [(band, "1") for band in S2_BANDS] + radar
 
 
 def _read_season(chip: Chip, months: Sequence[int], crop_px: int) -> tuple[Float32Array, Float32Array]:
-    """Median reflectance and mean backscatter of some months; each (band, y, x)."""
+    """Read median reflectance and mean backscatter of some months; each (band, y, x)."""
     files = sorted(MONTHS.index(month) for month in set(months))
     optical = [_read_reflectance(chip, file, crop_px) for file in files]
     radar = [_read_backscatter(chip, file, crop_px) for file in files]
@@ -119,7 +119,7 @@ def _read_season(chip: Chip, months: Sequence[int], crop_px: int) -> tuple[Float
 
 
 def _read_reflectance(chip: Chip, file: int, crop_px: int) -> Float32Array | None:
-    """Reflectance (band, y, x), NaN where cloudy or missing; None if there is no file."""
+    """Read reflectance (band, y, x), NaN where cloudy or missing; None if there is no file."""
     stored = chip.read("S2", file, crop_px)
     if stored is None:
         return None
@@ -129,7 +129,7 @@ def _read_reflectance(chip: Chip, file: int, crop_px: int) -> Float32Array | Non
 
 
 def _read_backscatter(chip: Chip, file: int, crop_px: int) -> Float32Array | None:
-    """Decibels (band, y, x), NaN where missing; None if there is no file."""
+    """Read decibels (band, y, x), NaN where missing; None if there is no file."""
     stored = chip.read("S1", file, crop_px)
     if stored is None:
         return None
@@ -138,7 +138,7 @@ def _read_backscatter(chip: Chip, file: int, crop_px: int) -> Float32Array | Non
 
 
 def _reduce(images: list[Float32Array], shape: tuple[int, int, int], reducer: Reducer, units: str) -> Float32Array:
-    """One image of several, band by band; NaN where none is valid."""
+    """Reduce several images to one, band by band; NaN where none is valid."""
     if not images:
         return np.full(shape, np.nan, np.float32)
     return np.stack([reduce_stack(np.stack(stack), reducer, units) for stack in zip(*images, strict=True)])

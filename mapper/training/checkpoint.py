@@ -1,4 +1,4 @@
-"""The folder of a training: what it needs to go on after an interruption, without pickles.
+"""The folder of a training: all that it needs to resume after an interruption, without pickles.
 
 ``checkpoint.json`` says what is trained and how far it is, and names the ``.safetensors`` file that holds the weights,
 their running mean and the moments of the optimiser. It is replaced as a whole once that file is on disk: whenever the
@@ -30,8 +30,8 @@ class Checkpoint:
 
     step: int
     tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What JSON can say: curves, seconds."""
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    """Curves and seconds, as JSON can hold them."""
 
 
 class RunFolder:
@@ -51,7 +51,7 @@ class RunFolder:
         return str(self._read().get("weights", ""))
 
     def differences(self, description: Mapping[str, Any]) -> list[str]:
-        """What is described otherwise than when the training began; of ``description``'s entries."""
+        """Return the entries of a description that differ from those that the training began with, a line for each."""
         state = self._read()
         if not state:
             return []
@@ -63,13 +63,13 @@ class RunFolder:
         ]
 
     def begin(self, description: Mapping[str, Any]) -> bool:
-        """Begin a training, or go on with it.
+        """Begin a training, or resume it.
 
         Args:
-            description: Of all that decides the result.
+            description: All that decides the result.
 
         Returns:
-            Whether it is begun anew, though a finished training of another description was there.
+            True where it is begun anew, though a finished training of another description was there.
 
         Raises:
             InputError: If an unfinished training was begun by another description.
@@ -87,7 +87,7 @@ class RunFolder:
         return bool(changed)
 
     def load(self) -> Checkpoint | None:
-        """What was saved last.
+        """Read what was saved last; None if nothing was.
 
         Raises:
             InputError: If it is damaged.
@@ -103,7 +103,7 @@ class RunFolder:
             tensors = load(content)
         except (OSError, SafetensorError) as error:
             raise InputError(f"checkpoint {path} cannot be read: {error}; delete {self.path} to begin anew") from error
-        return Checkpoint(step=state["step"], tensors=tensors, facts=state["facts"])
+        return Checkpoint(step=state["step"], tensors=tensors, progress=state["facts"])
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace what was saved last."""
@@ -118,7 +118,7 @@ class RunFolder:
                 "sha256": hashlib.sha256(content).hexdigest(),
                 "weights": "",
                 "description": self.description,
-                "facts": checkpoint.facts,
+                "facts": checkpoint.progress,
             }
         )
         for old in self.path.glob("step-*.safetensors"):

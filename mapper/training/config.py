@@ -1,4 +1,4 @@
-"""What to train, from which data, and how: one validated YAML file."""
+"""The description of a training: data, model, augmentation and optimisation; one validated YAML file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +73,7 @@ class SyntheticData(Part):
     size_px: int = Field(default=600, ge=100)
     scale: int = Field(default=10, gt=1)
     seasons: dict[str, tuple[int, ...]] | None = None
-    """Of the guide; None takes those of the demo."""
+    """Season name to calendar months of the guide; None takes those of the demo."""
     limit: float | None = None
 
 
@@ -81,7 +81,7 @@ DataConfig = Annotated[MapsData | WaldData | BioMasstersData | SyntheticData, Fi
 
 
 class HoldOutConfig(Part):
-    """Blocks of the training places that are kept for validation: whole blocks, never random pixels."""
+    """Blocks of the training sites that are held back for validation: whole blocks, never random pixels."""
 
     share: float = Field(default=0.2, gt=0, lt=1)
     block_source_px: int = Field(default=8, gt=0)
@@ -91,11 +91,11 @@ class HoldOutConfig(Part):
 
 
 class ModelConfig(Part):
-    """What to train."""
+    """The model to train."""
 
     architecture: str = "msg"
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the architecture, for example ``width``; ``members`` makes an ensemble."""
+    """Options of the architecture, for example ``width``; ``members`` makes an ensemble."""
     guide: bool = True
     """False trains on the source alone."""
     non_negative: bool | None = None
@@ -103,7 +103,7 @@ class ModelConfig(Part):
 
 
 class AugmentConfig(Part):
-    """What is varied from patch to patch, beside rotations and flips."""
+    """Variations from patch to patch, beside rotations and flips."""
 
     guide_jitter: float = Field(default=0.0, ge=0)
     """Spread of a shift and of a relative stretch of each guide channel, in units of its training spread: other
@@ -129,9 +129,9 @@ class TrainConfig(Part):
     """Directory for ``<name>.safetensors``, ``<name>.json``, and in ``<name>.run/`` checkpoints and curves."""
     data: tuple[DataConfig, ...] = Field(min_length=1)
     validation: tuple[DataConfig, ...] = ()
-    """Places that are only scored and calibrated on."""
+    """Sites that are only scored and calibrated on."""
     hold_out: HoldOutConfig | None = None
-    """Blocks of the training places to validate and calibrate on, where no other place is known."""
+    """Blocks of the training sites to validate and calibrate on, where no other site is known."""
     target: str = ""
     """Name of the band that the model gives; empty takes that of the samples."""
     model: ModelConfig = ModelConfig()
@@ -150,17 +150,17 @@ class TrainConfig(Part):
     """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
     or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
-    """Decay of the running mean of weights that is kept."""
+    """Decay of the running mean of weights that is saved."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a gradient."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto`` is bf16 on a GPU that has it, fp32 elsewhere."""
     validate_every: int = Field(default=200, gt=0)
-    """Steps between two looks at the validation places."""
+    """Steps between two validations."""
     checkpoint_every: int = Field(default=200, gt=0)
     seed: int = 0
     threads: int | None = Field(default=None, gt=0)
-    """Of the CPU; None leaves it to torch."""
+    """Number of threads on a CPU; None leaves it to torch."""
 
     @field_validator("loss")
     @classmethod
@@ -172,28 +172,28 @@ class TrainConfig(Part):
         return name
 
     @model_validator(mode="after")
-    def _places_are_apart(self) -> Self:
-        both = sorted(_places(self.data) & _places(self.validation))
+    def _sites_are_apart(self) -> Self:
+        both = sorted(_site_names(self.data) & _site_names(self.validation))
         if both:
-            raise ValueError(f"places to validate on may not be trained on: {', '.join(both)}")
+            raise ValueError(f"sites to validate on may not be trained on: {', '.join(both)}")
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What is to be otherwise than a file describes; None leaves it. Paths refer to the current folder."""
+    """Changes to what a file describes; None changes nothing. Paths refer to the current folder."""
 
     out: Path | None = None
     name: str | None = None
     steps: int | None = None
     start: Path | None = None
     scale: int | None = None
-    """Of chips and landscapes; maps have their own."""
+    """Scale of chips and landscapes; maps have their own."""
     chips: Path | None = None
     """Folder of BioMassters chips."""
 
     def apply(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The content of a file with the changes; what is not as expected in it is left for validation to find."""
+        """Return the content of a file with the changes; what is not as expected is left for validation to find."""
         plain = {"out": self.out and self.out.absolute(), "name": self.name, "steps": self.steps}
         plain["start"] = self.start and self.start.absolute()
         parts = {key: self._apply_to(content[key]) for key in ("data", "validation") if key in content}
@@ -210,17 +210,17 @@ class Changes:
         return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
 
 
-def _places(data: Sequence[DataConfig]) -> set[str]:
-    """Names of places, as far as the description alone tells them."""
-    places: set[str] = set()
+def _site_names(data: Sequence[DataConfig]) -> set[str]:
+    """Return the names of sites, as far as the description alone gives them."""
+    sites: set[str] = set()
     for part in data:
         if isinstance(part, MapsData | WaldData):
-            places |= {str(path) for path in part.maps}
+            sites |= {str(path) for path in part.maps}
         elif isinstance(part, SyntheticData):
-            places |= {f"landscape {seed}" for seed in part.seeds}
+            sites |= {f"landscape {seed}" for seed in part.seeds}
         elif part.chips is not None:
-            places |= {f"chip {chip}" for chip in part.chips}
-    return places
+            sites |= {f"chip {chip}" for chip in part.chips}
+    return sites
 
 
 def read_config(
@@ -231,7 +231,7 @@ def read_config(
     Args:
         path: The YAML file.
         data: Train on this instead of the file's ``data``; paths are absolute or refer to the file's folder.
-        changes: What else is to be otherwise.
+        changes: Further changes.
 
     Raises:
         SpecError: If the file cannot be read, is not YAML, or describes no valid training.
@@ -254,15 +254,15 @@ def describe_training(
     truth: str | None = None,
     changes: Changes | None = None,
 ) -> TrainConfig:
-    """Put a training together.
+    """Return the description of a training, put together from a file and what a command changes.
 
     Args:
         path: Its description; None takes the one for Wald's protocol that ships, and writes to ``weights/`` beside the
             first map.
-        wald: Train on these maps by Wald's protocol instead of the places described.
+        wald: Train on these maps by Wald's protocol instead of the sites described.
         maps: Train on these maps with their truth instead.
         truth: That truth, as COLLECTION:BAND; None takes that of the first maps described.
-        changes: What else is to be otherwise than described.
+        changes: Further changes to what is described.
 
     Raises:
         SpecError: If nothing says what to train on, or a description is wrong.
@@ -270,7 +270,7 @@ def describe_training(
     changes = changes or Changes()
     if path is None:
         if not wald:
-            raise SpecError("say what to train: a CONFIG.yaml, or maps for Wald's protocol")
+            raise SpecError("give what to train: a CONFIG.yaml, or maps for Wald's protocol")
         path = Path(str(resources.files("mapper"))) / "training" / "recipes" / "wald.yaml"
         out = changes.out or wald[0].absolute().parent / "weights"
         changes = replace(changes, out=out, name=changes.name or f"wald-{read_spec(wald[0]).name}")

@@ -1,4 +1,4 @@
-"""How a training went, as a table and as a picture."""
+"""Curves of a training, as a table and as a picture."""
 
 import csv
 import time
@@ -22,26 +22,26 @@ class Row:
     rate: float
     """Learning rate of the last step."""
     rmse: float | None = None
-    """On the validation places, in target units, by the running mean of weights; None where not looked at."""
+    """RMSE on the validation sites, in target units, by the running mean of weights; None where not validated."""
 
 
 def write_curves(
-    rows: Sequence[Row], stem: Path, *, bicubic: float | None = None, units: str = "", patience: float = 0
+    rows: Sequence[Row], stem: Path, *, bicubic: float | None = None, units: str = "", min_interval_s: float = 0
 ) -> None:
     """Write ``<stem>.curves.csv`` and ``<stem>.curves.png``.
 
     Args:
         rows: In the order of steps; without any, nothing is written.
         stem: Folder and name.
-        bicubic: RMSE of bicubic interpolation on the validation places.
+        bicubic: RMSE of bicubic interpolation on the validation sites.
         units: Of the target.
-        patience: Leave a picture that is younger than so many seconds: drawing takes longer than a quick step.
+        min_interval_s: Leave a picture that is younger than so many seconds: drawing takes longer than a quick step.
     """
     if not rows:
         return
     _write_table(rows, stem.with_name(f"{stem.name}.curves.csv"))
     picture = stem.with_name(f"{stem.name}.curves.png")
-    if patience and picture.exists() and time.time() - picture.stat().st_mtime < patience:
+    if min_interval_s and picture.exists() and time.time() - picture.stat().st_mtime < min_interval_s:
         return
     unfinished = picture.with_suffix(".tmp")
     draw_curves(rows, title=stem.name, bicubic=bicubic, units=units).savefig(unfinished, format="png", dpi=110)
@@ -49,7 +49,7 @@ def write_curves(
 
 
 def draw_curves(rows: Sequence[Row], *, title: str, bicubic: float | None = None, units: str = "") -> Figure:
-    """Training loss, validation RMSE against bicubic interpolation, and learning rate, one below the other."""
+    """Draw training loss, validation RMSE against bicubic interpolation, and learning rate, one below the other."""
     figure = Figure(figsize=(7, 7), layout="constrained")
     loss, error, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
     steps = [row.step for row in rows]

@@ -11,7 +11,7 @@ from mapper.training.wald import degrade
 
 
 def read_samples(data: Sequence[DataConfig]) -> list[Sample]:
-    """Read all places of a description, in its order.
+    """Read all sites of a description, in its order.
 
     Raises:
         InputError: If something is described wrongly, or not there; see the reader of each kind.

@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mapper.errors import InputError
 
-_PATIENCE = timedelta(hours=12)
-"""How long others wait for the first: it renders, reads and validates."""
+_TIMEOUT = timedelta(hours=12)
+"""Longest time that others wait for the first: it renders, reads and validates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,38 +32,38 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process validates and writes."""
+        """True in the process that validates and writes."""
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """Places of a batch that are this process's.
+        """Return the indices in a batch that are this process's.
 
         Raises:
-            InputError: If there are more processes than places.
+            InputError: If there are more processes than patches in the batch.
         """
         if batch < self.world:
             raise InputError(f"a batch of {batch} cannot be shared by {self.world} processes")
         return range(self.rank, batch, self.world)
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes are here."""
         if self.world > 1:
             process_group.barrier()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Of all processes."""
+        """Return the sum of a tensor over all processes."""
         if self.world > 1:
             values = values.clone()
             process_group.all_reduce(values)
         return values
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module, so that gradients become the mean over all processes."""
+        """Return the module, wrapped so that gradients become the mean over all processes."""
         return DistributedDataParallel(module, static_graph=True) if self.world > 1 else module
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """Let the first do something before all others do it: what it leaves on disk is there for them."""
+        """Let the first process do something before all others do it: what it leaves on disk is there for them."""
         if not self.is_first:
             self.wait()
         yield
@@ -72,7 +72,7 @@ class Ranks:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes, before and after it is connected."""
+    """Return whether this process is the one that writes, before and after it is connected."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -94,7 +94,7 @@ def connect() -> Iterator[Ranks]:
             raise InputError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    process_group.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    process_group.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Ranks(device=device, rank=process_group.get_rank(), world=world)
     finally:

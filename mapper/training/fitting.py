@@ -1,6 +1,6 @@
 """Fit a network to samples, on a CPU, a GPU or several.
 
-Normalisation is measured on what is trained on and fixed. The weights that are kept are a running mean over the last
+Normalisation is measured on what is trained on and fixed. The weights that are saved are a running mean over the last
 steps, buffers included. On a CPU, the same description gives the same weights to the bit, however often it was
 interrupted.
 """
@@ -35,13 +35,13 @@ _WARM_UP = 0.05
 _LAST_RATE = 0.01
 _ROWS = 200
 """Points of a curve, about."""
-_PATIENCE = 30.0
+_MIN_INTERVAL_S = 30.0
 """Seconds between two pictures of the curves."""
 _AHEAD = 4
 """Batches that are drawn while a GPU computes."""
 
 Validate = Callable[[GuidedModel], float]
-"""RMSE of a model on the validation places, in target units."""
+"""RMSE of a model on the validation sites, in target units."""
 Watch = Callable[[Row], None]
 
 
@@ -52,7 +52,7 @@ class Fitted:
     model: GuidedModel
     rows: tuple[Row, ...]
     seconds: float
-    """Of computing, interruptions left out."""
+    """Seconds of computing, interruptions left out."""
 
 
 def fit(
@@ -65,16 +65,16 @@ def fit(
     watch: Watch | None = None,
     bicubic: float | None = None,
 ) -> Fitted:
-    """Train a model on samples, from where the run folder says it is.
+    """Train a model on samples, from where its run folder stands.
 
     Args:
-        samples: Of one scale and one set of channels.
-        config: How.
-        run: Gets checkpoints; None keeps nothing.
+        samples: Samples of one scale and one set of channels.
+        config: Description of the training.
+        run: Gets checkpoints; None saves nothing.
         ranks: The processes that share the work; None is this one.
         validate: Called in the first process every so often, with the running mean.
-        watch: Told of every point of the curves, in the first process.
-        bicubic: RMSE of bicubic interpolation on the validation places, for the curves.
+        watch: Gets every point of the curves, in the first process.
+        bicubic: RMSE of bicubic interpolation on the validation sites, for the curves.
 
     Raises:
         InputError: If samples do not belong together, or network and loss do not.
@@ -92,15 +92,15 @@ def fit(
             if row and ranks.is_first and watch:
                 watch(row)
             if run and ranks.is_first:
-                _keep(fitting, run, bicubic)
-        return Fitted(model=fitting.kept.cpu().eval(), rows=tuple(fitting.rows), seconds=fitting.seconds)
+                _save(fitting, run, bicubic)
+        return Fitted(model=fitting.averaged.cpu().eval(), rows=tuple(fitting.rows), seconds=fitting.seconds)
 
 
-def _keep(fitting: "_Fitting", run: RunFolder, bicubic: float | None) -> None:
+def _save(fitting: "_Fitting", run: RunFolder, bicubic: float | None) -> None:
     """Write the best weights yet, and what it takes to go on, when it is time."""
     if fitting.is_best:
-        facts = asdict(fitting.rows[-1])
-        save_model(fitting.kept, run.path / "best.safetensors", options=fitting.options, training=facts)
+        row = asdict(fitting.rows[-1])
+        save_model(fitting.averaged, run.path / "best.safetensors", options=fitting.options, training=row)
     if fitting.is_due(fitting.config.checkpoint_every):
         run.save(fitting.checkpoint())
         write_curves(
@@ -108,7 +108,7 @@ def _keep(fitting: "_Fitting", run: RunFolder, bicubic: float | None) -> None:
             run.path / fitting.config.name,
             bicubic=bicubic,
             units=fitting.model.contract.target_units,
-            patience=0 if fitting.step == fitting.config.steps else _PATIENCE,
+            min_interval_s=0 if fitting.step == fitting.config.steps else _MIN_INTERVAL_S,
         )
 
 
@@ -120,7 +120,7 @@ class _Fitting:
         self.options = choose_options(config, samples[0])
         self.model = make_model(samples, config).to(ranks.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.kept = copy.deepcopy(self.model).eval()
+        self.averaged = copy.deepcopy(self.model).eval()
         bf16 = _takes_bf16(config, ranks.device)
         self._objective = Objective(self.model, loss=config.loss, rim_source_px=config.margin_source_px, bf16=bf16).to(
             ranks.device
@@ -149,22 +149,22 @@ class _Fitting:
 
     @property
     def is_best(self) -> bool:
-        """Whether the running mean was looked at now, and never was better."""
+        """True where the running mean was validated at this step, and never was better."""
         seen = [(row.rmse, row.step) for row in self.rows if row.rmse is not None]
         return bool(seen) and min(seen)[1] == self.step
 
     def is_due(self, every: int) -> bool:
-        """Whether something that is done every so many steps, and at the end, is to be done now."""
+        """Return whether something that is done every so many steps, and at the end, is due."""
         return self.step % every == 0 or self.step == self.config.steps
 
     def patches(self) -> Iterator[Patches]:
-        """What is left to be shown."""
+        """Yield the patches of the steps that are left."""
         steps = range(self.step, self.config.steps)
         return _look_ahead(self._draw, steps, _AHEAD if self.ranks.device.type == "cuda" else 0)
 
     def _draw(self, step: int) -> Patches:
-        places, members = self.ranks.share(self.config.batch), range(len(members_of(self.model)))
-        batches = [self._sampler.draw(step, places, member=member) for member in members]
+        slots, members = self.ranks.share(self.config.batch), range(len(members_of(self.model)))
+        batches = [self._sampler.draw(step, slots, member=member) for member in members]
         names = Patches._fields
         return Patches(*(torch.from_numpy(np.stack([getattr(batch, name) for batch in batches])) for name in names))
 
@@ -182,19 +182,19 @@ class _Fitting:
         for member in members_of(self.model):
             nn.utils.clip_grad_norm_(member.parameters(), self.config.clip)
         self._optimizer.step()
-        _follow(self.kept, self.model, min(self.config.ema, (1 + self.step) / (10 + self.step)))
+        _follow(self.averaged, self.model, min(self.config.ema, (1 + self.step) / (10 + self.step)))
         self._loss += torch.stack([losses.detach().mean().double(), torch.ones_like(self._loss[0])])
         self.step += 1
 
     def report(self, validate: Validate | None) -> Row | None:
-        """A point of the curves, if one is due.
+        """Return a point of the curves, if one is due.
 
         Raises:
             MapperError: If the loss is no longer finite.
         """
-        looks = validate is not None and self.is_due(self.config.validate_every)
+        validates = validate is not None and self.is_due(self.config.validate_every)
         dues = max(1, self.config.steps // _ROWS), self.config.checkpoint_every
-        if not looks and not any(map(self.is_due, dues)):
+        if not validates and not any(map(self.is_due, dues)):
             return None
         total, _ = self.ranks.sum(self._loss).tolist()
         loss = total / float(self._loss[1])
@@ -203,29 +203,29 @@ class _Fitting:
             raise MapperError(
                 f"training {self.config.name} diverged before step {self.step}: choose a smaller lr or clip"
             )
-        rmse = validate(self.kept) if validate and looks and self.ranks.is_first else None
+        rmse = validate(self.averaged) if validate and validates and self.ranks.is_first else None
         rate = float(self._optimizer.param_groups[0]["lr"])
         self.rows.append(Row(step=self.step, loss=loss, rate=rate, rmse=rmse))
         return self.rows[-1]
 
     def checkpoint(self) -> Checkpoint:
-        """All that decides how it goes on."""
+        """Return all that decides how it resumes."""
         tensors = {
             **{f"model.{name}": value for name, value in self.model.network.state_dict().items()},
-            **{f"kept.{name}": value for name, value in self.kept.network.state_dict().items()},
+            **{f"kept.{name}": value for name, value in self.averaged.network.state_dict().items()},
         }
         for index, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        facts = {
+        progress = {
             "rows": [asdict(row) for row in self.rows],
             "loss": self._loss.tolist(),
             "seconds": round(self.seconds, 3),
         }
-        return Checkpoint(step=self.step, tensors=tensors, facts=facts)
+        return Checkpoint(step=self.step, tensors=tensors, progress=progress)
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        for prefix, model in (("model.", self.model), ("kept.", self.kept)):
+        """Restore the state of a checkpoint."""
+        for prefix, model in (("model.", self.model), ("kept.", self.averaged)):
             model.network.load_state_dict(_strip(saved.tensors, prefix))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _strip(saved.tensors, "optimizer.").items():
@@ -234,13 +234,13 @@ class _Fitting:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.step = saved.step
-        self.rows = [Row(**row) for row in saved.facts["rows"]]
-        self._loss = torch.tensor(saved.facts["loss"], dtype=torch.float64, device=self.ranks.device)
-        self._before = saved.facts["seconds"]
+        self.rows = [Row(**row) for row in saved.progress["rows"]]
+        self._loss = torch.tensor(saved.progress["loss"], dtype=torch.float64, device=self.ranks.device)
+        self._before = saved.progress["seconds"]
 
 
 def _make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW that draws only the weights of layers towards 0, not biases or slopes."""
+    """Return AdamW that draws only the weights of layers towards 0, not biases or slopes."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -256,7 +256,7 @@ def _takes_bf16(config: TrainConfig, device: torch.device) -> bool:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Share of the learning rate: a short rise, then half a cosine."""
+    """Return the share of the learning rate: a short rise, then half a cosine."""
     rise = max(1, round(_WARM_UP * steps))
     if step < rise:
         return (step + 1) / rise
@@ -265,8 +265,8 @@ def _rate(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def _follow(kept: nn.Module, model: nn.Module, decay: float) -> None:
-    for mean, current in zip(kept.state_dict().values(), model.state_dict().values(), strict=True):
+def _follow(averaged: nn.Module, model: nn.Module, decay: float) -> None:
+    for mean, current in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(current, 1 - decay)
         else:

@@ -21,7 +21,7 @@ from mapper.training.sampler import measure, measure_bands
 
 
 def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
-    """The model to begin with: untrained, same seed, same weights; or as the weights of ``config.start`` left it.
+    """Return the model to begin with: untrained, same seed, same weights; or that of the weights ``config.start``.
 
     Raises:
         InputError: If the samples do not belong together.
@@ -29,7 +29,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
         ContractError: If the samples do not fit the start.
     """
     if config.start is not None:
-        return _go_on(samples, config, config.start)
+        return _load_start(samples, config, config.start)
     bands, scale = measure_bands(samples), samples[0].scale
     bands = bands if config.model.guide else ()
     with torch.random.fork_rng(devices=[]):
@@ -56,7 +56,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
 
 
 def choose_options(config: TrainConfig, sample: Sample) -> dict[str, Any]:
-    """Options of the architecture, with what the sample tells; those the card has to name."""
+    """Return the options of the architecture, with those that the sample decides; the card has to name them."""
     options = dict(config.model.options)
     if getattr(ARCHITECTURES.get(config.model.architecture), "sees_dates", False) and config.model.guide:
         options.setdefault("dates", sample.dates)
@@ -69,8 +69,8 @@ def _choose_bounds(config: TrainConfig, sample: Sample) -> Bounds:
     return (0.0 if config.model.non_negative else None, None)
 
 
-def _go_on(samples: Sequence[Sample], config: TrainConfig, start: Path) -> GuidedModel:
-    """A trained model with its own constants of normalisation, its standard deviation not calibrated any more."""
+def _load_start(samples: Sequence[Sample], config: TrainConfig, start: Path) -> GuidedModel:
+    """Load a trained model with its own constants of normalisation, its standard deviation not calibrated any more."""
     spec = ModelSpec(name=start.stem, weights=start)
     card, model = read_card(spec), load_model(spec)
     asked = config.model.architecture, choose_options(config, samples[0])

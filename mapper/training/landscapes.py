@@ -1,7 +1,7 @@
-"""Synthetic landscapes as samples: rendered where they are not yet there, read like any map, and kept as read.
+"""Synthetic landscapes as samples: rendered where they are not yet there, read like any map, and cached as read.
 
-A landscape is rendered once, for all scales and seasons; what is read of it is kept beside its scenes as plain arrays
-under a name that says what was asked, since reading takes seconds each time.
+A landscape is rendered once, for all scales and seasons; what is read of it is cached beside its scenes as plain arrays
+under a name made of what was asked, since reading takes seconds each time.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ from mapper.training.maps import samples_from_map
 from mapper.training.sample import Sample
 
 _TILE_PX, _MARGIN_PX = 100, 64
-"""Of the maps: little more than the landscape itself is rendered."""
+"""Tile and margin of the maps, in pixels: little more than the landscape itself is rendered."""
 _VARIABLE = "agb"
 _BAND: dict[str, Any] = {"target": _VARIABLE, "bounds": (0, None)}
 _ARRAYS = ("guide", "source", "source_sd", "truth")
-_FACTS = ("bands", "source_units", "dates", "name", "degradation", "digest")
+_FIELDS = ("bands", "source_units", "dates", "name", "degradation", "digest")
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ def render_landscape(folder: Path, *, seed: int, size_px: int) -> Path:
     Returns:
         Path of ``map.yaml``.
     """
-    place = folder / f"{seed}-{size_px}"
-    if not (place / "map.yaml").is_file():
-        aside = folder / f".{place.name}.{os.getpid()}"
+    rendered = folder / f"{seed}-{size_px}"
+    if not (rendered / "map.yaml").is_file():
+        aside = folder / f".{rendered.name}.{os.getpid()}"
         shutil.rmtree(aside, ignore_errors=True)
         try:
             write_scenes(
@@ -74,19 +74,19 @@ def render_landscape(folder: Path, *, seed: int, size_px: int) -> Path:
                 chunk_px=_TILE_PX,
                 margin_px=_MARGIN_PX,
             )
-            _rename(aside, place)
+            _rename(aside, rendered)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return place / "map.yaml"
+    return rendered / "map.yaml"
 
 
-def _rename(aside: Path, place: Path) -> None:
+def _rename(aside: Path, rendered: Path) -> None:
     try:
-        aside.rename(place)
+        aside.rename(rendered)
     except OSError:
-        if not (place / "map.yaml").is_file():
+        if not (rendered / "map.yaml").is_file():
             raise
-        _LOG.info("%s was rendered by another process", place)
+        _LOG.info("%s was rendered by another process", rendered)
 
 
 def _read_landscape(data: SyntheticData, seed: int) -> Sample:
@@ -95,18 +95,18 @@ def _read_landscape(data: SyntheticData, seed: int) -> Sample:
     items = freeze_items([*search(spec), *search_collection(spec, TRUTH)])
     _check_seasons(spec, items)
     asked = f"{__version__} {spec.digest} {items.digest} {TRUTH} {_VARIABLE}"
-    kept = path.parent / f"sample-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
-    sample = _load(kept)
+    cached = path.parent / f"sample-{hashlib.sha256(asked.encode()).hexdigest()[:16]}.npz"
+    sample = _load(cached)
     if sample is None:
         sample = samples_from_map(spec, items, provider_of(spec), TRUTH, _VARIABLE, name=f"landscape {seed}")
         how = f"area mean of the truth on a grid of 1/1125 degree, saturating, with noise, read at {data.scale} x 10 m"
         sample = replace(sample, degradation=how)
-        _save(sample, kept)
+        _save(sample, cached)
     return sample
 
 
 def _describe(path: Path, data: SyntheticData) -> MapSpec:
-    """The landscape's map with the scale and the seasons that are asked for."""
+    """Return the landscape's map with the scale and the seasons that are asked for."""
     spec = read_spec(path)
     changes: dict[str, Any] = {
         "source": spec.source.model_copy(update={"resolution": spec.grid.resolution * data.scale})
@@ -120,33 +120,33 @@ def _describe(path: Path, data: SyntheticData) -> MapSpec:
 
 
 def _check_seasons(spec: MapSpec, items: Items) -> None:
-    """A season without a scene is a mistake here: it would be learnt as a gap."""
+    """Refuse a season without a scene: it would be learnt as a gap."""
     for season, months, layer in spec.guide.composites:
         if not len(items.for_layer(layer, months)):
             raise InputError(f"landscapes have no scene of {layer.collection} in {season}, months {list(months)}")
 
 
 def _save(sample: Sample, path: Path) -> None:
-    """Keep a sample: arrays and JSON, nothing that could run; the file appears complete or not at all."""
-    facts = json.dumps({name: getattr(sample, name) for name in _FACTS})
+    """Cache a sample: arrays and JSON, nothing that could run; the file appears complete or not at all."""
+    fields = json.dumps({name: getattr(sample, name) for name in _FIELDS})
     aside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     try:
-        np.savez(aside, facts=np.array(facts), **{name: getattr(sample, name) for name in _ARRAYS})
+        np.savez(aside, facts=np.array(fields), **{name: getattr(sample, name) for name in _ARRAYS})
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Sample | None:
-    """What was kept; None if nothing was, or it cannot be read."""
+    """Read a cached sample; None if there is none, or it cannot be read."""
     if not path.is_file():
         return None
     try:
         # numpy leaves a file that it opened itself open where it is broken
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            facts = json.loads(str(kept["facts"]))
-            facts["bands"] = tuple((str(name), str(units)) for name, units in facts["bands"])
-            return Sample(**facts, **_BAND, **{name: kept[name] for name in _ARRAYS})
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as cached:
+            fields = json.loads(str(cached["facts"]))
+            fields["bands"] = tuple((str(name), str(units)) for name, units in fields["bands"])
+            return Sample(**fields, **_BAND, **{name: cached[name] for name in _ARRAYS})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         _LOG.warning("%s cannot be used and is read again: %s", path, error)
         return None

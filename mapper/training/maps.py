@@ -40,10 +40,10 @@ def read_map(path: Path, truth: TruthConfig) -> Sample:
         InputError: If the truth is not in the units of the source, or there is no such store or array.
         GridError: If a truth store does not share the grid of the map.
     """
-    return read_place(read_spec(path), truth, name=name_of(path))
+    return read_site(read_spec(path), truth, name=name_of(path))
 
 
-def read_place(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
+def read_site(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
     """Read a map that is described already; see :func:`read_map`."""
     provider, variable = provider_of(spec), truth.variable or spec.targets[0].name
     if truth.collection is not None:
@@ -97,7 +97,7 @@ def samples_from_map(
         provider: How they are read.
         truth_collection: The fine map to learn.
         truth_variable: Its band.
-        name: Of the place; that of the map where none is given.
+        name: Name of the site; that of the map where none is given.
 
     Raises:
         SearchError: If no truth is known in the area of the map.
@@ -110,13 +110,13 @@ def samples_from_map(
 
 
 def name_of(path: Path) -> str:
-    """The name of the place that a map description describes: its folder and, unless that is ``map``, its file."""
+    """Return the name of the site that a file describes: its folder and, unless it is ``map.yaml``, the file."""
     path = path.absolute()
     return path.parent.name if path.stem == "map" else f"{path.parent.name}/{path.stem}"
 
 
 def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth, *, name: str) -> Sample:
-    """Guide, source and truth of the smallest frame that holds all known truth in the area."""
+    """Read guide, source and truth of the smallest frame that holds all known truth in the area."""
     truth = _read_area(spec.map_grid, read)
     frame = _frame(np.isfinite(truth), spec.scale)
     if frame is None:
@@ -126,7 +126,7 @@ def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth
 
 
 def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window, *, name: str) -> Sample:
-    """Guide and source of a frame, block by block."""
+    """Read guide and source of a frame, block by block."""
     grid, scale = spec.map_grid, spec.scale
     coarse_shape = frame.shape[0] // scale, frame.shape[1] // scale
     guide = np.empty((len(spec.guide.channels), *frame.shape), np.float32)
@@ -154,7 +154,7 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
 
 
 def _read_area(grid: MapGrid, read: ReadTruth) -> Float32Array:
-    """What is read of a whole map; NaN outside its area."""
+    """Read a whole map block by block; NaN outside its area."""
     whole = Window(top=0, left=0, bottom=grid.shape[0], right=grid.shape[1]).grown(0, grid.scale)
     values = np.full(whole.shape, np.nan, np.float32)
     for window in _blocks(whole, grid.scale):
@@ -180,7 +180,7 @@ def _blocks(whole: Window, scale: int) -> list[Window]:
 
 
 def _frame(known: npt.NDArray[np.bool_], scale: int) -> Window | None:
-    """The smallest window of whole source pixels that holds all that is known; None if nothing is."""
+    """Return the smallest window of whole source pixels that holds all that is known; None if nothing is."""
     rows, cols = (np.flatnonzero(known.any(axis)) for axis in (1, 0))
     if not rows.size:
         return None

@@ -1,4 +1,4 @@
-"""A training on the screen: steps, loss, and error on the validation places."""
+"""A training on the screen: steps, loss, and error on the validation sites."""
 
 from typing import Self
 
@@ -45,6 +45,6 @@ class TrainingBar:
             self._rmse = f", validation RMSE {row.rmse:.2f}"
         self._progress.update(self._task, completed=row.step, note=f"loss {row.loss:.4f}{self._rmse}")
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Show a line above the bar."""
         self._progress.console.print(text, markup=False)

@@ -1,4 +1,4 @@
-"""A sample: one place with guide, source and truth, in physical units; everything that training and scoring need."""
+"""A sample: one site with guide, source and truth, in physical units, for training and scoring."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from mapper.spec.target import Bounds
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One place with its truth; physical units, NaN where missing.
+    """One site with its truth; physical units, NaN where missing.
 
     Raises:
         ValueError: If the arrays do not nest.
@@ -22,7 +22,7 @@ class Sample:
     source: Float32Array
     """(y / scale, x / scale)."""
     source_sd: Float32Array
-    """Like ``source``; NaN where unknown."""
+    """(y / scale, x / scale) standard deviation of the source; NaN where unknown."""
     truth: Float32Array
     """(y, x)."""
     bands: tuple[tuple[str, str], ...]
@@ -37,9 +37,9 @@ class Sample:
     """Seasons or months of the guide; 1 also where dates differ in their bands."""
     name: str = ""
     degradation: str = ""
-    """How the source came about, for the card: kernel, and what noise it has."""
+    """Origin of the source, for the card: kernel, and the noise it has."""
     digest: str = ""
-    """Of what it was read from."""
+    """Sha256 of what it was read from."""
 
     def __post_init__(self) -> None:
         nests = self.truth.shape == (self.source.shape[0] * self.scale, self.source.shape[1] * self.scale)
@@ -76,5 +76,5 @@ class Sample:
         return np.where(known, self.truth, np.float32(np.nan))
 
     def cut_truth(self, limit: float) -> "Sample":
-        """This sample with truth above a limit set to the limit."""
+        """Return this sample with truth above a limit set to the limit."""
         return replace(self, truth=np.minimum(self.truth, np.float32(limit)))

@@ -1,6 +1,6 @@
 """Patches drawn from samples: where the network can take them, rotated, flipped and varied.
 
-What a patch shows is decided by the seed, the step, its place in the batch and the member of an ensemble, and by
+What a patch shows is decided by the seed, the step, its index in the batch and the member of an ensemble, and by
 nothing that was drawn before. So a training goes on after an interruption as if there had been none, and shows the
 network the same patches on any number of devices; there is no state to keep.
 """
@@ -30,7 +30,7 @@ class Batch:
 
 
 def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
-    """Mean and standard deviation of each guide channel over all samples.
+    """Return mean and standard deviation of each guide channel over all samples.
 
     Raises:
         InputError: If the samples differ in their channels, scale or units.
@@ -47,7 +47,7 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
 
 
 def measure(arrays: Sequence[Float32Array]) -> tuple[float, float]:
-    """Mean and standard deviation over the valid values of all arrays; 0 and 0 where there is none."""
+    """Return mean and standard deviation over the valid values of all arrays; 0 and 0 where there is none."""
     number = sum(int(np.isfinite(array).sum()) for array in arrays)
     if not number:
         return 0.0, 0.0
@@ -57,7 +57,7 @@ def measure(arrays: Sequence[Float32Array]) -> tuple[float, float]:
 
 
 def pad_sample(sample: Sample, step: int) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
-    """Guide, source, its standard deviation and truth, continued by NaN to multiples of ``step`` target pixels.
+    """Return guide, source, its deviation and truth, continued by NaN to multiples of ``step`` target pixels.
 
     Args:
         sample: Of any size.
@@ -117,15 +117,15 @@ class PatchSampler:
         self._guide_sd = np.array([band.sd for band in bands], np.float32)[:, None, None]
         self._source_sd = source_sd
 
-    def draw(self, step: int, places: Sequence[int], *, member: int = 0) -> Batch:
-        """Draw patches of one step of the training.
+    def draw(self, step: int, slots: Sequence[int], *, member: int = 0) -> Batch:
+        """Draw the patches of one step of the training.
 
         Args:
             step: Counts from 0.
-            places: In the whole batch; each has its own patch.
+            slots: Indices in the whole batch; each has its own patch.
             member: Of an ensemble; each has its own patches.
         """
-        patches = [self._draw_one(np.random.default_rng([self.seed, member, step, place])) for place in places]
+        patches = [self._draw_one(np.random.default_rng([self.seed, member, step, slot])) for slot in slots]
         guide, source, source_sd, truth = (np.stack(arrays) for arrays in zip(*patches, strict=True))
         return Batch(guide=guide, source=source[:, None], source_sd=source_sd[:, None], truth=truth[:, None])
 
@@ -148,7 +148,7 @@ class PatchSampler:
 
 
 def _find_origins(truths: Sequence[Float32Array], *, step: int, steps: int) -> npt.NDArray[np.intp]:
-    """Sample, row and column of the corner of every patch that holds known truth."""
+    """Return sample, row and column of the corner of every patch that holds known truth."""
     found = []
     for index, truth in enumerate(truths):
         rows, cols = (edge // step for edge in truth.shape)

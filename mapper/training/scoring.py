@@ -1,4 +1,4 @@
-"""What predictions of whole places are worth, and how wide their intervals have to be.
+"""Scores of predictions of whole sites, and the width that their intervals must have.
 
 Pixels without a source value do not count: a map has none there.
 """
@@ -32,7 +32,7 @@ def score(prediction: Estimate, sample: Sample) -> Score:
 
 
 def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
-    """Factor of a model's standard deviation that makes intervals of a map hold 90 % of the errors.
+    """Return the factor of a model's standard deviation that makes intervals of a map hold 90 % of the errors.
 
     A map adds the source's deviation in quadrature where the model has not seen it. What is to be explained by the
     model's part is then what the source's leaves: with z the normal quantile, an interval holds an error where the
@@ -40,11 +40,11 @@ def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, hol
 
     Args:
         predictions: Of an uncalibrated model.
-        samples: The places, not trained on.
+        samples: The sites, not trained on.
         holds_source_sd: Whether the model's deviation has the source's in it.
 
     Returns:
-        The factor; None where too few pixels are known to tell.
+        The factor; None where too few pixels are known.
     """
     errors, deviations = [], []
     for prediction, sample in zip(predictions, samples, strict=True):
@@ -63,11 +63,11 @@ def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, hol
 
 
 def cover(prediction: Estimate, sample: Sample, *, scale: float, holds_source_sd: bool) -> Coverage:
-    """How many errors lie within the intervals that a map would store.
+    """Count the errors that lie within the intervals that a map would store.
 
     Args:
         prediction: Of an uncalibrated model.
-        sample: The place.
+        sample: The site.
         scale: What the model's deviation is multiplied by.
         holds_source_sd: Whether the model's deviation has the source's in it.
     """
@@ -80,14 +80,14 @@ def cover(prediction: Estimate, sample: Sample, *, scale: float, holds_source_sd
 def describe_coverage(
     predictions: Sequence[Estimate], samples: Sequence[Sample], *, scale: float, holds_source_sd: bool
 ) -> dict[str, Any]:
-    """Coverage for a card: of each place by the scale that all other places give, where there are others."""
+    """Return coverage for a card: of each site by the scale that all other sites give, where there are others."""
     scales = [scale] * len(samples)
     if len(samples) > 1:
         for index in range(len(samples)):
-            others = [place for place in range(len(samples)) if place != index]
+            others = [other for other in range(len(samples)) if other != index]
             found = calibrate(
-                [predictions[place] for place in others],
-                [samples[place] for place in others],
+                [predictions[other] for other in others],
+                [samples[other] for other in others],
                 holds_source_sd=holds_source_sd,
             )
             scales[index] = scale if found is None else found
@@ -97,7 +97,7 @@ def describe_coverage(
     ]
     return {
         "scale": rounded(scale),
-        "by": "each place by the scale of the others" if len(samples) > 1 else "the place it was calibrated on",
+        "by": "each site by the scale of the others" if len(samples) > 1 else "the site it was calibrated on",
         **reduce(add, parts, Coverage()).to_dict(),
     }
 
@@ -108,6 +108,6 @@ def _error(prediction: Estimate, sample: Sample) -> Float32Array:
 
 
 def _spread_sd(sample: Sample) -> Float32Array:
-    """The source's deviation by target pixel, 0 where unknown, as a map counts it."""
+    """Return the source's deviation by target pixel, 0 where unknown, as a map counts it."""
     known: Float32Array = np.nan_to_num(sample.source_sd, nan=0.0)
     return np.asarray(spread(known, sample.scale), np.float32)

@@ -1,4 +1,4 @@
-"""Blocks of a place that are kept for validation.
+"""Blocks of a site that are held back for validation.
 
 Pixels next to each other are much alike: held out at random, they would be learnt by their neighbours. So whole blocks
 are held out, with a rim around them that is neither learnt nor scored.
@@ -16,15 +16,15 @@ from mapper.training.sample import Sample
 
 
 def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, Sample]:
-    """Split a place into what is learnt and what is validated; guide and source stay whole in both.
+    """Split a site into what is learnt and what is validated; guide and source stay whole in both.
 
     Args:
-        sample: The place.
+        sample: The site.
         config: How large blocks are and how many.
         seed: Same seed, same blocks.
 
     Returns:
-        The place with the truth to learn, and with that to validate on; NaN elsewhere.
+        The site with the truth to learn, and with that to validate on; NaN elsewhere.
 
     Raises:
         InputError: If fewer than two blocks hold truth, or nothing is left to learn.
@@ -35,7 +35,7 @@ def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, 
     near = _grow(held, config.gap_source_px)
     learnt, scored = (_mask(sample, where) for where in (~near, held))
     if not np.isfinite(learnt.truth).any():
-        raise InputError(f"place {sample.name}: holding out {config.share:.0%} in blocks leaves no truth to learn")
+        raise InputError(f"site {sample.name}: holding out {config.share:.0%} in blocks leaves no truth to learn")
     return learnt, scored
 
 
@@ -46,7 +46,7 @@ def _choose_blocks(known: BoolArray, config: HoldOutConfig, seed: int, name: str
     padded[: known.shape[0], : known.shape[1]] = known
     blocks = np.argwhere(padded.reshape(rows, edge, cols, edge).any((1, 3)))
     if len(blocks) < 2:
-        raise InputError(f"place {name} has no two blocks of {edge} x {edge} source pixels with truth to hold one out")
+        raise InputError(f"site {name} has no two blocks of {edge} x {edge} source pixels with truth to hold one out")
     number = min(max(1, round(config.share * len(blocks))), len(blocks) - 1)
     chosen = np.random.default_rng(seed).permutation(len(blocks))[:number]
     held = np.zeros((rows, cols), bool)

@@ -1,4 +1,4 @@
-"""From a description to weights with their card: read places, fit, validate, calibrate, save."""
+"""A training from its description to weights with their card: read sites, fit, validate, calibrate, save."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,18 +29,20 @@ from mapper.training.scoring import calibrate, describe_coverage, score
 from mapper.training.split import hold_out
 
 _UNDECISIVE = {"name", "out", "data", "validation", "threads", "validate_every", "checkpoint_every"}
-"""What a description may change while a training is under way; places count by what was read of them."""
+"""Keys of a description that may change while a training is under way; sites count by what was read of them."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Places:
+class _Samples:
+    """Samples to learn from, and those to validate and calibrate on."""
+
     learnt: list[Sample]
     scored: list[Sample]
 
     def describe(self) -> dict[str, dict[str, str]]:
-        """What was read of each, for the run folder."""
+        """Return what was read of each site, for the run folder."""
         parts = {"learnt": self.learnt, "scored": self.scored}
         return {
             part: {f"{index} {sample.name}": _fingerprint(sample) for index, sample in enumerate(samples)}
@@ -63,57 +65,57 @@ def train(
     on with a changed description.
 
     Args:
-        config: What to train, from which places, and how.
-        samples: The places to train on; None reads those of the description.
-        validation: The places to validate and calibrate on; None reads those of the description.
-        notify: Gets lines for people.
-        watch: Told of every point of the curves.
-        command: What started this, for the card.
+        config: Description of the training.
+        samples: The sites to train on; None reads those of the description.
+        validation: The sites to validate and calibrate on; None reads those of the description.
+        notify: Gets messages for people.
+        watch: Gets every point of the curves.
+        command: Command line that started this, for the card.
 
     Raises:
-        InputError: If the description is wrong, places are not as described, or another training is under way.
+        InputError: If the description is wrong, sites are not as described, or another training is under way.
         MapperError: If the training diverges.
     """
     with connect() as ranks, _use_threads(config.threads):
-        say = (notify or _logger.info) if ranks.is_first else _logger.debug
+        report = (notify or _logger.info) if ranks.is_first else _logger.debug
         run = RunFolder(config.out / f"{config.name}.run")
         described = _describe(config)
         finished = _find_finished(config, run)
         if samples is None and finished and not run.differences(described):
-            say(f"{config.name} is trained already; delete {run.path} to train it anew")
+            report(f"{config.name} is trained already; delete {run.path} to train it anew")
             return finished
-        places = _gather(config, ranks, samples, validation)
-        described |= places.describe()
+        data = _read_samples(config, ranks, samples, validation)
+        described |= data.describe()
         if finished and not run.differences(described):
-            say(f"{config.name} is trained already; delete {run.path} to train it anew")
+            report(f"{config.name} is trained already; delete {run.path} to train it anew")
             return finished
         ranks.wait()  # all have looked before the first writes
         if ranks.is_first:
-            _begin(run, described, config.name, say)
+            _begin(run, described, config.name, report)
         ranks.wait()
         fitted = fit(
-            places.learnt,
+            data.learnt,
             config,
             run=run,
             ranks=ranks,
-            validate=partial(_validate, places.scored) if places.scored else None,
+            validate=partial(_validate, data.scored) if data.scored else None,
             watch=watch,
-            bicubic=_score_bicubic(places.scored),
+            bicubic=_score_bicubic(data.scored),
         )
         with ranks.one_first():
-            return _finish(fitted, config, places, run, command) if ranks.is_first else _read_finished(config)
+            return _finish(fitted, config, data, run, command) if ranks.is_first else _read_finished(config)
 
 
 def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Estimate:
     """Return what a model makes of a whole sample; values for all of it, also where the source has none.
 
     Args:
-        model: Fits the place.
+        model: Fits the site.
         sample: Of any size: it is continued by NaN to what the model demands, and cropped.
         device: auto, cpu, cuda, cuda:1 ...
 
     Raises:
-        ContractError: If the place does not offer what the model demands.
+        ContractError: If the site does not offer what the model demands.
     """
     contract = model.contract
     channels = sample.check(contract)
@@ -124,33 +126,33 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Est
     return Estimate(mean=estimate.mean[inside], sd=None if sd is None else sd[inside])
 
 
-def _begin(run: RunFolder, described: Mapping[str, Any], name: str, say: Callable[[str], None]) -> None:
+def _begin(run: RunFolder, described: Mapping[str, Any], name: str, report: Callable[[str], None]) -> None:
     if run.begin(described):
-        say(f"{name} was trained otherwise before: training it anew")
+        report(f"{name} was trained otherwise before: training it anew")
     elif saved := run.load():
-        say(f"going on with {name} after step {saved.step}")
+        report(f"going on with {name} after step {saved.step}")
 
 
-def _gather(
+def _read_samples(
     config: TrainConfig, ranks: Ranks, samples: Sequence[Sample] | None, validation: Sequence[Sample] | None
-) -> _Places:
+) -> _Samples:
     """Read what was not given, and hold out blocks where asked for.
 
     Raises:
-        InputError: If there is nothing to learn, or a place is to be both learnt and scored.
+        InputError: If there is nothing to learn, or a site is to be both learnt and scored.
     """
     with ranks.one_first():
         learnt = list(samples) if samples is not None else read_samples(config.data)
         scored = list(validation) if validation is not None else read_samples(config.validation)
     if not learnt:
-        raise InputError(f"training {config.name} has no place to learn from")
+        raise InputError(f"training {config.name} has no site to learn from")
     both = {(sample.name, sample.digest) for sample in learnt} & {(sample.name, sample.digest) for sample in scored}
     if named := sorted(name for name, _ in both if name):
-        raise InputError(f"places to validate on may not be trained on: {', '.join(named)}")
+        raise InputError(f"sites to validate on may not be trained on: {', '.join(named)}")
     if config.hold_out:
         parts = [hold_out(sample, config.hold_out, config.seed + index) for index, sample in enumerate(learnt)]
         learnt, scored = [part for part, _ in parts], [*scored, *(part for _, part in parts)]
-    return _Places(learnt=learnt, scored=scored)
+    return _Samples(learnt=learnt, scored=scored)
 
 
 def _validate(samples: Sequence[Sample], model: GuidedModel) -> float:
@@ -166,19 +168,19 @@ def _interpolate(sample: Sample) -> Score:
     return score(predict_sample(load_model(ModelSpec(name="bicubic")), sample), sample)
 
 
-def _finish(fitted: Fitted, config: TrainConfig, places: _Places, run: RunFolder, command: str) -> Card:
-    """Calibrate, score, and save; last the note that all is done."""
-    model, facts = _judge(fitted.model, places.scored)
+def _finish(fitted: Fitted, config: TrainConfig, data: _Samples, run: RunFolder, command: str) -> Card:
+    """Calibrate, score and save a model, at last the note that all is done; return its card."""
+    model, scores = _judge(fitted.model, data.scored)
     card = save_model(
         model,
         config.out / f"{config.name}.safetensors",
-        options=choose_options(config, places.learnt[0]),
+        options=choose_options(config, data.learnt[0]),
         training={
             "command": command,
-            "data": [_describe_place(sample) for sample in places.learnt],
-            "validation": [_describe_place(sample) for sample in places.scored],
+            "data": [_describe_sample(sample) for sample in data.learnt],
+            "validation": [_describe_sample(sample) for sample in data.scored],
             "config": config.model_dump(mode="json", exclude={"out", "data", "validation"}),
-            "scores": facts,
+            "scores": scores,
             "seconds": round(fitted.seconds, 1),
             "device": _name_device(),
             "threads": torch.get_num_threads(),
@@ -189,32 +191,32 @@ def _finish(fitted: Fitted, config: TrainConfig, places: _Places, run: RunFolder
 
 
 def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, dict[str, Any]]:
-    """The model, calibrated if it gives a deviation, and its scores on places not trained on."""
+    """Return the model, calibrated if it gives a deviation, and its scores on sites not trained on."""
     if not samples:
         return model, {}
     predictions = [predict_sample(model, sample) for sample in samples]
-    scores = {
+    by_method = {
         "model": [score(prediction, sample) for prediction, sample in zip(predictions, samples, strict=True)],
         "bicubic": [_interpolate(sample) for sample in samples],
     }
-    facts: dict[str, Any] = {
+    scores: dict[str, Any] = {
         name: {
             "rmse": rounded(pool(parts).value("rmse")),
             "bias": rounded(pool(parts).value("bias")),
             "places": {sample.name: rounded(part.value("rmse")) for sample, part in zip(samples, parts, strict=True)},
         }
-        for name, parts in scores.items()
+        for name, parts in by_method.items()
     }
     holds_source_sd = model.contract.sees_source_sd
     scale = calibrate(predictions, samples, holds_source_sd=holds_source_sd) if model.contract.gives_sd else None
     if scale is not None:
-        facts["coverage"] = describe_coverage(predictions, samples, scale=scale, holds_source_sd=holds_source_sd)
+        scores["coverage"] = describe_coverage(predictions, samples, scale=scale, holds_source_sd=holds_source_sd)
         model = GuidedModel(model.network, replace(model.contract, sd_scale=scale)).eval()
-    return model, facts
+    return model, scores
 
 
 def _find_finished(config: TrainConfig, run: RunFolder) -> Card | None:
-    """The card of the weights that the run folder ended with, if they are still there."""
+    """Read the card of the weights that the run folder ended with, if they are still there."""
     if not run.weights:
         return None
     try:
@@ -232,7 +234,7 @@ def _describe(config: TrainConfig) -> dict[str, Any]:
     return {"config": config.model_dump(mode="json", exclude=_UNDECISIVE)}
 
 
-def _describe_place(sample: Sample) -> dict[str, Any]:
+def _describe_sample(sample: Sample) -> dict[str, Any]:
     return {
         "name": sample.name,
         "digest": sample.digest,

@@ -15,21 +15,23 @@ from mapper.errors import GridError, InputError
 from mapper.grid import MapGrid, Window
 from mapper.store.repository import open_map, store_exists
 
-_PLACE_TOLERANCE = 1e-3
-"""Of a target pixel, over the extent of a store: coordinates are decimal."""
+_SHIFT_TOLERANCE = 1e-3
+"""Largest shift against the grid, in target pixels, over the extent of a store: coordinates are decimal."""
 
 ReadTruth = Callable[[Window], Float32Array]
 """Reads a window of the map's grid; (y, x) in target units, NaN where unknown."""
 
 
 def read_from_items(grid: MapGrid, items: Items, variable: str, *, rule: CollectionRule) -> ReadTruth:
-    """Read a truth from the map's own catalogue, by nearest neighbour; where items overlap, the first valid counts.
+    """Return a reader of a truth in the map's own catalogue, by nearest neighbour.
+
+    Where items overlap, the first valid value counts.
 
     Args:
-        grid: Of the map.
-        items: Of the truth.
-        variable: Its band.
-        rule: How the collection is read.
+        grid: Grid of the map.
+        items: Items of the truth.
+        variable: Band of the truth.
+        rule: Rule by which the collection is read.
     """
     nearest = rule.model_copy(update={"resampling": "nearest"})
 
@@ -61,7 +63,7 @@ def open_truth(location: str, variable: str) -> xr.DataArray:
     except (OSError, ValueError) as error:
         raise InputError(f"truth store {location} cannot be opened: {' '.join(str(error).split())}") from error
     if variable not in dataset:
-        names = ", ".join(str(name) for name in dataset.data_vars)
+        names = ", ".join(sorted(str(name) for name in dataset.data_vars))
         raise InputError(f"truth store {location} has no array {variable!r}; it has {names}")
     if dataset[variable].ndim != 2:
         raise InputError(f"truth store {location}: {variable} has dims {dataset[variable].dims}, expected y and x")
@@ -69,7 +71,7 @@ def open_truth(location: str, variable: str) -> xr.DataArray:
 
 
 def read_from_store(grid: MapGrid, array: xr.DataArray, location: str) -> ReadTruth:
-    """Read a truth from an array, pixel by pixel.
+    """Return a reader of a truth in an array, pixel by pixel.
 
     Args:
         grid: Of the map.
@@ -101,19 +103,19 @@ def read_from_store(grid: MapGrid, array: xr.DataArray, location: str) -> ReadTr
 def _geobox_of(array: xr.DataArray, location: str) -> GeoBox:
     geobox = array.odc.geobox
     if not isinstance(geobox, GeoBox) or geobox.crs is None:
-        raise GridError(f"truth store {location} does not say where its pixels lie")
+        raise GridError(f"truth store {location} does not declare where its pixels lie")
     return geobox
 
 
 def _offset(grid: MapGrid, stored: GeoBox, location: str) -> tuple[int, int]:
-    """Row and column of the map's grid where the first pixel of a store lies."""
+    """Return row and column of the map's grid where the first pixel of a store lies."""
     step, (rows, cols) = grid.geobox.transform, stored.shape
     same_crs = stored.crs == grid.geobox.crs
     shift = ~step @ stored.transform  # from pixels of the store to pixels of the map
     corners = (shift.c, shift.f), (shift.c + shift.a * cols - cols, shift.f + shift.e * rows - rows)
     whole = round(shift.c), round(shift.f)
-    off = max(abs(at - place) for corner in corners for at, place in zip(corner, whole, strict=True))
-    if not same_crs or off > _PLACE_TOLERANCE:
+    off = max(abs(at - pixel) for corner in corners for at, pixel in zip(corner, whole, strict=True))
+    if not same_crs or off > _SHIFT_TOLERANCE:
         here, there = grid.geobox.transform, stored.transform
         raise GridError(
             f"truth store {location} does not share the grid of the map: its pixels are {there.a:.10g} x {there.e:.10g}"
@@ -124,7 +126,7 @@ def _offset(grid: MapGrid, stored: GeoBox, location: str) -> tuple[int, int]:
 
 
 def _first_valid(stack: Float32Array, shape: tuple[int, int]) -> Float32Array:
-    """(time, y, x) to (y, x)."""
+    """Return the first valid value of each pixel, (time, y, x) to (y, x)."""
     result = np.full(shape, np.nan, np.float32)
     for layer in stack:
         result = np.where(np.isnan(result), layer, result)

@@ -21,22 +21,22 @@ from mapper.training.sample import Sample
 
 
 def degrade(sample: Sample) -> Sample:
-    """A place one scale coarser, its source as the truth; the truth of the sample itself is not looked at.
+    """Return a site one scale coarser, its source as the truth; the truth of the sample itself is not read.
 
     The guide is averaged over source pixels, over what is valid there; decibels in linear power. The source is averaged
     where at least half of a coarser pixel is valid. Its standard deviation is averaged as such, as if the errors of
     neighbours were one: the cautious choice, and that of a map whose source is made coarser. A remainder of source
-    pixels at the lower and the right edge is kept as an incomplete coarser pixel where it makes up at least half of
+    pixels at the lower and the right edge stays as an incomplete coarser pixel where it makes up at least half of
     one, else dropped.
 
     Args:
-        sample: A place at its own scale; nothing but its inputs is used.
+        sample: A site at its own scale; nothing but its inputs is used.
 
     Returns:
-        A place of the same scale and channels.
+        A site of the same scale and channels.
 
     Raises:
-        InputError: If the place does not hold a coarser pixel with a value.
+        InputError: If the site does not hold a coarser pixel with a value.
     """
     scale = sample.scale
     rows, cols = ((edge + scale // 2) // scale for edge in sample.source.shape)
@@ -65,12 +65,12 @@ def degrade(sample: Sample) -> Sample:
 
 
 def average_guide(channel: Float32Array, scale: int, units: str) -> Float32Array:
-    """Mean of ``scale`` x ``scale`` blocks over what is valid; NaN where nothing is.
+    """Return the mean of ``scale`` x ``scale`` blocks over what is valid; NaN where nothing is.
 
     Args:
         channel: (y, x), in whole blocks.
         scale: Edge of a block.
-        units: ``dB`` is averaged in linear power.
+        units: Units of the channel; ``dB`` is averaged in linear power.
 
     Returns:
         (y / scale, x / scale), in the units of the channel.
@@ -83,7 +83,7 @@ def average_guide(channel: Float32Array, scale: int, units: str) -> Float32Array
 
 
 def _fit(array: Float32Array, shape: tuple[int, int]) -> Float32Array:
-    """An array cut, or filled up with NaN, at its lower and right edge."""
+    """Return an array cut, or filled up with NaN, at its lower and right edge."""
     fitted = np.full(shape, np.nan, np.float32)
     rows, cols = (min(pair) for pair in zip(array.shape, shape, strict=True))
     fitted[:rows, :cols] = array[:rows, :cols]
