@@ -40,6 +40,8 @@ def make_sample(seed):
         truth=truth,
         bands=(("summer_a", "1"), ("summer_b", "1")),
         source_units="Mg ha-1",
+        target="agb",
+        bounds=(0, None),
         name=f"landscape {seed}",
         degradation="block mean",
         digest=f"digest {seed}",

@@ -19,7 +19,8 @@ class TruthConfig(Part):
     collection: str | None = None
     store: Location | None = None
     """A store written by ``mapper run``, or any Zarr that says where it lies; instead of ``collection``."""
-    variable: str = "agb"
+    variable: str | None = None
+    """Name of its band or array; None takes the name of the map's first target band."""
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
 
@@ -58,8 +59,8 @@ class BioMasstersData(Part):
     scale: int = Field(default=10, gt=1)
     seasons: dict[str, tuple[int, ...]] | Literal["quarterly", "monthly"] = "quarterly"
     """Season name to calendar months; a median of each is one date of the guide."""
-    limit: float | None = 500.0
-    """The label is cut off here, in Mg ha-1, before it is averaged or learnt."""
+    limit: float | None = None
+    """Value that the label is cut off at, in Mg ha-1, before it is averaged or learnt; None keeps all of it."""
 
 
 class SyntheticData(Part):
@@ -97,8 +98,8 @@ class ModelConfig(Part):
     """Of the architecture, for example ``width``; ``members`` makes an ensemble."""
     guide: bool = True
     """False trains on the source alone."""
-    non_negative: bool = True
-    """Keep the mean from falling below 0 in target units."""
+    non_negative: bool | None = None
+    """True keeps the mean from falling below 0, False lets it; None keeps it within the bounds of the target."""
 
 
 class AugmentConfig(Part):
@@ -131,7 +132,8 @@ class TrainConfig(Part):
     """Places that are only scored and calibrated on."""
     hold_out: HoldOutConfig | None = None
     """Blocks of the training places to validate and calibrate on, where no other place is known."""
-    target: str = "agb"
+    target: str = ""
+    """Name of the band that the model gives; empty takes that of the samples."""
     model: ModelConfig = ModelConfig()
     start: FilePath | None = None
     """Weights of the same architecture to begin with, for example of a training by Wald's protocol."""
