@@ -43,7 +43,7 @@ STACK_BITS = (*MAP_BITS, "few_dates")
 """Flags of a map whose source is a stack of dates."""
 
 Flags = Mapping[str, BoolArray | np.bool_ | bool]
-"""Where a flag is set, (y, x) or everywhere, by its name."""
+"""Pixels (y, x) that a flag is set at, or True for all, by its name."""
 
 
 def mask_of(*names: str) -> int:
