@@ -65,8 +65,8 @@ def test_completion_sees_the_arguments_of_the_function(name):
 
 
 def test_names_of_modules_below_can_be_replaced(monkeypatch):
-    monkeypatch.setattr("mapper.run.runner._logger", "replaced")
-    assert sys.modules["mapper.run.runner"]._logger == "replaced"
+    monkeypatch.setattr("mapper.run.runner.run_plan", "replaced")
+    assert sys.modules["mapper.run.runner"].run_plan == "replaced"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -194,8 +194,8 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.run.stored_guide import read_from_guide
 
     price_list = read_prices(prices) if prices else None  # what is wrong with it is wrong before the run
-    if order not in ("blocks", "rows", "spread"):
-        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
+    policy = RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds, failure_budget=failure_budget)
+    policy = replace(policy, order=_check_order(order))
     options = RunOptions(device=device, batch=batch, patch_px=patch)
     kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
@@ -206,12 +206,6 @@ def run(  # noqa: PLR0913 - options of a command
         return
     job.freeze()
     planned = MapPlan(job=replace(job, context=read_from_guide(job, guide)) if guide else job, prices=price_list)
-    policy = RunPolicy(
-        commit_tiles=commit_tiles,
-        commit_seconds=commit_seconds,
-        failure_budget=failure_budget,
-        order=cast("Order", order),
-    )
     run_on = partial(api.run, cluster=cluster, workers=workers, kubernetes=kubernetes)
     with open_callbacks(log, metrics_port) as callbacks:
         report = run_on(planned, progress=False, callbacks=callbacks, policy=policy)
@@ -280,6 +274,12 @@ def why_command(
 
     answer = why(location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _check_order(order: str) -> "Order":
+    if order not in ("blocks", "rows", "spread"):
+        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
+    return cast("Order", order)
 
 
 def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:

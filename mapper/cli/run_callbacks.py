@@ -48,7 +48,7 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
 
 
 def print_run_report(report: "RunReport", planned: "MapPlan", *, as_json: bool) -> None:
-    """Print what a run did, and what the map took against what was estimated."""
+    """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
 
     if as_json:
