@@ -63,7 +63,7 @@ def combine(flags: Iterable[Flags], shape: tuple[int, int]) -> UInt16Array:
     return bits
 
 
-def cf_attributes(names: Iterable[str] = MAP_BITS) -> dict[str, Any]:
+def cf_attributes(names: Iterable[str]) -> dict[str, Any]:
     """Return CF attributes of the band: ``flag_masks`` and ``flag_meanings`` of some flags in the same order."""
     chosen = [BITS[name] for name in names]
     return {
