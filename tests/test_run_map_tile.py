@@ -278,7 +278,8 @@ def test_item_uses_have_the_digest_of_the_plan(scenes):
 
 def make_stack_spec(folder, model, *, tile, dates=2):
     stack = {
-        "kind": "stack", "collection": "sentinel-2-l2a", "bands": ["B04", "B08"], "resolution": 10, "dates": dates, "cloud_limit": 100,
+        "kind": "stack", "collection": "sentinel-2-l2a", "bands": ["B04", "B08"], "resolution": 10,
+        "dates": dates, "cloud_limit": 100,
         "anchor": "2020-07-08",
     }  # fmt: skip
     return make_spec(
