@@ -1,5 +1,7 @@
 """Interpolation agrees with torch's own, and leaves no trace of where a window was cut."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from contracts import sharpen
 from torch.nn.functional import interpolate
 
 from mapper.models.card import read_card
-from mapper.models.interpolation import Interpolation, fill_missing, upsample
+from mapper.models.interpolation import Interpolation, fill_missing, find_median, upsample
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
 
@@ -63,3 +65,41 @@ def test_missing_values_do_not_spread_into_valid_pixels():
 def test_unknown_method_is_refused():
     with pytest.raises(ValueError, match="lanczos"):
         upsample(SOURCE, 2, "lanczos")
+
+
+def test_several_bands_are_interpolated_each_and_a_stack_by_its_anchor():
+    model = load_model(ModelSpec(name="bilinear"))
+    stack = torch.rand(2, 3, 2, 5, 4)  # batch, date, band
+    guide = torch.empty(2, 1, 0, 20, 16)
+    days = torch.tensor([[-9.0, 2.0, 5.0], [0.0, 3.0, 4.0]])
+    for inputs, expected in (
+        ({"source.days": days}, torch.stack([stack[0, 1], stack[1, 0]])),
+        ({"source.days": days, "source.anchor": stack[:, 2:]}, stack[:, 2]),
+    ):
+        outputs = model({"guide": guide, "source": stack} | inputs)
+        assert list(outputs) == ["band_0", "band_1"]
+        torch.testing.assert_close(torch.cat(list(outputs.values()), 1), upsample(expected, 4, "bilinear"))
+    with pytest.raises(ValueError, match=r"3 dates needs source\.anchor or source\.days"):
+        model({"guide": guide, "source": stack})
+
+
+@pytest.mark.parametrize("dates", [1, 4, 5])
+def test_the_median_is_over_clear_dates_alone(dates):
+    random = np.random.default_rng(dates)
+    stack = random.random((2, dates, 3, 6, 5)).astype(np.float32)
+    stack[random.random(stack.shape) < 0.2] = np.nan
+    clear = random.random((2, dates, 6, 5)) < 0.8
+    found = find_median({"source": torch.from_numpy(stack), "source.clear": torch.from_numpy(clear)})
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = np.nanmedian(np.where(clear[:, :, None], stack, np.nan), axis=1)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+    order = torch.randperm(dates)
+    shuffled = {"source": torch.from_numpy(stack)[:, order], "source.clear": torch.from_numpy(clear)[:, order]}
+    assert torch.equal(find_median(shuffled).nan_to_num(), found.nan_to_num())
+
+
+def test_the_median_of_a_stack_is_interpolated_bicubically():
+    inputs = {"guide": torch.empty(1, 1, 0, 18, 21), "source": torch.rand(1, 3, 1, 6, 7)}
+    value = load_model(ModelSpec(name="median"))(inputs)["band_0"]
+    torch.testing.assert_close(value, upsample(inputs["source"].median(1).values, 3, "bicubic"))

@@ -37,7 +37,7 @@ def test_a_flag_that_is_not_declared_is_refused():
 
 
 def test_cf_attributes_list_the_flags_of_a_map_once():
-    attributes = cf_attributes()
+    attributes = cf_attributes(MAP_BITS)
     assert attributes["flag_masks"] == [1, 2, 4, 8, 16, 32]
     assert attributes["flag_meanings"].split() == list(MAP_BITS)
     assert attributes["valid_range"] == [0, 63]

@@ -264,3 +264,42 @@ def test_item_uses_have_the_digest_of_the_plan(scenes):
     uses = compute_tile(context, tasks[5]).uses
     assert all(isinstance(use, ItemUse) for use in uses)
     assert {use.id for use in uses} == {item["id"] for item in (*tasks[5].guide, *tasks[5].source)}
+
+
+def make_stack_spec(folder, model, *, tile, dates=2):
+    stack = {
+        "kind": "stack", "collection": "sentinel-2-l2a", "bands": ["B04", "B08"], "resolution": 10,
+        "dates": dates, "cloud_limit": 100,
+        "anchor": "2020-07-08",
+    }  # fmt: skip
+    return make_spec(
+        folder,
+        preset="sentinel2-multi",
+        area=(10.0, 51.995, 10.012, 52.002),
+        guide={},
+        source=stack,
+        model={"name": model},
+        grid={"kind": "projected", "crs": CRS, "resolution": 5, "tile": tile, "chunk": 20},
+        consistency={"operator": "gaussian-psf", "mtf": 0.3, "mode": "hard"},
+    )
+
+
+@pytest.mark.parametrize("model", ["bicubic", "median"])
+def test_a_stack_of_several_bands_is_sharpened_without_seams(scenes, model):
+    items, folder = scenes
+    context, tasks = tasks_of(make_stack_spec(folder, model, tile=240), items)
+    whole = compute_tile(context, next(iter(tasks)))
+    assert list(whole.arrays) == list(context.product.band_names)
+    assert np.isfinite(whole.arrays["B04"]).mean() > 0.3
+    assert not np.array_equal(whole.arrays["B04"], whole.arrays["B08"])
+    few = whole.arrays["qa"] & mask_of("few_dates") > 0
+    inside = context.grid.inside_area(context.grid.window(next(iter(tasks)).tile))
+    known = whole.arrays["n_valid"] > 0
+    np.testing.assert_array_equal(few[known], whole.arrays["n_valid"][known] < 2)
+    assert (inside & few).any()
+    assert set(whole.residuals) == {"B04", "B08"}
+    small, parts = tasks_of(make_stack_spec(folder, model, tile=60), items)
+    for task in list(parts)[:3]:
+        rows, cols = small.grid.window(task.tile).slices
+        for name, array in compute_tile(small, task).arrays.items():
+            np.testing.assert_allclose(array, whole.arrays[name][rows, cols], atol=1e-6, rtol=0, err_msg=name)

@@ -21,7 +21,7 @@ from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metric import Metric
 from mapper.evaluation.score import Score
 from mapper.evaluation.tally import Tally, Uncertainty
-from mapper.predict.operators import BlockMean, spread
+from mapper.predict.operators import BlockMean, expand
 from mapper.predict.predictor import Estimate, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
@@ -135,7 +135,7 @@ def _judge(
 
 def deviation(prediction: Estimate, sample: Sample, *, sees_source_sd: bool) -> Float32Array | None:
     """Return the standard deviation that a map would store; None where the model gives none."""
-    return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
+    return prediction.total_sd(expand(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 
 
 def _score_native(

@@ -139,7 +139,7 @@ def models_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models that a map can name, or measure how fast their architectures are.
+    """List the models that a map can name and the architectures that can be trained, or measure how fast these are.
 
     **mapper models --speed --only msg --only mtg** prints millions of pixels in a second in fp32 and bf16, on the
     device and from host memory, and how far that is from what the arithmetic of the machine would allow.
@@ -156,6 +156,10 @@ def models_command(
         return
     rows = ([card.name, *describe_card(card).values()] for card in cards)
     print_table("models", ("name", *describe_card(cards[0])), rows)
+    from mapper.models.architectures import ARCHITECTURES
+
+    made = ((name, f"{network.__module__}.{network.__name__}") for name, network in ARCHITECTURES.items())
+    print_table("architectures, to be trained", ("name", "network"), made)
 
 
 def _evaluate_suite(

@@ -1,7 +1,6 @@
-"""Networks by name."""
+"""Networks by name, those of other packages among them: entry points of the group ``mapper.models``."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 from mapper.errors import WeightsError
@@ -14,8 +13,10 @@ from mapper.models.msg import MSG
 from mapper.models.mtg import MTG
 from mapper.models.pixelwise import Pixelwise
 from mapper.models.unet import UNet
+from mapper.registry import Registry
 
-ARCHITECTURES: Mapping[str, Callable[..., Network]] = MappingProxyType(
+ARCHITECTURES: Registry[type[Network]] = Registry(
+    "mapper.models",
     {
         "dkn": DKN,
         "fdkn": FDKN,
@@ -25,13 +26,14 @@ ARCHITECTURES: Mapping[str, Callable[..., Network]] = MappingProxyType(
         "mtg": MTG,
         "pixelwise": Pixelwise,
         "unet": UNet,
-    }
+    },
+    kind=type[Network],
 )
-"""Architecture name to network; called with guide channels, scale and options."""
+"""Network by name of its architecture; called with guide channels, scale and options."""
 
 
 def build_network(architecture: str, *, guide_channels: int, scale: int, options: Mapping[str, Any]) -> Network:
-    """Make an untrained network.
+    """Return an untrained network.
 
     Args:
         architecture: One of :data:`ARCHITECTURES`.
@@ -41,9 +43,10 @@ def build_network(architecture: str, *, guide_channels: int, scale: int, options
 
     Raises:
         WeightsError: If the architecture is unknown or does not take the options.
+        InputError: If a package offers an architecture that cannot be imported.
     """
     if architecture not in ARCHITECTURES:
-        raise WeightsError(f"unknown architecture {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
+        raise WeightsError(f"unknown architecture {architecture!r}: expected one of {', '.join(sorted(ARCHITECTURES))}")
     own = {name: value for name, value in options.items() if name != "members"}
     members = int(options.get("members", 1))
     try:

@@ -50,15 +50,15 @@ _SHA256_MULTIHASH = "1220"
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a model without running it."""
+    """Description of a model: its contract, options and training, without its weights."""
 
     name: str
     contract: Contract
     options: Mapping[str, Any] = field(default_factory=dict)
-    """How the architecture was configured, for example ``{"width": 16}``."""
+    """Options of the architecture, for example ``{"width": 16}``."""
     parameters: int = 0
     sha256: str = ""
-    """Of the weights file; empty for a model without parameters."""
+    """Sha256 of the weights file; empty for a model without parameters."""
     framework: str = ""
     """``torch==version`` at training."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -161,7 +161,7 @@ def upgrade_contract(form: Mapping[str, Any]) -> Contract:
 
 
 def read_card(model: ModelSpec) -> Card:
-    """The card of a model, its weights checked against it.
+    """Return the card of a model, its weights checked against it.
 
     Raises:
         WeightsError: If the name is unknown, a file is missing, or weights and card do not belong together.
@@ -186,7 +186,7 @@ def read_card(model: ModelSpec) -> Card:
 
 
 def weights_path(model: ModelSpec) -> Path:
-    """Where the weights of a model are.
+    """Return the path of the weights of a model.
 
     Raises:
         WeightsError: If the name is unknown or the file is missing.
@@ -217,7 +217,7 @@ def check_weights(path: Path, card: Card) -> None:
 
 
 def model_names() -> list[str]:
-    """Names of the models that need no weights of one's own."""
+    """Return the names of the models that need no weights of one's own."""
     folder = _shipped()
     shipped = [path.stem for path in folder.glob("*.safetensors")] if folder.is_dir() else []
     return sorted([*WEIGHTLESS, *shipped])
@@ -228,7 +228,7 @@ def _shipped() -> Path:
 
 
 def _read_seal(content: bytes) -> str | None:
-    """The seal in the header of a safetensors file; None where there is none or the file is something else."""
+    """Return the seal in the header of a safetensors file, None where there is none or the file is something else."""
     try:
         (size,) = struct.unpack("<Q", content[:8])
         if size > min(len(content) - 8, _HEADER_LIMIT):

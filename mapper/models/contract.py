@@ -1,4 +1,4 @@
-"""What a model demands and returns; checked against the map before the first task. Imports no torch.
+"""Contracts of models: inputs and outputs, checked against the map before the first task. Imports no torch.
 
 Inputs are arrays (date, band, y, x) by role, outputs arrays (y, x) by name, both in physical units. Constants of
 normalisation were fixed at training: statistics of one image or tile would leave seams.
@@ -46,7 +46,7 @@ class Input:
     px: int = 1
     """Target pixels along an edge of one input pixel; 0 for as many as the scale."""
     optional: bool = False
-    """Whether a map may do without it."""
+    """True for an input that a map may lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +63,19 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What a map gives under one role."""
+    """Bands and dates that a map gives under one role."""
 
     bands: Sequence[tuple[str, str]]
     """Name and CF units of each band, in order."""
     dates: int = 1
     """Most dates that it gives."""
     has_sd: bool = False
-    """Whether it comes with a standard deviation."""
+    """True where a standard deviation comes with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a model demands and returns."""
+    """Inputs and outputs of a model, with the surroundings that it needs."""
 
     model: str
     """Architecture, for example ``msg``."""
@@ -91,7 +91,7 @@ class Contract:
     align_px: int = 1
     """Windows lie on multiples of this as well as on source pixel edges: for networks that pool or unshuffle."""
     sees_source_sd: bool = False
-    """Whether the source's standard deviation is an input; then it is part of the standard deviation that comes out."""
+    """True for a model that takes the source's standard deviation; then it is part of the one that comes out."""
     sd_scale: float = 1.0
     """Factor of the standard deviation, as calibrated on sites not trained on."""
     bounds: Bounds = (None, None)
@@ -133,7 +133,7 @@ class Contract:
 
     @property
     def gives_sd(self) -> bool:
-        """Whether a standard deviation comes out."""
+        """True where a standard deviation comes out."""
         return any(output.kind == "sd" for output in self.outputs)
 
     @property
@@ -164,7 +164,7 @@ class Contract:
         return (-(-self.halo_px // scale) + self.halo_source_px) * scale
 
     def step(self, scale: int) -> int:
-        """Return what the edges of every window and patch are multiples of, in target pixels."""
+        """Return the step of windows and patches in target pixels: their edges are multiples of it."""
         edges = (entry.px for entry in self.inputs if entry.px)
         return math.lcm(scale, self.align_px, *edges)
 

@@ -19,12 +19,12 @@ from mapper.models.model import start_small
 KERNEL = 3
 """Edge of the kernel; it has so many samples squared."""
 RADIUS = 7
-"""How far a sample may lie from its pixel, in target pixels: half of a window of 15."""
+"""Farthest distance of a sample from its pixel, in target pixels: half of a window of 15."""
 _SPACING = 3.0  # of the samples before training, in target pixels
 
 
 class Kernels(NamedTuple):
-    """What one branch says, before the branches are multiplied."""
+    """Output of one branch, before the branches are multiplied."""
 
     weights: Tensor
     """(batch, sample, y, x), from 0 to 1."""
@@ -48,7 +48,7 @@ class KernelHead(nn.Module):
         self.spread = nn.PixelShuffle(squares)
 
     def forward(self, features: Tensor) -> Kernels:
-        """What the features say, at target pixels."""
+        """Return weights and offsets at target pixels."""
         return Kernels(torch.sigmoid(self.spread(self.weights(features))), self.spread(self.offsets(features)))
 
 
@@ -57,8 +57,8 @@ def correct(base: Tensor, guide: Kernels, source: Kernels) -> Tensor:
 
     Args:
         base: (batch, 1, y, x), the interpolated source.
-        guide: What the guide's branch says.
-        source: What the source's branch says.
+        guide: Kernels of the guide's branch.
+        source: Kernels of the source's branch.
 
     Returns:
         (batch, 1, y, x).
@@ -78,7 +78,7 @@ def correct(base: Tensor, guide: Kernels, source: Kernels) -> Tensor:
 
 
 def sample(padded: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Values at displaced positions, bilinear.
+    """Return values at displaced positions, bilinear.
 
     Args:
         padded: (batch, 1, y + 2 RADIUS + 2, x + 2 RADIUS + 2).
@@ -101,7 +101,7 @@ def sample(padded: Tensor, down: Tensor, right: Tensor) -> Tensor:
     return (upper + part_down * (lower - upper))[:, None]
 
 
-def _bound(offset: Tensor, place: int) -> Tensor:
-    """Displacement in pixels of the sample at a place of the kernel's row or column, softly kept in the window."""
-    start = _SPACING * (place - KERNEL // 2)
+def _bound(offset: Tensor, index: int) -> Tensor:
+    """Return the displacement in pixels of one sample of a kernel's row or column, softly limited to the window."""
+    start = _SPACING * (index - KERNEL // 2)
     return RADIUS * torch.tanh((offset + start) / RADIUS)

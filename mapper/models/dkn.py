@@ -5,40 +5,40 @@ scale. The published network pools twice and is run 16 times on shifted images, 
 with dilated convolutions gives the same numbers: what follows a stride of 2 is dilated by 2 instead.
 """
 
+from collections.abc import Callable
+
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.displace import RADIUS, KernelHead, Kernels, correct
 from mapper.models.interpolation import upsample
 from mapper.models.model import QUARTER, Network, check_guided, quarter
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _LAYERS = 6
 
 
-class FDKN(Network):
-    """The network, on normalised values.
+class _KernelNetwork(Network):
+    """Kernels from a branch for the guide and one for the interpolated source, which they correct.
 
     Args:
-        guide_channels: Channels of the guide; 1 is the published size.
+        guide_channels: Channels of the guide.
         scale: Source pixel / target pixel.
         width: Features of the first layer; 32 is the published size.
     """
+
+    branch: Callable[[int, int], nn.Module]
+    """Makes a branch from the channels of its image and the width."""
 
     def __init__(self, guide_channels: int, scale: int, *, width: int = 32) -> None:
         super().__init__()
         check_guided(guide_channels, scale)
         self.scale = scale
-        self.guide_branch = _FastBranch(guide_channels, width)
-        self.source_branch = _FastBranch(1, width)
-
-    @property
-    def align_px(self) -> int:
-        """The pixel of the features."""
-        return QUARTER
+        self.guide_branch = type(self).branch(guide_channels, width)
+        self.source_branch = type(self).branch(1, width)
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing; y and x multiples of ``align_px``.
@@ -50,14 +50,15 @@ class FDKN(Network):
         base = upsample(source, self.scale, "bicubic")
         return correct(base, self.guide_branch(guide), self.source_branch(base))
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
-        span = Span(pixel, pixel).upsample(0, QUARTER)
-        for _ in range(_LAYERS):
-            span = span.conv(3)
-        span = span.pool(QUARTER, QUARTER, 0)
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
+        span = self._branch_span(pixel)
         displaced = Span(pixel - RADIUS, pixel + RADIUS)
-        return Reach(guide=span, source=(span | displaced).bicubic(self.scale))
+        return ReceptiveField(guide=span, source=(span | displaced).bicubic(self.scale))
+
+    def _branch_span(self, pixel: int) -> Span:
+        """Return the pixels of an image that a branch looks at for one of its kernels."""
+        raise NotImplementedError
 
 
 class _FastBranch(nn.Module):
@@ -75,48 +76,29 @@ class _FastBranch(nn.Module):
         self.head = KernelHead(inputs, QUARTER)
 
     def forward(self, image: Tensor) -> Kernels:
-        """What the image says at each of its pixels."""
+        """Return kernels at each pixel of the image."""
         kernels: Kernels = self.head(self.layers(quarter(image)))
         return kernels
 
 
+class FDKN(_KernelNetwork):
+    """The fast network, on normalised values; 1 guide channel is the published size."""
+
+    branch = _FastBranch
+
+    @property
+    def align_px(self) -> int:
+        """Edge of a pixel of the features."""
+        return QUARTER
+
+    def _branch_span(self, pixel: int) -> Span:
+        span = Span(pixel, pixel).upsample(0, QUARTER)
+        for _ in range(_LAYERS):
+            span = span.conv(3)
+        return span.pool(QUARTER, QUARTER, 0)
+
+
 _BEFORE, _AFTER = 25, 24  # pixels that the features of one look at beside it: the sum of all layers' kernels
-
-
-class DKN(Network):
-    """The network, on normalised values.
-
-    Args:
-        guide_channels: Channels of the guide; 3 is the published size.
-        scale: Source pixel / target pixel.
-        width: Features of the first layer; 32 is the published size.
-    """
-
-    def __init__(self, guide_channels: int, scale: int, *, width: int = 32) -> None:
-        super().__init__()
-        check_guided(guide_channels, scale)
-        self.scale = scale
-        self.guide_branch = _Branch(guide_channels, width)
-        self.source_branch = _Branch(1, width)
-
-    def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Sharpen.
-
-        Args:
-            guide: (batch, guide channels, y, x), normalised, 0 where missing.
-            source: (batch, 1, y / scale, x / scale), normalised.
-
-        Returns:
-            (batch, 1, y, x), in the normalisation of the source.
-        """
-        base = upsample(source, self.scale, "bicubic")
-        return correct(base, self.guide_branch(guide), self.source_branch(base))
-
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
-        span = Span(pixel - _BEFORE, pixel + _AFTER)
-        displaced = Span(pixel - RADIUS, pixel + RADIUS)
-        return Reach(guide=span, source=(span | displaced).bicubic(self.scale))
 
 
 class _Branch(nn.Module):
@@ -136,13 +118,22 @@ class _Branch(nn.Module):
         self.head = KernelHead(4 * width)
 
     def forward(self, image: Tensor) -> Kernels:
-        """What the image says at each of its pixels."""
+        """Return kernels at each pixel of the image."""
         padded = F.pad(image, (_BEFORE, _AFTER, _BEFORE, _AFTER), mode="replicate")  # layers themselves do not pad
         kernels: Kernels = self.head(self.layers(padded))
         return kernels
 
 
+class DKN(_KernelNetwork):
+    """The network, on normalised values; 3 guide channels are the published size."""
+
+    branch = _Branch
+
+    def _branch_span(self, pixel: int) -> Span:
+        return Span(pixel - _BEFORE, pixel + _AFTER)
+
+
 def _layer(inputs: int, outputs: int, kernel: int, *, dilation: int = 1, norm: bool = False) -> list[nn.Module]:
-    """A layer; where it is normalised, then in use by constants."""
+    """Return a layer; where it is normalised, then in use by constants."""
     conv = nn.Conv2d(inputs, outputs, kernel, dilation=dilation)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU()] if norm else [conv, nn.ReLU()]

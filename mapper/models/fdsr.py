@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import QUARTER, Network, check_guided, quarter, start_small
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _SLOPE = 0.2
 _DILATION = 2
@@ -60,11 +60,11 @@ class FDSR(Network):
 
     @property
     def align_px(self) -> int:
-        """The smooth features' pixel."""
+        """Edge of a pixel of the smooth features."""
         return 2 * QUARTER
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing; y and x multiples of ``align_px``.
@@ -81,7 +81,7 @@ class FDSR(Network):
         return target
 
     def _details(self, guide: Tensor) -> list[Tensor]:
-        """Detailed features of the guide after each octave convolution."""
+        """Return detailed features of the guide after each octave convolution."""
         features: Tensor = F.leaky_relu(self.guide_head(quarter(self.mix(guide))), _SLOPE)
         pair: tuple[Tensor, Tensor | None] = features, None
         details = []
@@ -90,8 +90,8 @@ class FDSR(Network):
             details.append(pair[0])
         return [*details[:-1], _add_smooth(*pair)]
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
         block = 2 * _DILATION + 1
         span = Span(pixel, pixel).conv(3).upsample(0, 2).conv(3).upsample(0, 2).conv(3).conv(block)
         guide, smooth = _octave_span(span, span.upsample(0, 2))
@@ -99,7 +99,7 @@ class FDSR(Network):
             span = span.conv(block)
             guide, smooth = _octave_span(guide | span, smooth)
         span = span.conv(block).conv(3).pool(QUARTER, QUARTER, 0) | Span(pixel, pixel)
-        return Reach(guide=guide.conv(3).pool(QUARTER, QUARTER, 0), source=span.bicubic(self.scale))
+        return ReceptiveField(guide=guide.conv(3).pool(QUARTER, QUARTER, 0), source=span.bicubic(self.scale))
 
 
 class _Octave(nn.Module):
@@ -113,7 +113,7 @@ class _Octave(nn.Module):
         self.smooth_to_detailed = _plain(smooth_in, detailed) if smooth_in else None
 
     def forward(self, detailed: Tensor, smooth: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Detailed and smooth features, activated."""
+        """Return detailed and smooth features, activated."""
         fine = self.detailed(detailed)
         coarse = self.detailed_to_smooth(F.avg_pool2d(detailed, 2))
         if smooth is not None and self.smooth is not None and self.smooth_to_detailed is not None:
@@ -132,7 +132,7 @@ class _MultiScale(nn.Module):
         self.join = nn.Conv2d(width, width, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of the same shape."""
+        """Return features of the same shape."""
         both = F.leaky_relu(self.near(features), _SLOPE) + F.leaky_relu(self.far(features), _SLOPE)
         result: Tensor = features + self.join(both)
         return result
@@ -155,6 +155,6 @@ def _add_smooth(detailed: Tensor, smooth: Tensor | None) -> Tensor:
 
 
 def _octave_span(detailed: Span, smooth: Span) -> tuple[Span, Span]:
-    """What an octave convolution needs, for these spans of what it gives."""
+    """Return the spans of input of an octave convolution, for spans of its output."""
     from_smooth = smooth.conv(3)
     return detailed.conv(3) | from_smooth.pool(2, 2, 0), detailed.upsample(0, 2).conv(3) | from_smooth

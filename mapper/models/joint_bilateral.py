@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.model import Network, check_guided
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 
 class JointBilateral(Network):
@@ -39,7 +39,7 @@ class JointBilateral(Network):
         self.log_alike = nn.Parameter(torch.tensor(math.log(alike)))
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
@@ -52,7 +52,7 @@ class JointBilateral(Network):
         edge = (self.radius,) * 4
         means = F.pad(F.avg_pool2d(guide, self.scale), edge, mode="replicate")
         values = F.pad(source, edge, mode="replicate")
-        # target pixels by source pixel and place in it, so that neighbours broadcast and nothing is repeated
+        # target pixels by source pixel and position in it, so that neighbours broadcast and nothing is repeated
         blocks = guide.reshape(batch, channels, rows // self.scale, self.scale, cols // self.scale, self.scale)
         near = self._log_near(guide)
         taps = range(2 * self.radius + 1)
@@ -70,17 +70,17 @@ class JointBilateral(Network):
         return total.reshape(batch, 1, rows, cols)
 
     def _log_near(self, like: Tensor) -> Tensor:
-        """Logarithm of the weight by distance along one axis, (tap, place in the source pixel)."""
-        place = (torch.arange(self.scale, dtype=like.dtype, device=like.device) + 0.5) / self.scale - 0.5
+        """Return the logarithm of the weight by distance along one axis, (tap, position in the source pixel)."""
+        position = (torch.arange(self.scale, dtype=like.dtype, device=like.device) + 0.5) / self.scale - 0.5
         tap = torch.arange(-self.radius, self.radius + 1, dtype=like.dtype, device=like.device)
-        return -(tap[:, None] - place).square() / (2 * torch.exp(2 * self.log_spatial))
+        return -(tap[:, None] - position).square() / (2 * torch.exp(2 * self.log_spatial))
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
         source = Span(pixel, pixel).upsample(self.radius, self.scale)
-        return Reach(guide=source.pool(self.scale, self.scale, 0), source=source)
+        return ReceptiveField(guide=source.pool(self.scale, self.scale, 0), source=source)
 
 
 def _shift(padded: Tensor, down: int, right: int, shape: torch.Size) -> Tensor:
-    """The part of a padded array that lies under one tap."""
+    """Return the part of a padded array that lies under one tap."""
     return padded[..., down : down + shape[-2], right : right + shape[-1]]

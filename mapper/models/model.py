@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mapper.models.contract import Contract
 from mapper.models.interpolation import fill_missing
-from mapper.models.receptive_field import Reach, halo_of
+from mapper.models.receptive_field import ReceptiveField, halo_of
 from mapper.spec.target import Bounds
 
 QUARTER = 4
@@ -97,36 +97,36 @@ class Network(nn.Module):
     def halo_px(self) -> int:
         """Radius of the receptive field in target pixels, filled source values included.
 
-        The farthest over all places that a target pixel can take on source pixels and on the coarsest pixels inside.
+        The farthest over all positions that a target pixel can have in source pixels and in the coarsest pixels inside.
         """
-        places = range(math.lcm(self.scale, self.align_px))
-        return halo_of([self._reach(pixel) for pixel in places], self.scale)
+        positions = range(math.lcm(self.scale, self.align_px))
+        return halo_of([self._receptive_field(pixel) for pixel in positions], self.scale)
 
     @property
     def align_px(self) -> int:
         """Edges of its input are multiples of this, beside the scale, counted from the corner of the map."""
         return 1
 
-    def _reach(self, pixel: int) -> Reach:
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         raise NotImplementedError
 
 
-def keep_within(mean: Tensor, bounds: Bounds, spread: float) -> Tensor:
+def keep_within(mean: Tensor, bounds: Bounds, sd: float) -> Tensor:
     """Return the mean, bent smoothly to a bound where it would pass it.
 
     Args:
         mean: In target units.
         bounds: Lowest and highest possible value.
-        spread: Standard deviation of the source in training, in the same units.
+        sd: Standard deviation of the source in training, in the same units.
     """
     low, high = bounds
-    mean = mean if low is None else _keep_above(mean, low, spread)
-    return mean if high is None else -_keep_above(-mean, -high, spread)
+    mean = mean if low is None else _keep_above(mean, low, sd)
+    return mean if high is None else -_keep_above(-mean, -high, sd)
 
 
-def _keep_above(mean: Tensor, low: float, spread: float) -> Tensor:
-    bent = F.softplus(mean - low if low else mean, beta=1 / (_SOFTEST * spread))
+def _keep_above(mean: Tensor, low: float, sd: float) -> Tensor:
+    bent = F.softplus(mean - low if low else mean, beta=1 / (_SOFTEST * sd))
     return bent + low if low else bent
 
 

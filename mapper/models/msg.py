@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _BICUBIC_RADIUS = 2
 
@@ -68,7 +68,7 @@ class MSG(Network):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
@@ -87,7 +87,7 @@ class MSG(Network):
         return target
 
     def _pyramid(self, guide: Tensor) -> list[Tensor | None]:
-        """Guide features from the coarsest stage to full resolution."""
+        """Return guide features from the coarsest stage to full resolution."""
         if self.guide_head is None:
             return [None] * len(self.factors)
         levels = [self.guide_head(guide)]
@@ -95,8 +95,8 @@ class MSG(Network):
             levels.append(step(levels[-1]))
         return levels[::-1]
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
         span = Span(pixel, pixel).conv(5).conv(5).conv(5).conv(5)
         guide = Span(pixel, pixel) if self.guide_head is None else span.conv(5).conv(7)
         below: list[int] = []
@@ -107,11 +107,11 @@ class MSG(Network):
                 guide = guide | _guide_span(span, below)
         span = _lift_span(span, self.factors[0]).conv(5)
         base = Span(pixel, pixel).upsample(_BICUBIC_RADIUS, self.scale)
-        return Reach(guide=guide, source=(span | base).conv(1 if self.source_input == "full" else 3))
+        return ReceptiveField(guide=guide, source=(span | base).conv(1 if self.source_input == "full" else 3))
 
 
 def prime_factors(scale: int) -> tuple[int, ...]:
-    """Prime factors of a scale, largest first."""
+    """Return the prime factors of a scale, largest first."""
     factors: list[int] = []
     divisor = 2
     while scale > 1:
@@ -157,7 +157,7 @@ def _guide_head(channels: int, width: int, mix: int | None) -> nn.Sequential:
 
 
 def _lift_shape(factor: int) -> tuple[int, int]:
-    """Kernel and padding: neighbouring source pixels overlap, else their borders would show."""
+    """Return kernel and padding: neighbouring source pixels overlap, else their borders would show."""
     kernel = max(5, 2 * factor - 1)
     return kernel, (kernel - factor + 1) // 2
 
@@ -172,7 +172,7 @@ def _lift_span(span: Span, factor: int) -> Span:
 
 
 def _guide_span(span: Span, factors: Sequence[int]) -> Span:
-    """Guide pixels behind features of a coarser level; ``factors`` from full resolution down."""
+    """Return the guide pixels behind features of a coarser level; ``factors`` from full resolution down."""
     for factor in reversed(factors):
         kernel, padding = _pool_shape(factor)
         span = span.pool(kernel, factor, padding).conv(5)

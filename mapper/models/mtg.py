@@ -9,7 +9,7 @@ that all of it meets: dates with gaps, the coarse map and its standard deviation
    softmax over the dates weighs them. A date without any value has no weight.
 2. *Space.* Down from the pixels of the guide to those of the source, one step per prime factor of the scale, the
    smallest first; there the coarse map and its standard deviation enter; and up again. Pooling follows source pixel
-   edges, so that a window's place does not matter. Wide context costs little at 1 / scale^2 of the pixels.
+   edges, so that the position of a window does not matter. Wide context costs little at 1 / scale^2 of the pixels.
 3. *Source.* The output is added to bicubic interpolation. Then a learned share, from 0 to 1 by source pixel, of what
    its block mean lacks to the source is given back: the surer the source, the more.
 """
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
 from mapper.models.msg import prime_factors
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _BILINEAR_RADIUS = 1
 _FIRST_SHARE = 2.0
 """Logit of the share of the residual that is given back when training starts, from nearly bicubic."""
 _LEAST_SD = 0.01
-"""Of the standard deviation, in units of the source's training spread."""
+"""Least standard deviation, in units of the source's in training."""
 
 
 class MTG(Network):
@@ -103,7 +103,7 @@ class MTG(Network):
             nn.init.constant_(layer.bias, start)  # type: ignore[arg-type]
 
     def forward(self, guide: Tensor, source: Tensor, *, known: Tensor, source_sd: Tensor) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
@@ -124,34 +124,34 @@ class MTG(Network):
         for step, factor in zip(self.up, self.factors[::-1], strict=True):
             lifted = upsample(features, factor, "bilinear")
             features = step(torch.cat([lifted, levels.pop()], 1))
-        told = self.pixel(pooled) if self.alone is None else self.pixel(pooled) + self.alone(guide)
-        kept = self.path(torch.ones_like(features[:, :1, :1, :1]))
-        value, spread = (kept * self.last(features) + told).float().split(1, 1)
+        by_pixel = self.pixel(pooled) if self.alone is None else self.pixel(pooled) + self.alone(guide)
+        in_space = self.path(torch.ones_like(features[:, :1, :1, :1]))
+        value, sd = (in_space * self.last(features) + by_pixel).float().split(1, 1)
         residual = torch.sigmoid(self.share(deep).float()) * (source - F.avg_pool2d(value, self.scale))
-        return torch.cat([value + upsample(residual, self.scale, "bicubic"), F.softplus(spread) + _LEAST_SD], 1)
+        return torch.cat([value + upsample(residual, self.scale, "bicubic"), F.softplus(sd) + _LEAST_SD], 1)
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on: what the residuals that are interpolated to it do."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on: what the residuals that are interpolated to it do."""
         cell = Span(pixel, pixel).bicubic(self.scale)
-        return self._reach_up(0, Span(cell.first * self.scale, (cell.last + 1) * self.scale - 1).conv(3))
+        return self._field_up(0, Span(cell.first * self.scale, (cell.last + 1) * self.scale - 1).conv(3))
 
-    def _reach_up(self, level: int, span: Span) -> Reach:
-        """What decoded features of a level depend on; level 0 are the pixels of the target."""
+    def _field_up(self, level: int, span: Span) -> ReceptiveField:
+        """Return what decoded features of a level depend on; level 0 are the pixels of the target."""
         if level == len(self.factors):
             inner = span.conv(3 + 4 * self.blocks)
-            below = self._reach_down(level - 1, inner.pool(self.factors[-1], self.factors[-1], 0))
-            return _join(below, Reach(guide=below.guide, source=inner))
+            below = self._field_down(level - 1, inner.pool(self.factors[-1], self.factors[-1], 0))
+            return _join(below, ReceptiveField(guide=below.guide, source=inner))
         inner = span.conv(3).conv(5)
         lifted = inner.upsample(_BILINEAR_RADIUS, self.factors[level])
-        return _join(self._reach_down(level, inner), self._reach_up(level + 1, lifted))
+        return _join(self._field_down(level, inner), self._field_up(level + 1, lifted))
 
-    def _reach_down(self, level: int, span: Span) -> Reach:
-        """What encoded features of a level depend on."""
+    def _field_down(self, level: int, span: Span) -> ReceptiveField:
+        """Return what encoded features of a level depend on."""
         if level == 0:
             inner = span.conv(5).conv(3)
-            return Reach(guide=inner, source=inner.bicubic(self.scale))
+            return ReceptiveField(guide=inner, source=inner.bicubic(self.scale))
         factor = self.factors[level - 1]
-        return self._reach_down(level - 1, span.conv(3).pool(factor, factor, 0))
+        return self._field_down(level - 1, span.conv(3).pool(factor, factor, 0))
 
 
 class DatePool(nn.Module):
@@ -187,7 +187,7 @@ class DatePool(nn.Module):
         return pooled
 
     def _softmax(self, logits: Tensor, known: Tensor) -> Tensor:
-        """Weights (batch, date, head, y, x); all 0 where no date has a value."""
+        """Return weights (batch, date, head, y, x); all 0 where no date has a value."""
         batch, _, rows, cols = known.shape
         some = known.reshape(batch, self.count, -1, rows, cols).any(2, keepdim=True)
         weights = torch.softmax(logits.float().masked_fill(~some, -1e4), 1)
@@ -205,7 +205,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Same shape."""
+        """Return features of the same shape."""
         change: Tensor = self.second(F.gelu(self.first(F.gelu(features))))
         return features + change
 
@@ -217,6 +217,6 @@ def _perceptron(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width, 2, 1))
 
 
-def _join(first: Reach, second: Reach) -> Reach:
-    sources = [reach.source for reach in (first, second) if reach.source is not None]
-    return Reach(guide=first.guide | second.guide, source=sources[0] | sources[-1])
+def _join(first: ReceptiveField, second: ReceptiveField) -> ReceptiveField:
+    sources = [field.source for field in (first, second) if field.source is not None]
+    return ReceptiveField(guide=first.guide | second.guide, source=sources[0] | sources[-1])

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _LEAST_SD = 0.01
-"""Of the standard deviation, in units of the source's training spread."""
+"""Least standard deviation, in units of the source's in training."""
 
 
 class Pixelwise(Network):
@@ -57,7 +57,7 @@ class Pixelwise(Network):
         self.last = nn.Conv2d(width, 2, 1)
 
     def forward(self, guide: Tensor, source: Tensor, **_: Any) -> Tensor:
-        """Sharpen.
+        """Return the sharpened source.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
@@ -66,12 +66,12 @@ class Pixelwise(Network):
         Returns:
             (batch, 2, y, x): mean and standard deviation, in the normalisation of the source.
         """
-        value, spread = self.last(self.hidden(guide)).float().split(1, 1)
+        value, sd = self.last(self.hidden(guide)).float().split(1, 1)
         residual = source - F.avg_pool2d(value, self.scale)
         mean = value + upsample(residual, self.scale, "bicubic")
-        return torch.cat([mean, F.softplus(spread) + _LEAST_SD], 1)
+        return torch.cat([mean, F.softplus(sd) + _LEAST_SD], 1)
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on: itself, and the residuals that are interpolated to it."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on: itself, and the residuals that are interpolated to it."""
         cells = Span(pixel, pixel).bicubic(self.scale)
-        return Reach(guide=Span(cells.first * self.scale, (cells.last + 1) * self.scale - 1), source=cells)
+        return ReceptiveField(guide=Span(cells.first * self.scale, (cells.last + 1) * self.scale - 1), source=cells)

@@ -43,7 +43,7 @@ class PixelTransform(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(_WIDE, _NARROW), nn.ReLU(), nn.Linear(_NARROW, 1))
 
     def forward(self, position: Tensor, guide: Tensor) -> Tensor:
-        """Transform pixels.
+        """Return the target of pixels.
 
         Args:
             position: (..., 2), from -0.5 to 0.5 along the longer edge of the scene.
@@ -60,7 +60,7 @@ class PixTransform:
     """A model that fits a :class:`PixelTransform` to each scene it is given; see :class:`~mapper.models.model.Model`.
 
     Args:
-        contract: What it demands; the constants of normalisation in it are not used.
+        contract: Its inputs and outputs; the constants of normalisation in it are not used.
         iterations: Steps of the fit.
         seed: Same seed, same scene, same output.
     """
@@ -76,7 +76,7 @@ class PixTransform:
 
     @property
     def parameters(self) -> int:
-        """Numbers that are fitted to each scene."""
+        """Number of weights that are fitted to each scene."""
         with torch.device("meta"):
             network = PixelTransform(len(self.contract.guide))
         return sum(parameter.numel() for parameter in network.parameters())
@@ -94,7 +94,7 @@ class PixTransform:
             return {self.contract.outputs[0].name: torch.stack([self._transform(*scene) for scene in scenes])}
 
     def _transform(self, guide: Tensor, source: Tensor) -> Tensor:
-        """One scene; (channel, y, x) and (1, y / scale, x / scale) to (1, y, x)."""
+        """Fit and apply to one scene; (channel, y, x) and (1, y / scale, x / scale) to (1, y, x)."""
         known = torch.isfinite(source[0])
         if not known.any():
             raise ValueError("a scene without any source value cannot be fitted")
@@ -143,7 +143,7 @@ def make_pixtransform(
     iterations: int = ITERATIONS,
     seed: int = 0,
 ) -> PixTransform:
-    """Set up PixTransform.
+    """Return a PixTransform for some bands.
 
     Args:
         bands: Name and units of each guide channel, in order.
@@ -175,13 +175,13 @@ def _branch(inputs: int) -> nn.Sequential:
 
 
 def _measure(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread; a spread of 1 where there is none."""
+    """Return mean and standard deviation; 1 for a deviation of 0."""
     sd = values.std(unbiased=False)
     return values.mean(), torch.where(sd > 0, sd, torch.ones_like(sd))
 
 
 def _normalise(guide: Tensor) -> Tensor:
-    """Each channel by its own mean and spread in the scene; 0 where missing."""
+    """Return each channel less its mean in the scene, by its standard deviation there; 0 where missing."""
     valid = torch.isfinite(guide)
     count = valid.sum((1, 2), keepdim=True).clamp(min=1)
     mean = torch.where(valid, guide, 0.0).sum((1, 2), keepdim=True) / count
@@ -191,7 +191,7 @@ def _normalise(guide: Tensor) -> Tensor:
 
 
 def _positions(guide: Tensor) -> Tensor:
-    """(2, y, x), 0 in the middle of the scene, 1 along its longer edge."""
+    """Return positions (2, y, x), 0 in the middle of the scene, 1 along its longer edge."""
     rows, cols = guide.shape[-2:]
     longest = max(rows, cols)
     y = (torch.arange(rows, device=guide.device) + 0.5 - rows / 2) / longest
@@ -200,14 +200,14 @@ def _positions(guide: Tensor) -> Tensor:
 
 
 def _to_blocks(fine: Tensor, coarse: Tensor) -> Tensor:
-    """(y, x, channel) to (y / scale, x / scale, pixel, channel)."""
+    """Return (y, x, channel) as (y / scale, x / scale, pixel, channel)."""
     rows, cols = coarse.shape
     blocks = fine.reshape(rows, fine.shape[0] // rows, cols, fine.shape[1] // cols, -1).transpose(1, 2)
     return blocks.flatten(2, 3)
 
 
 def _draw(number: int, iterations: int, seed: int) -> Iterator[Tensor]:
-    """Indices of the blocks of each step; every block once before any is drawn again."""
+    """Draw the indices of the blocks of each step; every block once before any is drawn again."""
     random = torch.Generator().manual_seed(seed)
     size = min(_BATCH, number)
     order = torch.empty(0, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""How far a network looks: intervals of pixels, followed backwards through its layers.
+"""The receptive field of a network: intervals of pixels, followed backwards through its layers.
 
 The halo of a tile is the true radius of the receptive field. Here it is computed exactly, not added up from rules of
 thumb, and the tests measure it again by gradient.
@@ -18,23 +18,23 @@ class Span:
     last: int
 
     def conv(self, kernel: int) -> "Span":
-        """What a convolution with 'same' padding and stride 1 needs."""
+        """Return the input of a convolution with 'same' padding and stride 1."""
         return Span(self.first - kernel // 2, self.last + kernel // 2)
 
     def pool(self, kernel: int, stride: int, padding: int) -> "Span":
-        """What a strided pooling needs."""
+        """Return the input of a strided pooling."""
         return Span(self.first * stride - padding, self.last * stride - padding + kernel - 1)
 
     def deconv(self, kernel: int, stride: int, padding: int) -> "Span":
-        """What a transposed convolution needs."""
+        """Return the input of a transposed convolution."""
         return Span(-((kernel - 1 - padding - self.first) // stride), (self.last + padding) // stride)
 
     def upsample(self, radius: int, scale: int) -> "Span":
-        """What interpolation with ``radius`` source pixels on either side needs."""
+        """Return the input of interpolation with ``radius`` source pixels on either side."""
         return Span(self.first // scale - radius, self.last // scale + radius)
 
     def bicubic(self, scale: int) -> "Span":
-        """What bicubic interpolation needs: two source pixels on either side of where a target pixel's centre lies."""
+        """Return the input of bicubic interpolation: two source pixels on either side of a target pixel's centre."""
         before, after = (
             2 * self.first + 1 - scale,
             2 * self.last + 1 - scale,
@@ -46,8 +46,8 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reach:
-    """What one target pixel depends on."""
+class ReceptiveField:
+    """The pixels that one target pixel depends on."""
 
     guide: Span
     """In target pixels."""
@@ -55,18 +55,18 @@ class Reach:
     """In source pixels; None where the source is not looked at."""
 
 
-def halo_of(reaches: Sequence[Reach], scale: int | None = None) -> int:
-    """The halo, in target pixels, as whole source pixels.
+def halo_of(fields: Sequence[ReceptiveField], scale: int | None = None) -> int:
+    """Return the halo in target pixels, as whole source pixels.
 
     Args:
-        reaches: Of target pixels 0, 1, ... in order: all positions inside a source pixel and, where the network pools,
-            inside its coarsest pixel.
-        scale: Source pixel / target pixel; by default as many as there are reaches.
+        fields: Those of target pixels 0, 1, ... in order: all positions inside a source pixel and, where the network
+            pools, inside its coarsest pixel.
+        scale: Source pixel / target pixel; by default as many as there are fields.
     """
-    scale = scale or len(reaches)
-    guide_px = max(max(pixel - r.guide.first, r.guide.last - pixel) for pixel, r in enumerate(reaches))
+    scale = scale or len(fields)
+    guide_px = max(max(pixel - r.guide.first, r.guide.last - pixel) for pixel, r in enumerate(fields))
     source_px = max(
         max(pixel // scale - r.source.first, r.source.last - pixel // scale) + FILL_STEPS if r.source else 0
-        for pixel, r in enumerate(reaches)
+        for pixel, r in enumerate(fields)
     )
     return max(-(-guide_px // scale), source_px) * scale

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.model import Network, check_guided, start_small
-from mapper.models.receptive_field import Reach, Span
+from mapper.models.receptive_field import ReceptiveField, Span
 
 _WIDTHS = (1, 2, 4, 4)  # of each level, from full resolution down, in units of the option
 _BOTTOM_BLOCKS = 2
@@ -44,11 +44,11 @@ class UNet(Network):
 
     @property
     def align_px(self) -> int:
-        """The pixel of the bottom."""
+        """Edge of a pixel of the bottom."""
         return 8  # three poolings
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002 - it is there for others
-        """Regress.
+        """Return the target of a guide.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing; y and x multiples of ``align_px``.
@@ -68,8 +68,8 @@ class UNet(Network):
         target: Tensor = self.last(F.gelu(features))
         return target
 
-    def _reach(self, pixel: int) -> Reach:
-        """What one target pixel depends on."""
+    def _receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
         span = Span(pixel, pixel)
         for _ in self.up:
             span = _block_span(span).upsample(0, 2)
@@ -77,7 +77,7 @@ class UNet(Network):
             span = _block_span(span)
         for _ in self.down:  # what goes straight across lies inside what goes through the bottom
             span = _block_span(span.pool(2, 2, 0))
-        return Reach(guide=span, source=None)
+        return ReceptiveField(guide=span, source=None)
 
 
 class _Block(nn.Module):
@@ -91,7 +91,7 @@ class _Block(nn.Module):
         nn.init.normal_(self.second.weight, std=0.3 / (3 * width**0.5))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of the same shape."""
+        """Return features of the same shape."""
         result: Tensor = features + self.second(F.gelu(self.first(F.gelu(features))))
         return result
 

@@ -68,7 +68,7 @@ def save_model(
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable numbers of a network."""
+    """Return the number of trainable weights of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 

@@ -22,7 +22,7 @@ UNBOUNDED: Bounds = (None, None)
 
 
 class Operator(ABC):
-    """What takes the target to what the source saw.
+    """A map from the target to what the source saw.
 
     Args:
         scale: Source pixel / target pixel.
@@ -214,7 +214,7 @@ def block_mean(value: FloatArray, scale: int) -> Float64Array:
     return _mean_of(_to_blocks(value, scale).astype(np.float64))
 
 
-def spread(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
+def expand(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
     """Return the value of its source pixel at each target pixel: (y, x) to (y * scale, x * scale)."""
     return coarse.repeat(scale, 0).repeat(scale, 1)
 

@@ -14,9 +14,9 @@ class Patch:
     """One network input; windows count from the upper-left corner of what is cut."""
 
     read: Window
-    """What the network sees."""
+    """Window that the network sees."""
     core: Window
-    """What is kept of its output."""
+    """Part of its output that is used."""
 
 
 def cut(shape: tuple[int, int], *, patch_px: int, halo_px: int, scale: int) -> list[Patch]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mapper.arrays import BoolArray, Float32Array, UInt16Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
-from mapper.predict.operators import Operator, make_operator, spread
+from mapper.predict.operators import Operator, expand, make_operator
 from mapper.predict.predictor import Estimate, Prediction
 from mapper.predict.quality import Flags, combine, mask_of
 from mapper.spec import BandConsistency, MapSpec, TargetBand
@@ -38,7 +38,7 @@ class Postprocessor:
     core: Window
     """The tile."""
     window: Window
-    """What was read for it."""
+    """Window that was read for it."""
     inside: BoolArray
     """(y, x) of the window: True inside the area of the map."""
 
@@ -67,7 +67,7 @@ class Postprocessor:
         for target, output, image, sd in zip(targets, outputs, source.image, source.sd, strict=True):
             band = _Band(target=target, tie=self.spec.consistency.of(target.name), scale=self.scale)
             estimate = Estimate.of(prediction, self.contract, output)
-            known = spread(np.isfinite(image), self.scale) & self.inside
+            known = expand(np.isfinite(image), self.scale) & self.inside
             known_somewhere |= known
             value = band.enforce(estimate.mean, image, sd)
             bands[target.name] = self._hide(value, known)
@@ -82,7 +82,7 @@ class Postprocessor:
 
     def _find_sd(self, estimate: Estimate, sd: Float32Array) -> Float32Array:
         """Return the standard deviation of the target; that of the source alone where the model gives none."""
-        source_sd: Float32Array = spread(sd, self.scale)
+        source_sd: Float32Array = expand(sd, self.scale)
         total = estimate.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)
         return source_sd if total is None else total
 
@@ -123,8 +123,8 @@ class _Band:
         limit = np.where(np.isnan(sd), np.float32(unknown), sd)
         disagrees = np.abs(self.operator.apply(mean) - image) > limit
         return {
-            "source_missing": spread(np.isnan(image), self.scale),
-            "source_disagrees": spread(disagrees, self.scale),
+            "source_missing": expand(np.isnan(image), self.scale),
+            "source_disagrees": expand(disagrees, self.scale),
         }
 
 

@@ -308,7 +308,7 @@ def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep this thread's arithmetic to one thread.
+    """Compute in one thread until the end.
 
     How a sum is split over threads changes its last bits: with a fixed number, a map is the same to the bit however
     many cores and workers made it. What that costs one window, several windows at once give back.

@@ -43,7 +43,7 @@ STACK_BITS = (*MAP_BITS, "few_dates")
 """Flags of a map whose source is a stack of dates."""
 
 Flags = Mapping[str, BoolArray | np.bool_ | bool]
-"""Where a flag is set, (y, x) or everywhere, by its name."""
+"""Pixels (y, x) that a flag is set at, or True for all, by its name."""
 
 
 def mask_of(*names: str) -> int:
@@ -63,7 +63,7 @@ def combine(flags: Iterable[Flags], shape: tuple[int, int]) -> UInt16Array:
     return bits
 
 
-def cf_attributes(names: Iterable[str] = MAP_BITS) -> dict[str, Any]:
+def cf_attributes(names: Iterable[str]) -> dict[str, Any]:
     """Return CF attributes of the band: ``flag_masks`` and ``flag_meanings`` of some flags in the same order."""
     chosen = [BITS[name] for name in names]
     return {

@@ -28,7 +28,7 @@ from mapper.cube.stack import NOT_NEEDED, Stack, read_stack
 from mapper.errors import WeightsError
 from mapper.models.weights import load_model
 from mapper.plan.context import Context, RunOptions, Task
-from mapper.predict.operators import spread
+from mapper.predict.operators import expand
 from mapper.predict.postprocess import Postprocessor, Reference, blank_bands
 from mapper.predict.predictor import Predictor
 from mapper.predict.sampler import Sampler
@@ -104,7 +104,7 @@ def compute_tile(
         return Computed(arrays=blank_bands(context.spec, inside, "outside_area"), empty="no pixel lies in the area")
     with clock.stage("read"):
         source = attempts.call(partial(_read_source, context, task, access))
-    known = spread(np.logical_or.reduce(np.isfinite(source.reference.image)), grid.scale)[core.inside(window)]
+    known = expand(np.logical_or.reduce(np.isfinite(source.reference.image)), grid.scale)[core.inside(window)]
     if not (known & inside).any():
         arrays = blank_bands(context.spec, inside, "source_missing")
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
@@ -217,7 +217,7 @@ def _read_source(context: Context, task: Task, access: Access) -> _Read:
 def _describe_stack(stack: Stack, context: Context) -> _Read:
     """Return a stack as the model takes it, its bands in the order of the model."""
     bands, scale = list(context.require_model().source_bands), context.grid.scale
-    n_valid = spread(stack.n_valid, scale)
+    n_valid = expand(stack.n_valid, scale)
     return _Read(
         inputs={
             "source": stack.values[:, bands],

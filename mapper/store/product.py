@@ -13,7 +13,7 @@ import numpy as np
 
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
-from mapper.predict.quality import cf_attributes
+from mapper.predict.quality import MAP_BITS, STACK_BITS, cf_attributes
 from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import GRID_MAPPING
@@ -144,7 +144,7 @@ def map_product(spec: MapSpec) -> Product:
     Raises:
         SpecError: If a target band has the name of another array.
     """
-    bands = (*_make_target_bands(spec.targets), _make_quality_band(), _make_count_band())
+    bands = (*_make_target_bands(spec.targets), _make_quality_band(spec), _make_count_band())
     clash = _find_clash(bands)
     if clash:
         raise SpecError(f"the target gives two arrays of the store the name {clash}; choose another name of its band")
@@ -242,8 +242,8 @@ def _make_count_band() -> Band:
     return Band(name="n_valid", role="count", dtype="uint16", fill=0, reduction="count", attributes=attributes)
 
 
-def _make_quality_band() -> Band:
-    flags = cf_attributes()
+def _make_quality_band(spec: MapSpec) -> Band:
+    flags = cf_attributes(STACK_BITS if spec.source.is_stack else MAP_BITS)
     flags.pop("valid_range", None)  # the flag of tiles that were never written lies outside it
     attributes = {
         **flags,

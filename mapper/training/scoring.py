@@ -14,7 +14,7 @@ from mapper.arrays import Float32Array
 from mapper.evaluation.metric import choose_metrics
 from mapper.evaluation.score import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
-from mapper.predict.operators import spread
+from mapper.predict.operators import expand
 from mapper.predict.predictor import Estimate
 from mapper.spec.target import BandSpec
 from mapper.training.sample import Sample
@@ -110,4 +110,4 @@ def _error(prediction: Estimate, sample: Sample) -> Float32Array:
 def _spread_sd(sample: Sample) -> Float32Array:
     """Return the source's deviation by target pixel, 0 where unknown, as a map counts it."""
     known: Float32Array = np.nan_to_num(sample.source_sd, nan=0.0)
-    return np.asarray(spread(known, sample.scale), np.float32)
+    return np.asarray(expand(known, sample.scale), np.float32)
