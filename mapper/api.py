@@ -277,7 +277,7 @@ def evaluate(
     truth: str,
     *,
     clip: float | None = None,
-    data_range: float = 500,
+    data_range: float | None = None,
     overview: Path | str | None = None,
     plots: Path | str | None = None,
 ) -> "Comparison":
@@ -291,7 +291,7 @@ def evaluate(
         spec: The map: its MAP.yaml, or as read.
         truth: COLLECTION:BAND of its catalogue.
         clip: Larger true values count as this one.
-        data_range: Range of the values, in their units, that PSNR and SSIM refer to.
+        data_range: Range of the values, in their units, that PSNR and SSIM refer to; None takes that of the target.
         overview: File for a drawing of source, guide, map, truth and difference.
         plots: Folder for scatter, error by class of the truth, and reliability.
 
@@ -313,7 +313,7 @@ def evaluate(
     if overview:
         draw_overview(described, items, Path(overview), truth=known)
     if plots:
-        draw_comparison(comparison, Path(plots), quantity=described.target.long_name)
+        draw_comparison(comparison, Path(plots))
     return comparison
 
 
@@ -384,7 +384,7 @@ def serve(
         server = BackgroundServer(app, host=host, port=port, log_requests=log_requests)
         notify(server.url)
         return server
-    run_server(app, host=host, port=port, say_ready=notify, log_requests=log_requests)
+    run_server(app, host=host, port=port, on_ready=notify, log_requests=log_requests)
     return None
 
 

@@ -36,8 +36,11 @@ def evaluate(  # noqa: PLR0913 - options of a command
         float | None, typer.Option(help="Map: largest true value, in the map's units; larger ones count as it.")
     ] = None,
     data_range: Annotated[
-        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
-    ] = 500,
+        float | None,
+        typer.Option(
+            min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
+        ),
+    ] = None,
     overview: Annotated[
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
@@ -105,6 +108,8 @@ def train_command(  # noqa: PLR0913 - options of a command
 
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
+
+    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
 
     The same command resumes a training that was interrupted, and leaves a finished one alone. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**

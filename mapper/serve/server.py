@@ -1,4 +1,4 @@
-"""The process that serves: one port, stopped by SIGTERM or Ctrl-C after the requests under way."""
+"""Server process: one port, stopped by SIGTERM or Ctrl-C after the requests under way."""
 
 import signal
 import socket
@@ -15,20 +15,20 @@ from mapper.errors import InputError
 
 _GRACE_S = 10
 _CONNECTIONS = 512
-"""Beyond these, requests are turned away with 503 instead of filling the memory."""
+"""Connections at once; beyond these, requests are turned away with 503 instead of filling the memory."""
 
 
 def run_server(
-    app: FastAPI, *, host: str, port: int, say_ready: Callable[[str], None], log_requests: bool = False
+    app: FastAPI, *, host: str, port: int, on_ready: Callable[[str], None], log_requests: bool = False
 ) -> None:
-    """Serve until told to stop.
+    """Serve an application until the process is stopped.
 
     Args:
-        app: From :func:`mapper.serve.app.make_app`.
+        app: Application from :func:`mapper.serve.app.make_app`.
         host: Address to listen on.
-        port: 0 takes any that is free.
-        say_ready: Called with the URL once the port is taken.
-        log_requests: Have every request in the log.
+        port: Port to listen on; 0 takes any that is free.
+        on_ready: Called with the URL once the port is taken.
+        log_requests: Log every request.
 
     Raises:
         InputError: If the port cannot be had.
@@ -37,7 +37,7 @@ def run_server(
     server = _make_server(app, log_requests=log_requests)
     before = signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again when it has stopped
     try:
-        say_ready(_describe(listener))
+        on_ready(_describe(listener))
         server.run(sockets=[listener])
     except KeyboardInterrupt:
         return
