@@ -13,7 +13,7 @@ from typing import Any
 
 from mapper.access.retry import TILE_RETRY, Attempts
 from mapper.events import Callback, RunStarted
-from mapper.execute.executors import Executor
+from mapper.execute.executors import Executor, ThreadExecutor
 from mapper.execute.memory_budget import process_budget
 from mapper.grid import Tile
 from mapper.plan.selection import order_tiles
@@ -79,7 +79,7 @@ class PyramidReport:
 
 def build_pyramid(
     location: str,
-    executor: Executor,
+    executor: Executor | None = None,
     *,
     callbacks: Sequence[Callback] = (),
     policy: RunPolicy | None = None,
@@ -92,7 +92,7 @@ def build_pyramid(
 
     Args:
         location: Directory, or s3://, gs://, az:// location of the store.
-        executor: Where tiles are made.
+        executor: Executor that makes tiles; None takes threads of this process.
         callbacks: Receive every event, in this thread.
         policy: When to commit, when to give up.
         redo: Tiles to make although they are up to date, with all that is made from them.
@@ -114,7 +114,8 @@ def build_pyramid(
         due = writer.state.due(made if rebuild else redo)
         kind = _LevelTiles(writer=writer, due=due, policy=policy)
         loop = CommitLoop(kind=kind, tiles=len(due), policy=policy, callbacks=callbacks, retry=TILE_RETRY)
-        stopped = loop.run(executor, RunStarted(run_id=run_id, tiles=len(due), skipped=len(set(made) - set(due))))
+        begin = RunStarted(run_id=run_id, tiles=len(due), skipped=len(set(made) - set(due)))
+        stopped = loop.run(executor or ThreadExecutor(), begin)
         return _report(loop, levels=len(writer.state.origins), stopped=stopped)
 
 
