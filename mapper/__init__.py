@@ -23,7 +23,7 @@ _HOMES = {
     "make_plan": "mapper.plan.plan",
     "open_cluster": "mapper.cluster.notebook",
     "open_cube": "mapper.cube.open",
-    "open_map": "mapper.store.repository",
+    "open_map": "mapper.store.map_store",
     "read_block": "mapper.cube.read",
     "read_guide": "mapper.cube.composite",
     "read_source": "mapper.cube.source",

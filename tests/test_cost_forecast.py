@@ -17,7 +17,7 @@ from mapper.execute.executors import SerialExecutor
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -216,9 +216,9 @@ def test_a_real_pilot_foretells_a_real_run(tmp_path):
     plan = make_plan(spec, items, context=context)
     estimate = estimate_tasks(context, plan.tasks)
     run_plan(make_plan(spec, items, context=context, only="::4"), context, spec.store, SerialExecutor())
-    pilot = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
+    pilot = make_forecast(plan, context, estimate, ledger=MapStore.open(spec.store).ledger)
     run_plan(plan, context, spec.store, SerialExecutor())
-    whole = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
+    whole = make_forecast(plan, context, estimate, ledger=MapStore.open(spec.store).ledger)
     assert (pilot.state, pilot.pilot, whole.state, whole.pilot) == ("pilot", 4, "complete", 4)
     foretold, came = line(pilot, "CPU-hours"), line(whole, "CPU-hours")
     assert came.calibrated == pytest.approx(foretold.calibrated)

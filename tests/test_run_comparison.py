@@ -12,8 +12,7 @@ from mapper.execute.executors import DaskExecutor, ThreadExecutor
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import create_store
+from mapper.store.map_store import MapStore
 from mapper.text import describe_amount
 
 PRICES = Prices(
@@ -33,12 +32,12 @@ def test_actual_stands_beside_estimated_for_the_tiles_that_have_run(tmp_path):
     spec = make_spec(tmp_path, tile=100)
     context = make_context(spec)
     plan = make_plan(spec, make_items(tmp_path), context=context)
-    create_store(spec.store, product=context.product)
+    MapStore.create(spec.store, context.product)
     assert compare(forecast_again(plan, context)) == ""
     told = []
     report = run_plan(plan, context, spec.store, Shown(2), callbacks=[told.append])
     line = compare(forecast_again(plan, context, PRICES))
-    seconds = read_ledger(spec.store).totals.seconds
+    seconds = MapStore.open(spec.store).ledger.totals.seconds
     cost = seconds["read"] + seconds["predict"] + seconds["write"]
     assert line.startswith(f"took (estimated), {report.tiles} tiles: CPU-hours {describe_amount(cost / 3600, 'h')} (")
     assert f"cost in EUR: total {describe_amount(cost, 'EUR')} (" in line

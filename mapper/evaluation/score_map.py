@@ -28,7 +28,7 @@ from mapper.models.weights import load_model
 from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec
-from mapper.store.repository import open_map
+from mapper.store.map_store import open_map
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[str | float]]]
 

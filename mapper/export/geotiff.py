@@ -26,8 +26,7 @@ from mapper.export.files import Progress, appear_whole, check_free, ignore_progr
 from mapper.export.piece import Piece, choose_piece
 from mapper.export.provenance import describe_provenance, find_makers
 from mapper.grid import Window
-from mapper.store.description import read_description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
 
 _BLOCK = 512
@@ -91,13 +90,12 @@ def export_geotiff(
         StoreError: If the store or the version does not exist, or the file cannot be written.
     """
     check_free(out)
-    ledger = read_ledger(location, ref=ref)
-    store = ledger.session.store
-    description = read_description(store)
+    store = MapStore.open(location, ref)
+    description = store.description
     piece = choose_piece(description.grid, bbox=bbox, area=area)
-    rasters = _find_rasters(Rasters(store, description), variable)
-    makers = find_makers(ledger, set(piece.tiles()).intersection(description.grid.tiles()))
-    tags = describe_provenance(description, snapshot=ledger.session.snapshot_id, makers=makers)
+    rasters = _find_rasters(store.rasters, variable)
+    makers = find_makers(store.ledger, set(piece.tiles()).intersection(description.grid.tiles()))
+    tags = describe_provenance(description, snapshot=store.snapshot, makers=makers)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")
         try:
@@ -106,7 +104,7 @@ def export_geotiff(
             _arrange(draft, final, resampling=_SEMANTICS[rasters[0].kind])
         except (RasterioError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
-    return _report(out, rasters, ledger)
+    return _report(out, rasters, snapshot=store.snapshot)
 
 
 def _find_rasters(rasters: Rasters, variable: str) -> list[Raster]:
@@ -217,7 +215,7 @@ def _arrange(draft: Path, final: Path, *, resampling: str) -> None:
     )
 
 
-def _report(out: Path, rasters: list[Raster], ledger: Ledger) -> GeotiffReport:
+def _report(out: Path, rasters: list[Raster], *, snapshot: str) -> GeotiffReport:
     with rasterio.open(out) as file:
         return GeotiffReport(
             path=str(out),
@@ -226,5 +224,5 @@ def _report(out: Path, rasters: list[Raster], ledger: Ledger) -> GeotiffReport:
             cols=file.width,
             overviews=tuple(file.overviews(1)),
             bytes=out.stat().st_size,
-            snapshot=ledger.session.snapshot_id,
+            snapshot=snapshot,
         )

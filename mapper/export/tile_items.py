@@ -15,8 +15,9 @@ from odc.geo.geom import Geometry
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import choose_piece
-from mapper.store.description import Description, read_description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.description import Description
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
 
 _POINTS = 8
@@ -72,9 +73,8 @@ def export_tiles(
         StoreError: If the store or the version does not exist, or the file cannot be written.
     """
     check_free(out)
-    ledger = read_ledger(location, ref=ref)
-    description = read_description(ledger.session.store)
-    items = list(_make_items(ledger, description, str(location), (bbox, area), progress))
+    store = MapStore.open(location, ref)
+    items = list(_make_items(store.ledger, store.description, str(location), (bbox, area), progress))
     if not items:
         raise InputError(f"no tile of {location} was attempted there: there is nothing to export")
     with appear_whole(out) as draft:
@@ -82,7 +82,7 @@ def export_tiles(
             rustac.write_sync(str(draft), items, format="geoparquet")
         except (rustac.RustacError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
-    return TilesReport(path=str(out), tiles=len(items), bytes=out.stat().st_size, snapshot=ledger.session.snapshot_id)
+    return TilesReport(path=str(out), tiles=len(items), bytes=out.stat().st_size, snapshot=store.snapshot)
 
 
 def _make_items(

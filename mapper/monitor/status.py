@@ -23,12 +23,11 @@ from mapper.markup.tile_map import STATES
 from mapper.monitor.throughput import Pace, overall_pace, recent_pace
 from mapper.monitor.utilisation import name_bottleneck
 from mapper.store.description import Description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
 from mapper.store.ledger_arrays import STATUS_CODES
-from mapper.store.location import parse_location
-from mapper.store.lock import Holder, read_holder
+from mapper.store.lock import Holder
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
-from mapper.store.repository import read_store
 from mapper.store.totals import Totals, WorkerUse
 
 State = Literal["new", "running", "stalled", "stopped", "complete"]
@@ -153,8 +152,9 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
     Raises:
         StoreError: If there is no store.
     """
-    ledger, description = read_ledger(location), read_store(location)
-    holder = read_holder(parse_location(location))
+    store = MapStore.open(location)
+    ledger, description = store.ledger, store.description
+    holder = store.read_holder()
     whole, counts, states = _count(ledger, description)
     failures = _group(list(_failed_records(ledger)))
     return Standing(

@@ -11,14 +11,14 @@ from mapper.catalog.inventory import inventory_path, open_inventory
 from mapper.catalog.items import Items
 from mapper.errors import PlanError
 from mapper.plan.context import MapContext, RunOptions, make_context
-from mapper.plan.guide_context import GuideContext, make_guide_context, read_halo
+from mapper.plan.guide_context import GuideContext, halo_of, make_guide_context
 from mapper.plan.memory import check_memory
 from mapper.plan.pending import Pending, find_pending
 from mapper.plan.plan import Plan, make_plan, select_indices
 from mapper.plan.plan_file import load_plan, save_plan
 from mapper.spec import MapSpec, read_spec
-from mapper.store.ledger import Ledger, read_ledger
-from mapper.store.repository import check_store, store_exists
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 
 _logger = logging.getLogger(__name__)
 
@@ -91,10 +91,10 @@ def prepare_job(
     """
     spec = read_spec(map_path)
     context = make_context(spec, options=options)
-    ledger = None
-    if store_exists(spec.store):
-        check_store(spec.store, product=context.product)
-        ledger = read_ledger(spec.store)
+    store = MapStore.find(spec.store)
+    if store:
+        store.check(context.product)
+    ledger = store.ledger if store else None
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
     kept = _find_plan(plan_path(map_path), context, items)
     whole = kept or make_plan(spec, items, context=context)
@@ -170,14 +170,14 @@ def prepare_guide(
     """
     spec = read_spec(map_path)
     location = location or guide_location(spec)
-    exists = store_exists(location)
-    if exists and halo_px is None:
-        halo_px = read_halo(location)
+    store = MapStore.find(location)
+    if store and halo_px is None:
+        halo_px = halo_of(store.description)
     context = make_guide_context(make_context(spec, options=options), halo_px=halo_px)
-    if exists:
-        check_store(location, product=context.product)
+    if store:
+        store.check(context.product)
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
-    ledger = read_ledger(location) if exists else None
+    ledger = store.ledger if store else None
     plan = make_plan(spec, items, context=context, only=only, ledger=ledger, worker_memory=worker_memory)
     return GuideJob(spec=spec, items=items, context=context, plan=plan, location=location, ledger=ledger)
 

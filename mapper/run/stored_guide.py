@@ -37,8 +37,9 @@ from mapper.run.records import NOT_NEAR
 from mapper.spec import MapSpec
 from mapper.store.encoding import Encoding
 from mapper.store.errors import explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
 from mapper.store.ledger_arrays import read_batches
+from mapper.store.map_store import MapStore
 from mapper.store.tiles import read_window
 
 _Dropped = Mapping[tuple[str, str], str]
@@ -64,7 +65,7 @@ def attach_guide(context: MapContext, tasks: TaskTable, items: Items, location: 
     if not context.reads_guide:
         raise PlanError(f"model {context.model_name} looks at the source alone: run it without --guide")
     guide = read_guide_context(context, location)
-    ledger = read_ledger(location)
+    ledger = MapStore.open(location).ledger
     if tasks:
         _check_reach(context, guide, tasks, location)
         _check_tiles(guide, ledger, tiles_under(context, guide, tasks), items, location)
@@ -127,7 +128,7 @@ def _check_tiles(guide: GuideContext, ledger: Ledger, tiles: Sequence[Tile], ite
 
 @lru_cache(maxsize=2)  # a process reads thousands of windows of one version
 def _open(location: str, snapshot: str) -> Ledger:
-    return read_ledger(location, ref=snapshot)
+    return MapStore.open(location, snapshot).ledger
 
 
 @lru_cache(maxsize=2)

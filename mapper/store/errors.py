@@ -2,9 +2,11 @@
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import MappingProxyType
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import icechunk
 from obstore.exceptions import BaseError
@@ -36,6 +38,16 @@ _KEYS = MappingProxyType(
 )
 
 
+class _Located(Protocol):
+    @property
+    def location(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Located)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
 @contextmanager
 def explain_faults(location: str) -> Iterator[None]:
     """Turn storage errors into :class:`StoreError` and its kinds.
@@ -54,6 +66,17 @@ def explain_faults(location: str) -> Iterator[None]:
         ) from error
     except (icechunk.IcechunkError, BaseError, OSError) as error:
         raise _explain(location, error) from error
+
+
+def explains_faults(method: Callable[Concatenate[_T, _P], _R]) -> Callable[Concatenate[_T, _P], _R]:
+    """Decorate a method of an object with a location: faults of the storage name it, see :func:`explain_faults`."""
+
+    @wraps(method)
+    def explained(self: _T, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with explain_faults(self.location):
+            return method(self, *args, **kwargs)
+
+    return explained
 
 
 def _explain(location: str, error: Exception) -> StoreError:

@@ -22,7 +22,7 @@ from mapper.errors import StoreError
 from mapper.store.errors import explain_faults
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.repository import open_repository
+from mapper.store.map_store import MapStore
 
 USUAL_AGE = timedelta(days=7)
 """Age of garbage on object stores unless another is asked for."""
@@ -166,7 +166,7 @@ def expire_snapshots(
         cutoff = datetime.now(UTC) - older_than
         expired = repository.expire_snapshots(cutoff, delete_expired_tags=not keep_tags)
     with explain_faults(str(place)):
-        repository = open_repository(location)  # the other one remembers versions as they were
+        repository = MapStore.open(location).repository  # the other one remembers versions as they were
         tags = sorted(repository.list_tags())
         kept = {repository.lookup_tag(tag) for tag in tags}
         kept |= {repository.lookup_branch(branch) for branch in repository.list_branches()}
@@ -182,9 +182,9 @@ def expire_snapshots(
 @contextmanager
 def _open_alone(place: Location) -> Iterator[icechunk.Repository]:
     """Open a store that nobody else writes to."""
-    open_repository(str(place))  # or else the lock would lie beside nothing
+    MapStore.open(str(place))  # or else the lock would lie beside nothing
     with hold_lock(place) as confirm, explain_faults(str(place)):
-        repository = open_repository(str(place))
+        repository = MapStore.open(str(place)).repository
         confirm()
         yield repository
 

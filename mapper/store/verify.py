@@ -9,11 +9,13 @@ from typing import Any
 
 from zarr.abc.store import Store
 
+from mapper.errors import StoreError
 from mapper.grid import MapGrid, Tile
-from mapper.store.description import Description, read_description
-from mapper.store.errors import DAMAGE, explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.description import Description
+from mapper.store.errors import DAMAGE
+from mapper.store.ledger import Ledger
 from mapper.store.levels import LevelTile, count_levels
+from mapper.store.map_store import MapStore
 from mapper.store.pyramid import State, read_state
 from mapper.store.record import Record
 from mapper.store.staleness import Expected, explain_stale
@@ -171,11 +173,11 @@ def verify_store(
     Raises:
         StoreError: If the store or the version does not exist.
     """
-    ledger = read_ledger(location, ref=ref)
-    with explain_faults(str(location)):
-        description = read_description(ledger.session.store)
+    store = MapStore.open(location, ref)
+    ledger, description = store.ledger, store.description
+    with store.explain_faults():
         judged = dict(_judge_tiles(ledger, description, expected or {}))
-        pyramid = verify_levels(ledger.session.store)
+        pyramid = verify_levels(store.zarr)
     wanted: Iterable[Tile] = description.grid.tiles() if expected is None else expected
     return VerifyReport(
         snapshot=ledger.session.snapshot_id,
@@ -218,7 +220,7 @@ def _readable_records(ledger: Ledger) -> Iterator[Record]:
     for batch in sorted({entry.batch for entry in ledger.entries.values()}):
         try:
             records = ledger.records_of(batch)
-        except DAMAGE:
+        except (StoreError, *DAMAGE):
             continue
         yield from (r for r in records if r.tile in ledger.entries and ledger.entries[r.tile].batch == batch)
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import Band, Banded
 from mapper.store.record import Record
 from mapper.store.repository import open_session
@@ -101,9 +102,8 @@ def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref
         StoreError: If the store or the version does not exist.
         GridError: If the point is outside the map.
     """
-    ledger = read_ledger(location, ref=ref)
-    with explain_faults(str(location)):
-        return explain_pixel(ledger, x, y, crs=crs)
+    store = MapStore.open(location, ref)
+    return explain_pixel(store.ledger, x, y, crs=crs, description=store.description)
 
 
 def explain_pixel(
@@ -256,7 +256,7 @@ def trace_pixel(
             return
         with explain_faults("the store"):
             session = open_session(ledger.repository, ref=before)
-        ledger = Ledger(repository=ledger.repository, session=session)
+        ledger = replace(ledger, session=session)
 
 
 def _find_parent(ledger: Ledger, snapshot: str) -> str:
