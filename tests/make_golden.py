@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from contracts import make_contract
 from golden_maps import (
     FINISHED,
     GOLDEN,
@@ -32,7 +33,7 @@ from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
 from mapper.execute.executors import SerialExecutor
 from mapper.models.card import model_names
-from mapper.models.contract import Contract, GuideBand
+from mapper.models.contract import BandNorm
 from mapper.models.model import GuidedModel
 from mapper.models.weights import build_network, save_model
 from mapper.plan.context import RunOptions, make_context
@@ -70,9 +71,9 @@ def save_network(name):
     for parameter in network.parameters():
         if parameter.ndim > 1 and parameter.std() < 5e-3:
             torch.nn.init.normal_(parameter, std=0.1)
-    contract = Contract(
+    contract = make_contract(
         model=architecture,
-        guide=tuple(GuideBand(name=f"july_{band}", units="1", mean=0.2, sd=0.1) for band in ("B04", "B08")),
+        guide=tuple(BandNorm(name=f"july_{band}", units="1", mean=0.2, sd=0.1) for band in ("B04", "B08")),
         source_units="Mg ha-1",
         source_mean=120.0,
         source_sd=70.0,

@@ -28,6 +28,8 @@ def make_place(seed, *, edge=18, source_sd=5.0, dates=1):
         truth=truth,
         bands=tuple(names),
         source_units="Mg ha-1",
+        target="agb",
+        bounds=(0, None),
         dates=dates,
         name=f"place {seed}",
         degradation="block mean",

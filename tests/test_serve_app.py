@@ -12,7 +12,7 @@ from store_maps import make_spec, write_tiles
 from mapper.errors import InputError, StoreError
 from mapper.serve import pixel
 from mapper.serve.app import make_app
-from mapper.serve.middleware import Guard
+from mapper.serve.middleware import LimitsMiddleware
 from mapper.serve.settings import AppSettings, read_token
 from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
@@ -139,7 +139,7 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large():
             more = message.get("more_body", False)
         await PlainTextResponse("done")(scope, receive, send)
 
-    client = TestClient(Guard(take, settings=AppSettings(max_body_bytes=1000)))
+    client = TestClient(LimitsMiddleware(take, settings=AppSettings(max_body_bytes=1000)))
     assert client.post("/", content=(b"a" * 100 for _ in range(50))).status_code == 413
     assert sum(taken) <= 1000
     assert client.post("/", content=(b"a" * 100 for _ in range(10))).text == "done"

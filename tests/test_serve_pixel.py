@@ -8,7 +8,7 @@ from store_maps import PROJECTED, make_arrays, make_record, make_spec, write_til
 
 from mapper.predict.quality import BITS
 from mapper.serve.app import make_app
-from mapper.serve.pixel import SAID
+from mapper.serve.pixel import FLAG_MEANINGS
 from mapper.serve.settings import AppSettings
 from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
@@ -65,8 +65,8 @@ def test_flags_are_told_in_words(spec, client):
     qa = int(make_arrays(spec.map_grid, tile)["qa"][20, 33])
     assert qa, "the pixel must have flags"
     told = ask(client, "/pixel", x, y).json()["quality"]
-    assert told == [{"flag": bit.name, "meaning": SAID[bit.name]} for bit in BITS.values() if bit.mask & qa]
-    assert BITS.keys() <= set(SAID)
+    assert told == [{"flag": bit.name, "meaning": FLAG_MEANINGS[bit.name]} for bit in BITS.values() if bit.mask & qa]
+    assert BITS.keys() <= set(FLAG_MEANINGS)
 
 
 def test_a_missing_value_is_null_and_a_tile_never_attempted_has_no_record(spec, client):

@@ -20,7 +20,7 @@ def test_answers_do_not_wait_for_one_another_on_a_connection(monkeypatch, host):
 
     monkeypatch.setattr(uvicorn.Server, "run", accept)
     try:
-        run_server(FastAPI(), host=host, port=0, say_ready=lambda _url: None)
+        run_server(FastAPI(), host=host, port=0, on_ready=lambda _url: None)
     except Exception as error:
         if host == "::1" and "cannot listen" in str(error):
             pytest.skip("this machine has no IPv6")

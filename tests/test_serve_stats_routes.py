@@ -24,7 +24,7 @@ from mapper.run.runner import run_plan
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
 from mapper.serve.stats import routes as stats
-from mapper.serve.stats.pixel_area import Ground
+from mapper.serve.stats.pixel_area import PixelAreas
 from mapper.serve.stats.pixel_coverage import cover_window
 from mapper.serve.stats.sum_uncertainty import compute_sum_sd
 from mapper.store import rasters
@@ -232,7 +232,7 @@ def test_shares_of_pixels_are_exact(data):
 )
 def test_areas_of_pixels_are_those_of_the_ellipsoid(crs, x, y, step):
     transform, shape = Affine(step, 0, x, 0, -step, y), (150, 70)
-    areas = np.broadcast_to(Ground(crs).measure(transform, shape), shape)
+    areas = np.broadcast_to(PixelAreas(crs).measure(transform, shape), shape)
     assert areas == pytest.approx(measure_plainly(transform, shape, crs), rel=1e-6)
 
 

@@ -25,8 +25,8 @@ from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
 from mapper.serve.tiles import layers, render
 from mapper.serve.tiles.cache import ByteCache
-from mapper.serve.tiles.colours import encode_png, palette_of, place_values
-from mapper.serve.tiles.web_mercator import TOLERANCE, Positions, WebTile
+from mapper.serve.tiles.colours import encode_png, find_palette, index_values
+from mapper.serve.tiles.web_mercator import TOLERANCE, TileLocator, WebTile
 from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
 
@@ -60,7 +60,7 @@ def open_created(spec):
 
 def tiles_at(spec, zoom):
     """Tiles of a zoom that the map touches."""
-    west, south, east, north = Positions(spec.map_grid).bounds
+    west, south, east, north = TileLocator(spec.map_grid).bounds
     (left, bottom), (right, top) = (place_of(lon, lat, zoom) for lon, lat in ((west, south), (east, north)))
     return [
         WebTile(z=zoom, x=x, y=y) for x in range(int(left), int(right) + 1) for y in range(int(top), int(bottom) + 1)
@@ -113,7 +113,7 @@ def test_numbers_are_those_that_gdal_resamples_from_the_level(spec, client, zoom
 
 
 def test_each_zoom_has_the_coarsest_level_with_pixels_no_larger_than_its_own(spec, client):
-    ground = Positions(spec.map_grid)
+    ground = TileLocator(spec.map_grid)
     seen = set()
     for zoom in range(9, 17):
         _, headers = read_numbers(client, tiles_at(spec, zoom)[0])
@@ -127,7 +127,7 @@ def test_each_zoom_has_the_coarsest_level_with_pixels_no_larger_than_its_own(spe
 @pytest.mark.parametrize("crs", ["EPSG:3035", "EPSG:4326", "EPSG:32633", "EPSG:3067", "EPSG:6933"])
 def test_positions_are_within_a_tenth_of_a_pixel(crs):
     grid = make_grid(crs)
-    positions = Positions(grid)
+    positions = TileLocator(grid)
     to_map = Transformer.from_crs("EPSG:3857", crs, always_xy=True)
     west, south, east, north = positions.bounds
     dice = np.random.default_rng(4)
@@ -145,7 +145,7 @@ def test_positions_are_within_a_tenth_of_a_pixel(crs):
 
 
 def test_one_thread_projects_for_all_since_each_would_prepare_it_anew(spec, monkeypatch):
-    positions, seen = Positions(spec.map_grid), set()
+    positions, seen = TileLocator(spec.map_grid), set()
     to_map = positions._to_map
     noting = SimpleNamespace(transform=lambda *given, **how: seen.add(get_ident()) or to_map.transform(*given, **how))
     monkeypatch.setattr(positions, "_to_map", noting)
@@ -153,7 +153,7 @@ def test_one_thread_projects_for_all_since_each_would_prepare_it_anew(spec, monk
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(positions.locate, tiles))
     assert len(seen) == 1
-    alone = Positions(spec.map_grid)
+    alone = TileLocator(spec.map_grid)
     assert all(
         np.array_equal(lattice.nodes, alone.locate(tile).nodes) for tile, lattice in zip(tiles, found, strict=True)
     )
@@ -209,7 +209,7 @@ def test_between_pixels_values_are_mixed_and_what_is_missing_keeps_its_outline(s
 
 def test_mixing_leaves_a_plane_as_it_is():
     row, col = np.meshgrid(np.linspace(1, 7, 50), np.linspace(1, 9, 40), indexing="ij")
-    window = render._Window(rows=slice(0, 9), cols=slice(0, 11), places=np.stack([row, col]), inside=None)
+    window = render._Window(rows=slice(0, 9), cols=slice(0, 11), positions=np.stack([row, col]), inside=None)
     y, x = np.mgrid[:9, :11].astype(np.float32)
     plane = 3 * (y + 0.5) - 2 * (x + 0.5)
     assert render._interpolate(plane, window, np.asarray) == pytest.approx(3 * row - 2 * col, abs=1e-4)
@@ -250,7 +250,7 @@ def test_colours_are_those_of_the_values(spec, client):
 def test_colour_maps_are_those_of_matplotlib(name):
     known = {key.lower(): key for key in mpl.colormaps}
     table = mpl.colormaps[known[name]](np.arange(256), bytes=True)[:, :3].astype(int)
-    ours = np.frombuffer(palette_of(name), np.uint8).reshape(256, 3).astype(int)
+    ours = np.frombuffer(find_palette(name), np.uint8).reshape(256, 3).astype(int)
     assert ours[0].tolist() == [0, 0, 0]
     assert ours[[1, 255]].tolist() == table[[0, 255]].tolist()
     assert (ours[1:, None] == table[None]).all(axis=2).any(axis=1).all()
@@ -258,7 +258,7 @@ def test_colour_maps_are_those_of_matplotlib(name):
 
 def test_values_beyond_the_range_have_the_colours_of_its_ends():
     values = np.array([[np.nan, -1e30, 0, 1, 0.5, 1e30, np.inf, -np.inf]], np.float32)
-    assert place_values(values, 0, 1).tolist() == [[0, 1, 1, 255, 128, 255, 255, 1]]
+    assert index_values(values, 0, 1).tolist() == [[0, 1, 1, 255, 128, 255, 255, 1]]
 
 
 def test_the_gravest_flag_gives_the_colour(spec, client):
@@ -335,7 +335,9 @@ def test_tilejson_says_where_the_map_is_and_what_its_colours_mean(spec, client):
     assert south <= asked[1] < asked[3] <= north
     assert content["minzoom"] == 0
     assert (
-        Positions(spec.map_grid).ratio(content["maxzoom"]) <= 1 < Positions(spec.map_grid).ratio(content["maxzoom"] - 1)
+        TileLocator(spec.map_grid).ratio(content["maxzoom"])
+        <= 1
+        < TileLocator(spec.map_grid).ratio(content["maxzoom"] - 1)
     )
     assert content["units"] == "Mg ha-1"
     assert len(content["colours"]) == 255
@@ -369,7 +371,7 @@ def test_a_desktop_program_reads_the_capabilities_and_the_tiles(spec):
         with rasterio.open(f"WMTS:{server.url}/wmts,layer=agb") as dataset:
             assert dataset.crs.to_epsg() == 3857
             assert dataset.count == 4
-            west, south, east, north = Positions(spec.map_grid).bounds
+            west, south, east, north = TileLocator(spec.map_grid).bounds
             x, y = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True).transform(
                 (west + east) / 2, (south + north) / 2
             )
@@ -398,11 +400,11 @@ def test_a_new_commit_is_drawn_and_the_old_version_stays(tmp_path):
 def test_what_is_kept_stays_within_its_bytes():
     cache = ByteCache(100)
     for number in range(30):
-        cache.keep(number % 7, number, 30)
+        cache.put(number % 7, number, 30)
         assert cache.bytes <= 100
-        assert cache.find(number % 7) == number
-    cache.keep("huge", 1, 101)
-    assert cache.find("huge") is None
+        assert cache.get(number % 7) == number
+    cache.put("huge", 1, 101)
+    assert cache.get("huge") is None
     assert cache.bytes == 0
 
 

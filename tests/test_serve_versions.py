@@ -6,7 +6,6 @@ import pytest
 from store_maps import make_spec, write_tiles
 
 from mapper.serve.versions import UnknownVersionError, Versions
-from mapper.serve.zarr import Pins
 from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
 
@@ -31,12 +30,12 @@ def test_a_name_is_recalled_for_a_while_and_then_looked_up(spec, monkeypatch):
     first = versions.find("main").version
     latest = commit_all(spec)[-1]
     clock[0] += 0.9
-    assert versions.recall("main").version is first
+    assert versions.find_cached("main").version is first
     clock[0] += 0.2
-    assert versions.recall("main") is None
+    assert versions.find_cached("main") is None
     found = versions.find("main")
     assert (found.version.snapshot, found.fixed) == (latest, False)
-    assert versions.recall("main").version is found.version
+    assert versions.find_cached("main").version is found.version
 
 
 def test_a_tag_and_a_snapshot_are_found_and_only_the_snapshot_is_fixed(spec):
@@ -46,8 +45,8 @@ def test_a_tag_and_a_snapshot_are_found_and_only_the_snapshot_is_fixed(spec):
     tagged, fixed = versions.find("v1"), versions.find(snapshots[2])
     assert tagged.version is fixed.version
     assert (tagged.fixed, fixed.fixed) == (False, True)
-    assert versions.names() == (["main"], ["v1"])
-    assert versions.recall(snapshots[2]).fixed
+    assert versions.list_names() == (["main"], ["v1"])
+    assert versions.find_cached(snapshots[2]).fixed
 
 
 @pytest.mark.parametrize(
@@ -57,17 +56,17 @@ def test_what_is_no_version_is_not_found(spec, ref):
     versions = Versions(spec.store)
     with pytest.raises(UnknownVersionError, match=r"no such version|has no version"):
         versions.find(ref)
-    assert versions.recall(ref) is None
+    assert versions.find_cached(ref) is None
 
 
 def test_few_versions_stay_open_and_one_in_use_stays_as_it_is(spec):
     snapshots = commit_all(spec)
-    versions = Versions(spec.store, kept=2)
+    versions = Versions(spec.store, max_open=2)
     used = versions.find(snapshots[0]).version
     for snapshot in snapshots[1:]:
         versions.find(snapshot)
-    assert versions.recall(snapshots[0]) is None
-    assert versions.recall(snapshots[-1]) is not None
+    assert versions.find_cached(snapshots[0]) is None
+    assert versions.find_cached(snapshots[-1]) is not None
     assert used.ledger.batches == 1
     assert versions.find(snapshots[0]).version is not used
 
@@ -82,7 +81,7 @@ def test_a_store_may_go_back_to_an_older_version(spec):
 
 def test_many_threads_find_the_same(spec):
     snapshots = commit_all(spec)
-    versions = Versions(spec.store, stale_after_s=0.0, kept=2)
+    versions = Versions(spec.store, stale_after_s=0.0, max_open=2)
     faults = []
 
     def look(number):
@@ -100,23 +99,3 @@ def test_many_threads_find_the_same(spec):
     for thread in threads:
         thread.join()
     assert faults == []
-
-
-def test_pins_are_by_client_and_key_and_do_not_last(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("mapper.serve.zarr.time.monotonic", lambda: clock[0])
-    pins = Pins()
-    pins.note("a", "agb/c/0/0", "OLD")
-    pins.note("b", "agb/c/0/0", "NEW")
-    assert [pins.recall(client, "agb/c/0/0") for client in "abc"] == ["OLD", "NEW", ""]
-    assert pins.recall("a", "agb/c/0/1") == ""
-    clock[0] = 61.0
-    assert pins.recall("a", "agb/c/0/0") == ""
-
-
-def test_pins_of_many_clients_fill_no_memory():
-    pins = Pins()
-    for number in range(5000):
-        pins.note(f"client {number}", "agb/c/0/0", "OLD")
-    assert pins.recall("client 0", "agb/c/0/0") == ""
-    assert pins.recall("client 4999", "agb/c/0/0") == "OLD"

@@ -47,7 +47,7 @@ def write(path, bands):
 
 
 def read(folder, **changes):
-    return read_chips(BioMasstersData(**({"folder": folder, "chips": ["aa"]} | changes)))
+    return read_chips(BioMasstersData(**({"folder": folder, "chips": ["aa"], "limit": 500} | changes)))
 
 
 def channel(sample, name):

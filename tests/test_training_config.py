@@ -8,7 +8,15 @@ import yaml
 
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
-from mapper.training.config import BioMasstersData, Changes, MapsData, SyntheticData, WaldData, read_config
+from mapper.training.config import (
+    BioMasstersData,
+    Changes,
+    MapsData,
+    SyntheticData,
+    TruthConfig,
+    WaldData,
+    read_config,
+)
 
 TRUTH = {"collection": "truth", "variable": "agb", "limit": 500}
 MAPS = {"kind": "maps", "maps": ["a/map.yaml"], "truth": TRUTH}
@@ -51,7 +59,7 @@ def test_data_of_every_kind_are_described(tmp_path):
         ({"data": [{"kind": "maps", "maps": ["a"], "truth": {}}]}, "exactly one of collection and store"),
         ({"augment": {"guide_dropout": 1}}, "augment.guide_dropout"),
         ({"hold_out": {"share": 1}}, "hold_out.share"),
-        ({"loss": "rmse"}, "loss"),
+        ({"loss": "rmse"}, "loss: unknown loss, expected one of l1, huber, mse, nll"),
         ({"validation": [MAPS]}, "may not be trained on"),
     ],
 )
@@ -90,3 +98,11 @@ def test_scale_and_chips_are_changed_where_they_mean_something(tmp_path):
     assert (chips.scale, chips.folder) == (8, tmp_path / "chips")
     assert (landscapes.scale, landscapes.folder) == (8, tmp_path / "there")
     assert changed.start == tmp_path / "a.safetensors"
+
+
+def test_nothing_is_assumed_of_the_target(tmp_path):
+    config = read_config(write(tmp_path / "train.yaml", {k: v for k, v in MINIMAL.items() if k != "target"}))
+    assert config.target == ""
+    assert config.model.non_negative is None
+    assert TruthConfig(collection="truth").variable is None
+    assert BioMasstersData(folder=tmp_path).limit is None

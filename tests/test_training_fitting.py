@@ -19,7 +19,7 @@ from mapper.training.losses import members_of
 
 @pytest.fixture
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.initial_model"):
+    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 
@@ -186,3 +186,14 @@ def test_nothing_to_learn_is_refused():
     sample = make_place(0)
     with pytest.raises(InputError, match="no truth"):
         fit([replace(sample, truth=np.full_like(sample.truth, np.nan))], make_config())
+
+
+@pytest.mark.parametrize(
+    ("non_negative", "bounds"), [(None, (-400.0, 9000.0)), (True, (0.0, None)), (False, (None, None))]
+)
+def test_a_model_is_kept_within_the_bounds_of_its_target_unless_told_otherwise(non_negative, bounds):
+    place = replace(make_place(0), target="elevation", bounds=(-400.0, 9000.0))
+    contract = make_model([place], make_config(model={"non_negative": non_negative})).contract
+    assert contract.bounds == bounds
+    assert contract.means[0].name == "elevation"
+    assert make_model([place], make_config(target="height")).contract.means[0].name == "height"

@@ -24,6 +24,8 @@ def make_sample(cells=(8, 11), *, seed=0, sd=20.0):
         truth=truth,
         bands=(("summer_B04", "1"), ("summer_vv", "dB")),
         source_units="Mg ha-1",
+        target="agb",
+        bounds=(0, None),
     )
 
 

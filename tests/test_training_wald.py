@@ -20,6 +20,8 @@ def make_sample(rows=8, cols=12, *, guide=None, source=None, bands=(("a_B04", "1
         truth=np.full(fine, np.nan, np.float32),
         bands=bands,
         source_units="Mg ha-1",
+        target="agb",
+        bounds=(0, None),
         name="here",
         degradation="as delivered: cci",
         digest="d",

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from mapper.cli.options import JsonOption, StoreArgument, location_of
+from mapper.api import location_of
+from mapper.cli.options import JsonOption, StoreArgument
 from mapper.cli.printing import print_json
 from mapper.text import describe_bytes
 

@@ -5,10 +5,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from mapper import api
 from mapper.cli.options import JsonOption
 from mapper.cli.printing import (
     describe_card,
@@ -21,10 +22,7 @@ from mapper.cli.printing import (
 )
 from mapper.errors import SpecError
 from mapper.models.card import model_names, read_card
-from mapper.spec import ModelSpec, read_spec
-
-if TYPE_CHECKING:
-    from mapper.evaluation.score_map import Comparison
+from mapper.spec import ModelSpec
 
 learning_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -38,8 +36,11 @@ def evaluate(  # noqa: PLR0913 - options of a command
         float | None, typer.Option(help="Map: largest true value, in the map's units; larger ones count as it.")
     ] = None,
     data_range: Annotated[
-        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
-    ] = 500,
+        float | None,
+        typer.Option(
+            min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
+        ),
+    ] = None,
     overview: Annotated[
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
@@ -72,7 +73,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
         return
     if truth is None:
         raise SpecError(f"{target} is a map: say with --truth COLLECTION:BAND what to score it against")
-    comparison = _evaluate_map(Path(target), truth, clip, data_range, overview=overview, plots=plots)
+    comparison = api.evaluate(target, truth, clip=clip, data_range=data_range, overview=overview, plots=plots)
     print_json(comparison.to_dict()) if as_json else print_comparison(comparison)
 
 
@@ -108,6 +109,8 @@ def train_command(  # noqa: PLR0913 - options of a command
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
+    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
+
     The same command resumes a training that was interrupted, and leaves a finished one alone. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
     """
@@ -115,14 +118,10 @@ def train_command(  # noqa: PLR0913 - options of a command
         raise typer.BadParameter("give a CONFIG.yaml, or --wald MAP.yaml")
     from mapper.training.config import Changes, describe_training
     from mapper.training.distributed import is_first_process
-    from mapper.training.progress import TrainingBar
-    from mapper.training.trainer import train
 
     changes = Changes(out=out, name=name, steps=steps, start=start, scale=scale, chips=chips)
     request = describe_training(config, wald=wald or (), maps=maps or (), truth=truth, changes=changes)
-    command = shlex.join(["mapper", *sys.argv[1:]])
-    with TrainingBar(request.steps) as bar:
-        card = train(request, notify=bar.say, watch=bar, command=command)
+    card = api.train(request, command=shlex.join(["mapper", *sys.argv[1:]]))
     if is_first_process():
         pairs = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
         print_json(json.loads(card.to_json())) if as_json else print_pairs(card.name, pairs)
@@ -157,24 +156,6 @@ def models_command(
         return
     rows = ([card.name, *describe_card(card).values()] for card in cards)
     print_table("models", ("name", *describe_card(cards[0])), rows)
-
-
-def _evaluate_map(
-    map_path: Path, truth: str, clip: float | None, data_range: float, *, overview: Path | None, plots: Path | None
-) -> "Comparison":
-    from mapper.catalog.inventory import inventory_path, take_inventory
-    from mapper.evaluation.overview import draw_overview
-    from mapper.evaluation.score_map import draw_comparison, find_truth, score_map
-
-    spec = read_spec(map_path)
-    items = take_inventory(spec, inventory_path(map_path))
-    known = find_truth(spec, truth, clip=clip, data_range=data_range)
-    comparison = score_map(spec, items, known)
-    if overview:
-        draw_overview(spec, items, overview, truth=known)
-    if plots:
-        draw_comparison(comparison, plots, quantity=spec.target.long_name)
-    return comparison
 
 
 def _evaluate_suite(

@@ -1,11 +1,15 @@
 """Commands that make a map and explain it: demo, search, plan, run, verify, why."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
 
 import typer
 from rich.markup import escape
 
+from mapper import api
+from mapper.api import is_map, location_of
 from mapper.cli.options import (
     BudgetOption,
     ClusterOption,
@@ -26,9 +30,7 @@ from mapper.cli.options import (
     SettingsOption,
     StoreArgument,
     WorkersOption,
-    is_map,
     kubernetes_options,
-    location_of,
     selection_of,
 )
 from mapper.cli.printing import notify, print_comparison, print_json, print_months
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from mapper.run.pyramid import PyramidReport
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
-
-_REASONS_SHOWN = 10
 
 maps_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -93,10 +93,10 @@ def search_command(
     as MAP.items.png, and warns of tiles that are likely to see too little, or have no source.
     """
     from mapper.catalog.coverage import find_shortages, survey
-    from mapper.catalog.inventory import inventory_path, take_inventory
+    from mapper.catalog.inventory import inventory_path
 
     spec, path = read_spec(map_path), inventory_path(map_path)
-    items = take_inventory(spec, path, refresh=True)
+    items = api.search(map_path, refresh=True)
     coverage = survey(spec, items)
     shortages = find_shortages(spec, coverage)
     picture = _draw_search(spec, coverage, path.with_suffix(".png")) if plot else None
@@ -136,37 +136,21 @@ def plan(  # noqa: PLR0913 - options of a command
     At the end, a map in one go is held against two phases: **mapper composite** once, then **mapper run --guide** as
     often as models change. What a guide given by **--guide** holds already counts as paid.
     """
-    from mapper.cost.actuals import device_kind
-    from mapper.cost.estimate import estimate_tasks, explain_plan
-    from mapper.cost.forecast import make_forecast
-    from mapper.cost.phases import compare_phases
-    from mapper.cost.prices import read_prices
-    from mapper.plan.job import prepare_job
-
     if device not in (None, "cpu", "cuda"):
         raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
-    price_list = read_prices(prices) if prices else None
-    job = prepare_job(map_path, only=selection_of(only, every), refresh=refresh)
-    job.freeze()
-    estimate = estimate_tasks(job.context, job.plan.tasks)
-    summary, pending = explain_plan(job.plan, job.context, estimate=estimate), job.pending()
-    kind = device_kind(device) if device else None
-    forecast = make_forecast(job.plan, job.context, estimate, ledger=job.ledger, prices=price_list, device=kind)
-    schemes = compare_phases(job, estimate, forecast, prices=price_list, location=guide)
+    planned = api.plan(
+        map_path,
+        only=selection_of(only, every),
+        refresh=refresh,
+        prices=prices,
+        device=cast("Literal['cpu', 'cuda'] | None", device),
+        guide=guide,
+    )
     if as_json:
-        reasons = [{"tile": str(due.task.tile), "cause": due.cause, "reason": due.reason} for due in pending.todo]
-        content = {"file": str(job.path), **summary.to_dict(), "forecast": forecast.to_dict()}
-        content["two_phases"] = schemes and schemes.to_dict()
-        print_json({**content, "done": len(pending.done), "due": reasons})
+        print_json(planned.to_dict())
         return
-    typer.echo(summary.summary())
-    typer.echo(f"done          {len(pending.done)}, due {len(pending.todo)} {dict(pending.causes) or ''}")
-    for due in pending.todo[:_REASONS_SHOWN]:
-        typer.echo(f"  tile {due.task.tile}: {due.reason}")
-    typer.echo(f"\n{forecast.summary()}")
-    if schemes:
-        typer.echo(f"\n{schemes.summary()}")
-    notify(f"plan written to {job.path}")
+    typer.echo(str(planned))
+    notify(f"plan written to {planned.job.path}")
 
 
 @maps_app.command()
@@ -201,18 +185,17 @@ def run(  # noqa: PLR0913 - options of a command
     With **--guide** the archives are not read for the guide: it comes from a store that **mapper composite** wrote. The
     map is the same to the bit, and may be begun in one way and finished in the other.
     """
-    from mapper.cluster.open_executor import memory_of_task, open_executor
+    from mapper.cluster.open_executor import memory_of_task
+    from mapper.cost.map_plan import MapPlan
     from mapper.cost.prices import read_prices
     from mapper.plan.context import RunOptions
     from mapper.plan.job import prepare_job
     from mapper.run.commit_loop import RunPolicy
-    from mapper.run.runner import run_plan
     from mapper.run.stored_guide import read_from_guide
 
-    if prices:
-        read_prices(prices)  # what is wrong with it is wrong before the run
-    if order not in ("blocks", "rows", "spread"):
-        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
+    price_list = read_prices(prices) if prices else None  # what is wrong with it is wrong before the run
+    policy = RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds, failure_budget=failure_budget)
+    policy = replace(policy, order=_check_order(order))
     options = RunOptions(device=device, batch=batch, patch_px=patch)
     kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
@@ -222,19 +205,11 @@ def run(  # noqa: PLR0913 - options of a command
             typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
         return
     job.freeze()
-    context = read_from_guide(job, guide) if guide else job.context
-    policy = RunPolicy(
-        commit_tiles=commit_tiles,
-        commit_seconds=commit_seconds,
-        failure_budget=failure_budget,
-        order=cast("Order", order),
-    )
-    with (
-        open_callbacks(log, metrics_port) as callbacks,
-        open_executor(cluster, workers, kubernetes=kubernetes) as executor,
-    ):
-        report = run_plan(job.plan, context, job.spec.store, executor, callbacks=callbacks, policy=policy)
-        print_run_report(report, job.plan, context, prices, as_json=as_json)
+    planned = MapPlan(job=replace(job, context=read_from_guide(job, guide)) if guide else job, prices=price_list)
+    run_on = partial(api.run, cluster=cluster, workers=workers, kubernetes=kubernetes)
+    with open_callbacks(log, metrics_port) as callbacks:
+        report = run_on(planned, progress=False, callbacks=callbacks, policy=policy)
+        print_run_report(report, planned, as_json=as_json)
     raise typer.Exit(report.exit_code)
 
 
@@ -299,6 +274,12 @@ def why_command(
 
     answer = why(location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _check_order(order: str) -> "Order":
+    if order not in ("blocks", "rows", "spread"):
+        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
+    return cast("Order", order)
 
 
 def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:

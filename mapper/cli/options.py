@@ -7,7 +7,6 @@ import typer
 from rich.markup import escape
 
 from mapper.cli.printing import notify
-from mapper.spec import read_spec
 
 if TYPE_CHECKING:
     from mapper.cluster.kubernetes.session import KubernetesOptions
@@ -77,13 +76,3 @@ def selection_of(only: str | None, every: int | None) -> str | None:
     if only and every:
         raise typer.BadParameter("give --only or --every, not both")
     return f"::{every}" if every else only
-
-
-def location_of(store: str) -> str:
-    """Return the location of a store, from itself or from its MAP.yaml."""
-    return read_spec(store).store if is_map(store) else store
-
-
-def is_map(store: str) -> bool:
-    """Return True if a store is named by its MAP.yaml."""
-    return store.endswith((".yaml", ".yml"))

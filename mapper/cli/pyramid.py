@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mapper.api import location_of
 from mapper.cli.options import (
     ClusterOption,
     CommitSecondsOption,
@@ -16,7 +17,6 @@ from mapper.cli.options import (
     StoreArgument,
     WorkersOption,
     kubernetes_options,
-    location_of,
 )
 from mapper.cli.printing import print_json
 from mapper.cli.run_callbacks import open_callbacks

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mapper.cli.options import PricesOption, StoreArgument, location_of
+from mapper.api import location_of
+from mapper.cli.options import PricesOption, StoreArgument
 from mapper.text import describe_bytes
 
 report_app = typer.Typer(rich_markup_mode="markdown")

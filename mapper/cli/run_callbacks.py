@@ -11,10 +11,9 @@ from mapper.cli.printing import notify, print_json
 from mapper.errors import InputError
 
 if TYPE_CHECKING:
+    from mapper.cost.map_plan import MapPlan
     from mapper.events import Callback
     from mapper.monitor.metrics import RunMetrics
-    from mapper.plan.context import MapContext
-    from mapper.plan.plan import Plan
     from mapper.run.report import RunReport
 
 
@@ -48,16 +47,14 @@ def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
     return metrics
 
 
-def print_run_report(
-    report: "RunReport", plan: "Plan", context: "MapContext", prices: Path | None, *, as_json: bool
-) -> None:
+def print_run_report(report: "RunReport", planned: "MapPlan", *, as_json: bool) -> None:
     """Print the report of a run, and the cost of the map against its estimate."""
     from mapper.cost.forecast import compare, forecast_again
-    from mapper.cost.prices import read_prices
 
     if as_json:
         print_json(report.to_dict())
         return
     typer.echo(report.summary())
-    if report.tiles and (line := compare(forecast_again(plan, context, read_prices(prices) if prices else None))):
+    job = planned.job
+    if report.tiles and (line := compare(forecast_again(job.plan, job.context, planned.prices))):
         typer.echo(line)

@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mapper.cli.options import StoreArgument, location_of
+from mapper.api import serve
+from mapper.cli.options import StoreArgument
 from mapper.cli.printing import notify
-from mapper.errors import InputError
-
-_EXTRA = ("fastapi", "fastapi_offline", "uvicorn")
 
 serve_app = typer.Typer(rich_markup_mode="markdown")
 
@@ -41,23 +39,17 @@ def serve_command(
     A run may go on meanwhile: its commits are seen within a second. Who reads a snapshot id sees no change.
     Without a token everybody who reaches the port can read; put a proxy with TLS in front of anything public.
     """
-    try:
-        from mapper.serve.app import make_app
-        from mapper.serve.server import run_server
-        from mapper.serve.settings import AppSettings, read_token
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in _EXTRA:
-            raise InputError(f"{error.name} is missing: install `mapper[serve]`") from error
-        raise
+    from mapper.serve.settings import AppSettings, read_token
+
     settings = AppSettings(
         token=read_token(token_file) if token_file else "", cors=tuple(cors or ()), public_url=public_url
     )
-    app = make_app(location_of(store), settings)
-    run_server(
-        app,
+    serve(
+        store,
         host=host,
         port=port,
-        say_ready=lambda url: _print_address(public_url or url, token=bool(settings.token)),
+        settings=settings,
+        notify=lambda url: _print_address(public_url or url, token=bool(settings.token)),
         log_requests=log_requests,
     )
 

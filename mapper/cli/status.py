@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mapper.api import location_of
 from mapper.arrays import ByteArray
-from mapper.cli.options import JsonOption, PricesOption, StoreArgument, location_of
+from mapper.cli.options import JsonOption, PricesOption, StoreArgument
 from mapper.cli.printing import print_json
 from mapper.markup.tile_map import STATES, count_states, shrink_states
 from mapper.text import describe_amount, describe_bytes, describe_seconds

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mapper.cli.options import JsonOption, StoreArgument, location_of
+from mapper.api import location_of
+from mapper.cli.options import JsonOption, StoreArgument
 from mapper.cli.printing import notify, print_json
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])|0")

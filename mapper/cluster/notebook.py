@@ -22,17 +22,17 @@ def open_cluster(
 ) -> Iterator[Client]:
     """Open a Dask cluster, and close it again; progress is printed.
 
-    A pool on Kubernetes that is up already is used and left up. For example, half a map here and now::
+    A pool on Kubernetes that is up already is used and left up. For example::
 
         import mapper
-        from mapper.cluster.throttle import paced_executor
 
         with mapper.open_cluster("cluster.yaml", pool="readers") as client:
             print(client.dashboard_link)
+            mapper.run("map.yaml", cluster=client)
             agb = mapper.open_map("s3://maps/agb", chunks={"y": 2048, "x": 2048})["agb"]
             agb.mean().compute(scheduler=client)  # by the workers, chunk by chunk
 
-    :func:`mapper.run_plan` takes ``paced_executor(client)``. The client is not Dask's default: pass it on.
+    The client is not Dask's default: pass it on.
 
     Args:
         where: ``local`` for processes of this machine, or the settings of a cluster on Kubernetes: a file, or as read.

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import psutil
+from distributed import Client
 
 from mapper.cluster.kubernetes.session import KUBERNETES, KubernetesOptions, find_pool, open_pool
 from mapper.cluster.local import local_cluster
@@ -12,11 +13,14 @@ from mapper.cluster.throttle import paced_executor
 from mapper.errors import SpecError
 from mapper.execute.executors import Executor, SerialExecutor, ThreadExecutor, default_threads
 
+Cluster = str | Client | Executor
+"""What computes: a word or an address, see :func:`open_executor`, or what is open already."""
+
 _WORKERS = 2
 _LOCAL_THREADS = 2
 
 
-def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
+def memory_of_task(name: Cluster, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
     """Return the bytes that one task may use, on this machine or on Kubernetes; None for another cluster.
 
     Args:
@@ -27,6 +31,8 @@ def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions
     Raises:
         SpecError: If the name is of a pool that is not there.
     """
+    if not isinstance(name, str):
+        return None
     if _is_kubernetes(name):
         settings = (kubernetes or KubernetesOptions()).settings
         return settings.task_memory(find_pool(name, settings))
@@ -35,12 +41,14 @@ def memory_of_task(name: str, workers: int = 0, *, kubernetes: KubernetesOptions
 
 
 @contextmanager
-def open_executor(name: str, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> Iterator[Executor]:
+def open_executor(
+    name: Cluster, workers: int = 0, *, kubernetes: KubernetesOptions | None = None
+) -> Iterator[Executor]:
     """Open an executor, and close what it runs on.
 
     Args:
         name: ``threads`` of this process, ``serial``, ``local`` worker processes, ``kubernetes`` or
-            ``kubernetes:POOL``, or the address of a Dask scheduler.
+            ``kubernetes:POOL``, or the address of a Dask scheduler; a client or an executor is used as it is.
         workers: Threads or processes; 0 suits the machine. On Kubernetes pools have the sizes of their settings.
         kubernetes: Settings of a cluster there; None: the defaults.
 
@@ -48,7 +56,11 @@ def open_executor(name: str, workers: int = 0, *, kubernetes: KubernetesOptions 
         SpecError: If the name is none of these.
         ClusterError: If no scheduler answers, or a pool on Kubernetes does not come up.
     """
-    if name == "serial":
+    if isinstance(name, Client):
+        yield paced_executor(name)
+    elif not isinstance(name, str):
+        yield name
+    elif name == "serial":
         yield SerialExecutor()
     elif name == "threads":
         yield ThreadExecutor(workers)

@@ -80,7 +80,8 @@ def open_cube(  # noqa: PLR0913 - what people know from other loaders
     Args:
         source: A map, as its MAP.yaml or as read, or items; season and orbit of items are selected before.
         geobox: Target pixels, north up, in a CRS with an EPSG code; None takes the whole grid of the map.
-        collection: Collection that is read; None takes the first layer of the guide of a map, or that of the items.
+        collection: Collection that is read; None takes that of the first layer of the map's guide, of its
+            source if it has no guide, or that of the items.
         bands: One of our band names, or some; None takes those of the map's layer.
         rule: How the collection is read; None asks the provider of the map.
         access: How files are reached, when they are read.
@@ -141,7 +142,7 @@ def _resolve(
         )
     spec = source if isinstance(source, MapSpec) else read_spec(source)
     found = search(spec) if isinstance(source, MapSpec) else take_inventory(spec, inventory_path(Path(source)))
-    name = collection or spec.guide.layers[0].collection
+    name = collection or (spec.guide.layers or (spec.source,))[0].collection
     return _Request(
         items=found.of(name),
         geobox=spec.map_grid.geobox if geobox is None else geobox,

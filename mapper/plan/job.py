@@ -9,6 +9,7 @@ from pathlib import Path
 from mapper import __version__
 from mapper.catalog.inventory import inventory_path, open_inventory
 from mapper.catalog.items import Items
+from mapper.catalog.search import search
 from mapper.errors import PlanError
 from mapper.plan.context import MapContext, RunOptions, make_context
 from mapper.plan.guide_context import GuideContext, halo_of, make_guide_context
@@ -34,8 +35,8 @@ class Job:
     """Of the tiles that were asked for."""
     whole: Plan
     """Of all tiles; what is kept."""
-    path: Path
-    """Where the plan is kept."""
+    path: Path | None
+    """File that keeps the plan; None for a map that was not read from a file, of which nothing is kept."""
     kept: bool
     """Whether that is what lies there already."""
     ledger: Ledger | None
@@ -47,7 +48,7 @@ class Job:
 
     def freeze(self) -> None:
         """Keep the plan beside the map description, so that the next run need not plan."""
-        if not self.kept:
+        if self.path is not None and not self.kept:
             save_plan(self.whole, self.path, key=key_of(self.context, self.items))
 
 
@@ -69,7 +70,7 @@ def key_of(context: MapContext, items: Items) -> Mapping[str, str]:
 
 
 def prepare_job(
-    map_path: Path,
+    source: Path | MapSpec,
     *,
     only: str | None = None,
     refresh: bool = False,
@@ -79,7 +80,7 @@ def prepare_job(
     """Read a map description, find its items, check that everything fits, and plan, unless a good plan is kept.
 
     Args:
-        map_path: The MAP.yaml; its items and its plan are kept beside it.
+        source: The MAP.yaml, beside which items and plan are kept; or the map as read, of which nothing is kept.
         only: Tiles to take, see :mod:`mapper.plan.selection`.
         refresh: Search even if items are kept.
         options: How tiles are computed.
@@ -89,14 +90,17 @@ def prepare_job(
         InputError: If anything is wrong with the request; nothing was started.
         StoreMismatchError: If the store belongs to another map.
     """
-    spec = read_spec(map_path)
+    spec, path = (source, None) if isinstance(source, MapSpec) else (read_spec(source), plan_path(source))
     context = make_context(spec, options=options)
     store = MapStore.find(spec.store)
     if store:
         store.check(context.product)
     ledger = store.ledger if store else None
-    items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
-    kept = _find_plan(plan_path(map_path), context, items)
+    if isinstance(source, MapSpec):
+        items = search(spec)
+    else:
+        items = open_inventory(spec, inventory_path(source), refresh=refresh)
+    kept = None if path is None else _find_plan(path, context, items)
     whole = kept or make_plan(spec, items, context=context)
     chosen = select_indices(whole.tasks.indices, only, ledger) if only else None
     plan = whole if chosen is None else replace(whole, tasks=whole.tasks.take(chosen))
@@ -108,7 +112,7 @@ def prepare_job(
         context=context,
         plan=plan,
         whole=whole,
-        path=plan_path(map_path),
+        path=path,
         kept=kept is not None,
         ledger=ledger,
     )

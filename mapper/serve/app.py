@@ -1,4 +1,4 @@
-"""The application: routes, and what stands before them. Read-only; no parameter names a file or an address."""
+"""Application of a served store: routes and middleware. Read-only; no parameter names a file or an address."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +9,8 @@ from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from mapper import __version__
-from mapper.serve.errors import add_fault_handlers, describe_refusals
-from mapper.serve.middleware import Guard
+from mapper.serve.errors import add_error_handlers, describe_refusals
+from mapper.serve.middleware import LimitsMiddleware
 from mapper.serve.page import make_page_router
 from mapper.serve.pixel import make_pixel_router
 from mapper.serve.schemas import Health
@@ -18,15 +18,11 @@ from mapper.serve.settings import AppSettings
 from mapper.serve.stac import make_stac_router
 from mapper.serve.stats.routes import make_stats_router
 from mapper.serve.tiles.routes import make_tiles_router
-from mapper.serve.versions import Served, Versions
+from mapper.serve.versions import ServedStore, Versions
 from mapper.serve.zarr import make_zarr_router
 
 _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
-
-
 _MEDIA = {"js": "text/javascript", "css": "text/css"}
-
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -41,11 +37,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-
-
 _START = 'SwaggerUIBundle({ url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null });\n'
-
-
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -53,7 +45,7 @@ _POLICY = (
 
 
 def make_docs_router() -> APIRouter:
-    """The page and what it loads."""
+    """Return the routes of the page of the API, which loads nothing from other servers."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
@@ -81,25 +73,23 @@ _ROUTERS = (
     make_stats_router,
     make_stac_router,
 )
-"""Each makes the routes of one subject from what is served; a new subject is a module and a name here."""
-
-
+"""Functions that make the routes of one subject; a new subject is a module and a name here."""
 _EXPOSED = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag", "X-Bounds", "X-Crs", "X-Level", "X-Units")
 
 
 def make_app(location: str | Path, settings: AppSettings | None = None) -> FastAPI:
-    """Make the application that serves a store.
+    """Return the application that serves a store.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        settings: How it is set up.
+        settings: Settings of the server; None takes the defaults.
 
     Raises:
         StoreError: If there is no store, or it cannot be read.
     """
     settings = settings or AppSettings()
-    versions = Versions(location, stale_after_s=settings.stale_after_s, kept=settings.open_versions)
-    served = Served(versions=versions, settings=settings)
+    versions = Versions(location, stale_after_s=settings.stale_after_s, max_open=settings.open_versions)
+    served = ServedStore(versions=versions, settings=settings)
     name = versions.find("main").version.description.name
     app = FastAPI(
         title=f"{name}: a map by mapper",
@@ -109,7 +99,7 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the host that a client claims
     )
-    guarded = Depends(HTTPBearer(auto_error=False))  # says on the page of the API what the guard asks for
+    guarded = Depends(HTTPBearer(auto_error=False))  # shows on the page of the API that a token is asked for
     refusals = describe_refusals(413, 414, 503)
     app.include_router(_make_health_router(served), responses=refusals)
     app.include_router(make_docs_router())
@@ -119,8 +109,8 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
             responses=(describe_refusals(401) if settings.token else {}) | refusals,
             dependencies=[guarded] if settings.token else [],
         )
-    add_fault_handlers(app)
-    app.add_middleware(Guard, settings=settings)
+    add_error_handlers(app)
+    app.add_middleware(LimitsMiddleware, settings=settings)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -133,7 +123,8 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
     return app
 
 
-def _make_health_router(served: Served) -> APIRouter:
+def _make_health_router(served: ServedStore) -> APIRouter:
+    """Return the route that orchestrators ask."""
     router = APIRouter(tags=["server"])
 
     @router.get("/health", summary="Whether the store can be read")

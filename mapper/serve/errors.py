@@ -19,7 +19,7 @@ _REASONS: Mapping[int, str] = MappingProxyType(
     {
         400: "The body cannot be read",
         401: "A token is needed",
-        404: "There is no such version, variable, key or place",
+        404: "There is no such version, variable, key or tile",
         413: "The body is too large",
         414: "The address is too long",
         416: "The range lies beyond the end",
@@ -27,8 +27,6 @@ _REASONS: Mapping[int, str] = MappingProxyType(
         503: "Busy, too slow, or the store cannot be read at the moment; try again",
     }
 )
-
-
 _REFUSAL: Mapping[str, Any] = MappingProxyType(
     {
         "type": "object",
@@ -39,24 +37,24 @@ _REFUSAL: Mapping[str, Any] = MappingProxyType(
 )
 
 
-def add_fault_handlers(app: FastAPI) -> None:
-    """Have errors answered as ``{"detail": text}``."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application answer errors as ``{"detail": text}``."""
     app.add_exception_handler(HTTPException, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(UnknownVersionError, _answer_missing)
     app.add_exception_handler(GridError, _answer_missing)
     app.add_exception_handler(InputError, _answer_input)
     app.add_exception_handler(StoreError, _answer_store)
-    app.add_exception_handler(Exception, _answer_fault)
+    app.add_exception_handler(Exception, _answer_unexpected)
 
 
-def refuse(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An answer that says why there is no other."""
+def make_refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Return an answer that gives the reason why there is no other."""
     return JSONResponse({"detail": text}, status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
 
 
 def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What the page of the API says of answers with these statuses."""
+    """Return the descriptions of answers with these statuses, for the page of the API."""
     content = {"application/json": {"schema": dict(_REFUSAL)}}
     return {status: {"description": _REASONS[status], "content": content} for status in statuses}
 
@@ -64,31 +62,31 @@ def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    return refuse(error.status_code, str(error.detail), dict(error.headers or {}))
+    return make_refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
-    """Which parameter is wrong and why, without what was sent: it may not be text at all."""
+    """Return which parameter is wrong and why, without what was sent: it may not be text at all."""
     if not isinstance(error, RequestValidationError):
         raise error
     faults = [f"{fault['loc'][-1] if fault['loc'] else 'request'}: {fault['msg']}" for fault in error.errors()]
-    return refuse(422, "; ".join(faults)[:1000])
+    return make_refusal(422, "; ".join(faults)[:1000])
 
 
 async def _answer_missing(_: Request, error: Exception) -> JSONResponse:
-    return refuse(404, str(error))
+    return make_refusal(404, str(error))
 
 
 async def _answer_input(_: Request, error: Exception) -> JSONResponse:
-    return refuse(422, str(error))
+    return make_refusal(422, str(error))
 
 
 async def _answer_store(_: Request, error: Exception) -> JSONResponse:
-    """What the storage said may tell where it is: it goes to the log."""
+    """Return a refusal; the words of the storage may hold its location and go to the log alone."""
     _log.error("the store cannot be read: %s", error)
-    return refuse(503, "the store cannot be read at the moment; try again", {"Retry-After": "5"})
+    return make_refusal(503, "the store cannot be read at the moment; try again", {"Retry-After": "5"})
 
 
-async def _answer_fault(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refuse(500, "the server failed to answer; its log says why")
+    return make_refusal(500, "the server failed to answer; its log says why")

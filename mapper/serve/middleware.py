@@ -1,4 +1,4 @@
-"""What stands before every route: limits of size and time, the token, headers that keep browsers careful."""
+"""Middleware before every route: limits of size and time, the token, security headers."""
 
 import asyncio
 import hmac
@@ -10,10 +10,10 @@ from types import MappingProxyType
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mapper.serve.errors import refuse
+from mapper.serve.errors import make_refusal
 from mapper.serve.settings import AppSettings
 
-_CAREFUL: Mapping[str, str] = MappingProxyType(
+_SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
@@ -21,19 +21,19 @@ _CAREFUL: Mapping[str, str] = MappingProxyType(
         "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     }
 )
-"""A page sets its own policy; this is that of data."""
-_HANG_UP: Mapping[str, str] = MappingProxyType({"Connection": "close"})
-"""What is left of a body would be read as the next request."""
+"""Headers of every answer; a page sets a policy of its own."""
+_CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
+"""Header of an answer to a body that was not read: the rest of it would be taken for the next request."""
 _OPEN = re.compile(r"/(?:health|static/.*)?")
-"""Paths without a token: what an orchestrator asks, and the map page, which holds nothing of the map."""
+"""Paths without a token: the one that orchestrators ask, and the map page, which holds nothing of the map."""
 
 
 class _TooLargeError(Exception):
     """A body goes on beyond the limit."""
 
 
-class Guard:
-    """Middleware: refuses what is too long, too large or not allowed, and ends what takes too long."""
+class LimitsMiddleware:
+    """Middleware that refuses what is too long, too large or not allowed, and ends what takes too long."""
 
     def __init__(self, app: ASGIApp, *, settings: AppSettings) -> None:
         self._app = app
@@ -45,17 +45,17 @@ class Guard:
             await self._app(scope, receive, send)
             return
         reply = _Reply(send)
-        refusal = self._judge(scope)
+        refusal = self._find_refusal(scope)
         if refusal:
             await refusal(scope, receive, reply.send)
             return
-        work = asyncio.create_task(self._work(scope, receive, reply))
+        work = asyncio.create_task(self._run_app(scope, receive, reply))
         try:
             begun = asyncio.create_task(reply.begun.wait())
             await asyncio.wait((work, begun), timeout=self._settings.max_seconds, return_when=asyncio.FIRST_COMPLETED)
             begun.cancel()
             if not (reply.begun.is_set() or work.done()):
-                late = refuse(
+                late = make_refusal(
                     503, f"no answer within {self._settings.max_seconds:g} s; ask for less", {"Retry-After": "5"}
                 )
                 await late(scope, receive, reply.take_over())
@@ -64,19 +64,20 @@ class Guard:
         finally:
             work.cancel()
 
-    def _judge(self, scope: Scope) -> ASGIApp | None:
-        """An answer to a request that goes no further."""
+    def _find_refusal(self, scope: Scope) -> ASGIApp | None:
+        """Return the answer to a request that goes no further; None to pass it on."""
         settings, headers = self._settings, Headers(scope=scope)
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > settings.max_url_bytes:
-            return refuse(414, f"the address is longer than {settings.max_url_bytes} bytes")
+            return make_refusal(414, f"the address is longer than {settings.max_url_bytes} bytes")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > settings.max_body_bytes:
-            return refuse(413, f"the body is larger than {settings.max_body_bytes} bytes", _HANG_UP)
+            return make_refusal(413, f"the body is larger than {settings.max_body_bytes} bytes", _CLOSE)
         if settings.token and not _OPEN.fullmatch(scope["path"]) and not _is_allowed(headers, settings.token):
-            return refuse(401, "a token is needed: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
+            return make_refusal(401, "a token is needed: Authorization: Bearer ...", {"WWW-Authenticate": "Bearer"})
         return None
 
-    async def _work(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+    async def _run_app(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
+        """Run the application, its body cut off at the limit."""
         left = self._settings.max_body_bytes
 
         async def receive_limited() -> Message:
@@ -94,12 +95,12 @@ class Guard:
         with suppress(_TooLargeError):
             await self._app(scope, receive_limited, send_unless_too_large)
         if left < 0 and not reply.begun.is_set():
-            large = refuse(413, f"the body is larger than {self._settings.max_body_bytes} bytes", _HANG_UP)
+            large = make_refusal(413, f"the body is larger than {self._settings.max_body_bytes} bytes", _CLOSE)
             await large(scope, receive, reply.send)
 
 
 class _Reply:
-    """What is sent to a client: with careful headers, and by one sender."""
+    """Answer to a client, with security headers, from one sender alone."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -107,19 +108,19 @@ class _Reply:
         self.begun = asyncio.Event()
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application, unless somebody else answers."""
+        """Send a message of the application, unless another sender has taken over."""
         if not self._taken:
             await self._pass_on(message)
 
     def take_over(self) -> Send:
-        """Answer in place of the application."""
+        """Return the sender of an answer in place of the application's."""
         self._taken = True
         return self._pass_on
 
     async def _pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in _CAREFUL.items():
+            for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             self.begun.set()
         await self._send(message)

@@ -1,7 +1,7 @@
-"""``/``: the map page, and the versions it lets people choose from.
+"""``/``: the map page, and the versions that people choose from.
 
 The page holds nothing of the map, so it is shown to everybody. It asks the other routes for all that it shows; where
-they ask for a token, the person types it: it is kept for that one tab (``sessionStorage``), goes out in the
+they ask for a token, the person types it: it stays in that one tab (``sessionStorage``), goes out in the
 ``Authorization`` header alone, never in an address or a cookie, which other servers on the same machine would be sent.
 Its policy lets scripts, styles, images and requests come from and go to this server alone.
 """
@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.schemas import VersionList
-from mapper.serve.versions import Found, Served
+from mapper.serve.versions import ResolvedVersion, ServedStore
 from mapper.store.snapshots import Commit, find_branches, find_tags, trace_commits
 
 _MEDIA = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -27,7 +27,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-"""Tiles come by fetch and are shown as blobs; data: is Leaflet's empty image."""
+"""Policy of the page. Tiles come by fetch and are shown as blobs; data: is Leaflet's empty image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,12 @@ class Asset:
 
     @property
     def etag(self) -> str:
-        """Changes with the content."""
+        """Return a tag that changes with the content."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
-def make_page_router(served: Served) -> APIRouter:
-    """The routes of the map page."""
+def make_page_router(served: ServedStore) -> APIRouter:
+    """Return the routes of the map page."""
     router = APIRouter(tags=["page"])
     assets = read_assets()
     page = assets.pop("page.html")
@@ -78,7 +78,7 @@ def make_page_router(served: Served) -> APIRouter:
 
 
 def read_assets() -> dict[str, Asset]:
-    """The files of the page by name, as they are installed: ``main.js``, ``leaflet/leaflet.js``."""
+    """Return the files of the page by name, as they are installed: ``main.js``, ``leaflet/leaflet.js``."""
     return dict(_read_folder(files("mapper.serve") / "static", ""))
 
 
@@ -92,27 +92,29 @@ def _read_folder(folder: Traversable, prefix: str) -> Iterator[tuple[str, Asset]
 
 
 def _reply(request: Request, asset: Asset, headers: Mapping[str, str]) -> Response:
-    """An asset, unless the browser has it."""
+    """Return an asset, or 304 if the browser has it."""
     headers = {"Cache-Control": "no-cache", "ETag": asset.etag, **headers}
     if request.headers.get("if-none-match") == asset.etag:
         return Response(status_code=304, headers=headers)
     return Response(asset.content, headers=headers, media_type=asset.media)
 
 
-def describe_versions(found: Found, ref: str, limit: int) -> dict[str, Any]:
-    """What versions there are, as JSON."""
+def describe_versions(found: ResolvedVersion, ref: str, limit: int) -> dict[str, Any]:
+    """Return the versions of the map, as JSON."""
     ledger = found.version.ledger
-    named = {"branches": find_branches(ledger), "tags": find_tags(ledger)}
     return {
         "ref": ref,
         "version": found.version.snapshot,
-        **{
-            kind: [{"name": name} | _say(commit) for name, commit in commits.items()] for kind, commits in named.items()
-        },
-        "snapshots": [_say(commit) for commit in trace_commits(ledger, limit)],
+        "branches": _describe_names(find_branches(ledger)),
+        "tags": _describe_names(find_tags(ledger)),
+        "snapshots": [_describe_commit(commit) for commit in trace_commits(ledger, limit)],
     }
 
 
-def _say(commit: Commit) -> dict[str, str]:
+def _describe_names(commits: Mapping[str, Commit]) -> list[dict[str, str]]:
+    return [{"name": name} | _describe_commit(commit) for name, commit in commits.items()]
+
+
+def _describe_commit(commit: Commit) -> dict[str, str]:
     written_at = commit.written_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"snapshot": commit.snapshot, "written_at": written_at, "message": commit.message}

@@ -1,4 +1,4 @@
-"""``/pixel`` and ``/history``: what a pixel holds, what made it, and what it held before."""
+"""``/pixel`` and ``/history``: values of a pixel, their provenance, and those of earlier versions."""
 
 import re
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from pyproj.exceptions import ProjError
 
 from mapper.serve.errors import describe_refusals
 from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
-from mapper.serve.versions import Found, Served, Version
+from mapper.serve.versions import ResolvedVersion, ServedStore, Version
 from mapper.store.errors import explain_faults
 from mapper.store.why import Answer, explain_pixel, to_plain, trace_pixel
 
-SAID: Mapping[str, str] = MappingProxyType(
+FLAG_MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "guide_gap": "a guide channel had no valid observation",
         "source_missing": "the source has no value here",
@@ -30,18 +30,18 @@ SAID: Mapping[str, str] = MappingProxyType(
         "gap": "a channel had no valid observation",
     }
 )
-"""Flags of a pixel, in words."""
+"""Meanings of flags in words."""
 
 _CRS = re.compile(r"[A-Za-z][A-Za-z0-9_]{1,15}:[A-Za-z0-9]{1,12}")
-_OF_THE_MAP = "map"
+_MAP_CRS = "map"
 
 Coordinate = Annotated[float, Query(allow_inf_nan=False)]
 CrsName = Annotated[str, Query(description="CRS of x and y: an authority and a code, or `map` for the map's own")]
 Ref = Annotated[str, Query(description="Branch, tag or snapshot id")]
 
 
-def make_pixel_router(served: Served) -> APIRouter:
-    """The routes of pixels and their history."""
+def make_pixel_router(served: ServedStore) -> APIRouter:
+    """Return the routes of pixels and their history."""
     router = APIRouter(tags=["pixel"], responses=describe_refusals(404, 422))
 
     @router.get("/pixel", summary="What a pixel holds and what made it", response_model=ServedPixel)
@@ -60,7 +60,7 @@ def make_pixel_router(served: Served) -> APIRouter:
         ref: Ref = "main",
         limit: Annotated[int, Query(ge=1, le=50, description="Versions at most")] = 10,
     ) -> Response:
-        """The versions of the tile that the point lies in, the latest first; expired ones are not told."""
+        """The versions of the tile that the point lies in, the latest first; expired ones are left out."""
         found = served.versions.find(ref)
         name = _check_crs(found.version, crs)
         try:
@@ -75,7 +75,7 @@ def make_pixel_router(served: Served) -> APIRouter:
 
 def _describe_pixel(answer: Answer, *, ref: str, version: str) -> ServedPixel:
     """Return a pixel as it is served: flags in words, values with the digits that are known."""
-    quality = [FlagMeaning(flag=name, meaning=SAID.get(name, name.replace("_", " "))) for name in answer.flags]
+    quality = [FlagMeaning(flag=name, meaning=FLAG_MEANINGS.get(name, name.replace("_", " "))) for name in answer.flags]
     values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd)}
     return ServedPixel(**(vars(answer) | values), quality=quality, ref=ref, version=version)
 
@@ -88,8 +88,8 @@ def _explain(version: Version, x: float, y: float, crs: str) -> Answer:
 
 
 def _check_crs(version: Version, crs: str) -> str:
-    """The name of a CRS: a code of an authority alone, since other forms may name files or addresses."""
-    if crs == _OF_THE_MAP:
+    """Return the name of a CRS: a code of an authority alone, since other forms may name files or addresses."""
+    if crs == _MAP_CRS:
         return version.description.grid.crs
     if not _CRS.fullmatch(crs):
         raise _refuse_crs(crs)
@@ -103,8 +103,8 @@ def _check_crs(version: Version, crs: str) -> str:
 
 
 def _refuse_crs(crs: str) -> HTTPException:
-    said = crs if _CRS.fullmatch(crs) else "that"
-    return HTTPException(422, f"crs: {said} is no CRS that points can be given in; expected EPSG:4326, say, or map")
+    named = crs if _CRS.fullmatch(crs) else "that"
+    return HTTPException(422, f"crs: {named} is no CRS that points can be given in; expected EPSG:4326, say, or map")
 
 
 def _describe_version(answer: Answer) -> PixelVersion:
@@ -121,10 +121,10 @@ def _describe_version(answer: Answer) -> PixelVersion:
     )
 
 
-def _reply(served: Served, found: Found, content: ServedPixel | History) -> Response:
-    return JSONResponse(to_plain(content), headers={"Cache-Control": served.say_caching(fixed=found.fixed)})
+def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | History) -> Response:
+    return JSONResponse(to_plain(content), headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
 
 
 def _shorten(value: float | None) -> float | None:
-    """As many digits as a float32 holds."""
+    """Return a value with as many digits as a float32 holds."""
     return None if value is None else float(f"{value:.7g}")

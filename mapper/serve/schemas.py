@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mapper.serve.stats.sum_uncertainty import SumSd
+from mapper.store.product import Role
 from mapper.store.snapshots import Commit
 from mapper.store.why import Answer
 
@@ -115,6 +116,8 @@ class TileJson(_Document):
     variable: str
     variables: list[str]
     units: str
+    role: Role
+    of: str = Field(description="The value band that a standard deviation belongs to")
     levels: int
     levels_up_to_date: bool = Field(description="False where `mapper pyramid` is due: the map was changed since")
     ref: str
@@ -160,7 +163,7 @@ class StatsResolution(_Closed):
     pixel: float
     crs: str
     pixels: int
-    total_tolerance: float
+    total_tolerance: float | None
     edges: str
     up_to_date: bool
 
@@ -176,7 +179,7 @@ class PolygonStats(_Closed):
     area_in_map_ha: float
     valid_area_ha: float
     valid_fraction: float
-    total: Quantity
+    total: Quantity | None
     mean: Quantity
     histogram: Histogram
     quality: list[FlagShare]

@@ -1,4 +1,4 @@
-"""How a server is set up."""
+"""Settings of a server, and the file of its token."""
 
 import re
 from dataclasses import dataclass
@@ -12,34 +12,34 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*")
 
 @dataclass(frozen=True, kw_only=True)
 class AppSettings:
-    """What whoever runs a server decides."""
+    """Settings of a server."""
 
     token: str = ""
-    """Asked of every request but those for ``/health``; empty serves everybody."""
+    """Token that every request but those for ``/health`` must have; empty serves everybody."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may read, for example ``https://maps.example.org``; ``*`` for all."""
     public_url: str = ""
-    """Where clients reach the server, if behind a proxy that does not pass the host on."""
+    """Address at which clients reach the server, if behind a proxy that does not pass the host on."""
     stale_after_s: float = 1.0
-    """New commits are seen after at most this."""
+    """Seconds after which new commits are seen, at most."""
     open_versions: int = 8
-    """Versions of the store kept open."""
+    """Versions of the store that stay open."""
     max_url_bytes: int = 4096
-    """Path and query of a request."""
+    """Bytes of path and query of a request, at most."""
     max_body_bytes: int = 1 << 20
-    """Body of a request."""
+    """Bytes of the body of a request, at most."""
     max_seconds: float = 30.0
-    """Until an answer begins."""
+    """Seconds until an answer begins, at most."""
     max_polygon_pixels: int = 1 << 25
-    """Added up for one polygon; larger ones are answered from coarser levels."""
+    """Pixels added up for one polygon; larger ones are answered from coarser levels."""
     polygons_at_once: int = 2
-    """Others wait."""
+    """Polygons added up at once; others wait."""
     chunk_cache_bytes: int = 128 << 20
-    """Chunks of tiles kept in memory."""
+    """Bytes of the cache of chunks that tiles are drawn from."""
 
 
 def read_token(path: Path) -> str:
-    """The token in a file.
+    """Return the token in a file.
 
     Raises:
         InputError: If it cannot be read, or is no token.

@@ -19,7 +19,7 @@ from mapper import __version__
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.schemas import StacCollection, StacItem
-from mapper.serve.versions import Found, Served, Version
+from mapper.serve.versions import ResolvedVersion, ServedStore, Version
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES
 
@@ -35,15 +35,15 @@ class _GeoJson(JSONResponse):
     media_type = _GEOJSON
 
 
-def make_stac_router(served: Served) -> APIRouter:
-    """The routes of STAC."""
+def make_stac_router(served: ServedStore) -> APIRouter:
+    """Return the routes of STAC."""
     router = APIRouter(tags=["stac"])
 
     @router.get("/stac", summary="The map as a STAC collection", response_model=StacCollection)
     def get_collection(request: Request) -> Response:
         """Extent, sources and model of the map; its versions are items."""
         found = served.versions.find("main")
-        branches, tags = served.versions.names()
+        branches, tags = served.versions.list_names()
         with explain_faults("the store"):
             content = describe_collection(found.version, served.base_url(request), refs=[*branches, *tags])
         return JSONResponse(content, headers={"Cache-Control": "no-cache"})
@@ -60,14 +60,14 @@ def make_stac_router(served: Served) -> APIRouter:
         found = served.versions.find(ref)
         with explain_faults("the store"):
             content = describe_item(found, served.base_url(request), ref=ref)
-        headers = {"Cache-Control": served.say_caching(fixed=found.fixed)}
+        headers = {"Cache-Control": served.cache_control(fixed=found.fixed)}
         return _GeoJson(content, headers=headers)
 
     return router
 
 
 def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> dict[str, Any]:
-    """The collection of the versions of a map."""
+    """Return the collection of the versions of a map."""
     attributes = _read_attributes(version)
     footprint = _find_footprint(version)
     start, end = _find_period(attributes)
@@ -94,8 +94,8 @@ def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> 
     }
 
 
-def describe_item(found: Found, base_url: str, *, ref: str) -> dict[str, Any]:
-    """A version of a map."""
+def describe_item(found: ResolvedVersion, base_url: str, *, ref: str) -> dict[str, Any]:
+    """Return a version of a map as an item."""
     version = found.version
     attributes = _read_attributes(version)
     footprint = _find_footprint(version)
@@ -148,7 +148,7 @@ def _read_attributes(version: Version) -> dict[str, Any]:
 
 
 def _find_footprint(version: Version) -> Any:
-    """The area in longitude and latitude, without detail that no search needs."""
+    """Return the area in longitude and latitude, without detail that no search needs."""
     area: Geometry = version.description.grid.area.to_crs("EPSG:4326")
     return shapely.simplify(area.geom, _FOOTPRINT_DEGREES) if area.geom.length > 1 else area.geom
 
@@ -205,20 +205,20 @@ def _describe_cube(version: Version) -> dict[str, Any]:
 
 
 def _describe_model(version: Version) -> dict[str, Any]:
-    """What the map's description and its latest records say of the model."""
+    """Return what the map's description and its latest records say of the model."""
     asked = yaml.safe_load(version.description.spec_yaml)["model"]["name"]
     records = version.ledger.records_of(version.ledger.batches, items=False) if version.ledger.batches else []
     made = next((record for record in records if record.model), None)
-    facts: dict[str, Any] = {
+    described: dict[str, Any] = {
         "mlm:name": made.model if made else asked,
         "mlm:architecture": asked,
         "mlm:tasks": ["super-resolution", "regression"],
     }
-    return facts | ({"mapper:model_digest": made.model_digest} if made else {})
+    return described | ({"mapper:model_digest": made.model_digest} if made else {})
 
 
 def _count_tiles(version: Version) -> dict[str, int]:
-    """Tiles by status."""
+    """Return the number of tiles by status."""
     statuses = [entry.status for entry in version.ledger.entries.values()]
     return {name: statuses.count(name) for name in STATUS_CODES}
 

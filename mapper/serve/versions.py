@@ -1,7 +1,7 @@
-"""Which version of the store a request means, and the versions that are open.
+"""Versions of the store that is served: found by name, and kept open.
 
 A branch is looked up anew every second, so a commit is seen without a restart; the version it led to stays as it is
-for as long as a request works on it. What was looked up is recalled without touching the storage.
+for as long as a request works on it. What was looked up is found again without touching the storage.
 """
 
 import re
@@ -24,8 +24,6 @@ from mapper.store.repository import open_session
 from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
 _SNAPSHOT = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
 
 
@@ -43,17 +41,17 @@ class Version:
 
     @cached_property
     def description(self) -> Description:
-        """What the store says of itself."""
+        """Return the description of the store, read once."""
         return read_description(self.ledger.session.store)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a name stands for at the moment."""
+class ResolvedVersion:
+    """Version that a name stands for at the moment."""
 
     version: Version
     fixed: bool
-    """Whether it stands for that for ever: true of a snapshot id alone."""
+    """True if the name stands for it for ever, as a snapshot id alone does."""
 
 
 class Versions:
@@ -61,41 +59,41 @@ class Versions:
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        stale_after_s: How long a name may be recalled before it is looked up anew.
-        kept: Versions kept open; one in use stays usable when it is dropped.
+        stale_after_s: Seconds after which a name is looked up anew.
+        max_open: Versions that stay open; one in use stays usable when it is dropped.
 
     Raises:
         StoreError: If there is no store.
     """
 
-    def __init__(self, location: str | Path, *, stale_after_s: float = 1.0, kept: int = 8) -> None:
+    def __init__(self, location: str | Path, *, stale_after_s: float = 1.0, max_open: int = 8) -> None:
         self._location = str(location)
         self._repository = MapStore.open(location).repository
         self._stale_after_s = stale_after_s
-        self._kept = kept
+        self._max_open = max_open
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Version] = OrderedDict()
         self._heads: dict[str, tuple[str, float]] = {}
         self._names: tuple[frozenset[str], frozenset[str], float] = (frozenset(), frozenset(), float("-inf"))
 
-    def find(self, ref: str) -> Found:
-        """The version that a branch, tag or snapshot id stands for; this may wait for the storage.
+    def find(self, ref: str) -> ResolvedVersion:
+        """Return the version that a branch, tag or snapshot id stands for; this may wait for the storage.
 
         Raises:
             UnknownVersionError: If there is none.
             StoreError: If the storage fails.
         """
-        known = self.recall(ref)
+        known = self.find_cached(ref)
         if known:
             return known
         if not _NAME.fullmatch(ref):
             raise UnknownVersionError("no such version: expected a branch, a tag or a snapshot id")
         with explain_faults(self._location):
             snapshot, fixed = self._look_up(ref)
-            return Found(version=self._open_version(snapshot), fixed=fixed)
+            return ResolvedVersion(version=self._open_version(snapshot), fixed=fixed)
 
-    def recall(self, ref: str) -> Found | None:
-        """The same, if it is known without asking the storage."""
+    def find_cached(self, ref: str) -> ResolvedVersion | None:
+        """Return the same if it is known without asking the storage, else None."""
         with self._lock:
             head, since = self._heads.get(ref, ("", 0.0))
             if head and time.monotonic() - since > self._stale_after_s:
@@ -104,21 +102,21 @@ class Versions:
             if version is None:
                 return None
             self._open.move_to_end(version.snapshot)
-            return Found(version=version, fixed=not head)
+            return ResolvedVersion(version=version, fixed=not head)
 
-    def names(self) -> tuple[list[str], list[str]]:
-        """Branches and tags.
+    def list_names(self) -> tuple[list[str], list[str]]:
+        """Return the names of branches and of tags.
 
         Raises:
             StoreError: If the storage fails.
         """
         with explain_faults(self._location):
-            branches, tags = self._list_names()
+            branches, tags = self._read_names()
         return sorted(branches), sorted(tags)
 
     def _look_up(self, ref: str) -> tuple[str, bool]:
-        """Snapshot id, and whether that is what was asked for."""
-        branches, tags = self._list_names()
+        """Return the snapshot id of a name, and True if the name is that id."""
+        branches, tags = self._read_names()
         if ref in branches or ref in tags:
             since = time.monotonic()
             find = self._repository.lookup_branch if ref in branches else self._repository.lookup_tag
@@ -130,7 +128,7 @@ class Versions:
             return ref, True
         raise UnknownVersionError("no such version: expected a branch, a tag or a snapshot id")
 
-    def _list_names(self) -> tuple[frozenset[str], frozenset[str]]:
+    def _read_names(self) -> tuple[frozenset[str], frozenset[str]]:
         branches, tags, since = self._names
         if time.monotonic() - since <= self._stale_after_s:
             return branches, tags
@@ -155,24 +153,24 @@ class Versions:
         version = Version(snapshot=snapshot, ledger=ledger, zarr=open_plain(session))
         with self._lock:
             self._open[snapshot] = version
-            while len(self._open) > self._kept:
+            while len(self._open) > self._max_open:
                 self._open.popitem(last=False)
         return version
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """What is served, and how."""
+class ServedStore:
+    """Versions that are served, with the settings of the server."""
 
     versions: Versions
     settings: AppSettings
 
     def base_url(self, request: Request) -> str:
-        """Where clients reach the server, without a slash at the end."""
+        """Return the address at which clients reach the server, without a slash at the end."""
         return (self.settings.public_url or str(request.base_url)).rstrip("/")
 
-    def say_caching(self, *, fixed: bool) -> str:
-        """``Cache-Control`` of an answer: a snapshot's is kept for ever, any other is asked again.
+    def cache_control(self, *, fixed: bool) -> str:
+        """Return ``Cache-Control`` of an answer: a snapshot's is cached for ever, any other is asked again.
 
         What a token protects is not for caches that others share.
         """

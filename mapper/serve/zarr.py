@@ -1,8 +1,8 @@
-"""``/zarr/{ref}/{key}``: a version of the store as plain Zarr v3, for whatever reads Zarr over HTTP.
+"""``/zarr/{ref}/{key}``: a version of the store as plain Zarr v3, for readers of Zarr over HTTP.
 
 Only keys that Zarr knows are there: metadata, and chunks of arrays. A chunk that was never written is not there, which
-to every reader means the fill value. A snapshot never changes and may be kept for ever; what a branch or a tag stands
-for is asked again, and answered with 304 as long as it is the same.
+to every reader means the fill value. A snapshot never changes and may be cached for ever; that of a branch or a tag is
+asked again, and answered with 304 as long as it is the same.
 """
 
 import re
@@ -18,62 +18,54 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from mapper.serve.errors import describe_refusals
-from mapper.serve.versions import Found, Served
+from mapper.serve.versions import ResolvedVersion, ServedStore
 from mapper.store.zarr_keys import PlainZarr
 
-_KEPT = 4096
+_MOST_READS = 4096
+_VALID_S = 60.0
 
 
-_LASTS_S = 60.0
-
-
-class Pins:
-    """Versions by client and key; for use by many threads."""
+class IndexReads:
+    """Snapshot at which each client read the index of each shard lately; for use by many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pins: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
+        self._reads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
 
-    def note(self, client: str, key: str, snapshot: str) -> None:
-        """Note that a client read the index of a shard at a version."""
+    def record(self, client: str, key: str, snapshot: str) -> None:
+        """Record that a client read the index of a shard at a snapshot."""
         with self._lock:
-            self._pins[client, key] = snapshot, time.monotonic()
-            self._pins.move_to_end((client, key))
-            if len(self._pins) > _KEPT:
-                self._pins.popitem(last=False)
+            self._reads[client, key] = snapshot, time.monotonic()
+            self._reads.move_to_end((client, key))
+            if len(self._reads) > _MOST_READS:
+                self._reads.popitem(last=False)
 
-    def recall(self, client: str, key: str) -> str:
-        """The version that its next chunks are to come from; empty if it read no index lately."""
+    def find(self, client: str, key: str) -> str:
+        """Return the snapshot that its next chunks are to come from; empty if it read no index lately."""
         with self._lock:
-            snapshot, since = self._pins.get((client, key), ("", 0.0))
-        return snapshot if time.monotonic() - since < _LASTS_S else ""
+            snapshot, since = self._reads.get((client, key), ("", 0.0))
+        return snapshot if time.monotonic() - since < _VALID_S else ""
 
 
 _PIECE = 4 << 20
 """Bytes held at once of an object that is sent whole."""
-
-
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
-
-
 _CONTENT: dict[str, dict[str, Any]] = {"application/json": {}, "application/octet-stream": {}}
-
-
 _NOT_THERE = "no such key: expected zarr.json of a group or array, or a chunk of an array that was written"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
-    """Bytes from start up to but without stop."""
+class ByteRange:
+    """Range of bytes, its stop left out."""
 
     start: int
     stop: int
 
 
-def make_zarr_router(served: Served) -> APIRouter:
-    """The routes of plain Zarr."""
+def make_zarr_router(served: ServedStore) -> APIRouter:
+    """Return the routes of plain Zarr."""
     router = APIRouter(tags=["zarr"])
-    answer = _Answers(served)
+    responder = _KeyResponder(served)
 
     @router.get(
         "/zarr/{ref}/{key:path}",
@@ -91,26 +83,26 @@ def make_zarr_router(served: Served) -> APIRouter:
 
         Open `/zarr/main` with any reader of Zarr v3; ranges, also from the end, give chunks inside of shards.
         """
-        return await answer.give(ref, key, request)
+        return await responder.respond(ref, key, request)
 
     @router.head("/zarr/{ref}/{key:path}", include_in_schema=False)
     async def head_key(ref: str, key: str, request: Request) -> Response:
-        return await answer.give(ref, key, request)
+        return await responder.respond(ref, key, request)
 
     return router
 
 
-class _Answers:
-    """Answers to requests for keys."""
+class _KeyResponder:
+    """Responses to requests for keys."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedStore) -> None:
         self._served = served
-        self._pins = Pins()
+        self._index_reads = IndexReads()
 
-    async def give(self, ref: str, key: str, request: Request) -> Response:
+    async def respond(self, ref: str, key: str, request: Request) -> Response:
         found = await self._find(ref, key, request)
         plain = found.version.zarr
-        headers = {"Cache-Control": self._served.say_caching(fixed=found.fixed)}
+        headers = {"Cache-Control": self._served.cache_control(fixed=found.fixed)}
         document = plain.documents.get(key)
         chunk = plain.has_chunk(key)
         size = len(document) if document else await plain.size_of(key) if chunk else 0
@@ -119,11 +111,11 @@ class _Answers:
         headers |= {"ETag": f'"{found.version.snapshot}/{key}"', "Accept-Ranges": "bytes"}
         if _is_known(request.headers.get("if-none-match", ""), headers["ETag"]):
             return Response(status_code=304, headers=headers)
-        span = _find_span(request, size, headers["ETag"])
+        span = _parse_range(request, size, headers["ETag"])
         status = 206 if span else 200
         if span:
             headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{size}"
-        span = span or Span(start=0, stop=size)
+        span = span or ByteRange(start=0, stop=size)
         headers["Content-Length"] = str(span.stop - span.start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers, media_type=_media_of(document))
@@ -133,10 +125,10 @@ class _Answers:
             return Response(await plain.read(key, span.start, span.stop), status, headers, _media_of(document))
         return StreamingResponse(_read_pieces(plain, key, span), status, headers, _media_of(document))
 
-    async def _find(self, ref: str, key: str, request: Request) -> Found:
-        """The version that a request means: the one that its client is in the middle of reading, if there is one."""
-        versions, pins = self._served.versions, self._pins
-        found = versions.recall(ref)
+    async def _find(self, ref: str, key: str, request: Request) -> ResolvedVersion:
+        """Return the version that a request means: the one that its client is in the middle of reading, if any."""
+        versions, index_reads = self._served.versions, self._index_reads
+        found = versions.find_cached(ref)
         if found is None:
             found = await run_in_threadpool(versions.find, ref)
         asked = _RANGE.fullmatch(request.headers.get("range", "").strip())
@@ -144,10 +136,10 @@ class _Answers:
             return found
         client, name = request.client.host, f"{ref}/{key}"
         if not asked.group(1):
-            pins.note(client, name, found.version.snapshot)
+            index_reads.record(client, name, found.version.snapshot)
             return found
-        kept = versions.recall(pins.recall(client, name))
-        return Found(version=kept.version, fixed=False) if kept else found
+        begun = versions.find_cached(index_reads.find(client, name))
+        return ResolvedVersion(version=begun.version, fixed=False) if begun else found
 
 
 def _media_of(document: bytes | None) -> str:
@@ -155,12 +147,12 @@ def _media_of(document: bytes | None) -> str:
 
 
 def _is_known(asked: str, etag: str) -> bool:
-    """Whether a client has what it asks for (If-None-Match compares weakly)."""
+    """Return True if a client has what it asks for (If-None-Match compares weakly)."""
     return asked.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in asked.split(","))
 
 
-def _find_span(request: Request, size: int, etag: str) -> Span | None:
-    """The range a client asks for; None for all: without a range, with several, or with one that is not understood.
+def _parse_range(request: Request, size: int, etag: str) -> ByteRange | None:
+    """Return the range a client asks for; None for all: without a range, with several, or one that is not understood.
 
     Raises:
         HTTPException: If it lies beyond the end.
@@ -179,9 +171,9 @@ def _find_span(request: Request, size: int, etag: str) -> Span | None:
         start, stop = int(first), min(int(last) + 1, size) if last else size
     if start >= stop:
         raise HTTPException(416, f"the object has {size} bytes", {"Content-Range": f"bytes */{size}"})
-    return Span(start=start, stop=stop)
+    return ByteRange(start=start, stop=stop)
 
 
-async def _read_pieces(plain: PlainZarr, key: str, span: Span) -> AsyncIterator[bytes]:
+async def _read_pieces(plain: PlainZarr, key: str, span: ByteRange) -> AsyncIterator[bytes]:
     for start in range(span.start, span.stop, _PIECE):
         yield await plain.read(key, start, min(start + _PIECE, span.stop))

@@ -214,6 +214,11 @@ def parse_spec(content: object, *, base: Path) -> MapSpec:
 def read_spec(path: Path | str) -> MapSpec:
     """Read and validate a map description.
 
+    For example::
+
+        spec = mapper.read_spec("map.yaml")
+        spec.map_grid.shape
+
     Raises:
         SpecError: If the file cannot be read, is not YAML, or describes no valid map.
     """

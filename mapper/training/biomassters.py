@@ -33,7 +33,7 @@ from mapper.training.config import BioMasstersData
 from mapper.training.sample import Sample
 
 _POLARISATIONS = ("vv", "vh")
-_UNITS = "Mg ha-1"
+_TARGET, _UNITS = "agb", "Mg ha-1"
 
 
 def read_chips(data: BioMasstersData) -> list[Sample]:
@@ -83,6 +83,8 @@ def read_chip(chip: Chip, seasons: Seasons, *, scale: int, limit: float | None) 
         truth=truth,
         bands=tuple((f"{season}_{band}", units) for season in seasons for band, units in _bands()),
         source_units=_UNITS,
+        target=_TARGET,
+        bounds=(0, None),
         dates=len(seasons),
         name=chip.name,
         degradation=f"block mean of the label, {scale} x {scale}{cut}",

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
@@ -19,7 +19,8 @@ class TruthConfig(Part):
     collection: str | None = None
     store: Location | None = None
     """A store written by ``mapper run``, or any Zarr that says where it lies; instead of ``collection``."""
-    variable: str = "agb"
+    variable: str | None = None
+    """Name of its band or array; None takes the name of the map's first target band."""
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
 
@@ -58,8 +59,8 @@ class BioMasstersData(Part):
     scale: int = Field(default=10, gt=1)
     seasons: dict[str, tuple[int, ...]] | Literal["quarterly", "monthly"] = "quarterly"
     """Season name to calendar months; a median of each is one date of the guide."""
-    limit: float | None = 500.0
-    """The label is cut off here, in Mg ha-1, before it is averaged or learnt."""
+    limit: float | None = None
+    """Value that the label is cut off at, in Mg ha-1, before it is averaged or learnt; None keeps all of it."""
 
 
 class SyntheticData(Part):
@@ -97,8 +98,8 @@ class ModelConfig(Part):
     """Of the architecture, for example ``width``; ``members`` makes an ensemble."""
     guide: bool = True
     """False trains on the source alone."""
-    non_negative: bool = True
-    """Keep the mean from falling below 0 in target units."""
+    non_negative: bool | None = None
+    """True keeps the mean from falling below 0, False lets it; None keeps it within the bounds of the target."""
 
 
 class AugmentConfig(Part):
@@ -131,7 +132,8 @@ class TrainConfig(Part):
     """Places that are only scored and calibrated on."""
     hold_out: HoldOutConfig | None = None
     """Blocks of the training places to validate and calibrate on, where no other place is known."""
-    target: str = "agb"
+    target: str = ""
+    """Name of the band that the model gives; empty takes that of the samples."""
     model: ModelConfig = ModelConfig()
     start: FilePath | None = None
     """Weights of the same architecture to begin with, for example of a training by Wald's protocol."""
@@ -144,8 +146,9 @@ class TrainConfig(Part):
     steps: int = Field(default=2000, gt=0)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    loss: Literal["l1", "huber", "mse", "nll"] = "huber"
-    """``nll`` is for networks that give a standard deviation; see :mod:`mapper.training.losses`."""
+    loss: str = "huber"
+    """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
+    or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is kept."""
     clip: float = Field(default=1.0, gt=0)
@@ -158,6 +161,15 @@ class TrainConfig(Part):
     seed: int = 0
     threads: int | None = Field(default=None, gt=0)
     """Of the CPU; None leaves it to torch."""
+
+    @field_validator("loss")
+    @classmethod
+    def _is_loss(cls, name: str) -> str:
+        from mapper.training.losses import LOSSES  # noqa: PLC0415 - imports torch, which suites do not need
+
+        if name not in LOSSES:
+            raise ValueError(f"unknown loss, expected one of {', '.join(LOSSES)}")
+        return name
 
     @model_validator(mode="after")
     def _places_are_apart(self) -> Self:

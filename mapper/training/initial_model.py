@@ -14,6 +14,7 @@ from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
+from mapper.spec.target import Bounds
 from mapper.training.config import TrainConfig
 from mapper.training.sample import Sample
 from mapper.training.sampler import measure, measure_bands
@@ -39,17 +40,17 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
             scale=scale,
             options=choose_options(config, samples[0]),
         )
-    units = samples[0].source_units
+    units, target = samples[0].source_units, config.target or samples[0].target
     source_mean, source_sd = measure([sample.source for sample in samples])
     contract = Contract(
         model=config.model.architecture,
-        inputs=make_inputs(bands, BandNorm(name=config.target, units=units, mean=source_mean, sd=source_sd or 1.0)),
-        outputs=make_outputs(config.target, units, gives_sd=network.gives_sd),
+        inputs=make_inputs(bands, BandNorm(name=target, units=units, mean=source_mean, sd=source_sd or 1.0)),
+        outputs=make_outputs(target, units, gives_sd=network.gives_sd),
         scale=scale,
         halo_px=network.halo_px,
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
-        bounds=(0.0 if config.model.non_negative else None, None),
+        bounds=_choose_bounds(config, samples[0]),
     )
     return GuidedModel(network, contract)
 
@@ -60,6 +61,12 @@ def choose_options(config: TrainConfig, sample: Sample) -> dict[str, Any]:
     if getattr(ARCHITECTURES.get(config.model.architecture), "sees_dates", False) and config.model.guide:
         options.setdefault("dates", sample.dates)
     return options
+
+
+def _choose_bounds(config: TrainConfig, sample: Sample) -> Bounds:
+    if config.model.non_negative is None:
+        return sample.bounds
+    return (0.0 if config.model.non_negative else None, None)
 
 
 def _go_on(samples: Sequence[Sample], config: TrainConfig, start: Path) -> GuidedModel:

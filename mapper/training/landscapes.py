@@ -31,6 +31,7 @@ from mapper.training.sample import Sample
 _TILE_PX, _MARGIN_PX = 100, 64
 """Of the maps: little more than the landscape itself is rendered."""
 _VARIABLE = "agb"
+_BAND: dict[str, Any] = {"target": _VARIABLE, "bounds": (0, None)}
 _ARRAYS = ("guide", "source", "source_sd", "truth")
 _FACTS = ("bands", "source_units", "dates", "name", "degradation", "digest")
 
@@ -145,7 +146,7 @@ def _load(path: Path) -> Sample | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             facts = json.loads(str(kept["facts"]))
             facts["bands"] = tuple((str(name), str(units)) for name, units in facts["bands"])
-            return Sample(**facts, **{name: kept[name] for name in _ARRAYS})
+            return Sample(**facts, **_BAND, **{name: kept[name] for name in _ARRAYS})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         _LOG.warning("%s cannot be used and is read again: %s", path, error)
         return None

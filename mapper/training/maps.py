@@ -45,13 +45,13 @@ def read_map(path: Path, truth: TruthConfig) -> Sample:
 
 def read_place(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
     """Read a map that is described already; see :func:`read_map`."""
-    provider = provider_of(spec)
+    provider, variable = provider_of(spec), truth.variable or spec.targets[0].name
     if truth.collection is not None:
         items = freeze_items([*search(spec), *search_collection(spec, truth.collection)])
-        sample = samples_from_map(spec, items, provider, truth.collection, truth.variable, name=name)
+        sample = samples_from_map(spec, items, provider, truth.collection, variable, name=name)
     else:
         location = str(truth.store)
-        array = open_truth(location, truth.variable)
+        array = open_truth(location, variable)
         _check_units(str(array.attrs.get("units", "")), spec, provider, f"truth store {location}")
         read = read_from_store(spec.map_grid, array, location)
         sample = _read_known(spec, search(spec), provider, read, name=name)
@@ -144,6 +144,8 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
         truth=np.full(frame.shape, np.nan, np.float32),
         bands=tuple((c.name, provider.rule(c.collection).units) for c in spec.guide.channels),
         source_units=provider.rule(spec.source.collection).units,
+        target=spec.targets[0].name,
+        bounds=spec.targets[0].bounds,
         dates=1 if any(layer.static for layer in spec.guide.layers) else len(spec.guide.seasons),
         name=name or spec.name,
         degradation=f"as delivered: {spec.source.collection}",

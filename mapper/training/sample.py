@@ -6,6 +6,7 @@ import numpy as np
 
 from mapper.arrays import Float32Array
 from mapper.models.contract import Contract, Offer
+from mapper.spec.target import Bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,11 @@ class Sample:
     bands: tuple[tuple[str, str], ...]
     """Name and units of each guide channel."""
     source_units: str
+    """Units of source and truth."""
+    target: str
+    """Name of the band that is learnt."""
+    bounds: Bounds = (None, None)
+    """Lowest and highest possible value of that band; None where there is none."""
     dates: int = 1
     """Seasons or months of the guide; 1 also where dates differ in their bands."""
     name: str = ""
@@ -58,10 +64,16 @@ class Sample:
         coarse = Offer(bands=(("source", self.source_units),), has_sd=True)
         chosen = contract.check(
             {"guide": Offer(bands=self.bands), "source": coarse},
-            targets=(("target", self.source_units),),
+            targets=((self.target, self.source_units),),
             scale=self.scale,
         )
         return chosen.get("guide", ())
+
+    @property
+    def known_truth(self) -> Float32Array:
+        """Truth that is scored: (y, x), NaN where the source is missing, since a map has no value there."""
+        known = np.isfinite(self.source).repeat(self.scale, 0).repeat(self.scale, 1)
+        return np.where(known, self.truth, np.float32(np.nan))
 
     def cut_truth(self, limit: float) -> "Sample":
         """This sample with truth above a limit set to the limit."""

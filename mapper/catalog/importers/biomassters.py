@@ -26,23 +26,8 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
 from mapper.arrays import Float32Array
-from mapper.catalog.importers.biomassters_files import (
-    CLOUD_LIMIT,
-    LABEL_LIMIT_MG_HA,
-    MONTHS,
-    NO_CLP,
-    NODATA,
-    ORBITS,
-    S2_BANDS,
-    S2_SCALE,
-    SD_LEAST_MG_HA,
-    SD_SHARE,
-    SEASONS,
-    Chip,
-    Seasons,
-    find_chips,
-    find_measured,
-)
+from mapper.catalog.importers import biomassters_files as published
+from mapper.catalog.importers.biomassters_files import Chip, Seasons
 from mapper.catalog.items import ItemDict
 from mapper.catalog.raster import EXTENSIONS, describe_footprint, write_asset
 from mapper.catalog.static import write_catalog
@@ -107,7 +92,7 @@ def make_biomassters_catalog(
         items += _sentinel2_items(located, out_dir)
         items += _sentinel1_items(located, out_dir)
         items += _biomass_items(located, out_dir)
-        _write_map(located, out_dir, SEASONS[seasons])
+        _write_map(located, out_dir, published.SEASONS[seasons])
     return write_catalog(
         out_dir,
         catalog={"id": "biomassters", "description": "BioMassters chips on a made-up local grid"},
@@ -124,7 +109,7 @@ def make_biomassters_catalog(
 
 
 def _locate_chips(source_dir: Path, names: Sequence[str] | None) -> Iterator[_LocatedChip]:
-    known = find_chips(source_dir, names)
+    known = published.find_chips(source_dir, names)
     if len(known) > _COLUMNS * _ROWS:
         raise InputError(f"{source_dir} holds {len(known)} chips, the local grid has room for {_COLUMNS * _ROWS}")
     for index, chip in enumerate(known):
@@ -147,12 +132,12 @@ def _sentinel2_items(located: _LocatedChip, out_dir: Path) -> Iterator[ItemDict]
         item = _new_item(located, "sentinel-2-l2a", f"{located.name}_S2_{month:02d}", month)
         folder = out_dir / item["collection"] / item["id"]
         clp = bands[-1].astype(np.uint8)
-        for name, pixels in zip(S2_BANDS, bands[:-1], strict=True):
+        for name, pixels in zip(published.S2_BANDS, bands[:-1], strict=True):
             asset = write_asset(folder / f"{name}.tif", pixels.astype(np.uint16), located.geobox, nodata=0)
-            asset["raster:bands"][0] |= {"scale": S2_SCALE, "offset": 0.0}
+            asset["raster:bands"][0] |= {"scale": published.S2_SCALE, "offset": 0.0}
             item["assets"][name] = asset
-        item["assets"]["CLP"] = write_asset(folder / "CLP.tif", clp, located.geobox, nodata=NO_CLP)
-        item["properties"]["eo:cloud_cover"] = round(float((clp > CLOUD_LIMIT).mean() * 100), 3)
+        item["assets"]["CLP"] = write_asset(folder / "CLP.tif", clp, located.geobox, nodata=published.NO_CLP)
+        item["properties"]["eo:cloud_cover"] = round(float((clp > published.CLOUD_LIMIT).mean() * 100), 3)
         yield item
 
 
@@ -161,24 +146,26 @@ def _sentinel1_items(located: _LocatedChip, out_dir: Path) -> Iterator[ItemDict]
         bands = located.chip.read("S1", month, CROP_PX)
         if bands is None:
             continue
-        for orbit, channels in ORBITS.items():
-            measured = [find_measured(bands[k]) for k in channels]
+        for orbit, channels in published.ORBITS.items():
+            measured = [published.find_measured(bands[k]) for k in channels]
             if not any(mask.any() for mask in measured):
                 continue
             item = _new_item(located, "sentinel-1", f"{located.name}_S1_{orbit}_{month:02d}", month)
             item["properties"]["sat:orbit_state"] = orbit
             folder = out_dir / item["collection"] / item["id"]
             for name, k, mask in zip(("vv", "vh"), channels, measured, strict=True):
-                pixels = np.where(mask, bands[k], NODATA).astype(np.float32)
-                item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, located.geobox, nodata=NODATA)
+                pixels = np.where(mask, bands[k], published.NODATA).astype(np.float32)
+                item["assets"][name] = write_asset(
+                    folder / f"{name}.tif", pixels, located.geobox, nodata=published.NODATA
+                )
             yield item
 
 
 def _biomass_items(located: _LocatedChip, out_dir: Path) -> Iterator[ItemDict]:
     truth = located.chip.read_label(CROP_PX)
-    blocks = np.minimum(truth, LABEL_LIMIT_MG_HA).reshape(CROP_PX // SCALE, SCALE, CROP_PX // SCALE, SCALE)
+    blocks = np.minimum(truth, published.LABEL_LIMIT_MG_HA).reshape(CROP_PX // SCALE, SCALE, CROP_PX // SCALE, SCALE)
     mean = blocks.mean(axis=(1, 3))
-    sd = np.maximum(SD_SHARE * mean, SD_LEAST_MG_HA)
+    sd = np.maximum(published.SD_SHARE * mean, published.SD_LEAST_MG_HA)
     coarse = located.geobox.zoom_out(SCALE)
     for collection, kind, geobox, layers in (
         ("esa-cci-like", "100m", coarse, {"agb": mean, "agb_sd": sd}),
@@ -187,8 +174,8 @@ def _biomass_items(located: _LocatedChip, out_dir: Path) -> Iterator[ItemDict]:
         item = _new_item(located, collection, f"{located.name}_{kind}", None)
         folder = out_dir / collection / item["id"]
         for name, values in layers.items():
-            pixels: Float32Array = np.nan_to_num(values, nan=NODATA).astype(np.float32)
-            item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, geobox, nodata=NODATA)
+            pixels: Float32Array = np.nan_to_num(values, nan=published.NODATA).astype(np.float32)
+            item["assets"][name] = write_asset(folder / f"{name}.tif", pixels, geobox, nodata=published.NODATA)
         yield item
 
 
@@ -197,8 +184,8 @@ def _new_item(located: _LocatedChip, collection: str, name: str, month: int | No
     if month is None:
         moment = {"datetime": None, "start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2020-12-31T23:59:59Z"}
     else:
-        number = MONTHS[month]
-        year = 2019 if number >= MONTHS[0] else 2020
+        number = published.MONTHS[month]
+        year = 2019 if number >= published.MONTHS[0] else 2020
         moment = {"datetime": f"{year}-{number:02d}-15T00:00:00Z"}
     return {
         "type": "Feature",
@@ -225,7 +212,7 @@ def _write_map(located: _LocatedChip, out_dir: Path, seasons: Seasons) -> None:
     outline = shapely.segmentize(located.geobox.extent.geom.buffer(-_HAIR_M, join_style="mitre"), 100.0)
     area = Geometry(outline, CRS).to_crs("EPSG:4326")
     (out_dir / f"{located.name}.geojson").write_text(json.dumps(area.json))
-    radar = [{"collection": "sentinel-1", "bands": ["vv", "vh"], "orbit": orbit} for orbit in ORBITS]
+    radar = [{"collection": "sentinel-1", "bands": ["vv", "vh"], "orbit": orbit} for orbit in published.ORBITS]
     content = {
         "name": located.name,
         "area": {"geojson": f"{located.name}.geojson"},
@@ -233,7 +220,7 @@ def _write_map(located: _LocatedChip, out_dir: Path, seasons: Seasons) -> None:
         "grid": {"crs": CRS, "resolution": 10, "tile": 256, "chunk": 256},
         "catalog": {"provider": "biomassters", "href": "catalog.json"},
         "guide": {
-            "layers": [{"collection": "sentinel-2-l2a", "bands": list(S2_BANDS)}, *radar],
+            "layers": [{"collection": "sentinel-2-l2a", "bands": list(published.S2_BANDS)}, *radar],
             "seasons": {name: list(months) for name, months in seasons.items()},
         },
         "source": {

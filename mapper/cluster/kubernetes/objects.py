@@ -12,29 +12,8 @@ from typing import Any
 
 import yaml
 
-from mapper.cluster.kubernetes.pods import (
-    COMM_PORT,
-    HTTP_PORT,
-    PART_OF,
-    SCRAPED,
-    WORKER_PORT,
-    Manifest,
-    account_of,
-    choose_nodes,
-    cluster_labels,
-    make_account,
-    make_budget,
-    make_container,
-    make_egress,
-    make_pod,
-    make_resources,
-    metadata_of,
-    named_port,
-    off_spot,
-    secret_variables,
-    tcp_port,
-    to_env,
-)
+from mapper.cluster.kubernetes import pods
+from mapper.cluster.kubernetes.pods import Manifest
 from mapper.cluster.kubernetes.server import make_server
 from mapper.cluster.settings import ClusterSettings, DriverSettings, PoolSettings, parse_cpu, parse_memory
 
@@ -77,40 +56,40 @@ def render_objects(settings: ClusterSettings) -> dict[str, list[Manifest]]:
     pools = {f"pool-{name}": _make_pool(settings, name, pool) for name, pool in settings.pools.items()}
     return {
         "namespace": [_make_namespace(settings)],
-        "accounts": [make_account(settings, role) for role in ("scheduler", "worker", "driver")],
+        "accounts": [pods.make_account(settings, role) for role in ("scheduler", "worker", "driver")],
         "network": [_make_network_policy(settings)],
         **pools,
         "driver": [
             _make_volume_claim(settings),
             _make_driver(settings),
-            make_budget(settings, "driver", _driver(settings)),
+            pods.make_budget(settings, "driver", _driver(settings)),
         ],
         **({"server": make_server(settings, settings.server)} if settings.server else {}),
     }
 
 
 def _make_namespace(settings: ClusterSettings) -> Manifest:
-    labels = {**PART_OF, "pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {**pods.PART_OF, "pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": settings.namespace, "labels": labels}}
 
 
 def _make_network_policy(settings: ClusterSettings) -> Manifest:
     """Make the policy of the cluster's pods: Dask among each other, a few ports outside, their state to neighbours."""
-    ours = [{"podSelector": {"matchLabels": cluster_labels(settings)}}]
+    ours = [{"podSelector": {"matchLabels": pods.cluster_labels(settings)}}]
     names = dict.fromkeys((settings.neighbours.operator, settings.neighbours.monitoring))
     neighbours = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in names]
-    dask = [tcp_port(COMM_PORT), tcp_port(WORKER_PORT)]
+    dask = [pods.tcp_port(pods.COMM_PORT), pods.tcp_port(pods.WORKER_PORT)]
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": metadata_of(settings, settings.name),
+        "metadata": pods.metadata_of(settings, settings.name),
         "spec": {
-            "podSelector": {"matchLabels": cluster_labels(settings)},
+            "podSelector": {"matchLabels": pods.cluster_labels(settings)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": ours, "ports": dask}, {"from": neighbours, "ports": [tcp_port(HTTP_PORT)]}],
+            "ingress": [{"from": ours, "ports": dask}, {"from": neighbours, "ports": [pods.tcp_port(pods.HTTP_PORT)]}],
             "egress": [
                 {"to": ours, "ports": dask},
-                *make_egress(settings),
+                *pods.make_egress(settings),
             ],
         },
     }
@@ -123,34 +102,36 @@ def _make_pool(settings: ClusterSettings, name: str, pool: PoolSettings) -> list
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
         # the operator hands these labels and annotations on to the pods
-        "metadata": {**metadata_of(settings, cluster), "annotations": dict(SCRAPED)},
+        "metadata": {**pods.metadata_of(settings, cluster), "annotations": dict(pods.SCRAPED)},
         "spec": {
             "scheduler": {"spec": _make_scheduler(settings), "service": _make_service(selected)},
             "worker": {"replicas": pool.size, "spec": _make_worker(settings, name, pool)},
         },
     }
-    return [dask_cluster, make_budget(settings, f"{name}-scheduler", selected)]
+    return [dask_cluster, pods.make_budget(settings, f"{name}-scheduler", selected)]
 
 
 def _make_scheduler(settings: ClusterSettings) -> Manifest:
     protocol = "tls" if settings.secrets.tls else "tcp"
-    address = ["--protocol", protocol, "--host", f"{protocol}://0.0.0.0", "--port", str(COMM_PORT)]
-    args = ["dask", "scheduler", *address, "--dashboard-address", f"0.0.0.0:{HTTP_PORT}"]
-    container = make_container(settings, "scheduler", image=settings.image, args=args)
-    container["env"] += to_env({**_SHORT_LOGS, **_SCHEDULER_VARIABLES})
+    address = ["--protocol", protocol, "--host", f"{protocol}://0.0.0.0", "--port", str(pods.COMM_PORT)]
+    args = ["dask", "scheduler", *address, "--dashboard-address", f"0.0.0.0:{pods.HTTP_PORT}"]
+    container = pods.make_container(settings, "scheduler", image=settings.image, args=args)
+    container["env"] += pods.to_env({**_SHORT_LOGS, **_SCHEDULER_VARIABLES})
     health = {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 10}
     container |= {
-        "ports": [named_port("tcp-comm", COMM_PORT), named_port("http-dashboard", HTTP_PORT)],
+        "ports": [pods.named_port("tcp-comm", pods.COMM_PORT), pods.named_port("http-dashboard", pods.HTTP_PORT)],
         "readinessProbe": health,
         # slow to lose patience: a scheduler that starts anew has forgotten everything
         "livenessProbe": health | {"initialDelaySeconds": 60, "timeoutSeconds": 10, "failureThreshold": 12},
-        "resources": make_resources(settings.scheduler.cpu, settings.scheduler.memory),
+        "resources": pods.make_resources(settings.scheduler.cpu, settings.scheduler.memory),
     }
-    return make_pod(settings, container, account=account_of(settings, "scheduler"), nodes={"affinity": off_spot()})
+    return pods.make_pod(
+        settings, container, account=pods.account_of(settings, "scheduler"), nodes={"affinity": pods.off_spot()}
+    )
 
 
 def _make_service(selected: dict[str, str]) -> Manifest:
-    ports = [("tcp-comm", COMM_PORT), ("http-dashboard", HTTP_PORT)]
+    ports = [("tcp-comm", pods.COMM_PORT), ("http-dashboard", pods.HTTP_PORT)]
     return {
         "type": "ClusterIP",
         "selector": dict(selected),
@@ -162,22 +143,24 @@ def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Ma
     """Make the pod of one worker process, without nanny: Kubernetes restarts it, and sees how it ended."""
     args = ["dask", "worker", "--name", "$(DASK_WORKER_NAME)", "--nthreads", str(pool.threads)]
     args += ["--resources", f"GPU={pool.threads}"] if pool.gpu else []
-    args += ["--memory-limit", str(parse_memory(pool.memory)), "--worker-port", str(WORKER_PORT)]
-    args += ["--dashboard-address", f"0.0.0.0:{HTTP_PORT}", "--no-nanny"]
+    args += ["--memory-limit", str(parse_memory(pool.memory)), "--worker-port", str(pods.WORKER_PORT)]
+    args += ["--dashboard-address", f"0.0.0.0:{pods.HTTP_PORT}", "--no-nanny"]
     if pool.lifetime_hours is not None:
         seconds = round(pool.lifetime_hours * 3600)
         args += ["--lifetime", f"{seconds}s", "--lifetime-stagger", f"{max(1, seconds // 10)}s"]
-    container = make_container(settings, "worker", image=settings.image_of(pool), args=args)
+    container = pods.make_container(settings, "worker", image=settings.image_of(pool), args=args)
     cores = {"OMP_NUM_THREADS": str(max(1, int(parse_cpu(pool.cpu))))}  # libraries count the cores of the node
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(name)}
-    container["env"] += to_env({**address, **_SHORT_LOGS, **_WORKER_VARIABLES, **cores})
+    container["env"] += pods.to_env({**address, **_SHORT_LOGS, **_WORKER_VARIABLES, **cores})
     container |= {
-        "envFrom": secret_variables(settings),
-        "ports": [named_port("tcp-worker", WORKER_PORT), named_port("http-dashboard", HTTP_PORT)],
+        "envFrom": pods.secret_variables(settings),
+        "ports": [pods.named_port("tcp-worker", pods.WORKER_PORT), pods.named_port("http-dashboard", pods.HTTP_PORT)],
         "readinessProbe": {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 30},
-        "resources": make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
+        "resources": pods.make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
     }
-    return make_pod(settings, container, account=account_of(settings, "worker"), nodes=choose_nodes(pool))
+    return pods.make_pod(
+        settings, container, account=pods.account_of(settings, "worker"), nodes=pods.choose_nodes(pool)
+    )
 
 
 def _make_volume_claim(settings: ClusterSettings) -> Manifest:
@@ -185,7 +168,7 @@ def _make_volume_claim(settings: ClusterSettings) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": metadata_of(settings, f"{settings.name}-driver"),
+        "metadata": pods.metadata_of(settings, f"{settings.name}-driver"),
         "spec": {
             "accessModes": ["ReadWriteOnce"],
             **({"storageClassName": driver.storage_class} if driver.storage_class else {}),
@@ -209,7 +192,7 @@ def _make_driver(settings: ClusterSettings) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata_of(settings, settings.driver_job),
+        "metadata": pods.metadata_of(settings, settings.driver_job),
         "spec": {
             "completions": 1,
             "parallelism": 1,
@@ -217,7 +200,7 @@ def _make_driver(settings: ClusterSettings) -> Manifest:
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": rules},
             "template": {
-                "metadata": {"labels": _driver(settings), "annotations": dict(SCRAPED)},
+                "metadata": {"labels": _driver(settings), "annotations": dict(pods.SCRAPED)},
                 "spec": _make_driver_pod(settings),
             },
         },
@@ -228,25 +211,25 @@ def _make_driver_pod(settings: ClusterSettings) -> Manifest:
     driver = settings.driver
     command = ["mapper", driver.command, f"{_FOLDER}/map.yaml", "--cluster", "$(DASK_SCHEDULER_ADDRESS)"]
     args = [*command, "--log", f"{_FOLDER}/events.jsonl"]
-    args += ["--metrics-port", str(HTTP_PORT)] if driver.command == "run" else []
+    args += ["--metrics-port", str(pods.HTTP_PORT)] if driver.command == "run" else []
     args += _driver_options(driver)
-    container = make_container(settings, "driver", image=settings.image, args=args)
+    container = pods.make_container(settings, "driver", image=settings.image, args=args)
     folder = {"name": "folder", "mountPath": _FOLDER}
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(settings.driver_pool)}
-    container["env"] = to_env(address) + container["env"]
+    container["env"] = pods.to_env(address) + container["env"]
     container["volumeMounts"].append(folder)
     container |= {
-        "envFrom": secret_variables(settings),
-        "ports": [named_port("http-metrics", HTTP_PORT)],
-        "resources": make_resources(driver.cpu, driver.memory),
+        "envFrom": pods.secret_variables(settings),
+        "ports": [pods.named_port("http-metrics", pods.HTTP_PORT)],
+        "resources": pods.make_resources(driver.cpu, driver.memory),
     }
     nodes = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _DRIVER_GRACE_SECONDS,
-        "affinity": off_spot(),
+        "affinity": pods.off_spot(),
         "initContainers": [_make_map_copy(settings, folder)],
     }
-    pod = make_pod(settings, container, account=account_of(settings, "driver"), nodes=nodes)
+    pod = pods.make_pod(settings, container, account=pods.account_of(settings, "driver"), nodes=nodes)
     pod["volumes"] += [
         {"name": "folder", "persistentVolumeClaim": {"claimName": f"{settings.name}-driver"}},
         {"name": "map", "configMap": {"name": driver.map}},
@@ -262,13 +245,13 @@ def _driver_options(driver: DriverSettings) -> list[str]:
 def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
     """Make the container that copies the map description to the volume of its items and plan."""
     args = ["sh", "-c", f"cp --dereference {_MAP_FOLDER}/* {_FOLDER}/"]
-    copy = make_container(settings, "map", image=settings.image, args=args)
+    copy = pods.make_container(settings, "map", image=settings.image, args=args)
     copy["volumeMounts"] += [folder, {"name": "map", "mountPath": _MAP_FOLDER, "readOnly": True}]
-    return {**copy, "resources": make_resources("100m", "64Mi")}
+    return {**copy, "resources": pods.make_resources("100m", "64Mi")}
 
 
 def _driver(settings: ClusterSettings) -> dict[str, str]:
-    return {**cluster_labels(settings), "app.kubernetes.io/component": "driver"}
+    return {**pods.cluster_labels(settings), "app.kubernetes.io/component": "driver"}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -4,22 +4,8 @@ The server reads the store alone and holds no state, so any replica can answer, 
 and replicas are changed or replaced one by one while the others answer.
 """
 
-from mapper.cluster.kubernetes.pods import (
-    Manifest,
-    account_of,
-    make_account,
-    make_budget,
-    make_container,
-    make_egress,
-    make_pod,
-    make_resources,
-    metadata_of,
-    named_port,
-    secret_variables,
-    server_labels,
-    tcp_port,
-    to_env,
-)
+from mapper.cluster.kubernetes import pods
+from mapper.cluster.kubernetes.pods import Manifest
 from mapper.cluster.settings import ClusterSettings, ServerSettings
 
 _PORT = 8080
@@ -39,24 +25,24 @@ def make_server(settings: ClusterSettings, server: ServerSettings) -> list[Manif
     # it speaks no Dask: it needs none of the certificates of Dask processes
     settings = settings.model_copy(update={"secrets": settings.secrets.model_copy(update={"tls": None})})
     return [
-        make_account(settings, _ROLE, server_labels(settings)),
+        pods.make_account(settings, _ROLE, pods.server_labels(settings)),
         _make_network_policy(settings, server),
         _make_deployment(settings, server),
-        make_budget(settings, _ROLE, server_labels(settings), server_labels(settings)),
+        pods.make_budget(settings, _ROLE, pods.server_labels(settings), pods.server_labels(settings)),
         _make_service(settings),
         _make_ingress(settings, server),
     ]
 
 
 def _make_deployment(settings: ClusterSettings, server: ServerSettings) -> Manifest:
-    template = {"metadata": {"labels": server_labels(settings)}, "spec": _make_pod(settings, server)}
+    template = {"metadata": {"labels": pods.server_labels(settings)}, "spec": _make_pod(settings, server)}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": _metadata(settings),
         "spec": {
             "replicas": server.replicas,
-            "selector": {"matchLabels": server_labels(settings)},
+            "selector": {"matchLabels": pods.server_labels(settings)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": template,
         },
@@ -69,21 +55,21 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
     args += ["--public-url", f"{scheme}://{server.host}"]
     args += ["--token-file", f"{_TOKEN_FOLDER}/token"] if server.token else []
     args += [word for origin in server.cors for word in ("--cors", origin)]
-    container = make_container(settings, _ROLE, image=settings.image, args=args)
+    container = pods.make_container(settings, _ROLE, image=settings.image, args=args)
     health = {"httpGet": {"port": _HTTP, "path": "/health"}, "periodSeconds": 10, "timeoutSeconds": 5}
-    container["env"] += to_env(_VARIABLES)
+    container["env"] += pods.to_env(_VARIABLES)
     container |= {
-        "envFrom": secret_variables(settings),
-        "ports": [named_port(_HTTP, _PORT)],
+        "envFrom": pods.secret_variables(settings),
+        "ports": [pods.named_port(_HTTP, _PORT)],
         "readinessProbe": health,
         "livenessProbe": health | {"initialDelaySeconds": 30, "failureThreshold": 6},
-        "resources": make_resources(server.cpu, server.memory),
+        "resources": pods.make_resources(server.cpu, server.memory),
     }
     nodes: Manifest = {
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
         "topologySpreadConstraints": [_spread(settings)],
     }
-    pod = make_pod(settings, container, account=account_of(settings, _ROLE), nodes=nodes)
+    pod = pods.make_pod(settings, container, account=pods.account_of(settings, _ROLE), nodes=nodes)
     if server.token:
         container["volumeMounts"].append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
         pod["volumes"].append({"name": "token", "secret": {"secretName": server.token, "defaultMode": 0o440}})
@@ -96,7 +82,7 @@ def _spread(settings: ClusterSettings) -> Manifest:
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": server_labels(settings)},
+        "labelSelector": {"matchLabels": pods.server_labels(settings)},
     }
 
 
@@ -107,7 +93,7 @@ def _make_service(settings: ClusterSettings) -> Manifest:
         "metadata": _metadata(settings),
         "spec": {
             "type": "ClusterIP",
-            "selector": server_labels(settings),
+            "selector": pods.server_labels(settings),
             # a client reads a shard in several requests: one replica knows best which version it began with
             "sessionAffinity": "ClientIP",
             "ports": [{"name": _HTTP, "protocol": "TCP", "port": 80, "targetPort": _HTTP}],
@@ -116,7 +102,7 @@ def _make_service(settings: ClusterSettings) -> Manifest:
 
 
 def _make_ingress(settings: ClusterSettings, server: ServerSettings) -> Manifest:
-    service = {"name": account_of(settings, _ROLE), "port": {"name": _HTTP}}
+    service = {"name": pods.account_of(settings, _ROLE), "port": {"name": _HTTP}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": {"service": service}}]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -138,13 +124,13 @@ def _make_network_policy(settings: ClusterSettings, server: ServerSettings) -> M
         "kind": "NetworkPolicy",
         "metadata": _metadata(settings),
         "spec": {
-            "podSelector": {"matchLabels": server_labels(settings)},
+            "podSelector": {"matchLabels": pods.server_labels(settings)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [controller], "ports": [tcp_port(_PORT)]}],
-            "egress": make_egress(settings),
+            "ingress": [{"from": [controller], "ports": [pods.tcp_port(_PORT)]}],
+            "egress": pods.make_egress(settings),
         },
     }
 
 
 def _metadata(settings: ClusterSettings) -> Manifest:
-    return metadata_of(settings, account_of(settings, _ROLE), server_labels(settings))
+    return pods.metadata_of(settings, pods.account_of(settings, _ROLE), pods.server_labels(settings))

@@ -1,8 +1,8 @@
-"""How much of the earth a pixel covers, on the ellipsoid of the map's CRS.
+"""Areas of pixels on the ellipsoid of the map's CRS.
 
 Longitude, and the area between the equator and a latitude, together make an equal-area plane. A pixel is measured
 there by its four corners, whatever the CRS. On a geographic grid that is exact and depends on the row alone; on a
-projected one it is done on a lattice and interpolated, which is off by less than 1e-6.
+projected one it is done at every 32nd pixel and interpolated, which is off by less than 1e-6.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ _STEP_PX = 32
 _CORNERS = ((0, 0), (0, 1), (1, 1), (1, 0))
 
 
-class Ground:
+class PixelAreas:
     """Areas of the pixels of one CRS, in square metres; for use by many threads."""
 
     def __init__(self, crs: str) -> None:
@@ -31,10 +31,10 @@ class Ground:
         self._to_degrees = Transformer.from_crs(known, geodetic, always_xy=True)
 
     def measure(self, transform: Affine, shape: tuple[int, int]) -> Float64Array:
-        """Areas of the pixels of a window, (y, x), or (y, 1) where all of a row are alike.
+        """Return the areas of the pixels of a window, (y, x), or (y, 1) where all of a row are alike.
 
         Args:
-            transform: From columns and rows of the window to the CRS.
+            transform: Transform from columns and rows of the window to the CRS.
             shape: Rows and columns.
         """
         if self._geographic:
@@ -44,20 +44,20 @@ class Ground:
         return _interpolate(self._measure_pixels(transform, *steps), shape)
 
     def measure_step(self, x: float, y: float, step: float) -> tuple[float, float]:
-        """Metres from a point to those that lie a step in y and in x from it, in units of the CRS."""
+        """Return the metres from a point to those that lie a step in y and in x from it, in units of the CRS."""
         lon, lat = self._to_degrees.transform(np.array([x, x, x + step]), np.array([y, y - step, y]))
         _, _, metres = self._geod.inv(lon[[0, 0]], lat[[0, 0]], lon[[1, 2]], lat[[1, 2]])
         return float(metres[0]), float(metres[1])
 
-    def measure_outline(self, area: Area) -> float:
-        """Area of a polygon in longitude and latitude, its edges as short as they are given."""
+    def measure_polygon(self, area: Area) -> float:
+        """Return the area of a polygon in longitude and latitude, its edges as short as they are given."""
         parts = [shapely.geometry.polygon.orient(part) for part in shapely.get_parts(area)]
         return float(sum(self._geod.geometry_area_perimeter(part)[0] for part in parts))
 
     def _measure_pixels(
         self, transform: Affine, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]
     ) -> Float64Array:
-        """Areas of some pixels by their corners."""
+        """Return the areas of some pixels by their corners."""
         col, row = np.meshgrid(cols, rows)
         points = []
         for down, right in _CORNERS:
@@ -72,7 +72,7 @@ class Ground:
         return np.nan_to_num(np.abs(areas), nan=0.0, posinf=0.0)
 
     def _area_below(self, latitude: npt.ArrayLike) -> Float64Array:
-        """Between the equator and a latitude, for one radian of longitude."""
+        """Return the area between the equator and a latitude, for one radian of longitude."""
         e = np.sqrt(self._geod.es)
         with np.errstate(invalid="ignore"):
             sine = np.sin(np.radians(np.clip(latitude, -90.0, 90.0)))
@@ -81,20 +81,20 @@ class Ground:
 
 
 def _turn(angle: Float64Array) -> Float64Array:
-    """Within half a turn."""
+    """Return an angle within half a turn."""
     return np.where(np.abs(angle) > np.pi, angle - np.copysign(2 * np.pi, angle), angle)
 
 
 @lru_cache(maxsize=8)
-def find_ground(crs: str) -> Ground:
-    """The ground of a CRS, made once."""
-    return Ground(crs)
+def find_pixel_areas(crs: str) -> PixelAreas:
+    """Return the areas of the pixels of a CRS, prepared once."""
+    return PixelAreas(crs)
 
 
 def _interpolate(nodes: Float64Array, shape: tuple[int, int]) -> Float64Array:
-    """Between nodes, to every pixel."""
-    places = [np.arange(size) / _STEP_PX for size in shape]
-    first = [place.astype(np.int64) for place in places]
-    down, right = (place - start for place, start in zip(places, first, strict=True))
+    """Return the values of every pixel between nodes."""
+    positions = [np.arange(size) / _STEP_PX for size in shape]
+    first = [position.astype(np.int64) for position in positions]
+    down, right = (position - start for position, start in zip(positions, first, strict=True))
     cols = nodes[:, first[1]] * (1 - right) + nodes[:, first[1] + 1] * right
     return np.asarray(cols[first[0]] * (1 - down)[:, None] + cols[first[0] + 1] * down[:, None])

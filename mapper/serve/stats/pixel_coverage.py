@@ -1,4 +1,4 @@
-"""Which share of each pixel lies inside a polygon, exactly.
+"""Shares of pixels that lie inside a polygon, exact.
 
 Every edge is cut where it passes from one pixel to the next. A piece inside a pixel takes from it the area to its left
 and gives all pixels to its right its height; summed along the rows, what remains is the area inside. The work grows
@@ -17,15 +17,15 @@ from mapper.arrays import Float64Array
 Area: TypeAlias = Polygon | MultiPolygon
 
 _NEAR = 1e-9
-"""Of a window or a pixel: a polygon this close to all of it, or to nothing, has all or nothing of it."""
+"""Share of a window or a pixel: a polygon this close to all of it, or to nothing, has all or nothing of it."""
 
 
 def cover_window(area: Area, transform: Affine, shape: tuple[int, int]) -> Float64Array | None:
-    """Shares of the pixels of a window.
+    """Return the shares of the pixels of a window.
 
     Args:
         area: Valid, in the CRS of the map.
-        transform: From columns and rows of the window to the CRS; upright, without rotation.
+        transform: Transform from columns and rows of the window to the CRS; upright, without rotation.
         shape: Rows and columns of the window.
 
     Returns:
@@ -47,7 +47,7 @@ def cover_window(area: Area, transform: Affine, shape: tuple[int, int]) -> Float
 
 
 def _list_edges(polygon: Polygon, transform: Affine) -> Float64Array:
-    """Edges of the rings, the inside on one side of all of them: (edge, 2, 2), column and row of both ends."""
+    """Return the edges of the rings, the inside on one side of all: (edge, 2, 2), column and row of both ends."""
     edges = []
     # rows grow downwards, so what runs clockwise in the window has the inside to its right
     for ring, clockwise in ((polygon.exterior, True), *((hole, False) for hole in polygon.interiors)):
@@ -60,8 +60,8 @@ def _list_edges(polygon: Polygon, transform: Affine) -> Float64Array:
 
 
 def _cut(edges: Float64Array) -> Float64Array:
-    """Edges cut at whole columns and rows: (piece, 2, 2)."""
-    numbers, places = [np.repeat(np.arange(len(edges)), 2)], [np.tile([0.0, 1.0], len(edges))]
+    """Return edges cut at whole columns and rows: (piece, 2, 2)."""
+    numbers, shares = [np.repeat(np.arange(len(edges)), 2)], [np.tile([0.0, 1.0], len(edges))]
     for axis in (0, 1):
         start, stop = edges[:, 0, axis], edges[:, 1, axis]
         first, last = np.floor(np.minimum(start, stop)) + 1, np.ceil(np.maximum(start, stop)) - 1
@@ -69,17 +69,17 @@ def _cut(edges: Float64Array) -> Float64Array:
         number = np.repeat(np.arange(len(edges)), counts)
         within = np.arange(len(number)) - np.repeat(np.cumsum(counts) - counts, counts)
         numbers.append(number)
-        places.append((first[number] + within - start[number]) / (stop[number] - start[number]))
-    number, place = np.concatenate(numbers), np.concatenate(places)
-    order = np.lexsort((place, number))
-    number, place = number[order], place[order]
-    points = edges[number, 0] + place[:, None] * (edges[number, 1] - edges[number, 0])
+        shares.append((first[number] + within - start[number]) / (stop[number] - start[number]))
+    number, share = np.concatenate(numbers), np.concatenate(shares)
+    order = np.lexsort((share, number))
+    number, share = number[order], share[order]
+    points = edges[number, 0] + share[:, None] * (edges[number, 1] - edges[number, 0])
     same = number[1:] == number[:-1]
     return np.stack([points[:-1][same], points[1:][same]], axis=1)
 
 
 def _accumulate(pieces: Float64Array, shape: tuple[int, int]) -> Float64Array:
-    """The area to the right of pieces that each lie in one pixel."""
+    """Return the area to the right of pieces that each lie in one pixel."""
     rows, cols = shape
     middle = pieces.mean(axis=1)
     row = np.clip(np.floor(middle[:, 1]), 0, rows - 1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Polygons as people send them: GeoJSON in longitude and latitude, checked before anything is done with it."""
+"""Polygons of requests: GeoJSON in longitude and latitude, checked before anything is done with it."""
 
 import math
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ _STEP_DEGREES = 0.02
 _MOST_PIECES = 200_000
 
 
-def read_outline(content: Mapping[str, Any]) -> Area:
-    """A polygon or several from GeoJSON, edges in short pieces.
+def read_polygon(content: Mapping[str, Any]) -> Area:
+    """Return a polygon or several from GeoJSON, edges in short pieces.
 
     Args:
         content: A Polygon, a MultiPolygon, or a Feature with one, EPSG:4326.
@@ -42,13 +42,13 @@ def read_outline(content: Mapping[str, Any]) -> Area:
     left = MOST_VERTICES
     parts = []
     for rings in polygons:
-        parts.append(_read_polygon(rings, left))
+        parts.append(_read_rings(rings, left))
         left -= int(shapely.get_num_coordinates(parts[-1]))
     return _check(parts[0] if len(parts) == 1 else MultiPolygon(parts))
 
 
-def project_outline(area: Area, crs: str) -> Area:
-    """The same in another CRS.
+def project_polygon(area: Area, crs: str) -> Area:
+    """Return a polygon in another CRS.
 
     Raises:
         InputError: If it has no finite image there.
@@ -60,7 +60,7 @@ def project_outline(area: Area, crs: str) -> Area:
 
     projected: BaseGeometry = shapely.transform(area, move)
     if not np.isfinite(shapely.get_coordinates(projected)).all():
-        raise InputError(f"coordinates: the polygon reaches places that {crs}, the CRS of the map, does not have")
+        raise InputError(f"coordinates: the polygon reaches points that {crs}, the CRS of the map, does not have")
     if not shapely.is_valid(projected):
         projected = shapely.make_valid(projected, method="structure", keep_collapsed=False)
     if not isinstance(projected, Polygon | MultiPolygon):
@@ -70,11 +70,11 @@ def project_outline(area: Area, crs: str) -> Area:
 
 @lru_cache(maxsize=8)
 def _find_transformer(crs: str) -> Transformer:
-    """Kept, since PROJ takes tens of milliseconds to choose an operation; threads may share one."""
+    """Return the transformer to a CRS; cached, since PROJ takes tens of milliseconds to choose an operation."""
     return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
-def _read_polygon(rings: Any, left: int) -> Polygon:
+def _read_rings(rings: Any, left: int) -> Polygon:
     if not isinstance(rings, list) or not rings:
         raise InputError("coordinates: a polygon is a list of rings, the outer one first")
     shell, *holes = [_read_ring(ring, left) for ring in rings[: left // 4 + 1]]
@@ -101,6 +101,7 @@ def _read_ring(ring: Any, left: int) -> Float64Array:
 
 
 def _check(area: Area) -> Area:
+    """Return a polygon with edges in short pieces, if it is valid and not too detailed."""
     west, _, east, _ = area.bounds
     if east - west > 180 and isinstance(area, Polygon):
         raise InputError(

@@ -1,4 +1,4 @@
-"""``/stats``: what lies inside a polygon."""
+"""``/stats``: sums, means, histogram and quality of a polygon."""
 
 import threading
 import time
@@ -14,22 +14,22 @@ from fastapi.responses import JSONResponse
 
 from mapper.errors import InputError
 from mapper.serve.errors import describe_refusals
-from mapper.serve.pixel import SAID, Ref
+from mapper.serve.pixel import FLAG_MEANINGS, Ref
 from mapper.serve.schemas import FlagShare, Histogram, PolygonStats, Quantity, StatsResolution
-from mapper.serve.stats.pixel_area import find_ground
-from mapper.serve.stats.polygon import project_outline, read_outline
+from mapper.serve.stats.pixel_area import find_pixel_areas
+from mapper.serve.stats.polygon import project_polygon, read_polygon
 from mapper.serve.stats.sum_uncertainty import SumSd
-from mapper.serve.stats.zonal_sums import HistogramBins, Sums, Zone
+from mapper.serve.stats.zonal_sums import HistogramBins, ZonalSums, Zone
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.layers import Layer, Layers
-from mapper.serve.tiles.styles import Range, read_range
-from mapper.serve.versions import Served
+from mapper.serve.tiles.styles import RangeText, parse_range
+from mapper.serve.versions import ServedStore
 from mapper.store.why import to_plain
 
 _WAIT_S = 5.0
 _HECTARE = 1e-4
 _PER_AREA: Mapping[str, float] = MappingProxyType({"ha-1": _HECTARE, "m-2": 1.0, "km-2": 1e-6})
-"""What units per area are multiplied by a square metre with."""
+"""Factors of units per area: what a value of 1 on a square metre adds to a total."""
 _EDGES = "a pixel on the edge counts with the share of it that lies inside"
 _EXAMPLE = {
     "type": "Polygon",
@@ -47,70 +47,92 @@ Correlation = Annotated[
 ]
 
 
-def make_stats_router(served: Served) -> APIRouter:
-    """The route of polygons."""
+def make_stats_router(served: ServedStore) -> APIRouter:
+    """Return the route of polygons."""
     router = APIRouter(tags=["stats"], responses=describe_refusals(404, 422))
-    desk = _Desk(served)
+    service = _StatsService(served)
 
     @router.post(
         "/stats",
-        summary="What lies inside a polygon",
+        summary="Sums over a polygon",
         response_model=PolygonStats,
         responses=describe_refusals(400),
     )
     def post_stats(
         polygon: Annotated[dict[str, Any], Body(openapi_examples={"polygon": {"value": _EXAMPLE}})],
         ref: Ref = "main",
+        variable: Annotated[str | None, Query(description="A value band; by default the first")] = None,
         correlation: Correlation = None,
         bins: Annotated[int, Query(ge=1, le=200, description="Classes of the histogram")] = 20,
-        span: Annotated[Range, Query(alias="range", description="First and last edge of the histogram")] = None,
+        span: Annotated[RangeText, Query(alias="range", description="First and last edge of the histogram")] = None,
     ) -> Response:
         """Area, area-weighted total and mean with their standard deviations, histogram and quality of a polygon.
 
+        There is a total where the units are per area; of others, metres say, a sum means nothing.
+
         GeoJSON in longitude and latitude: a Polygon or MultiPolygon with holes, or a Feature with one.
         """
-        content = desk.answer(polygon, ref, correlation=correlation, bins=bins, span=read_range(span, "range"))
+        layer = service.find_layer(ref, variable)
+        content = service.compute(polygon, layer, correlation, bins, parse_range(span, "range"))
         return JSONResponse(to_plain(content), headers={"Cache-Control": "no-store"})
 
     return router
 
 
-class _Desk:
-    """Answers one polygon after the other."""
+class _StatsService:
+    """Statistics of polygons, few at once."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedStore) -> None:
         self._settings = served.settings
         self._layers = Layers(served.versions, ByteCache(0))
-        self._places = threading.BoundedSemaphore(served.settings.polygons_at_once)
+        self._slots = threading.BoundedSemaphore(served.settings.polygons_at_once)
 
-    def answer(
+    def find_layer(self, ref: str, variable: str | None) -> Layer:
+        """Return the layer of a value band; without a name, the first.
+
+        Raises:
+            HTTPException: 404 if there is none.
+        """
+        layer = self._layers.find(ref, variable)
+        values = layer.view.rasters.bands.values
+        if not values:
+            raise HTTPException(404, "this store holds a guide, which has no totals")
+        if layer.raster.band.role != "value":
+            names = ", ".join(band.name for band in values)
+            raise HTTPException(404, f"{layer.name} has no statistics; expected one of {names}")
+        return layer
+
+    def compute(
         self,
         polygon: dict[str, Any],
-        ref: str,
-        *,
+        layer: Layer,
         correlation: float | None,
         bins: int,
         span: tuple[float, float] | None,
     ) -> PolygonStats:
+        """Return the statistics of one band inside a polygon.
+
+        Raises:
+            InputError: If the polygon is none, is too large, or takes too long.
+        """
         deadline = time.monotonic() + self._settings.max_seconds
-        layer = self._layers.find(ref, None)
         description = layer.found.version.description
-        if not description.values:
-            raise HTTPException(404, "this store holds a guide, which has no totals")
-        area = read_outline(polygon)
-        ground = find_ground(description.grid.crs)
-        projected = project_outline(area, description.grid.crs)
-        zone = Zone(layer.view.rasters, projected, ground=ground, most_pixels=self._settings.max_polygon_pixels)
+        area = read_polygon(polygon)
+        pixel_areas = find_pixel_areas(description.grid.crs)
+        projected = project_polygon(area, description.grid.crs)
+        zone = Zone(
+            layer.view.rasters, projected, pixel_areas=pixel_areas, most_pixels=self._settings.max_polygon_pixels
+        )
         low, high = span or layer.find_span()
         if correlation is None:
             correlation = _find_correlation(description.spec_yaml)
-        with self._take_place():
-            sums = zone.add_up(HistogramBins(low=low, high=high, count=bins), lambda: _check(deadline))
-            sd = zone.deviate(sums, correlation) if sums.known else None
-        outline_m2 = ground.measure_outline(area)
+        with self._take_slot():
+            sums = zone.accumulate(layer.name, HistogramBins(low=low, high=high, count=bins), lambda: _check(deadline))
+            sd = zone.compute_sd(sums, correlation) if sums.known else None
+        outline_m2 = pixel_areas.measure_polygon(area)
         sd = sd if sums.known >= sums.valid * (1 - 1e-9) else None
         return PolygonStats(
-            ref=ref,
+            ref=layer.ref,
             version=layer.found.version.snapshot,
             variable=layer.name,
             area_ha=_round(outline_m2 * _HECTARE),
@@ -125,13 +147,13 @@ class _Desk:
         )
 
     @contextmanager
-    def _take_place(self) -> Iterator[None]:
-        if not self._places.acquire(timeout=_WAIT_S):
+    def _take_slot(self) -> Iterator[None]:
+        if not self._slots.acquire(timeout=_WAIT_S):
             raise HTTPException(503, "other polygons are being added up; try again", {"Retry-After": "5"})
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
 
 def _check(deadline: float) -> None:
@@ -140,23 +162,28 @@ def _check(deadline: float) -> None:
 
 
 def _find_correlation(spec_yaml: str) -> float | None:
-    """The distance over which errors of the source correlate, as the map's description says."""
+    """Return the distance over which errors of the source correlate, as the map's description says."""
     length = yaml.safe_load(spec_yaml).get("source", {}).get("sd_correlation")
     return None if length is None else float(length)
 
 
-def _describe_total(sums: Sums, sd: SumSd | None, units: str) -> Quantity:
-    """Return the total of the area that has values; its deviation if it is known of all of it."""
+def _describe_total(sums: ZonalSums, sd: SumSd | None, units: str) -> Quantity | None:
+    """Return the total of the area that has values, its deviation if it is known of all of it.
+
+    None where the units are not per area: a sum of elevations or reflectances means nothing.
+    """
     amount, _, per = units.rpartition(" ")
-    factor = _PER_AREA.get(per, 1.0)
+    factor = _PER_AREA.get(per)
+    if factor is None:
+        return None
     return Quantity(
         value=_round(sums.total * factor),
-        units=amount if per in _PER_AREA else f"{units} m2",
+        units=amount,
         sd=_round_sd(sd.scale(factor)) if sd else None,
     )
 
 
-def _describe_mean(sums: Sums, sd: SumSd | None, units: str) -> Quantity:
+def _describe_mean(sums: ZonalSums, sd: SumSd | None, units: str) -> Quantity:
     """Return the mean of the area that has values."""
     return Quantity(
         value=_round(sums.total / sums.valid) if sums.valid else None,
@@ -174,18 +201,18 @@ def _round_sd(sd: SumSd) -> SumSd:
     )
 
 
-def _describe_histogram(sums: Sums) -> Histogram:
+def _describe_histogram(sums: ZonalSums) -> Histogram:
     below, *areas, above = (_round(area * _HECTARE) for area in sums.histogram.tolist())
     return Histogram(edges=sums.bins.edges, area_ha=areas, below_ha=below, above_ha=above)
 
 
-def _describe_flags(sums: Sums, layer: Layer) -> list[FlagShare]:
+def _describe_flags(sums: ZonalSums, layer: Layer) -> list[FlagShare]:
     """Return the shares of the area inside the map: a pixel with several flags counts for each."""
-    attributes = layer.view.rasters.find("qa").attributes
+    attributes = layer.view.rasters.bands.quality.attributes
     codes = np.arange(sums.flags.size)
     named = [("", "nothing to remark", codes == 0)]
     for name, mask in zip(str(attributes["flag_meanings"]).split(), attributes["flag_masks"], strict=True):
-        named.append((name, SAID.get(name, name.replace("_", " ")), codes & int(mask) != 0))
+        named.append((name, FLAG_MEANINGS.get(name, name.replace("_", " ")), codes & int(mask) != 0))
     areas = [float(sums.flags[where].sum()) for _, _, where in named]
     return [
         FlagShare(
@@ -198,19 +225,19 @@ def _describe_flags(sums: Sums, layer: Layer) -> list[FlagShare]:
     ]
 
 
-def _describe_resolution(zone: Zone, sums: Sums, layer: Layer) -> StatsResolution:
+def _describe_resolution(zone: Zone, sums: ZonalSums, layer: Layer) -> StatsResolution:
     """Return which level was added up, and how far its total may be from that of full resolution."""
     grid, raster = layer.view.rasters.grid, layer.raster
     _, _, per = layer.units.rpartition(" ")
+    factor = _PER_AREA.get(per)
     encoding = raster.band.encoding
     rounding = encoding.scale_factor / 2 * zone.level if encoding and encoding.dtype != "float32" else 0.0
-    tolerance = (sums.partial + rounding * sums.valid) * _PER_AREA.get(per, 1.0)
     return StatsResolution(
         level=zone.level,
         pixel=float(grid.resolution) * 2**zone.level,
         crs=grid.crs,
         pixels=sums.pixels,
-        total_tolerance=_round(tolerance),
+        total_tolerance=None if factor is None else _round((sums.partial + rounding * sums.valid) * factor),
         edges=_EDGES,
         up_to_date=zone.level == 0 or layer.view.rasters.up_to_date,
     )

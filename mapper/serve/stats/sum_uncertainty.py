@@ -1,11 +1,11 @@
-"""The standard deviation of a sum over an area, of values whose errors are alike in places that are near.
+"""Standard deviation of a sum over an area, of values whose errors correlate with distance.
 
 A sum of values with weights w and standard deviations s has the variance sum_ij w_i s_i w_j s_j r(d_ij) (JCGM 100:2008,
 "GUM", 5.2.2). Pixels inside one pixel of the source have one error, so they are added up first, w s into a cell; then
 
 - fully correlated, r = 1, the upper bound: the sum of the cells;
 - independent, r = 0 between pixels of the source, the lower bound: the root of the sum of squares;
-- r = exp(-d / L): all pairs, by Fourier transforms over the lattice of cells.
+- r = exp(-d / L): all pairs, by Fourier transforms over all cells.
 
 Where cells are larger than pixels of the source, because the area is large, each is taken as m x m of these with equal
 shares, and the mean of r over all their pairs stands for the cell; between cells that are not neighbours r is that of
@@ -23,7 +23,7 @@ from mapper.arrays import Float64Array
 _NEIGHBOURS = 2
 """Cells between which r is averaged over all pairs."""
 _MOST_PARTS = 64
-"""Parts of a cell along its edge, for that average."""
+"""Parts of a cell along its edge in that average, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def compute_sum_sd(cells: Float64Array, *, parts: int, step_m: tuple[float, floa
 
     Args:
         cells: (y, x) sums of weight times standard deviation.
-        parts: Pixels of the source along the edge of a cell.
+        parts: Number of pixels of the source along the edge of a cell.
         step_m: Height and width of a cell in metres.
         length_m: Distance over which the correlation of errors falls to 1/e; None for the bounds alone.
     """

@@ -1,4 +1,4 @@
-"""What was computed lately, up to so many bytes."""
+"""Cache of values up to a number of bytes."""
 
 import threading
 from collections import OrderedDict
@@ -9,10 +9,10 @@ _Value = TypeVar("_Value")
 
 
 class ByteCache(Generic[_Value]):
-    """Values by key; what was not used for longest is dropped first. For use by many threads.
+    """Values by key; the one not used for longest is dropped first. For use by many threads.
 
     Args:
-        max_bytes: Most that all values may take together; a larger one is not kept.
+        max_bytes: Most that all values may take together; a larger one is not stored.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -20,10 +20,10 @@ class ByteCache(Generic[_Value]):
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, tuple[_Value, int]] = OrderedDict()
         self.bytes = 0
-        """What the values take."""
+        """Bytes that the values take."""
 
-    def find(self, key: Hashable) -> _Value | None:
-        """The value of a key, if it is known."""
+    def get(self, key: Hashable) -> _Value | None:
+        """Return the value of a key; None if it is not in the cache."""
         with self._lock:
             known = self._values.get(key)
             if known is None:
@@ -31,8 +31,8 @@ class ByteCache(Generic[_Value]):
             self._values.move_to_end(key)
             return known[0]
 
-    def keep(self, key: Hashable, value: _Value, size: int) -> None:
-        """Keep a value that takes ``size`` bytes."""
+    def put(self, key: Hashable, value: _Value, size: int) -> None:
+        """Add a value that takes ``size`` bytes."""
         with self._lock:
             _, before = self._values.pop(key, (None, 0))
             self._values[key] = value, size

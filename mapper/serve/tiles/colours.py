@@ -1,6 +1,6 @@
 """Colours of tiles: colour maps for what is measured or counted, one colour for each quality flag.
 
-A tile is an image of indices: 0 is transparent, the others are places of a palette. The tables in ``colours.txt`` are
+A tile is an image of indices into a palette; 0 is transparent. The tables in ``colours.txt`` are
 Matplotlib's, 256 colours each; a value picks one of 255.
 """
 
@@ -19,18 +19,18 @@ from PIL import Image
 from mapper.arrays import ByteArray
 
 Colormap = Literal["viridis", "plasma", "inferno", "magma", "cividis", "gray", "ylgn", "rdylgn"]
-"""The first five look the same to all eyes and in print."""
+"""Colour maps; the first five can be told apart by all eyes and in print."""
 
 _COLOURS = 255
-"""Of a palette, beside the transparent one."""
+"""Colours of a palette, beside the transparent one."""
 _CLEAR = bytes(1)
 _FAST = 1
-"""Compression: tiles are sent once and are small."""
+"""Level of compression: tiles are sent once and are small."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlagColour:
-    """How pixels with a flag look."""
+    """Colour of pixels with a flag."""
 
     flag: str
     red: int
@@ -39,12 +39,12 @@ class FlagColour:
 
     @property
     def hex(self) -> str:
-        """As CSS writes it."""
+        """Return the colour as CSS writes it."""
         return f"#{self.red:02x}{self.green:02x}{self.blue:02x}"
 
 
 UNFLAGGED = FlagColour(flag="", red=0xB8, green=0xD8, blue=0xBE)
-"""A pixel with nothing to remark."""
+"""Colour of pixels without a flag."""
 _FLAGS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
         "source_missing": (0x33, 0x22, 0x88),
@@ -55,12 +55,12 @@ _FLAGS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "outside_area": (0xBB, 0xBB, 0xBB),
     }
 )
-"""The gravest first: a pixel with several flags has the colour of the first."""
+"""Colours of flags, the gravest first: a pixel with several has the colour of the first."""
 _OTHER = (0x44, 0x44, 0x44)
 
 
-def flag_colours(names: list[str]) -> list[FlagColour]:
-    """The colours of flags, the gravest first; flags that are not known here come last."""
+def list_flag_colours(names: list[str]) -> list[FlagColour]:
+    """Return the colours of flags, the gravest first; flags that are not known here come last."""
     known = [name for name in _FLAGS if name in names] + [name for name in names if name not in _FLAGS]
     return [
         FlagColour(flag=name, red=red, green=green, blue=blue)
@@ -70,42 +70,42 @@ def flag_colours(names: list[str]) -> list[FlagColour]:
 
 
 @cache
-def palette_of(colormap: Colormap) -> bytes:
-    """Red, green, blue of 256 places; the first is the transparent one."""
+def find_palette(colormap: Colormap) -> bytes:
+    """Return red, green and blue of 256 colours; the first is the transparent one."""
     lines = (files("mapper.serve.tiles") / "colours.txt").read_text("ascii").splitlines()
     table = np.frombuffer(bytes.fromhex(dict(line.split() for line in lines)[colormap]), np.uint8).reshape(256, 3)
-    places = np.rint(np.arange(_COLOURS) * 255 / (_COLOURS - 1)).astype(np.int64)
-    return b"\0\0\0" + table[places].tobytes()
+    indices = np.rint(np.arange(_COLOURS) * 255 / (_COLOURS - 1)).astype(np.int64)
+    return b"\0\0\0" + table[indices].tobytes()
 
 
-def flag_palette(colours: list[FlagColour]) -> bytes:
-    """Transparent, the colour of pixels without a flag, and the colours of flags."""
-    places = [(0, 0, 0), *((colour.red, colour.green, colour.blue) for colour in (UNFLAGGED, *colours))]
-    return bytes(part for place in places for part in place)
+def make_flag_palette(colours: list[FlagColour]) -> bytes:
+    """Return a palette: transparent, the colour of pixels without a flag, and the colours of flags."""
+    triples = [(0, 0, 0), *((colour.red, colour.green, colour.blue) for colour in (UNFLAGGED, *colours))]
+    return bytes(part for triple in triples for part in triple)
 
 
-def place_values(values: npt.NDArray[np.float32], low: float, high: float) -> ByteArray:
-    """Places of values in a palette: 1 for ``low`` and what is below, 255 for ``high`` and above, 0 for NaN."""
-    places = values - np.float32(low)
-    places *= np.float32((_COLOURS - 1) / (high - low))
-    places += np.float32(1.5)
-    np.clip(places, 1, _COLOURS, out=places)
-    np.copyto(places, 0, where=np.isnan(places))
-    return places.astype(np.uint8)
+def index_values(values: npt.NDArray[np.float32], low: float, high: float) -> ByteArray:
+    """Return the indices of values in a palette: 1 up to ``low``, 255 from ``high``, 0 for NaN."""
+    scaled = values - np.float32(low)
+    scaled *= np.float32((_COLOURS - 1) / (high - low))
+    scaled += np.float32(1.5)
+    np.clip(scaled, 1, _COLOURS, out=scaled)
+    np.copyto(scaled, 0, where=np.isnan(scaled))
+    return scaled.astype(np.uint8)
 
 
-def place_flags(flags: npt.NDArray[np.uint16], masks: list[int], written: npt.NDArray[np.bool_]) -> ByteArray:
-    """Places of flags in a palette; ``masks`` are bits, the gravest first."""
-    places = np.ones(flags.shape, np.uint8)
+def index_flags(flags: npt.NDArray[np.uint16], masks: list[int], written: npt.NDArray[np.bool_]) -> ByteArray:
+    """Return the indices of flags in a palette; ``masks`` are bits, the gravest first."""
+    indices = np.ones(flags.shape, np.uint8)
     for number, mask in reversed(list(enumerate(masks))):
-        places[flags & mask != 0] = number + 2
-    places[~written] = 0
-    return places
+        indices[flags & mask != 0] = number + 2
+    indices[~written] = 0
+    return indices
 
 
-def encode_png(places: ByteArray, palette: bytes) -> bytes:
-    """An image of palette indices as PNG; place 0 is transparent."""
-    image = Image.fromarray(places, "P")
+def encode_png(indices: ByteArray, palette: bytes) -> bytes:
+    """Return an image of palette indices as PNG; index 0 is transparent."""
+    image = Image.fromarray(indices, "P")
     image.putpalette(palette)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", transparency=_CLEAR, compress_level=_FAST)

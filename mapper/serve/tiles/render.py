@@ -10,33 +10,33 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mapper.arrays import Float32Array, Float64Array, IntArray
+from mapper.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from mapper.errors import InputError
 from mapper.serve.tiles.cache import ByteCache
-from mapper.serve.tiles.web_mercator import Positions, WebTile
+from mapper.serve.tiles.web_mercator import TileLocator, WebTile
 from mapper.store.chunk_reader import Place
 from mapper.store.rasters import Raster, Rasters
 
 Resampling = Literal["nearest", "bilinear"]
 
 MOST_PIXELS = 1 << 22
-"""Of the map that one tile may need."""
+"""Pixels of the map that one tile may need."""
 
 _CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
-    """One version of a map, ready to be looked at."""
+class MapView:
+    """One version of a map, opened for drawing."""
 
     snapshot: str
     rasters: Rasters
-    positions: Positions
+    locator: TileLocator
     chunks: "ByteCache[npt.NDArray[Any]]"
 
     def level_of(self, tile: WebTile) -> int:
-        """The level that the tiles of a zoom are made from."""
-        return self.rasters.choose_level(self.positions.ratio(tile.z, tile.scale))
+        """Return the level that the tiles of a zoom are made from."""
+        return self.rasters.choose_level(self.locator.ratio(tile.z, tile.scale))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,10 +45,10 @@ class _Window:
 
     rows: slice
     cols: slice
-    places: Float64Array
+    positions: Float64Array
     """(2, y, x): rows and columns in pixels of the level, counted from the corner of the window."""
-    inside: npt.NDArray[np.bool_] | None
-    """Whether the pixel of the tile has its centre in the map; None if all have. The places of others mean nothing."""
+    inside: BoolArray | None
+    """True where a pixel of the tile has its centre in the map; None if all have. Other positions mean nothing."""
 
     @property
     def width(self) -> int:
@@ -60,18 +60,18 @@ class _Window:
 
     @property
     def nearest(self) -> IntArray:
-        """Index of the pixel that each place lies in, in the window laid out in a row."""
-        row, col = self.places.astype(np.int64)
+        """Return the index of the pixel that each position lies in, in the window laid out in a row."""
+        row, col = self.positions.astype(np.int64)
         index: IntArray = row * self.width + col
         return index
 
     def blank(self, values: Float32Array) -> Float32Array:
-        """Values of a tile, none where the map is not."""
+        """Return the values of a tile, NaN outside the map."""
         return values if self.inside is None else np.where(self.inside, values, np.float32(np.nan))
 
 
-def render_values(view: View, name: str, tile: WebTile, resampling: Resampling) -> Float32Array | None:
-    """Values of a tile, (y, x), NaN where there are none; None if it lies outside the map.
+def render_values(view: MapView, name: str, tile: WebTile, resampling: Resampling) -> Float32Array | None:
+    """Return the values of a tile, (y, x), NaN where there are none; None if it lies outside the map.
 
     Raises:
         InputError: If it needs too many pixels of the map.
@@ -91,8 +91,8 @@ def render_values(view: View, name: str, tile: WebTile, resampling: Resampling) 
     return window.blank(values)
 
 
-def render_flags(view: View, name: str, tile: WebTile) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]] | None:
-    """Flags of a tile, (y, x), and where something was written; None if it lies outside the map.
+def render_flags(view: MapView, name: str, tile: WebTile) -> tuple[npt.NDArray[np.uint16], BoolArray] | None:
+    """Return the flags of a tile, (y, x), and where something was written; None if it lies outside the map.
 
     Raises:
         InputError: If it needs too many pixels of the map.
@@ -107,8 +107,8 @@ def render_flags(view: View, name: str, tile: WebTile) -> tuple[npt.NDArray[np.u
     return flags, written if window.inside is None else written & window.inside
 
 
-def read_window(view: View, raster: Raster, rows: slice, cols: slice) -> npt.NDArray[Any]:
-    """A window as it is stored, from chunks that are known or read now.
+def read_window(view: MapView, raster: Raster, rows: slice, cols: slice) -> npt.NDArray[Any]:
+    """Return a window as it is stored, from chunks in the cache or read now.
 
     Raises:
         StoreError: If the storage fails.
@@ -125,37 +125,37 @@ def read_window(view: View, raster: Raster, rows: slice, cols: slice) -> npt.NDA
     return window
 
 
-def _find_chunks(view: View, raster: Raster, rows: range, cols: range) -> dict[Place, npt.NDArray[Any]]:
-    """Chunks by row and column; those that are not known are read all at once."""
+def _find_chunks(view: MapView, raster: Raster, rows: range, cols: range) -> dict[Place, npt.NDArray[Any]]:
+    """Return chunks by row and column; those that are not in the cache are read all at once."""
     key = view.snapshot, raster.name, raster.level
-    known = {(row, col): view.chunks.find((*key, row, col)) for row in rows for col in cols}
-    found = {place: chunk for place, chunk in known.items() if chunk is not None}
-    missing = [place for place in known if place not in found]
+    known = {(row, col): view.chunks.get((*key, row, col)) for row in rows for col in cols}
+    found = {index: chunk for index, chunk in known.items() if chunk is not None}
+    missing = [index for index in known if index not in found]
     if missing:
-        for place, chunk in raster.read_chunks(missing).items():
-            view.chunks.keep((*key, *place), chunk, chunk.nbytes)
-            found[place] = chunk
+        for index, chunk in raster.read_chunks(missing).items():
+            view.chunks.put((*key, *index), chunk, chunk.nbytes)
+            found[index] = chunk
     return found
 
 
-def _find_window(view: View, raster: Raster, tile: WebTile) -> _Window | None:
-    """The stored pixels that a tile needs."""
-    if not view.positions.may_show(tile):
+def _find_window(view: MapView, raster: Raster, tile: WebTile) -> _Window | None:
+    """Return the stored pixels that a tile needs; None if it lies outside the map."""
+    if not view.locator.may_show(tile):
         return None
-    lattice = view.positions.locate(tile).scaled(1 / 2**raster.level)
-    if not _touches(lattice.nodes, raster.shape):
+    positions = view.locator.locate(tile).scale(1 / 2**raster.level)
+    if not _touches(positions.nodes, raster.shape):
         return None
-    places = lattice.expand(tile.size)
-    inside = _find_inside(lattice.nodes, places, raster.shape)
+    pixels = positions.expand(tile.size)
+    inside = _find_inside(positions.nodes, pixels, raster.shape)
     if inside is not None and not inside.any():
         return None
     spans = [
-        _span(each if inside is None else each[inside], count) for each, count in zip(places, raster.shape, strict=True)
+        _span(each if inside is None else each[inside], count) for each, count in zip(pixels, raster.shape, strict=True)
     ]
-    places -= np.array([[[span.start]] for span in spans])
+    pixels -= np.array([[[span.start]] for span in spans])
     if inside is not None:
-        places[:, ~inside] = 0
-    window = _Window(rows=spans[0], cols=spans[1], places=places, inside=inside)
+        pixels[:, ~inside] = 0
+    window = _Window(rows=spans[0], cols=spans[1], positions=pixels, inside=inside)
     if window.pixels > MOST_PIXELS:
         raise InputError(
             f"a tile at zoom {tile.z} needs {window.pixels:,} pixels of the map, at most {MOST_PIXELS:,} are read for "
@@ -165,37 +165,37 @@ def _find_window(view: View, raster: Raster, tile: WebTile) -> _Window | None:
 
 
 def _touches(nodes: Float64Array, shape: tuple[int, int]) -> bool:
-    """Whether any of the map may lie between positions: without work for tiles far from it."""
+    """Return True if any of the map may lie between positions: without work for tiles far from it."""
     finite = nodes[:, np.isfinite(nodes).all(axis=0)]
     if finite.size == 0:
         return False
     return bool((finite.max(axis=1) >= 0).all() and (finite.min(axis=1) < shape).all())
 
 
-def _find_inside(nodes: Float64Array, places: Float64Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_] | None:
-    """Which places lie in the map; None if all do, as they do where the nodes around them do."""
+def _find_inside(nodes: Float64Array, positions: Float64Array, shape: tuple[int, int]) -> BoolArray | None:
+    """Return which positions lie in the map; None if all do, as they do where the nodes around them do."""
     low, high = nodes.min(axis=(1, 2)), nodes.max(axis=(1, 2))
     if (low >= 0).all() and (high < shape).all():
         return None
     with np.errstate(invalid="ignore"):  # NaN is nowhere
-        row, col = ((each >= 0) & (each < count) for each, count in zip(places, shape, strict=True))
-    inside: npt.NDArray[np.bool_] = row & col
+        row, col = ((each >= 0) & (each < count) for each, count in zip(positions, shape, strict=True))
+    inside: BoolArray = row & col
     return inside
 
 
-def _span(places: Float64Array, count: int) -> slice:
-    """Stored pixels under positions, with those beside them."""
-    return slice(max(0, int(places.min() - 0.5)), min(count, int(places.max() + 0.5) + 1))
+def _span(positions: Float64Array, count: int) -> slice:
+    """Return the stored pixels under positions, with those beside them."""
+    return slice(max(0, int(positions.min() - 0.5)), min(count, int(positions.max() + 0.5) + 1))
 
 
 def _interpolate(
     stored: npt.NDArray[Any], window: _Window, decode: Callable[[npt.NDArray[Any]], Float32Array]
 ) -> Float32Array:
-    """Bilinear: the weighted mean of the four pixels around a position that have a value.
+    """Return the weighted mean of the four pixels around each position that have a value (bilinear).
 
     There is none where the nearest pixel has none, so that what is missing keeps its outline.
     """
-    after = np.subtract(window.places, 0.5, dtype=np.float32)
+    after = np.subtract(window.positions, 0.5, dtype=np.float32)
     first = np.floor(after)
     after -= first
     corners = _gather(stored, first, decode)
@@ -211,12 +211,12 @@ def _interpolate(
 def _gather(
     stored: npt.NDArray[Any], first: Float32Array, decode: Callable[[npt.NDArray[Any]], Float32Array]
 ) -> list[Float32Array]:
-    """Values of the upper left of four pixels, the upper right, the lower left and the lower right.
+    """Return the values of the upper left of four pixels, the upper right, the lower left and the lower right.
 
     Args:
-        stored: A window.
+        stored: Pixels of a window, as stored.
         first: (2, y, x): row and column in it of the upper left ones.
-        decode: From what is stored to values.
+        decode: Function from stored numbers to values.
     """
     low, high = first.min(axis=(1, 2)), first.max(axis=(1, 2))
     if (low < 0).any() or (high + 1 >= stored.shape).any():  # beyond the edge of the map it goes on as it ends
@@ -230,13 +230,14 @@ def _gather(
 
 
 def _mix(corners: list[Float32Array], after: Float32Array) -> Float32Array:
-    """Between upper left, upper right, lower left and lower right."""
+    """Return the values between upper left, upper right, lower left and lower right."""
     down, right = after
     upper, lower = ((second - first) * right + first for first, second in (corners[:2], corners[2:]))
     mixed: Float32Array = (lower - upper) * down + upper
     return mixed
 
 
-def _find_written(view: View, raster: Raster, window: _Window, index: IntArray) -> npt.NDArray[np.bool_]:
+def _find_written(view: MapView, raster: Raster, window: _Window, index: IntArray) -> BoolArray:
+    """Return which pixels of a tile were written, by the quality band."""
     quality = view.rasters.find(view.rasters.bands.quality.name, raster.level)
     return view.rasters.is_written(np.take(read_window(view, quality, window.rows, window.cols), index))

@@ -1,30 +1,36 @@
-"""How a variable looks when nobody says: its colour map, and the range of values that the colours span."""
+"""Default style of a band: its colour map, and the range of values that the colours span."""
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from mapper.errors import InputError
 from mapper.serve.tiles.colours import Colormap
+from mapper.store.product import Role
 from mapper.store.rasters import Raster, Rasters
 
+RangeText = str | None
+"""Two numbers with a comma between, as an address has them."""
 _NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,15})?(?:[eE][-+]?[0-9]{1,2})?"
-
-
 _RANGE = re.compile(f"({_NUMBER}),({_NUMBER})")
-
-
 _MOST = 1e30
+_MOST_PIXELS = 1 << 22
+"""Largest coarsest level that is read whole for a sample of values."""
+_CHUNKS = 16
+"""Chunks that are sampled of a map without a level that coarse."""
+_HIGH, _LOW = 98, 2
+"""Percentiles: a few extremes are not to take all colours."""
+_COLORMAPS: Mapping[Role, Colormap] = MappingProxyType({"sd": "magma", "count": "cividis", "quality": "cividis"})
+"""Colour maps of bands of a role; of any other it is viridis."""
 
 
-Range = str | None
-
-
-def read_range(text: Range, name: str) -> tuple[float, float] | None:
-    """Two rising numbers; None if nothing was given.
+def parse_range(text: RangeText, name: str) -> tuple[float, float] | None:
+    """Return two rising numbers; None if nothing was given.
 
     Raises:
         InputError: If it is anything else.
@@ -38,58 +44,42 @@ def read_range(text: Range, name: str) -> tuple[float, float] | None:
     return low, high
 
 
-_MOST_PIXELS = 1 << 22
-"""Of the coarsest level, to be read whole."""
-
-
-_CHUNKS = 16
-"""Of a map without a level that coarse."""
-
-
-_HIGH, _LOW = 98, 2
-"""Percentiles: a few extremes are not to take all colours."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """Colours of a variable."""
+class Style:
+    """Colours of a band."""
 
     colormap: Colormap
     low: float
     """Value of the first colour."""
     high: float
-    """Value of the last."""
+    """Value of the last colour."""
 
 
-def find_look(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> Look:
-    """How a variable looks, from a sample of its values.
+def choose_style(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> Style:
+    """Return the style of a band, its range from a sample of its values.
 
     Args:
-        rasters: A version of a map.
-        name: The variable.
+        rasters: Bands of a version of a map.
+        name: Name of the band.
         tiles: Rows and columns of tiles with data, (tile, 2).
 
     Raises:
         StoreError: If the storage fails.
     """
-    raster = rasters.find(name)
     values = _sample(rasters, name, tiles)
     values = values[np.isfinite(values)]
-    colormap: Colormap = "viridis"
-    if name.endswith("_sd"):
-        colormap = "magma"
-    elif raster.kind == "counts":
-        colormap = "cividis"
+    colormap = _COLORMAPS.get(rasters.find(name).band.role, "viridis")
     if values.size == 0:
-        return Look(colormap=colormap, low=0.0, high=1.0)
+        return Style(colormap=colormap, low=0.0, high=1.0)
     low, high = np.percentile(values, (_LOW, _HIGH)).tolist()
     low = 0.0 if 0 <= low < high else low  # what starts near nothing starts at nothing
     step = _round_step(max(high - low, abs(high) / 100))
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
-    return Look(colormap=colormap, low=low, high=high if high > low else low + step)
+    return Style(colormap=colormap, low=low, high=high if high > low else low + step)
 
 
 def _sample(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return some values of a band: the coarsest level if that is small, else chunks from tiles that lie evenly."""
     coarsest = rasters.find(name, rasters.levels - 1)
     rows, cols = coarsest.shape
     if rows * cols <= _MOST_PIXELS:
@@ -101,14 +91,14 @@ def _sample(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> npt.ND
 
 
 def _read_middle(raster: Raster, tile_px: int, row: int, col: int) -> npt.NDArray[np.generic]:
-    """A chunk from the middle of a tile."""
+    """Return a chunk from the middle of a tile, as it is stored."""
     offset = tile_px // 2 // raster.chunk_px * raster.chunk_px
     top, left = row * tile_px + offset, col * tile_px + offset
     return raster.read(slice(top, top + raster.chunk_px), slice(left, left + raster.chunk_px))
 
 
 def _round_step(span: float) -> float:
-    """A fifth or less of a span: 1, 2 or 5 times a power of ten."""
+    """Return a fifth or less of a span: 1, 2 or 5 times a power of ten."""
     raw = max(span, 1e-9) / 10
     power = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
