@@ -24,7 +24,7 @@ from mapper import __version__
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import Piece, choose_piece
-from mapper.export.provenance import describe_provenance, find_makers
+from mapper.export.provenance import describe_provenance, find_tile_sources
 from mapper.grid import Window
 from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
@@ -40,7 +40,7 @@ _SEMANTICS = {"values": "AVERAGE", "counts": "AVERAGE", "flags": "NEAREST"}
 
 @dataclass(frozen=True, kw_only=True)
 class GeotiffReport:
-    """What was written."""
+    """File that was written."""
 
     path: str
     variable: str
@@ -94,8 +94,8 @@ def export_geotiff(
     description = store.description
     piece = choose_piece(description.grid, bbox=bbox, area=area)
     rasters = _find_rasters(store.rasters, variable)
-    makers = find_makers(store.ledger, set(piece.tiles()).intersection(description.grid.tiles()))
-    tags = describe_provenance(description, snapshot=store.snapshot, makers=makers)
+    sources = find_tile_sources(store.ledger, set(piece.tiles()).intersection(description.grid.tiles()))
+    tags = describe_provenance(description, snapshot=store.snapshot, sources=sources)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")
         try:

@@ -1,4 +1,4 @@
-"""What an exported file says of where its pixels come from, as short texts."""
+"""Provenance of the pixels of an exported file, as short texts for its tags."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from mapper.store.ledger import Ledger
 
 
 @dataclass(frozen=True, kw_only=True)
-class Makers:
-    """What made some tiles."""
+class TileSources:
+    """Models and code that made some tiles, and what became of these."""
 
     models: tuple[str, ...]
-    """As ``name sha256:digest``."""
+    """Models as ``name sha256:digest``."""
     code_versions: tuple[str, ...]
     statuses: dict[str, int]
     """Tiles by status; those that were never attempted are missing."""
 
 
-def find_makers(ledger: Ledger, tiles: Iterable[Tile]) -> Makers:
-    """Look up what made some tiles; the records of each commit that wrote one of them are read once."""
+def find_tile_sources(ledger: Ledger, tiles: Iterable[Tile]) -> TileSources:
+    """Find what made some tiles; the records of each commit that wrote one of them are read once."""
     wanted = frozenset(tiles)
     writers = ledger.writers
     numbers = np.unique([writers[tile.row, tile.col] for tile in wanted])
@@ -41,15 +41,15 @@ def find_makers(ledger: Ledger, tiles: Iterable[Tile]) -> Makers:
     statuses = {"missing": len(wanted) - len(records)}
     for record in records:
         statuses[record.status] = statuses.get(record.status, 0) + 1
-    return Makers(
+    return TileSources(
         models=tuple(sorted({f"{record.model} sha256:{record.model_digest}" for record in records if record.model})),
         code_versions=tuple(sorted({record.code_version for record in records if record.code_version})),
         statuses={status: count for status, count in sorted(statuses.items()) if count},
     )
 
 
-def describe_provenance(description: Description, *, snapshot: str, makers: Makers) -> dict[str, str]:
-    """Names and texts for the tags of a file."""
+def describe_provenance(description: Description, *, snapshot: str, sources: TileSources) -> dict[str, str]:
+    """Return the names and texts for the tags of a file."""
     about = description.extra
     return {
         "map": description.name,
@@ -58,16 +58,16 @@ def describe_provenance(description: Description, *, snapshot: str, makers: Make
         "spec_digest": description.spec_digest,
         "grid_digest": description.grid.digest,
         "snapshot": snapshot,
-        "models": "; ".join(makers.models),
-        "made_with": "; ".join(f"mapper {version}" for version in makers.code_versions),
+        "models": "; ".join(sources.models),
+        "made_with": "; ".join(f"mapper {version}" for version in sources.code_versions),
         "exported_with": f"mapper {__version__}",
-        "tiles": ", ".join(f"{count} {status}" for status, count in makers.statuses.items()),
+        "tiles": ", ".join(f"{count} {status}" for status, count in sources.statuses.items()),
         **_describe_rights(description),
     }
 
 
 def _describe_rights(description: Description) -> dict[str, str]:
-    """Licence and attribution of the archives; nothing where the description of an archive is not at hand."""
+    """Return licence and attribution of the archives; nothing where the description of an archive is not at hand."""
     try:
         provider = provider_of(parse_spec(yaml.safe_load(description.spec_yaml), base=Path()))
     except SpecError:

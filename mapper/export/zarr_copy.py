@@ -26,7 +26,7 @@ _NOTE = "copy-of.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CopyReport:
-    """What was written."""
+    """File that was written."""
 
     path: str
     arrays: int
@@ -36,11 +36,11 @@ class CopyReport:
     snapshot: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return asdict(self)
 
     def summary(self) -> str:
-        """For people, in one line."""
+        """Return the report for people, in one line."""
         return f"{self.arrays} arrays, {self.objects:,} objects"
 
 

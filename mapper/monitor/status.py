@@ -178,7 +178,7 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
 
 
 def _count(ledger: Ledger, description: Description) -> tuple[Count, dict[str, Count], ByteArray]:
-    extent, state = measure_extent(description.grid), ledger.state
+    extent, state = measure_extent(description.grid), ledger.status_codes
     counts: dict[str, Count] = {}
     for name, code in (*STATUS_CODES.items(), ("missing", 0)):
         chosen = extent.tiles & (state == code)
@@ -207,7 +207,7 @@ def _sum_recent(ledger: Ledger) -> Recent:
 
 def _failed_records(ledger: Ledger) -> Iterator[Record]:
     """Records of tiles that stand as failed, from the newest batches."""
-    failed, writers = ledger.state == STATUS_CODES["failed"], ledger.writers
+    failed, writers = ledger.status_codes == STATUS_CODES["failed"], ledger.writers
     for batch in islice(reversed(np.unique(writers[failed]).tolist()), _BATCHES_READ):
         for record in ledger.records_of(batch, items=False):
             at = record.tile.row, record.tile.col

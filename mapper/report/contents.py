@@ -72,7 +72,7 @@ def read_contents(location: str | Path, *, prices: Prices | None = None) -> Cont
         raise InputError(f"{location} holds a guide, a report is of a map")
     names = [band.name for band in description.values]
     summary = summarise_records(store.ledger.records(), description.grid.tile_shape, bands=names)
-    made = np.argwhere(store.ledger.state == STATUS_CODES["ok"])
+    made = np.argwhere(store.ledger.status_codes == STATUS_CODES["ok"])
     sample = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
     spec = _read_spec(description)
     return Contents(

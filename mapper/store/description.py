@@ -177,7 +177,7 @@ def check_same(description: Description, product: Product, location: str) -> Non
     if description.kind != product.kind:
         differences.append(f"a {description.kind}, expected a {product.kind}")
     if description.grid.digest != product.grid.digest:
-        differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(product.grid)}")
+        differences.append(f"grid {_describe_grid(description.grid)}, expected {_describe_grid(product.grid)}")
     if description.spec_digest != product.digest:
         differences.append(f"spec digest {description.spec_digest[:12]}, expected {product.digest[:12]}")
     if differences:
@@ -199,6 +199,6 @@ def _read_grid(store: Store, content: dict[str, Any]) -> MapGrid:
     )
 
 
-def _say_grid(grid: MapGrid) -> str:
+def _describe_grid(grid: MapGrid) -> str:
     rows, cols = grid.shape
     return f"{grid.crs} {rows} x {cols} px of {grid.resolution}, tiles of {grid.tile_px} px ({grid.digest[:12]})"

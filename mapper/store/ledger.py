@@ -55,7 +55,7 @@ class Ledger:
     @cached_property
     @explains_faults
     def entries(self) -> Mapping[Tile, Entry]:
-        """State of every tile that was ever attempted."""
+        """Entry of every tile that was ever attempted."""
         status = read_status(self.session.store)
         attempted = np.argwhere(status)
         if not len(attempted):
@@ -74,13 +74,13 @@ class Ledger:
     @property
     @explains_faults
     def tasks(self) -> npt.NDArray[np.uint8]:
-        """Id of the task that made each tile, (row, col, 16); zeros where none did."""
+        """Return the id of the task that made each tile, (row, col, 16); zeros where none did."""
         return self._array("task")
 
     @property
     @explains_faults
     def batches(self) -> int:
-        """Commits of tiles so far."""
+        """Return the commits of tiles so far."""
         return int(zarr.open_array(self.session.store, path="ledger/blobs", mode="r").shape[0])
 
     @explains_faults
@@ -150,14 +150,14 @@ class Ledger:
 
     @property
     @explains_faults
-    def state(self) -> npt.NDArray[np.uint8]:
-        """Status code of every tile, (row, col); see :data:`mapper.store.ledger_arrays.STATUS_CODES`."""
+    def status_codes(self) -> npt.NDArray[np.uint8]:
+        """Return the status code of every tile, (row, col); see :data:`mapper.store.ledger_arrays.STATUS_CODES`."""
         return read_status(self.session.store)
 
     @property
     @explains_faults
     def writers(self) -> npt.NDArray[np.uint32]:
-        """Number of the commit that wrote each tile, (row, col); 0 if none did."""
+        """Return the number of the commit that wrote each tile, (row, col); 0 if none did."""
         return self._array("batch")
 
     @explains_faults

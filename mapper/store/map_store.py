@@ -1,4 +1,4 @@
-"""The door to a store: one version of it, open for reading, and its writers.
+"""One door to a store: a version of it, open for reading, and its writers.
 
 Whoever works with a store opens it once. A version never changes while it is open; :meth:`MapStore.at` opens another
 one of the same store without opening the store anew.

@@ -71,7 +71,7 @@ class Answer:
         return {each.name: to_plain(getattr(self, each.name)) for each in fields(self)}
 
     def to_text(self) -> str:
-        """The answer for a terminal."""
+        """Return the answer for a terminal."""
         lines = [
             *self._describe_values(),
             f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
@@ -89,7 +89,7 @@ class Answer:
 
 
 def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref: str = "main") -> Answer:
-    """Tell what made the pixel that holds a point.
+    """Explain what made the pixel that holds a point.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
@@ -190,7 +190,7 @@ def name_flags(quality: Band, stored: int) -> tuple[str, ...]:
 def _describe_record(record: Record, snapshot: str, written_at: datetime | None) -> list[str]:
     written = f"{written_at:%Y-%m-%d %H:%M:%S} UTC" if written_at else "at a version that has expired"
     seconds = ", ".join(f"{stage} {duration:.1f} s" for stage, duration in record.seconds.items())
-    facts = {
+    rows = {
         "status": f"{record.status}{f': {record.reason}' if record.reason else ''}",
         "written": f"{written}, snapshot {snapshot or 'unknown'}, run {record.run_id}",
         "task": record.task_id,
@@ -201,7 +201,7 @@ def _describe_record(record: Record, snapshot: str, written_at: datetime | None)
         **({"guide": f"read from {record.guide_store}"} if record.guide_store else {}),
         "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
     }
-    lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
+    lines = [f"  {name:<9} {text}" for name, text in rows.items()]
     used = sorted(record.items, key=lambda item: (item.role, bool(item.dropped), item.datetime))
     return [*lines, f"  items     {len(used)}", *(_describe_item(item) for item in used)]
 
@@ -260,7 +260,7 @@ def trace_pixel(
 
 
 def _find_parent(ledger: Ledger, snapshot: str) -> str:
-    """The version before another; empty if there is none or it has expired."""
+    """Return the version before another; empty if there is none or it has expired."""
     if not snapshot:
         return ""
     with explain_faults("the store"):

@@ -19,7 +19,7 @@ from icechunk.session import ForkSession, Session
 from mapper import __version__
 from mapper.grid import MapGrid, Tile
 from mapper.store.errors import explain_faults
-from mapper.store.ledger_arrays import append_batch, find_standing
+from mapper.store.ledger_arrays import append_batch, find_written
 from mapper.store.location import Location
 from mapper.store.product import Product
 from mapper.store.record import Record
@@ -159,7 +159,7 @@ class TileWriter(Writer[Record]):
         """Clear the pixels of tiles that were written before and are now empty without being written."""
         grid, names = self._product.grid, self._product.band_names
         unwritten = [record.tile for record in records if record.status == "empty" and not record.content_sha256]
-        for tile in find_standing(session.store, unwritten):
+        for tile in find_written(session.store, unwritten):
             write_bands(session.store, grid=grid, tile=tile, bands=blank_bands(session.store, grid=grid, names=names))
 
     def _find_last_batch(self, session: Session) -> str:
