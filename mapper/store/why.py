@@ -67,8 +67,9 @@ class Answer:
     """Values of the target bands of a map, in the order of the store."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready values; see :func:`to_plain`."""
-        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self)}
+        """Return the answer as JSON-ready values, without ``bands`` where there is one; see :func:`to_plain`."""
+        left_out = {"bands"} if len(self.bands) < 2 else set()
+        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self) if each.name not in left_out}
 
     def to_text(self) -> str:
         """Return the answer for a terminal."""
