@@ -216,4 +216,4 @@ def open_map(
         )
     group = level_path(level) or None
     dataset: xr.Dataset = xr.open_zarr(store.zarr, group=group, consolidated=False, decode_coords="all", chunks=chunks)
-    return dataset
+    return dataset[list(store.description.band_names)]  # arrays are listed in any order
