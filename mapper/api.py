@@ -205,7 +205,7 @@ def open_map(
     Raises:
         StoreError: If the store, the version or the level does not exist.
     """
-    from mapper.store.repository import open_map as open_location
+    from mapper.store.map_store import open_map as open_location
 
     sizes = {"y": chunks, "x": chunks} if isinstance(chunks, int) else None if chunks is None else dict(chunks)
     return open_location(location_of(location), ref, level=level, chunks=sizes)

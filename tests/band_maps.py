@@ -4,9 +4,9 @@ import numpy as np
 from store_maps import make_record, make_spec
 
 from mapper.run.records import statistics
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 
 COLOURS = ("B02", "B03", "B04", "B08")
 REFLECTANCE = {
@@ -41,9 +41,9 @@ def write_map(folder, changes, **limits):
     """A map with a missing tile; its spec and the pixels of each tile."""
     spec = make_spec(folder / "map.icechunk", **changes, guide={})
     product, written = map_product(spec), {}
-    create_store(spec.store, product=product)
+    MapStore.create(spec.store, product)
     *tiles, _ = product.grid.tiles()
-    with open_writer(spec.store, product=product, run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(product, run_id="run-1") as writer:
         for tile in tiles:
             arrays, fork = draw(product, tile, **limits), writer.fork()
             sha = write_tile(fork, product=product, tile=tile, arrays=arrays)

@@ -10,8 +10,7 @@ import zarr
 
 from mapper.store.description import read_description
 from mapper.store.garbage import collect_garbage
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_repository, store_exists
+from mapper.store.map_store import MapStore
 from mapper.store.tiles import blank_bands, digest_bands
 from mapper.store.verify import verify_store
 
@@ -41,9 +40,9 @@ class Watcher(threading.Thread):
     def run(self):
         seen = None
         while not self._stopping.wait(_POLL_SECONDS):
-            if not store_exists(self._store):
+            if not (MapStore.find(self._store) is not None):
                 continue
-            ledger = read_ledger(self._store)
+            ledger = MapStore.open(self._store).ledger
             if ledger.session.snapshot_id != seen:
                 seen = ledger.session.snapshot_id
                 self.faults += [f"a reader at {seen} saw {fault}" for fault in find_partial_tiles(ledger)]
@@ -66,12 +65,12 @@ def find_partial_tiles(ledger):
 
 def checksums_of(place):
     """Content checksum of every tile in the ledger."""
-    return {record.tile: record.content_sha256 for record in read_ledger(place.store).records(items=False)}
+    return {record.tile: record.content_sha256 for record in MapStore.open(place.store).ledger.records(items=False)}
 
 
 def find_faults(place, watcher, checksums):
     """All that is wrong with a finished map and its store, and how many objects were garbage."""
-    ledger = read_ledger(place.store)
+    ledger = MapStore.open(place.store).ledger
     faults = [*watcher.faults, *find_recomputed(ledger)]
     if checksums_of(place) != checksums:
         faults.append("checksums differ from those of the undisturbed run")
@@ -101,7 +100,7 @@ def find_left_over(location):
 
     The walk is our own: not the one by which garbage is found.
     """
-    store, repository = Path(location), open_repository(location)
+    store, repository = Path(location), MapStore.open(location).repository
     versions = {info.id for info in repository.ancestry(branch="main")}
     manifests = {entry["id"] for version in versions for entry in _inspect(repository, version)["manifests"]}
     there = {

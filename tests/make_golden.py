@@ -41,7 +41,8 @@ from mapper.plan.guide_context import make_guide_context
 from mapper.run.runner import RunPolicy
 from mapper.run.stored_guide import attach_guide
 from mapper.spec import parse_spec
-from mapper.store.repository import create_store
+from mapper.store.map_store import MapStore
+from mapper.store.product import map_product
 
 _OPTIONS = {
     "dkn": {"width": 4},
@@ -179,9 +180,9 @@ def _write_finished(folder):
     # the stores are made for a place that does not exist, then used where they are
     elsewhere = parse_spec(yaml.safe_load(map_path.read_text()), base=_NOWHERE)
     context = make_context(spec, options=RunOptions(device="cpu"))
-    create_store("map.icechunk", spec=elsewhere)
+    MapStore.create("map.icechunk", map_product(elsewhere))
     guide = make_guide_context(context)
-    create_store("map.guide.icechunk", spec=replace(guide, spec=elsewhere).product)
+    MapStore.create("map.guide.icechunk", replace(guide, spec=elsewhere).product)
     run_plan(make_plan(spec, items, context=guide), guide, "map.guide.icechunk", SerialExecutor())
     plan = make_plan(spec, items, context=context)
     half = make_plan(spec, items, context=context, only="::2")

@@ -12,9 +12,8 @@ from mapper.events import BatchCommitted
 from mapper.execute.executors import SerialExecutor
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid
+from mapper.store.map_store import MapStore
 from mapper.store.product import NOT_WRITTEN, map_product
-from mapper.store.repository import create_store, open_store
-from mapper.store.writer import open_writer
 
 WIDE = [12.0, 50.0, 12.038, 50.012]
 """5 columns and 3 rows of tiles of 64 px: odd at several levels."""
@@ -26,14 +25,14 @@ def make_map(location, *, grid=PROJECTED, bbox=None, missing=(), empty=(), **cha
     """A map without some of its tiles; others are empty without pixels."""
     area = {"area": {"bbox": bbox}} if bbox else {}
     spec = make_spec(location, grid=grid, **area, **changes)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     add_tiles(spec, [tile for tile in spec.map_grid.tiles() if tile not in {*missing, *empty}], empty=empty)
     return spec
 
 
 def add_tiles(spec, tiles, *, seed=0, version=0, empty=()):
     """Tiles are made (again), in one commit."""
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         for tile in empty:
             writer.add(None, make_record(tile, status="empty", version=version))
         return write_tiles(writer, spec, tiles, seed=seed, version=version)
@@ -41,7 +40,7 @@ def add_tiles(spec, tiles, *, seed=0, version=0, empty=()):
 
 def stored_levels(spec):
     """Every array of every level as it is stored, by level and name."""
-    root = zarr.open_group(open_store(spec.store).store, mode="r")
+    root = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     levels = [root, *(group for _, group in sorted(root["pyramid"].groups(), key=lambda pair: int(pair[0])))]
     names = (spec.target.name, f"{spec.target.name}_sd", "qa", "n_valid")
     return [{name: group[name][:] for name in names} for group in levels]

@@ -6,10 +6,10 @@ from store_maps import PROJECTED, make_record, make_spec, name_bands, names_of
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.description import read_description
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
 from mapper.store.rasters import Rasters
-from mapper.store.repository import create_store, open_store
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 
 
 def make_field(grid, seed=0):
@@ -27,10 +27,10 @@ def make_field(grid, seed=0):
 def write_field(store, *, grid=PROJECTED, skip=0, levels=True, **changes):
     """A map that holds :func:`make_field`, but for the last ``skip`` tiles; returns what it was made from."""
     spec = make_spec(store, grid=grid, **changes)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     field, places = make_field(spec.map_grid), spec.map_grid
     tiles = list(places.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         for tile in tiles[: len(tiles) - skip]:
             window = places.window(tile).slices
             arrays = {name: array[window] for name, array in field.items()}
@@ -45,7 +45,7 @@ def write_field(store, *, grid=PROJECTED, skip=0, levels=True, **changes):
 
 def read_level(store, spec, level):
     """The decoded arrays of a level: value, standard deviation (NaN where missing), flags, counts."""
-    session = open_store(store).store
+    session = MapStore.open(store).zarr
     rasters = Rasters(session, read_description(session))
     found = [rasters.find(name, level) for name in names_of(spec.target)]
     return [raster.decode(raster.read(slice(None), slice(None))) for raster in found]

@@ -21,8 +21,7 @@ from mapper.models.model import GuidedModel
 from mapper.models.weights import save_model
 from mapper.plan.context import Task
 from mapper.spec import parse_spec
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_store
+from mapper.store.map_store import MapStore
 
 EAST, NORTH = 4_317_500, 3_215_000
 """Upper left corner of all rasters, EPSG:3035."""
@@ -101,7 +100,7 @@ def make_task(tile, *, guide=(), source=()):
 
 def contents_of(location, spec):
     """Content checksum of every tile in the ledger, and its decoded pixels."""
-    session, ledger = open_store(location), read_ledger(location)
+    session, ledger = MapStore.open(location).session, MapStore.open(location).ledger
     checksums = {record.tile: record.content_sha256 for record in ledger.records()}
     pixels = {
         tile: read_tile(session.store, grid=spec.map_grid, target=spec.target, tile=tile) for tile in ledger.entries

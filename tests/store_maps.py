@@ -11,11 +11,11 @@ import numpy as np
 from mapper.catalog.uses import ItemUse
 from mapper.spec import parse_spec
 from mapper.store import lease
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import NOT_WRITTEN, map_product
 from mapper.store.record import Record
 from mapper.store.tiles import read_bands
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 
 PROJECTED = {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 64, "chunk": 32}
 NATIVE = {"kind": "native", "crs": "EPSG:4326", "resolution": "1/11250", "tile": 64, "chunk": 32}
@@ -146,8 +146,8 @@ def _say(line):
 def keep_writing(store):
     """A driver in a process of its own: commits every second tile, says what it did, waits to be killed."""
     spec = make_spec(store)
-    todo = [tile for tile in spec.map_grid.tiles() if tile not in read_ledger(store).entries]
-    with open_writer(store, product=map_product(spec), run_id="killed") as writer:
+    todo = [tile for tile in spec.map_grid.tiles() if tile not in MapStore.open(store).ledger.entries]
+    with MapStore.open(store).writer(map_product(spec), run_id="killed") as writer:
         _say("open")
         for tile in todo:
             writer.add(*make_tile(writer.fork(), spec, tile))

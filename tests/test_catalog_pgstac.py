@@ -21,7 +21,7 @@ from mapper.catalog.query import CollectionQuery, make_queries
 from mapper.catalog.search import SEARCH_RETRY, SearchRetry, search
 from mapper.catalog.static import read_catalog, write_catalog
 from mapper.errors import SearchError
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 
 QUICK = SearchRetry(
     request=replace(SEARCH_RETRY.request, initial_backoff_s=0.01),
@@ -215,7 +215,7 @@ def publish(folder, server):
 
 
 def checksums(region):
-    return {str(record.tile): record.content_sha256 for record in read_ledger(str(region.store)).records()}
+    return {str(record.tile): record.content_sha256 for record in MapStore.open(str(region.store)).ledger.records()}
 
 
 def test_the_demo_is_the_same_from_an_api_and_over_http_as_from_disk(cluster, region, tmp_path_factory):

@@ -14,8 +14,7 @@ from shared import SHARED, needs_shared
 
 from mapper.catalog.provider import format_schema
 from mapper.spec import read_spec
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_map
+from mapper.store.map_store import MapStore, open_map
 
 FILES = {scene.product: dict.fromkeys(("B02", "B04", "B8A", "B11", "SCL"), "x.tif") for scene in PASSES}
 
@@ -176,7 +175,7 @@ def test_on_a_projected_grid_the_guide_refines_area_averages(mixed):
     known = np.isfinite(found)
     assert known.mean() > 0.3
     np.testing.assert_allclose(found[known], expected[known], atol=0.06)
-    uses = [use for record in read_ledger(mixed.store).records() for use in record.items]
+    uses = [use for record in MapStore.open(mixed.store).ledger.records() for use in record.items]
     assert {use.collection for use in uses} == {"sentinel-2-l2a", "sentinel-1-rtc", "esa-cci-biomass"}
     notes = {use.calibration for use in uses if use.role == "source"}
     assert all(note.endswith("agb_sd of area averages: errors correlated over 500 m") for note in notes)

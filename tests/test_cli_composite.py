@@ -2,11 +2,11 @@
 
 from region import run_json, run_mapper
 
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 
 
 def checksums(location):
-    return {record.tile: record.content_sha256 for record in read_ledger(str(location)).records(items=False)}
+    return {record.tile: record.content_sha256 for record in MapStore.open(str(location)).ledger.records(items=False)}
 
 
 def test_a_guide_is_written_and_a_map_made_from_it(region):

@@ -8,10 +8,9 @@ from region import CHANNELS, run_json, run_mapper, write_weights
 
 from mapper.predict.quality import mask_of
 from mapper.spec import read_spec
-from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.repository import open_map, open_store
+from mapper.store.map_store import MapStore, open_map
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +48,10 @@ def fails(region, *words, code=2, command=("run",)):
     ],
 )
 def test_a_wrong_description_is_refused_before_anything_is_started(finished, change, words):
-    before = open_store(finished.store).snapshot_id
+    before = MapStore.open(finished.store).snapshot
     finished.change(**change)
     fails(finished, *words)
-    assert open_store(finished.store).snapshot_id == before
+    assert MapStore.open(finished.store).snapshot == before
 
 
 def test_a_search_that_finds_nothing_says_what_was_asked(region):
@@ -62,10 +61,10 @@ def test_a_search_that_finds_nothing_says_what_was_asked(region):
 
 
 def test_a_store_of_another_map_is_left_alone(finished):
-    before = open_store(finished.store).snapshot_id
+    before = MapStore.open(finished.store).snapshot
     finished.change(consistency="hard")
     fails(finished, "another")
-    assert open_store(finished.store).snapshot_id == before
+    assert MapStore.open(finished.store).snapshot == before
 
 
 def test_a_locked_store_is_left_alone(region):
@@ -110,7 +109,7 @@ def test_a_truncated_file_costs_its_item_and_is_recorded(region):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
     code, _ = run_mapper("run", region.map)
     assert code == 0
-    records = list(read_ledger(region.store).records())
+    records = list(MapStore.open(region.store).ledger.records())
     dropped = {use.id: use.dropped for record in records for use in record.items if use.dropped}
     assert set(dropped) == {item["id"]}
     assert "B04" in dropped[item["id"]]

@@ -9,7 +9,7 @@ from region import run_json, run_mapper
 
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
-from mapper.store.repository import open_map, open_repository, open_store
+from mapper.store.map_store import MapStore, open_map
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,13 @@ def made(finished, tmp_path):
 
 
 def edit(store, path):
-    session = open_repository(str(store)).writable_session("main")
+    session = MapStore.open(str(store)).repository.writable_session("main")
     zarr.open_array(session.store, path=path, mode="r+")[:2, :2] = 7
     session.commit("edited by hand")
 
 
 def head_of(store):
-    return open_store(str(store)).snapshot_id
+    return MapStore.open(str(store)).snapshot
 
 
 def test_a_pyramid_is_made_once_and_other_commands_go_on(made):

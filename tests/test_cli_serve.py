@@ -11,14 +11,14 @@ import pytest
 from map_server import MapServer
 from store_maps import make_spec
 
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     spec = make_spec(tmp_path_factory.mktemp("cli") / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec.store
 
 

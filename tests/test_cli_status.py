@@ -12,9 +12,8 @@ from store_maps import make_record, make_spec, write_tiles
 
 from mapper.cli.status import FEW_COLOURS, MANY_COLOURS, draw_tile_map
 from mapper.markup.tile_map import STATES, count_states, shrink_states
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 
 MISSING, OK, EMPTY, FAILED, OUTSIDE = range(5)
 
@@ -80,9 +79,9 @@ def test_a_hundred_thousand_tiles_are_counted_and_drawn_small():
 def growing(tmp_path):
     """A map on which a run is at work."""
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[:4])
         writer.add(None, make_record(tiles[4], status="failed", reason="unreadable"))
         writer.commit()

@@ -12,14 +12,12 @@ from store_maps import read_tile
 from mapper.cli.storage import parse_age
 from mapper.grid import Tile
 from mapper.spec import read_spec
-from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import open_repository, open_store
 from mapper.store.tiles import digest_bands, write_bands
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def made(made_map, tmp_path):
 
 
 def records_of(region):
-    return {record.tile: record for record in read_ledger(region.store).records()}
+    return {record.tile: record for record in MapStore.open(region.store).ledger.records()}
 
 
 def chunks_of(region):
@@ -49,9 +47,9 @@ def make_anew(region, tile, damage, **record):
     """Commit a tile as it is, with changes to its record, and then damage one of its shards."""
     spec = read_spec(region.map)
     before = chunks_of(region)
-    bands = read_tile(open_store(spec.store).store, grid=spec.map_grid, target=spec.target, tile=tile)
+    bands = read_tile(MapStore.open(spec.store).zarr, grid=spec.map_grid, target=spec.target, tile=tile)
     old = records_of(region)[tile]
-    with open_writer(spec.store, product=map_product(spec), run_id="by-hand") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="by-hand") as writer:
         fork = writer.fork()
         write_bands(fork.store, grid=spec.map_grid, tile=tile, bands=bands)
         shards = sorted(chunks_of(region) - before, key=lambda path: path.stat().st_size)
@@ -97,11 +95,11 @@ def test_repair_makes_missing_stale_and_corrupt_tiles_again_and_no_other(region)
     after = records_of(region)
     assert all(after[tile].content_sha256 == record.content_sha256 for tile, record in whole.items())
     assert after[stale].task_id == whole[stale].task_id
-    snapshot = open_store(region.store).snapshot_id
+    snapshot = MapStore.open(region.store).snapshot
     code, text = run_mapper("verify", region.map, "--repair")
     assert code == 0
     assert "nothing to repair" in text
-    assert open_store(region.store).snapshot_id == snapshot
+    assert MapStore.open(region.store).snapshot == snapshot
 
 
 def test_repair_tells_of_itself_as_json(made):
@@ -132,7 +130,7 @@ def test_failed_tiles_are_left_to_a_run(region):
     region.change(model={"name": "bicubic"}, grid__tile=60, grid__chunk=60)
     assert run_mapper("run", region.map, "--workers", 1, "--only", "0-2,0-3 3,0-2")[0] == 0
     failed = replace(records_of(region)[Tile(0, 0)], tile=Tile(3, 3), status="failed", reason="out of luck")
-    with open_writer(region.store, product=map_product(read_spec(region.map)), run_id="by-hand") as writer:
+    with MapStore.open(region.store).writer(map_product(read_spec(region.map)), run_id="by-hand") as writer:
         writer.add(None, replace(failed, content_sha256=""))
         writer.commit()
     before = records_of(region)
@@ -159,7 +157,7 @@ def test_gc_and_expire_are_refused_while_a_run_is_on(made):
 
 
 def test_gc_frees_what_expired(made):
-    repository = open_repository(made.store)
+    repository = MapStore.open(made.store).repository
     repository.create_tag("v1", snapshot_id=repository.lookup_branch("main"))
     for _ in range(2):
         make_anew(made, Tile(0, 0), lambda _: None)

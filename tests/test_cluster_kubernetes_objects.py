@@ -18,7 +18,7 @@ from mapper.cluster.kubernetes.objects import render_files, render_objects, rend
 from mapper.cluster.settings import ClusterSettings, find_settings, parse_memory, parse_settings, read_settings
 from mapper.errors import SpecError
 from mapper.execute.executors import SHORT_LOGS
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what a pod listens on
 SPOT = "cloud.google.com/gke-spot"
@@ -329,7 +329,7 @@ def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region)
     worker = start(worker_pod, other, **address, DASK_WORKER_NAME="readers-0")
     driver_pod = objects["Job", "mapper-driver"]["spec"]["template"]["spec"]
     assert start(driver_pod, "driver", **address).wait(timeout=300) == 0
-    made_by = {record.worker for record in read_ledger(region.store).records()}
+    made_by = {record.worker for record in MapStore.open(region.store).ledger.records()}
     assert made_by == {f"{socket.gethostname()}:{worker.pid}"}
 
     with Client(address["DASK_SCHEDULER_ADDRESS"], security=security(certificates), set_as_default=False) as client:

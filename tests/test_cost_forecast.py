@@ -19,9 +19,8 @@ from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecuto
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
-from mapper.store.repository import create_store
 from mapper.text import describe_amount
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -220,9 +219,9 @@ def test_a_real_pilot_foretells_a_real_run(tmp_path):
     plan = make_plan(spec, items, context=context)
     estimate = estimate_tasks(context, plan.tasks)
     run_plan(make_plan(spec, items, context=context, only="::4"), context, spec.store, SerialExecutor())
-    pilot = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
+    pilot = make_forecast(plan, context, estimate, ledger=MapStore.open(spec.store).ledger)
     run_plan(plan, context, spec.store, SerialExecutor())
-    whole = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
+    whole = make_forecast(plan, context, estimate, ledger=MapStore.open(spec.store).ledger)
     assert (pilot.state, pilot.pilot, whole.state, whole.pilot) == ("pilot", 4, "complete", 4)
     foretold, came = line(pilot, "CPU-hours"), line(whole, "CPU-hours")
     assert came.calibrated == pytest.approx(foretold.calibrated)
@@ -247,12 +246,12 @@ def test_actual_stands_beside_estimated_for_the_tiles_that_have_run(tmp_path):
     spec = make_spec(tmp_path, tile=100)
     context = make_context(spec)
     plan = make_plan(spec, make_items(tmp_path), context=context)
-    create_store(spec.store, product=context.product)
+    MapStore.create(spec.store, context.product)
     assert compare(forecast_again(plan, context)) == ""
     told = []
     report = run_plan(plan, context, spec.store, Shown(2), callbacks=[told.append])
     line = compare(forecast_again(plan, context, DEAR))
-    seconds = read_ledger(spec.store).totals.seconds
+    seconds = MapStore.open(spec.store).ledger.totals.seconds
     cost = seconds["read"] + seconds["predict"] + seconds["write"]
     assert line.startswith(f"took (estimated), {report.tiles} tiles: CPU-hours {describe_amount(cost / 3600, 'h')} (")
     assert f"cost in EUR: total {describe_amount(cost, 'EUR')} (" in line

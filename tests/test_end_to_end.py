@@ -14,7 +14,7 @@ from mapper.plan.context import RunOptions
 from mapper.plan.job import prepare_job
 from mapper.run.map_tile import compute_tile
 from mapper.run.runner import run_plan
-from mapper.store.repository import open_map, open_store
+from mapper.store.map_store import MapStore, open_map
 
 WAYS = {256: {"patch_px": 190, "batch": 3}, 320: {"patch_px": 512, "batch": 1}}
 """By size of the one tile that holds what the reference holds in four."""
@@ -105,7 +105,7 @@ def test_a_changed_item_makes_exactly_its_tiles_stale(mapped_region):
 
 
 def test_the_store_opens_in_xarray_and_rioxarray(made_map):
-    opened = xr.open_zarr(open_store(made_map.store).store, consolidated=False, decode_coords="all")
+    opened = xr.open_zarr(MapStore.open(made_map.store).zarr, consolidated=False, decode_coords="all")
     grid = prepare_job(made_map.map).context.grid
     assert opened.rio.crs.to_epsg() == 3035
     assert tuple(opened.rio.transform())[:6] == tuple(grid.geobox.transform)[:6]

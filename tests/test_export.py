@@ -23,11 +23,9 @@ from mapper.export.geotiff import export_geotiff
 from mapper.export.tile_items import export_tiles
 from mapper.export.zarr_copy import copy_zarr
 from mapper.grid import Tile
-from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map
-from mapper.store.writer import open_writer
 
 HERE = Path(__file__).parent
 BOX = (12.004, 50.003, 12.013, 50.009)
@@ -37,9 +35,9 @@ BOX = (12.004, 50.003, 12.013, 50.009)
 def made(tmp_path_factory):
     """A map whose last tile is missing, and the one before it failed."""
     spec = make_spec(tmp_path_factory.mktemp("store") / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     *tiles, failed, _ = spec.map_grid.tiles()
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[:3])
         write_tiles(writer, spec, tiles[3:])
         writer.add(None, make_record(failed, status="failed", reason="nothing <answers>", items=()))
@@ -88,7 +86,7 @@ def test_a_geotiff_says_what_made_it(made, tmp_path):
     tags = read_back(report.path)[1].tags
     assert tags["map"] == "little-map"
     assert tags["spec_digest"] == made.digest
-    assert tags["snapshot"] == read_ledger(made.store).session.snapshot_id == report.snapshot
+    assert tags["snapshot"] == MapStore.open(made.store).ledger.session.snapshot_id == report.snapshot
     assert tags["models"] == f"bicubic sha256:{'b' * 64}"
     assert tags["period"] == "2021-01-01/2021-12-31"
     assert tags["made_with"] == "mapper 0.1.0"
@@ -99,8 +97,8 @@ def test_a_geotiff_says_what_made_it(made, tmp_path):
 @pytest.mark.parametrize("grid", [None, NATIVE], ids=["projected", "native"])
 def test_a_box_is_the_same_pixels_as_in_the_map(tmp_path, grid):
     spec = make_spec(tmp_path / "map.icechunk", **({"grid": grid} if grid else {}))
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles()))
     report = export_geotiff(spec.store, tmp_path / "box.tif", bbox=BOX)
     stored, file = read_back(report.path)
@@ -156,9 +154,9 @@ def make_large(folder):
     """2048 x 1536 px of which a half is written."""
     grid = {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 512, "chunk": 256}
     spec = make_spec(folder / "map.icechunk", grid=grid, area={"bbox": [12.0, 50.0, 12.21, 50.17]})
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[::2])
     return spec
 
@@ -181,12 +179,12 @@ import json, resource
 from pathlib import Path
 from types import SimpleNamespace
 from mapper.export.geotiff import export_geotiff
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 from store_maps import make_spec
 grid = {{"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": 1024, "chunk": 256}}
 spec = make_spec(Path({folder!r}) / "map.icechunk", grid=grid, area={{"bbox": [12, 50, 12 + {edge}, 50 + {edge}]}})
-create_store(spec.store, product=map_product(spec))
+MapStore.create(spec.store, map_product(spec))
 made = export_geotiff(spec.store, Path({folder!r}) / "map.tif", variable="n_valid")
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, made.rows * made.cols]))
 """
@@ -238,7 +236,7 @@ def test_an_unfinished_copy_of_another_version_is_refused(made, tmp_path):
 def test_the_ledger_becomes_items_with_footprints_dates_and_checksums(made, tmp_path):
     report = export_tiles(made.store, tmp_path / "tiles.parquet")
     items = rustac.read_sync(report.path)["features"]
-    records = {record.tile: record for record in read_ledger(made.store).records()}
+    records = {record.tile: record for record in MapStore.open(made.store).ledger.records()}
     assert len(items) == report.tiles == len(records)
     for item in items:
         about = item["properties"]
@@ -264,7 +262,7 @@ def test_tiles_of_a_box_are_those_that_it_touches(made, tmp_path):
 
 
 def test_an_older_version_can_be_taken(made, tmp_path):
-    ledger = read_ledger(made.store)
+    ledger = MapStore.open(made.store).ledger
     first = ledger.snapshot_of(1).id
     assert export_tiles(made.store, tmp_path / "first.parquet", ref=first).tiles == 3
     export_geotiff(made.store, tmp_path / "first.tif", ref=first)
@@ -301,8 +299,8 @@ def test_a_file_that_exists_is_left_alone(made, tmp_path, export):
 
 def test_a_store_in_a_bucket_is_exported_alike(bucket, tmp_path):
     spec = make_spec(tmp_path / "map.icechunk").model_copy(update={"store": make_location()})
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:3])
     expected = open_map(spec.store).load()
     stored, file = read_back(export_geotiff(spec.store, tmp_path / "map.tif").path)

@@ -14,10 +14,8 @@ from store_maps import make_record, make_spec, make_tile
 from mapper.cost.areas import measure_areas
 from mapper.cost.prices import Prices
 from mapper.monitor.status import read_status
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 
 TESTS = Path(__file__).parent
 PRICES = Prices(
@@ -29,13 +27,13 @@ PRICES = Prices(
 @pytest.fixture
 def spec(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 def write(spec, run_id, *batches):
     """Commit batches of (tile, status, changes of the record)."""
-    with open_writer(spec.store, product=map_product(spec), run_id=run_id) as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id=run_id) as writer:
         for batch in batches:
             for tile, status, changes in batch:
                 begun = {"started_at": datetime.now(UTC), "run_id": run_id}
@@ -65,7 +63,7 @@ def write_some(spec):
 def test_tiles_are_counted_with_their_land(spec):
     tiles = write_some(spec)
     status = read_status(spec.store)
-    entries = read_ledger(spec.store).entries
+    entries = MapStore.open(spec.store).ledger.entries
     expected = Counter(entries[tile].status if tile in entries else "missing" for tile in tiles)
     assert {name: count.tiles for name, count in status.counts.items()} == dict(expected)
     assert status.whole.tiles == len(tiles)

@@ -25,8 +25,7 @@ from mapper.run import map_tile as task_module
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.runner import run_plan
 from mapper.run.stored_guide import attach_guide
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_store, read_store
+from mapper.store.map_store import MapStore
 from mapper.store.verify import verify_store
 from mapper.store.why import why
 
@@ -62,7 +61,7 @@ def sharpen(spec, items, location, *, guide=None, executor=None, only=None):
 
 
 def uses_of(location):
-    return {record.tile: record.items for record in read_ledger(str(location)).records()}
+    return {record.tile: record.items for record in MapStore.open(str(location)).ledger.records()}
 
 
 def cut_in_half(item, folder):
@@ -111,7 +110,7 @@ def test_workers_of_a_cluster_make_the_same_map_from_a_guide(scenes, written, tm
         assert sharpen(spec, items, tmp_path / "map", guide=tmp_path / "guide", executor=executor).exit_code == 0
     assert_same_map(contents_of(str(folder / "fused"), spec), contents_of(str(tmp_path / "map"), spec))
     checksums = [
-        {r.tile: r.content_sha256 for r in read_ledger(str(p / "guide")).records()} for p in (folder, tmp_path)
+        {r.tile: r.content_sha256 for r in MapStore.open(str(p / "guide")).ledger.records()} for p in (folder, tmp_path)
     ]
     assert checksums[0] == checksums[1]
 
@@ -161,8 +160,8 @@ def test_a_map_begun_in_one_way_is_finished_in_the_other(scenes, written, tmp_pa
     assert_same_map(contents_of(str(folder / "fused"), spec), contents_of(str(tmp_path / "map"), spec))
     context = make_context(spec)
     plan = make_plan(spec, items, context=context)
-    assert not find_pending(plan, read_ledger(str(tmp_path / "map"))).todo
-    named = {bool(record.guide_store) for record in read_ledger(str(tmp_path / "map")).records()}
+    assert not find_pending(plan, MapStore.open(str(tmp_path / "map")).ledger).todo
+    named = {bool(record.guide_store) for record in MapStore.open(str(tmp_path / "map")).ledger.records()}
     assert named == {True, False}
 
 
@@ -178,7 +177,7 @@ def test_a_guide_is_verified_told_of_and_resumed_like_a_map(scenes, written, tmp
     context = make_guide_context(make_context(spec))
     expected = {task.tile: task.id for task in make_plan(spec, items, context=context).tasks}
     assert verify_store(str(tmp_path / "guide"), expected=expected).is_complete
-    assert read_store(str(tmp_path / "guide")).kind == "guide"
+    assert MapStore.open(str(tmp_path / "guide")).description.kind == "guide"
     corner = context.map_grid.geobox.boundingbox
     answer = why(str(tmp_path / "guide"), corner.left + 205, corner.top - 205, crs="EPSG:3035")
     assert set(answer.channels) == {"summer_B04", "summer_B08"}
@@ -194,7 +193,7 @@ def test_stored_numbers_are_the_composites_within_half_a_step(scenes, written):
     task = next(t for t in make_plan(spec, items, context=guide).tasks if t.tile == Tile(2, 2))
     window = guide.grid.window(task.tile)
     fresh = read_guide(items, guide.grid.geobox_of(window), spec=spec, provider=guide.provider)
-    stored = xr.open_zarr(open_store(str(folder / "guide")).store, consolidated=False, decode_coords="all")
+    stored = xr.open_zarr(MapStore.open(str(folder / "guide")).zarr, consolidated=False, decode_coords="all")
     for name, values in zip(("summer_B04", "summer_B08"), fresh.values, strict=True):
         np.testing.assert_allclose(stored[name].values[window.slices], values, atol=0.5001e-4, equal_nan=True)
     np.testing.assert_array_equal(stored["n_valid"].values[window.slices], fresh.n_valid)

@@ -20,7 +20,7 @@ from mapper.plan.pending import find_pending
 from mapper.plan.plan import check_plan, make_plan
 from mapper.plan.plan_file import load_plan, save_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
     store = str(tmp_path / "map.icechunk")
     assert {due.reason for due in find_pending(plan, None).todo} == {"never computed"}
     run_plan(plan, context, store, SerialExecutor())
-    ledger = read_ledger(store)
+    ledger = MapStore.open(store).ledger
     assert not find_pending(plan, ledger).todo
     assert len(find_pending(plan, ledger).done) == 8
     redone = find_pending(plan, ledger, redo=[Tile(1, 1)]).todo

@@ -35,7 +35,7 @@ def test_the_default_is_one_of_those_that_ship():
     assert all(preset.title for preset in list_presets())
 
 
-@pytest.mark.parametrize("name", GRIDS.keys() - {"biomass"})
+@pytest.mark.parametrize("name", sorted(GRIDS.keys() - {"biomass"}))
 def test_a_preset_and_a_few_words_are_a_map(name, tmp_path):
     spec = parse_spec(PLACE | {"preset": name, "grid": GRIDS[name]}, base=tmp_path)
     assert len(spec.targets) == len(spec.source.band_names)

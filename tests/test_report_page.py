@@ -20,11 +20,10 @@ from mapper.report.page import write_report
 from mapper.report.pixel_sample import sample_pixels
 from mapper.report.quicklook import blend, draw_quicklook, make_png
 from mapper.store.description import read_description
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import guide_product, map_product
 from mapper.store.rasters import Rasters
-from mapper.store.repository import create_store, open_map
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 
 NASTY = "<script>alert('x')</script> & \"more\""
 PRICES = """
@@ -43,9 +42,9 @@ stored_gib_month: 1
 def made(tmp_path_factory):
     """A map with a failed, an empty and a missing tile."""
     spec = make_spec(tmp_path_factory.mktemp("store") / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     *tiles, empty, failed, _ = spec.map_grid.tiles()
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         for tile in tiles:
             arrays, fork = make_arrays(spec.map_grid, tile), writer.fork()
             sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
@@ -73,7 +72,7 @@ def test_the_page_tells_all_there_is_to_tell(made, tmp_path):
         NASTY,
         "EUR",
         f"bicubic {tiles + 2} {'b' * 64}",
-        read_ledger(spec.store).session.snapshot_id,
+        MapStore.open(spec.store).ledger.session.snapshot_id,
         spec.digest,
         "few observations",
         "scale_factor: 0.1",
@@ -98,7 +97,7 @@ def test_the_page_is_one_file_that_runs_nothing_and_asks_nobody(made, tmp_path):
 
 def test_a_store_without_a_tile_has_a_page_too(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     text = read_html(write_report(spec.store, tmp_path / "report.html").read_text())[1]
     assert "No pixel has a value yet" in text
     assert "0 of 9 tiles done" in text
@@ -140,14 +139,14 @@ def read_png(content):
 
 
 def open_rasters(spec):
-    store = read_ledger(spec.store).session.store
+    store = MapStore.open(spec.store).ledger.session.store
     return Rasters(store, read_description(store))
 
 
 @pytest.mark.parametrize("limit", ["_ALL_PX", "_ALL_TILES"])
 def test_a_sample_of_a_large_map_is_of_whole_blocks_and_near_the_truth(made, monkeypatch, limit):
     monkeypatch.setattr(f"mapper.report.pixel_sample.{limit}", 1)
-    tiles = [tile for tile, entry in read_ledger(made[0].store).entries.items() if entry.status == "ok"]
+    tiles = [tile for tile, entry in MapStore.open(made[0].store).ledger.entries.items() if entry.status == "ok"]
     found = sample_pixels(open_rasters(made[0]), tiles)
     assert not found.is_whole
     assert found.pixels == len(tiles) * 32 * 32
@@ -217,6 +216,6 @@ def test_a_time_line_of_many_dates_stays_small():
 def test_a_guide_has_no_report(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
     guide = guide_product(spec, grid=spec.map_grid, units={"sentinel-2-l2a": "1"}, halo_px=64)
-    create_store(spec.store, product=guide)
+    MapStore.create(spec.store, guide)
     with pytest.raises(InputError, match="holds a guide"):
         read_contents(spec.store)

@@ -10,10 +10,8 @@ from chaos import KINDS, draw_kills, make_region, start_cluster
 from chaos_checks import find_left_over, find_partial_tiles, find_recomputed
 from store_maps import make_spec, make_tile, write_tiles
 
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 
 SEED = 3
 """Kills the driver, the scheduler and a worker."""
@@ -34,25 +32,25 @@ def test_three_kills_change_no_pixel_lose_no_committed_tile_and_leave_nothing_ov
 def spec(tmp_path):
     """A finished map."""
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="first") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="first") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles()))
     return spec
 
 
 def test_a_map_without_faults_has_none(spec):
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert not [*find_partial_tiles(ledger), *find_recomputed(ledger), *find_left_over(spec.store)]
 
 
 def test_the_checks_find_a_tile_made_twice_and_pixels_that_are_not_those_of_the_record(spec):
     first, second, *_ = spec.map_grid.tiles()
-    with open_writer(spec.store, product=map_product(spec), run_id="second") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="second") as writer:
         write_tiles(writer, spec, [first])
         fork, _ = make_tile(writer.fork(), spec, second, seed=1)
         writer.add(fork, make_tile(writer.fork(), spec, second, seed=2)[1])
         writer.commit()
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     again = [fault for fault in find_recomputed(ledger) if f"tile {first} " in fault]
     assert len(again) == 1
     (partial,) = find_partial_tiles(ledger)
@@ -61,7 +59,7 @@ def test_the_checks_find_a_tile_made_twice_and_pixels_that_are_not_those_of_the_
 
 def test_the_checks_find_what_nothing_refers_to_and_what_is_missing(spec):
     store = Path(spec.store)
-    with open_writer(spec.store, product=map_product(spec), run_id="lost") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="lost") as writer:
         make_tile(writer.fork(), spec, next(iter(spec.map_grid.tiles())), seed=1)
     (store / "chunks" / "0123456789ABCDEFGHJK#1").touch()
     store.with_name(f"{store.name}.4711.new").mkdir()

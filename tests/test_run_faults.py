@@ -16,8 +16,7 @@ from mapper.plan.context import RunOptions
 from mapper.plan.job import prepare_job
 from mapper.predict.quality import mask_of
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_map
+from mapper.store.map_store import MapStore, open_map
 from mapper.synthetic.scenes import write_scenes
 
 TOKEN_LIFE = 1.0
@@ -76,7 +75,7 @@ def run_faulty(region):
 
 
 def checksums(store):
-    return {record.tile: record.content_sha256 for record in read_ledger(store).records()}
+    return {record.tile: record.content_sha256 for record in MapStore.open(store).ledger.records()}
 
 
 def test_the_map_is_the_same_and_every_retry_is_told_with_its_reason(region):
@@ -102,7 +101,7 @@ def test_the_map_is_the_same_and_every_retry_is_told_with_its_reason(region):
     assert all(told[reason] >= met[reason] for reason in met)
     assert report.totals.requests == len(files)
 
-    records = list(read_ledger(store).records())
+    records = list(MapStore.open(store).ledger.records())
     assert sum(record.requests for record in records) == report.totals.requests
     assert sum(len(record.retries) for record in records) == told.total()
     for record in records:
@@ -127,7 +126,7 @@ def test_an_archive_that_stays_down_fails_tiles_and_says_what_was_tried(region):
         requests = len([entry for entry in server.log() if entry["fault"] == "503"])
     assert (report.failed, report.exit_code) == (report.tiles, 1)
     assert report.totals.requests == requests
-    for record in read_ledger(job.spec.store).records():
+    for record in MapStore.open(job.spec.store).ledger.records():
         assert "HTTP 503, 2 attempts" in record.reason
         assert {retry.reason for retry in record.retries} == {"HTTP 503"}
         assert record.requests >= 2 * record.attempts == 4
@@ -144,7 +143,7 @@ def test_a_truncated_file_is_named_dropped_and_flagged_and_the_rest_of_the_map_i
     store = region.folder / "faulty.icechunk"
     assert report.exit_code == 0
     assert checksums(store) == local
-    dropped = [(record, use) for record in read_ledger(store).records() for use in record.items if use.dropped]
+    dropped = [(record, use) for record in MapStore.open(store).ledger.records() for use in record.items if use.dropped]
     assert dropped
     for _, use in dropped:
         assert use.id == asset.parent.name or use.id in asset.name

@@ -20,8 +20,7 @@ from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
 from mapper.plan.plan_file import save_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
-from mapper.store.repository import open_store
+from mapper.store.map_store import MapStore
 
 DRIVER = """
 import json, os, sys
@@ -114,7 +113,7 @@ class Reader(threading.Thread):
             if not Path(self.store).exists():
                 time.sleep(0.05)
                 continue
-            session = open_store(self.store)
+            session = MapStore.open(self.store).session
             for tile, whole in self.expected.items():
                 seen = read_tile(session.store, grid=grid, target=target, tile=tile)
                 if not any(all(np.array_equal(seen[k], state[k]) for k in seen) for state in (absent, whole)):
@@ -140,7 +139,7 @@ def test_after_the_driver_is_killed_only_uncommitted_tiles_are_computed_again(pr
         time.sleep(0.2)  # into the middle of the next batch
         driver.send_signal(signal.SIGKILL)
     assert driver.returncode == -signal.SIGKILL
-    committed = len(read_ledger(store).entries)
+    committed = len(MapStore.open(store).ledger.entries)
     assert 6 <= committed < 16
     report = run_plan(plan, context, store, SerialExecutor())
     reader.stop()
@@ -162,7 +161,7 @@ def test_a_killed_worker_delays_a_run_and_changes_nothing(prepared, tmp_path):
     assert driver.returncode == 0
     assert (report["done"] + report["empty"], report["failed"]) == (16, 0)
     assert_same_map(contents_of(store, context.spec), reference)
-    assert len(read_ledger(store).entries) == 16
+    assert len(MapStore.open(store).ledger.entries) == 16
 
 
 def test_a_terminated_driver_commits_what_is_done(prepared, tmp_path):
@@ -176,6 +175,6 @@ def test_a_terminated_driver_commits_what_is_done(prepared, tmp_path):
         *_, report = lines
     assert driver.returncode == 1
     assert report["stopped"] == "interrupted by SIGTERM"
-    assert len(read_ledger(store).entries) == report["done"] + report["empty"] < 16
+    assert len(MapStore.open(store).ledger.entries) == report["done"] + report["empty"] < 16
     run_plan(plan, context, store, SerialExecutor())
     assert_same_map(contents_of(store, context.spec), reference)

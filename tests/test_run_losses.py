@@ -12,7 +12,7 @@ from mapper.grid import Tile
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 
 POISON = Tile(1, 1)
 
@@ -32,7 +32,7 @@ def test_a_tile_that_no_memory_is_enough_for_fails_alone_and_says_that_workers_d
     with start_cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0", SLOW_TILES_SECONDS="0") as cluster:
         report, place = cluster.run(region, name="poison", attempts=1)
         deaths = sum(len(cluster.processes[f"worker-{number}"].exits) for number in range(WORKERS))
-    first = {record.tile: record for record in read_ledger(place.store).records()}
+    first = {record.tile: record for record in MapStore.open(place.store).ledger.records()}
     assert report.exits == (1,), "a failed tile is a failed attempt of the Job"
     assert deaths >= 1
     assert [tile for tile, record in first.items() if record.status == "failed"] == [POISON]
@@ -62,12 +62,12 @@ def test_only_failed_tiles_are_tried_again_on_request_though_others_are_missing(
     half = make_plan(spec, items, context=context, only="0-2,0-3")
     first = run_plan(half, context, store, Failing(broken))
     assert first.failed == len(broken)
-    failed = make_plan(spec, items, context=context, only="failed", ledger=read_ledger(store))
+    failed = make_plan(spec, items, context=context, only="failed", ledger=MapStore.open(store).ledger)
     again = Failing(set())
     second = run_plan(failed, context, store, again)
     assert set(again.given) == broken
     assert (second.tiles, second.exit_code) == (len(broken), 0)
-    assert len(read_ledger(store).entries) == len(half.tasks) < len(plan.tasks)
-    statuses = [record.status for batch in (1, 2) for record in read_ledger(store).records_of(batch)]
+    assert len(MapStore.open(store).ledger.entries) == len(half.tasks) < len(plan.tasks)
+    statuses = [record.status for batch in (1, 2) for record in MapStore.open(store).ledger.records_of(batch)]
     assert statuses.count("failed") == len(broken)
     assert len(statuses) == len(half.tasks) + len(broken), "no other tile was made again"

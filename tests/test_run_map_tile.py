@@ -19,9 +19,8 @@ from mapper.predict.predictor import Prediction
 from mapper.predict.quality import mask_of
 from mapper.run import map_tile as task_module
 from mapper.run.map_tile import compute_tile, run_task
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 
 WIDE = (10.0, 51.99, 10.03, 52.01)
 """Of 24 x 24 source pixels at most."""
@@ -156,8 +155,8 @@ def test_the_record_tells_what_a_tile_was_made_from(scenes, tmp_path):
     items, folder = scenes
     spec = make_spec(tmp_path, tile=120, model=save_network(folder))
     context, tasks = tasks_of(spec, items)
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         fork, record = run_task(writer.fork(), context, tasks[0])
         writer.add(fork, record)
         assert writer.commit()

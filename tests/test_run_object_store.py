@@ -21,9 +21,9 @@ from mapper.plan.plan import make_plan
 from mapper.plan.plan_file import save_plan
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.map_store import MapStore
 
 DRIVER = """
 import json, sys
@@ -93,7 +93,7 @@ def start(folder, store, machine):
 
 def computed(store):
     """How often each tile is in a record."""
-    ledger = read_ledger(store)
+    ledger = MapStore.open(store).ledger
     batches = range(1, ledger.batches + 1)
     return Counter(record.tile for batch in batches for record in ledger.records_of(batch))
 
@@ -117,7 +117,7 @@ def test_a_driver_that_is_killed_is_replaced_after_its_term_by_one_that_waits(pr
         assert next(lines)["ready"]
         assert next(lines)["committed"] == 3
         killed.send_signal(signal.SIGKILL)
-    committed = len(read_ledger(store).entries)
+    committed = len(MapStore.open(store).ledger.entries)
     assert 3 <= committed < 16
     with start(folder, store, "there") as second:
         report = json.loads(second.communicate(timeout=120)[0].splitlines()[-1])
@@ -173,7 +173,7 @@ def test_commits_that_go_on_failing_end_the_run_and_lose_nothing_else(prepared, 
     with pytest.raises(TransientStoreError, match="run again"):
         run_plan(plan, context, store, Failing(), policy=RunPolicy(commit_tiles=5))
     bucket.fail()
-    assert len(read_ledger(store).entries) == 5
+    assert len(MapStore.open(store).ledger.entries) == 5
     assert run_plan(plan, context, store, SerialExecutor()).tiles == 11
     assert_same_map(contents_of(store, context.spec), reference)
 
@@ -183,7 +183,7 @@ def test_tiles_that_cannot_be_written_for_a_while_are_written_again(prepared, st
     bucket.fail("PUT .*/chunks/", status=409, times=2)
     report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(commit_tiles=100))
     assert report.failed == 0
-    assert sum(record.attempts - 1 for record in read_ledger(store).records()) == 2
+    assert sum(record.attempts - 1 for record in MapStore.open(store).ledger.records()) == 2
     assert_same_map(contents_of(store, context.spec), reference)
 
 

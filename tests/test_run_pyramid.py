@@ -22,16 +22,15 @@ from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecuto
 from mapper.grid import Tile
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid, find_damage
-from mapper.store.ledger import read_ledger
 from mapper.store.levels import LevelTile, make_levels
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import NO_GUIDE as NOT_GUIDED
 from mapper.store.product import NOT_WRITTEN, guide_product, map_product
 from mapper.store.pyramid import read_state
-from mapper.store.repository import create_store, open_map, open_repository, open_store
 from mapper.store.verify import verify_levels, verify_store
-from mapper.store.writer import open_writer, write_encoded
+from mapper.store.writer import write_encoded
 from mapper.store.zarr_keys import open_plain
 
 ODD = PROJECTED | {"tile": 35, "chunk": 35}
@@ -74,7 +73,7 @@ def build(spec, executor=None, **options):
 
 
 def marks_of(spec):
-    return read_state(open_store(spec.store).store).marks
+    return read_state(MapStore.open(spec.store).zarr).marks
 
 
 def remade(before, after):
@@ -87,7 +86,7 @@ def remade(before, after):
 
 
 def edit(spec, path, window, value):
-    session = open_repository(spec.store).writable_session("main")
+    session = MapStore.open(spec.store).repository.writable_session("main")
     zarr.open_array(session.store, path=path, mode="r+")[window] = value
     session.commit("edited by hand")
 
@@ -139,7 +138,7 @@ def test_levels_lie_where_the_map_does(tmp_path, grid):
             expected = [pixel, 0, corner[0], 0, -pixel, corner[1]]
             np.testing.assert_allclose(list(transform)[:6], expected, rtol=0, atol=step * 1e-6)
         path = f"pyramid/{number}" if number else ""
-        attributes = zarr.open_group(open_store(spec.store).store, path=path, mode="r").attrs
+        attributes = zarr.open_group(MapStore.open(spec.store).zarr, path=path, mode="r").attrs
         assert attributes["spatial:transform"] == pytest.approx([pixel, 0, corner[0], 0, -pixel, corner[1]], rel=1e-15)
         assert attributes["spatial:shape"] == list(dataset.agb.shape)
         assert attributes["proj:code"] == grid["crs"] == dataset.agb.attrs["proj:code"]
@@ -167,7 +166,7 @@ def test_a_point_reads_the_same_area_at_every_level(tmp_path):
 
 
 def test_levels_say_how_they_came_about(built):
-    root = zarr.open_group(open_store(built.store).store, mode="r")
+    root = zarr.open_group(MapStore.open(built.store).zarr, mode="r")
     layout = root.attrs["multiscales"]["layout"]
     assert [entry["asset"] for entry in layout] == [".", "pyramid/1", "pyramid/2", "pyramid/3"]
     assert [entry.get("derived_from") for entry in layout] == [None, ".", "pyramid/1", "pyramid/2"]
@@ -186,19 +185,19 @@ def test_levels_say_how_they_came_about(built):
 
 
 def test_nothing_due_is_no_commit(built):
-    head = open_store(built.store).snapshot_id
+    head = MapStore.open(built.store).snapshot
     report = build(built)
     assert (report.tiles, report.commits, report.snapshot, report.exit_code) == (0, 0, "", 0)
     assert "up to date" in report.summary()
-    assert open_store(built.store).snapshot_id == head
+    assert MapStore.open(built.store).snapshot == head
 
 
 def test_a_store_without_any_tile_gets_no_pyramid(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    head = open_store(spec.store).snapshot_id
+    MapStore.create(spec.store, map_product(spec))
+    head = MapStore.open(spec.store).snapshot
     assert build(spec).tiles == 0
-    assert open_store(spec.store).snapshot_id == head
+    assert MapStore.open(spec.store).snapshot == head
     assert verify_store(spec.store).pyramid is None
 
 
@@ -246,7 +245,7 @@ def test_a_growing_map_gets_its_pyramid_bit_by_bit(tmp_path):
 def test_failed_tiles_are_as_good_as_missing(tmp_path):
     spec = make_map(tmp_path / "map.icechunk", missing=[Tile(0, 0)])
     build(spec)
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         writer.add(None, replace(make_record(Tile(0, 0)), status="failed", reason="no luck"))
         writer.commit()
     assert build(spec).tiles == 0
@@ -262,7 +261,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(wide):
 
     with pytest.raises(StopError):
         build(wide, callbacks=[stop], policy=RunPolicy(commit_tiles=2))
-    made = read_state(open_store(wide.store).store).made()
+    made = read_state(MapStore.open(wide.store).zarr).made()
     assert made == [LevelTile(1, Tile(0, 0)), LevelTile(1, Tile(0, 1))]
     report = build(wide, policy=RunPolicy(commit_tiles=2))
     assert report.done == 6 + 2 + 1 - len(made)
@@ -289,14 +288,14 @@ def test_a_reader_sees_whole_tiles_and_whole_commits_only(wide):
 
     def look(event):
         if isinstance(event, TileFinished | BatchCommitted):
-            report = verify_levels(open_store(wide.store).store)
+            report = verify_levels(MapStore.open(wide.store).zarr)
             if report is None:
                 return
             assert not report.corrupt
             assert not report.stale
             seen.append(len(report.ok))
 
-    session = open_store(wide.store)
+    session = MapStore.open(wide.store).session
     report = build(wide, callbacks=[look], policy=RunPolicy(commit_tiles=3))
     assert report.commits == 4
     assert set(seen) == {0, 3, 6, 8, 9}
@@ -361,7 +360,7 @@ def test_levels_of_an_older_map_are_stale_and_missing(built):
 
 def test_a_tile_over_one_that_cannot_be_read_is_left_and_so_is_all_above(wide):
     objects = StoredObjects(wide.store)
-    snapshot = open_store(wide.store).snapshot_id
+    snapshot = MapStore.open(wide.store).snapshot
     sizes = objects.sizes("chunks")
     objects.delete(max(sizes, key=sizes.get))
     report = build(wide)
@@ -388,10 +387,10 @@ def test_too_many_failures_end_a_build(tmp_path):
 
 
 def test_the_ledger_and_the_history_of_tiles_are_left_alone(wide):
-    before = {record.tile: record for record in read_ledger(wide.store).records()}
+    before = {record.tile: record for record in MapStore.open(wide.store).ledger.records()}
     build(wide)
     add_tiles(wide, [Tile(0, 0)], version=1)
-    ledger = read_ledger(wide.store)
+    ledger = MapStore.open(wide.store).ledger
     assert ledger.batches == 2
     assert ledger.snapshot_of(1).id != ledger.snapshot_of(2).id
     after = {record.tile: record for record in ledger.records()}
@@ -399,7 +398,7 @@ def test_the_ledger_and_the_history_of_tiles_are_left_alone(wide):
 
 
 def test_readers_without_icechunk_get_levels_and_no_bookkeeping(built):
-    documents = open_plain(open_store(built.store)).documents
+    documents = open_plain(MapStore.open(built.store).session).documents
     assert {"pyramid/zarr.json", "pyramid/1/zarr.json", "pyramid/3/agb/zarr.json", "pyramid/2/x/zarr.json"} <= {
         *documents
     }
@@ -451,9 +450,9 @@ def test_a_guide_may_have_a_pyramid_too(tmp_path):
 
 
 def write_guide(location, product, tiles):
-    create_store(location, product=product)
+    MapStore.create(location, product)
     rng = np.random.default_rng(4)
-    with open_writer(location, product=product, run_id="r") as writer:
+    with MapStore.open(location).writer(product, run_id="r") as writer:
         for tile in tiles:
             bands = {band.name: rng.integers(0, 30_000, (64, 64)).astype(band.dtype) for band in product.bands}
             bands |= {"n_valid": rng.integers(0, 9, (64, 64)).astype(np.uint16)}

@@ -20,12 +20,11 @@ from mapper.plan.context import make_context
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
 from mapper.plan.selection import order_tasks
-from mapper.run import runner as runner_module
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.runner import run_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.writer import Writer, open_writer
+from mapper.store.writer import Writer
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ class Breaking:
 
 
 def statuses(store):
-    found = [entry.status for entry in read_ledger(store).entries.values()]
+    found = [entry.status for entry in MapStore.open(store).ledger.entries.values()]
     return {status: found.count(status) for status in set(found)}
 
 
@@ -93,7 +92,7 @@ def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store)
     assert isinstance(events[-1], RunFinished)
     assert sum(isinstance(event, TileFinished) for event in events) == 16
     assert set(report.totals.seconds) == {"read", "predict", "wait", "write"}
-    ledger = read_ledger(store)
+    ledger = MapStore.open(store).ledger
     assert ledger.batches == report.commits == 4
     assert {entry.task_id for entry in ledger.entries.values()} == {task.id for task in plan.tasks}
     assert {record.run_id for record in ledger.records()} == {report.run_id}
@@ -103,11 +102,11 @@ def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store)
 def test_a_rerun_of_a_finished_map_has_no_task_and_no_commit(planned, store):
     context, plan = planned
     run_plan(plan, context, store, SerialExecutor())
-    before = read_ledger(store).session.snapshot_id
+    before = MapStore.open(store).ledger.session.snapshot_id
     events = []
     report = run_plan(plan, context, store, Breaking({0: AssertionError("called")}), callbacks=[events.append])
     assert (report.tiles, report.skipped, report.commits, report.snapshot, report.exit_code) == (0, 16, 0, "", 0)
-    assert read_ledger(store).session.snapshot_id == before
+    assert MapStore.open(store).ledger.session.snapshot_id == before
     assert [type(event) for event in events] == [RunStarted, RunFinished]
 
 
@@ -153,7 +152,7 @@ def test_threads_and_two_dask_workers_give_the_same_map_as_serial(planned, refer
         )
     assert report.exit_code == 0
     assert_same_map(contents_of(tmp_path / "dask", context.spec), reference)
-    workers = {record.worker for record in read_ledger(tmp_path / "dask").records()}
+    workers = {record.worker for record in MapStore.open(tmp_path / "dask").ledger.records()}
     assert len(workers) == 2
 
 
@@ -177,7 +176,7 @@ def test_a_failed_tile_is_recorded_and_done_again_next_time(planned, store, refe
     assert (report.failed, report.exit_code) == (1, 1)
     assert str(report.failures[0]) == "0,3: RuntimeError: worker lost"
     assert any(isinstance(event, TileRetried) and event.attempt == 2 for event in events)
-    record = read_ledger(store).record_at(Tile(0, 3))
+    record = MapStore.open(store).ledger.record_at(Tile(0, 3))
     assert (record.status, record.reason, record.attempts) == ("failed", "RuntimeError: worker lost", 2)
     second = run_plan(plan, context, store, SerialExecutor())
     assert (second.tiles, second.skipped, second.exit_code) == (1, 15, 0)
@@ -265,8 +264,8 @@ def test_a_worker_that_finds_the_disk_full_stops_the_run(planned, store):
 
 def test_a_second_run_at_the_same_time_is_refused(planned, store):
     context, plan = planned
-    runner_module.create_store(store, product=map_product(context.spec))
-    with open_writer(store, product=map_product(context.spec), run_id="first"), pytest.raises(StoreLockedError):
+    MapStore.create(store, map_product(context.spec))
+    with MapStore.open(store).writer(map_product(context.spec), run_id="first"), pytest.raises(StoreLockedError):
         run_plan(plan, context, store, SerialExecutor())
 
 
@@ -293,11 +292,11 @@ def test_a_changed_item_makes_exactly_its_tiles_again(scenes, tmp_path):
     run_plan(plan, context, spec.store, ThreadExecutor(2))
 
     reprocessed = make_plan(spec, covering_only(items, "S2_2020-06-03", east=9.992, note="new"), context=context)
-    due = find_pending(reprocessed, read_ledger(spec.store)).todo
+    due = find_pending(reprocessed, MapStore.open(spec.store).ledger).todo
     assert {d.task.tile for d in due} == touched
     assert all(d.reason.startswith("item changed: sentinel-2-l2a/S2_2020-06-03") for d in due)
     assert run_plan(reprocessed, context, spec.store, ThreadExecutor(2)).tiles == len(touched)
-    assert not find_pending(reprocessed, read_ledger(spec.store)).todo
+    assert not find_pending(reprocessed, MapStore.open(spec.store).ledger).todo
 
 
 def covering_only(items, name, *, east, **properties):

@@ -14,9 +14,8 @@ from mapper.serve import pixel
 from mapper.serve.app import make_app
 from mapper.serve.middleware import LimitsMiddleware
 from mapper.serve.settings import AppSettings, read_token
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 from mapper.store.zarr_keys import PlainZarr
 
 WORD = "correct-horse-battery"
@@ -36,8 +35,8 @@ PATHS = (
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     spec = make_spec(tmp_path_factory.mktemp("app") / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
     return spec.store
 

@@ -14,17 +14,16 @@ from zarr.storage import ObjectStore
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_store
 from mapper.store.tiles import encode_tile
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
@@ -38,7 +37,7 @@ def write_rounds(spec, rounds, done):
     """What a run does, and then runs that do it again: every commit adds or replaces two tiles."""
     tiles = list(spec.map_grid.tiles())
     try:
-        with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+        with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
             for version in range(rounds):
                 for start in range(0, len(tiles), 2):
                     write_tiles(writer, spec, tiles[start : start + 2], seed=version, version=version)
@@ -58,7 +57,7 @@ def test_a_client_sees_whole_tiles_of_main_and_no_change_of_a_snapshot(spec):
     }
     done = threading.Event()
     with MapServer(spec.store) as server:
-        first = open_store(spec.store).snapshot_id
+        first = MapStore.open(spec.store).snapshot
         run = threading.Thread(target=write_rounds, args=(spec, rounds, done))
         run.start()
         fixed, seen, looks = read_bands(f"{server.url}/zarr/{first}", names), set(), 0
@@ -91,7 +90,7 @@ def test_a_commit_is_seen_without_a_restart(spec):
     tile, other = list(spec.map_grid.tiles())[:2]
     before = client.get("/health").json()["snapshot"]
     assert client.get("/zarr/main/agb/c/0/0").status_code == 404
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         after = write_tiles(writer, spec, [tile])
         assert client.get("/zarr/main/agb/c/0/0").status_code == 200
         assert client.get(f"/zarr/{before}/agb/c/0/0").status_code == 404
@@ -105,7 +104,7 @@ def test_chunks_come_from_the_shard_whose_index_was_read(spec):
     client = TestClient(make_app(spec.store, AppSettings(stale_after_s=0.0)))
     tile = next(iter(spec.map_grid.tiles()))
     url = f"/zarr/main/agb/c/{tile.row}/{tile.col}"
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, [tile])
         old = client.get(url).content
         assert client.get(url, headers={"Range": "bytes=-68"}).content == old[-68:]

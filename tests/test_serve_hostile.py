@@ -11,9 +11,8 @@ from map_server import MapServer
 from store_maps import make_spec, write_tiles
 
 from mapper.serve.app import make_app
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer
 
 SECRET = b"nobody-should-read-this"
 SIGNS = (SECRET, b"root:x:", b"Traceback", b"site-packages")
@@ -28,8 +27,8 @@ PEAK = 48 << 20
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     spec = make_spec(folder / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
     for place in (folder, folder / "map.icechunk", folder / "map.icechunk" / "snapshots"):
         (place / "secret.txt").write_bytes(SECRET)

@@ -20,9 +20,8 @@ from store_maps import make_items, make_record, make_spec, make_tile, write_tile
 from mapper.serve.app import make_app
 from mapper.serve.page import read_assets
 from mapper.serve.settings import AppSettings
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository
-from mapper.store.writer import open_writer
 
 WORD = "correct-horse-battery"
 HOSTILE = "<img src=x onerror=\"document.title='broken in'\"></script><script>document.title='broken in'</script>"
@@ -43,11 +42,11 @@ def spec(tmp_path_factory):
     """All tiles once, tagged v1; then tile 4, in the middle, anew. Names in it are meant badly."""
     folder = tmp_path_factory.mktemp("page")
     spec = make_spec(folder / "map.icechunk", target={"long_name": HOSTILE})
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         first = write_tiles(writer, spec, tiles)
-        open_repository(spec.store).create_tag("v1", first)
+        MapStore.open(spec.store).repository.create_tag("v1", first)
         fork, record = make_tile(writer.fork(), spec, tiles[4], seed=1, version=1)
         item = make_items()[0]
         changed = make_record(
@@ -353,7 +352,7 @@ def test_a_token_is_asked_for_and_goes_out_in_headers_alone(browser, guarded):
 def test_a_new_commit_is_told_and_shown_when_asked_for(browser, spec, server):
     browser.open(f"{server.url}/#{VIEW}")
     browser.wait(LOADED)
-    with open_writer(spec.store, product=map_product(spec), run_id="run-2") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-2") as writer:
         latest = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1], seed=5, version=5)
     browser.wait("window.dispatchEvent(new Event('focus')), !document.querySelector('#newer').hidden")
     assert latest not in browser.text("#lineage"), "what somebody looks at does not change under them"

@@ -10,19 +10,18 @@ from mapper.predict.quality import BITS
 from mapper.serve.app import make_app
 from mapper.serve.pixel import FLAG_MEANINGS
 from mapper.serve.settings import AppSettings
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 from mapper.store.why import why
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     """Tile 0 was made three times, tile 1 once, tile 2 failed, the rest was never attempted."""
     spec = make_spec(tmp_path_factory.mktemp("pixels") / "map.icechunk", grid=PROJECTED)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, tiles[:2])
         write_tiles(writer, spec, tiles[:1], seed=1, version=1)
         writer.add(None, make_record(tiles[2], status="failed", reason="no item could be read"))

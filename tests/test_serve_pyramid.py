@@ -14,7 +14,7 @@ from zarr.storage import ObjectStore
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.serve.app import make_app
-from mapper.store.repository import open_map, open_store
+from mapper.store.map_store import MapStore, open_map
 
 BANDS = {"agb", "agb_sd", "qa", "n_valid", "x", "y", "spatial_ref"}
 
@@ -65,7 +65,7 @@ def test_every_stored_key_of_a_level_is_served_and_its_bookkeeping_is_not(spec):
         return [key async for key in store.list()]
 
     client = TestClient(make_app(spec.store))
-    keys = sync(list_keys(open_store(spec.store).store))
+    keys = sync(list_keys(MapStore.open(spec.store).zarr))
     assert any(key.startswith("ledger/pyramid/1/c/") for key in keys)
     assert any(key.startswith("pyramid/3/agb/c/") for key in keys)
     for key in keys:

@@ -12,7 +12,7 @@ from pyramid_maps import make_map
 
 from mapper.grid import Tile
 from mapper.serve.settings import AppSettings
-from mapper.store.repository import open_repository, open_store
+from mapper.store.map_store import MapStore
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -62,7 +62,7 @@ LONG = "a" * AppSettings().max_url_bytes
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("described")
     spec = make_map(folder / "map.icechunk", missing=[Tile(row=0, col=2)], empty=[Tile(row=2, col=2)])
-    open_repository(spec.store).create_tag("v1", snapshot_id=open_store(spec.store).snapshot_id)
+    MapStore.open(spec.store).repository.create_tag("v1", snapshot_id=MapStore.open(spec.store).snapshot)
     (folder / "token").write_text(WORD)
     with MapServer(spec.store, "--token-file", str(folder / "token")) as server:
         yield server

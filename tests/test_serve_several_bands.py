@@ -16,8 +16,8 @@ from mapper.run.pyramid import build_pyramid
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
 from mapper.serve.tiles.web_mercator import TileLocator
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map
 
 
 def serve(folder, changes, **limits):
@@ -177,6 +177,6 @@ def test_a_band_without_a_standard_deviation_has_a_mean_alone(tmp_path):
 
 def test_a_map_without_pixels_is_coloured_by_the_range_of_its_band(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk", **REFLECTANCE, guide={})
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     low, high = TestClient(make_app(spec.store)).get("/tilejson.json").json()["rescale"]
     assert (low, high - low) == pytest.approx((-0.1, 1))

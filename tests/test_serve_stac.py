@@ -10,18 +10,17 @@ from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map, open_repository
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture(scope="module", params=[PROJECTED, NATIVE], ids=["projected", "native"])
 def spec(tmp_path_factory, request):
     spec = make_spec(tmp_path_factory.mktemp("stac") / "map.icechunk", grid=request.param)
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
-    open_repository(spec.store).create_tag("v1.0", snapshot_id=snapshot)
+    MapStore.open(spec.store).repository.create_tag("v1.0", snapshot_id=snapshot)
     return spec
 
 
@@ -94,7 +93,7 @@ def test_a_public_address_goes_into_every_link(spec):
 
 def test_a_map_without_a_tile_is_stac_too(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     properties = TestClient(make_app(spec.store)).get("/stac/item").json()["properties"]
     assert properties["mapper:tiles"] == {"ok": 0, "empty": 0, "failed": 0}
     assert properties["mlm:name"] == "bicubic"

@@ -28,8 +28,8 @@ from mapper.serve.stats.pixel_area import PixelAreas
 from mapper.serve.stats.pixel_coverage import cover_window
 from mapper.serve.stats.sum_uncertainty import compute_sum_sd
 from mapper.store import rasters
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.writer import open_writer
 
 GRIDS = {"projected": PROJECTED, "native": NATIVE}
 
@@ -167,10 +167,8 @@ def test_the_length_of_the_source_is_the_default(tmp_path):
             "collection": "esa-cci-biomass", "variable": "agb", "sd": "agb_sd", "resolution": 100, "sd_correlation": 700
         },
     )  # fmt: skip
-    from mapper.store.repository import create_store  # noqa: PLC0415
-
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles()))
     told = ask(TestClient(make_app(spec.store)), inside_of(spec))["total"]["sd"]
     assert told["correlation_m"] == 700
@@ -291,7 +289,7 @@ def test_a_large_polygon_is_answered_from_a_level_within_the_tolerance_that_is_t
 
 def test_levels_that_are_behind_the_map_are_said_to_be(tmp_path):
     spec = write_field(tmp_path / "map.icechunk")
-    with open_writer(spec.store, product=map_product(spec), run_id="run-2") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-2") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:1], version=1)
     client = TestClient(make_app(spec.store, AppSettings(max_polygon_pixels=5_000, stale_after_s=0.0)))
     assert ask(client, inside_of(spec))["resolution"]["up_to_date"] is False

@@ -27,9 +27,8 @@ from mapper.serve.tiles import layers, render
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.colours import encode_png, find_palette, index_values
 from mapper.serve.tiles.web_mercator import TOLERANCE, TileLocator, WebTile
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import open_store
-from mapper.store.writer import open_writer
 
 GRIDS = {"projected": PROJECTED, "native": NATIVE}
 
@@ -55,10 +54,8 @@ def plain(tmp_path_factory):
 
 
 def open_created(spec):
-    from mapper.store.repository import create_store  # noqa: PLC0415
-
-    create_store(spec.store, product=map_product(spec))
-    return open_writer(spec.store, product=map_product(spec), run_id="run-1")
+    MapStore.create(spec.store, map_product(spec))
+    return MapStore.open(spec.store).writer(map_product(spec), run_id="run-1")
 
 
 def tiles_at(spec, zoom):
@@ -324,7 +321,7 @@ def test_a_snapshot_is_kept_for_ever_and_a_branch_is_asked_again(spec, client):
     assert (again.status_code, again.content) == (304, b"")
     other = client.get(f"/tiles/main/{place}?rescale=0,1", headers={"If-None-Match": moving.headers["etag"]})
     assert other.status_code == 200
-    snapshot = open_store(spec.store).snapshot_id
+    snapshot = MapStore.open(spec.store).snapshot
     fixed = client.get(f"/tiles/{snapshot}/{place}")
     assert fixed.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert fixed.content == moving.content
@@ -390,7 +387,7 @@ def test_a_new_commit_is_drawn_and_the_old_version_stays(tmp_path):
     with open_created(spec) as writer:
         tiles = list(spec.map_grid.tiles())
         write_tiles(writer, spec, tiles[:1])
-        before = open_store(spec.store).snapshot_id
+        before = MapStore.open(spec.store).snapshot
         client = TestClient(make_app(spec.store, AppSettings(stale_after_s=0.0)))
         tile = tiles_at(spec, 13)[0]
         old, _ = read_numbers(client, tile)

@@ -6,21 +6,20 @@ import pytest
 from store_maps import make_spec, write_tiles
 
 from mapper.serve.versions import UnknownVersionError, Versions
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 def commit_all(spec):
     """A commit of each tile; the snapshots."""
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         return [write_tiles(writer, spec, [tile]) for tile in spec.map_grid.tiles()]
 
 
@@ -41,7 +40,7 @@ def test_a_name_is_recalled_for_a_while_and_then_looked_up(spec, monkeypatch):
 
 def test_a_tag_and_a_snapshot_are_found_and_only_the_snapshot_is_fixed(spec):
     snapshots = commit_all(spec)
-    open_repository(spec.store).create_tag("v1", snapshot_id=snapshots[2])
+    MapStore.open(spec.store).repository.create_tag("v1", snapshot_id=snapshots[2])
     versions = Versions(spec.store, stale_after_s=0.0)
     tagged, fixed = versions.find("v1"), versions.find(snapshots[2])
     assert tagged.version is fixed.version
@@ -76,7 +75,7 @@ def test_a_store_may_go_back_to_an_older_version(spec):
     snapshots = commit_all(spec)
     versions = Versions(spec.store, stale_after_s=0.0)
     assert versions.find("main").version.snapshot == snapshots[-1]
-    open_repository(spec.store).reset_branch("main", snapshot_id=snapshots[0])
+    MapStore.open(spec.store).repository.reset_branch("main", snapshot_id=snapshots[0])
     assert versions.find("main").version.snapshot == snapshots[0]
 
 

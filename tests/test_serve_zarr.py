@@ -18,9 +18,8 @@ from zarr.storage import ObjectStore
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
 from mapper.serve.zarr import IndexReads
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map, open_repository, open_store
-from mapper.store.writer import open_writer
 from mapper.store.zarr_keys import open_plain
 
 BANDS = ("agb", "agb_sd", "qa", "n_valid")
@@ -47,10 +46,10 @@ sys.exit(f"imported {foreign}" if foreign else 0)
 def spec(tmp_path_factory):
     """A map of which four tiles are written."""
     spec = make_spec(tmp_path_factory.mktemp("served") / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:4])
-    open_repository(spec.store).create_tag("v1", snapshot_id=snapshot)
+    MapStore.open(spec.store).repository.create_tag("v1", snapshot_id=snapshot)
     return spec
 
 
@@ -71,12 +70,12 @@ def no_proxy(monkeypatch):
 
 
 def snapshot_of(spec):
-    return open_store(spec.store).snapshot_id
+    return MapStore.open(spec.store).snapshot
 
 
 def stored(spec, key=KEY):
     """The bytes of a key, from the store."""
-    session = open_store(spec.store)
+    session = MapStore.open(spec.store).session
     plain = open_plain(session)
     return zarr.core.sync.sync(read_all(plain, key))
 
@@ -100,7 +99,7 @@ def test_xarray_reads_the_same_map(spec, server, ref):
 def test_zarr_reads_the_same_arrays_through_obstore(spec, server):
     store = ObjectStore(HTTPStore(f"{server.url}/zarr/main", client_options={"allow_http": True}), read_only=True)
     group = zarr.open_group(store, mode="r")
-    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    direct = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     assert {name for name, _ in group.members()} == {*BANDS, "x", "y", "spatial_ref"}
     for name in (*BANDS, "x", "y"):
         np.testing.assert_array_equal(group[name][:], direct[name][:])
@@ -108,7 +107,7 @@ def test_zarr_reads_the_same_arrays_through_obstore(spec, server):
 
 def test_tensorstore_reads_the_same_arrays(spec, server):
     tensorstore = pytest.importorskip("tensorstore")
-    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    direct = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     for name in BANDS:
         place = {"driver": "http", "base_url": server.url, "path": f"/zarr/main/{name}/"}
         array = tensorstore.open({"driver": "zarr3", "kvstore": place}, open=True, read=True).result()
@@ -119,7 +118,7 @@ def test_clients_in_a_process_of_their_own_need_neither_icechunk_nor_mapper(spec
     pytest.importorskip("tensorstore")
     done = subprocess.run([sys.executable, "-c", CLIENT, server.url, str(tmp_path)], check=False)
     assert done.returncode == 0
-    direct = zarr.open_group(open_store(spec.store).store, mode="r")
+    direct = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     for client in ("xarray", "zarr", "tensorstore"):
         np.testing.assert_array_equal(np.load(tmp_path / f"{client}.npy"), direct["agb"][:], strict=True)
 
@@ -128,7 +127,7 @@ def test_every_stored_key_is_served_as_it_is_and_the_ledger_is_not(spec, client)
     async def list_keys(store):
         return [key async for key in store.list()]
 
-    keys = zarr.core.sync.sync(list_keys(open_store(spec.store).store))
+    keys = zarr.core.sync.sync(list_keys(MapStore.open(spec.store).zarr))
     served = [key for key in keys if not key.startswith("ledger/")]
     assert len(served) > 20
     for key in keys:

@@ -15,7 +15,7 @@ from pyramid_maps import WIDE, make_map
 from mapper.execute.executors import SerialExecutor
 from mapper.grid import Tile
 from mapper.run.pyramid import build_pyramid
-from mapper.store.repository import open_map, open_store
+from mapper.store.map_store import MapStore, open_map
 
 READER = Path(__file__).with_name("zarrita")
 BANDS = ("agb", "agb_sd", "qa", "n_valid")
@@ -73,7 +73,7 @@ def read(reader, folder, url, paths, *, suffix=False):
 
 @pytest.mark.parametrize(("ref", "suffix"), [("main", False), ("snapshot", True)])
 def test_zarrita_reads_the_same_arrays(spec, server, reader, tmp_path, ref, suffix):
-    session = open_store(spec.store)
+    session = MapStore.open(spec.store).session
     direct = zarr.open_group(session.store, mode="r")
     name = session.snapshot_id if ref == "snapshot" else ref
     paths = [*BANDS, *AXES, *(f"pyramid/{level}/{band}" for level in (1, 2, 3) for band in BANDS)]
@@ -94,7 +94,7 @@ def test_zarrita_finds_all_arrays_and_levels_in_one_document(spec, server, reade
     said, _ = read(reader, tmp_path, f"{server.url}/zarr/main", [])
     expected = {"/": "group"} | {
         f"/{path}": "group" if isinstance(node, zarr.Group) else "array"
-        for path, node in zarr.open_group(open_store(spec.store).store, mode="r").members(max_depth=None)
+        for path, node in zarr.open_group(MapStore.open(spec.store).zarr, mode="r").members(max_depth=None)
         if path.split("/")[0] != "ledger"
     }
     assert {entry["path"]: entry["kind"] for entry in said["contents"]} == expected
@@ -102,7 +102,7 @@ def test_zarrita_finds_all_arrays_and_levels_in_one_document(spec, server, reade
 
 def test_zarrita_reads_a_level_as_a_store_of_its_own(spec, server, reader, tmp_path):
     _, numbers = read(reader, tmp_path, f"{server.url}/zarr/main/pyramid/1", BANDS)
-    level = zarr.open_group(open_store(spec.store).store, mode="r")["pyramid/1"]
+    level = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")["pyramid/1"]
     for name in BANDS:
         np.testing.assert_array_equal(numbers[name], level[name][:])
 

@@ -10,11 +10,9 @@ from stored_objects import StoredObjects
 
 from mapper.errors import StoreError, StoreMismatchError, TransientStoreError
 from mapper.store.garbage import collect_garbage
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository, open_store, read_store
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
@@ -25,13 +23,13 @@ def unready(bucket):  # noqa: ARG001 - its environment
 
 @pytest.fixture
 def spec(unready):
-    create_store(unready.store, product=map_product(unready))
+    MapStore.create(unready.store, map_product(unready))
     return unready
 
 
 @pytest.fixture
 def writer(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         yield writer
 
 
@@ -41,8 +39,8 @@ def tiles_of(spec):
 
 def test_what_passes_within_icechunks_own_patience_is_not_noticed(bucket):
     spec = make_spec(make_location())
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         for status in (503, 0):
             bucket.fail("map.icechunk/", times=3, status=status)
             write_tiles(writer, spec, tiles_of(spec)[:1])
@@ -54,24 +52,24 @@ def test_a_commit_that_fails_for_a_while_may_be_tried_again_and_loses_nothing(sp
     tiles = tiles_of(spec)[:2]
     for tile in tiles:
         writer.add(*make_tile(writer.fork(), spec, tile))
-    before = open_store(spec.store).snapshot_id
+    before = MapStore.open(spec.store).snapshot
     bucket.fail(f"PUT .*/{kind}/", status=409)
     with pytest.raises(TransientStoreError, match="perhaps for a while"):
         writer.commit()
     assert writer.pending == 2
     bucket.fail()
-    assert open_store(spec.store).snapshot_id == before
+    assert MapStore.open(spec.store).snapshot == before
     assert writer.commit()
     assert verify_store(spec.store).ok == tuple(tiles)
-    assert read_ledger(spec.store).batches == 1
+    assert MapStore.open(spec.store).ledger.batches == 1
 
 
 @pytest.mark.parametrize("status", [503, 0])
 def test_a_commit_whose_answer_is_lost_has_come_to_pass_once(spec, writer, bucket, status):
     bucket.fail("PUT .*/refs/branch", times=1, status=status, late=True)
     snapshots = [write_tiles(writer, spec, [tile]) for tile in tiles_of(spec)[:3]]
-    assert [info.id for info in open_repository(spec.store).ancestry(branch="main")][:3] == snapshots[::-1]
-    assert read_ledger(spec.store).batches == 3
+    assert [info.id for info in MapStore.open(spec.store).repository.ancestry(branch="main")][:3] == snapshots[::-1]
+    assert MapStore.open(spec.store).ledger.batches == 3
     assert verify_store(spec.store).ok == tuple(tiles_of(spec)[:3])
 
 
@@ -88,41 +86,41 @@ def test_a_tile_that_could_not_be_written_may_be_written_again_with_the_same_for
 
 def test_a_store_whose_making_was_cut_short_at_any_step_is_finished_by_the_next_run(unready, bucket):
     bucket.fail()
-    create_store(unready.store, product=map_product(unready))
-    whole = read_store(unready.store)
+    MapStore.create(unready.store, map_product(unready))
+    whole = MapStore.open(unready.store).description
     steps = [line for line in bucket.log() if line.startswith("PUT") and "lease" not in line]
     assert len(steps) > 8
     for step in range(len(steps)):
         spec = make_spec(make_location())
         bucket.fail("PUT .*icechunk/", status=403, after=step)
         with pytest.raises(StoreError):
-            create_store(spec.store, product=map_product(spec))
+            MapStore.create(spec.store, map_product(spec))
         bucket.fail()
-        create_store(spec.store, product=map_product(spec))
-        assert read_store(spec.store).spec_digest == whole.spec_digest
-        assert open_repository(spec.store).config.manifest.splitting is not None
+        MapStore.create(spec.store, map_product(spec))
+        assert MapStore.open(spec.store).description.spec_digest == whole.spec_digest
+        assert MapStore.open(spec.store).repository.config.manifest.splitting is not None
     assert collect_garbage(spec.store, older_than=timedelta(0), no_run_alive=True).objects > 0
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, tiles_of(spec)[:1])
     assert len(verify_store(spec.store).ok) == 1
 
 
 def test_a_store_of_others_is_not_finished(bucket):  # noqa: ARG001 - its environment
     spec, other = (make_spec(make_location(), name="one"), make_spec(make_location(), consistency="hard"))
-    create_store(other.store, product=map_product(other))
+    MapStore.create(other.store, map_product(other))
     with pytest.raises(StoreMismatchError):
-        create_store(other.store, product=map_product(spec))
+        MapStore.create(other.store, map_product(spec))
 
 
 def test_other_objects_are_left_alone(unready):
     objects = StoredObjects(unready.store)
     objects.write("thesis.tex", b"years of work")
     with pytest.raises(StoreError, match="is no store"):
-        create_store(unready.store, product=map_product(unready))
+        MapStore.create(unready.store, map_product(unready))
     assert objects.sizes() == {"thesis.tex": 13}
 
 
-@pytest.mark.parametrize("use", [open_store, lambda store: create_store(store, product=map_product(make_spec(store)))])
+@pytest.mark.parametrize("use", [MapStore.open, lambda store: MapStore.create(store, map_product(make_spec(store)))])
 def test_a_bucket_that_is_not_there_is_said_to_be_missing(bucket, use):  # noqa: ARG001 - its environment
     with pytest.raises(StoreError, match="there is no such bucket; make it"):
         use("s3://no-such-bucket/map.icechunk")
@@ -133,7 +131,7 @@ def test_access_that_is_denied_is_said_to_be_with_what_to_set(spec, bucket, kind
     bucket.fail(f"{kind} .*{word}", status=403)
     with (
         pytest.raises(StoreError, match=r"denied \(.+\).*credentials") as caught,
-        open_writer(spec.store, product=map_product(spec), run_id="r") as writer,
+        MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer,
     ):
         write_tiles(writer, spec, tiles_of(spec)[:1])
     assert "\n" not in str(caught.value)
@@ -145,7 +143,7 @@ def test_missing_credentials_are_named(spec, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(StoreError, match="no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-        open_store(spec.store)
+        MapStore.open(spec.store)
 
 
 def test_requests_of_tiles_and_commits_do_not_grow(spec, writer, bucket):

@@ -8,10 +8,9 @@ import pytest
 from store_maps import make_spec, make_tile, write_tiles
 
 from mapper.errors import StoreFullError
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
@@ -35,10 +34,10 @@ def leave_free(disk, size):
 
 def test_a_full_disk_loses_nothing_wherever_it_strikes(small_disk):
     spec = make_spec(small_disk / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles = list(spec.map_grid.tiles())
     struck = set()
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, tiles[:1])
         for pages in range(0, 32, 4):
             tile = tiles[1 + pages // 4 % (len(tiles) - 1)]
@@ -67,17 +66,17 @@ def test_no_store_is_made_on_a_full_disk(small_disk):
     spec = make_spec(small_disk / "map.icechunk")
     ballast = leave_free(small_disk, 0)
     with pytest.raises(StoreFullError):
-        create_store(spec.store, product=map_product(spec))
+        MapStore.create(spec.store, map_product(spec))
     ballast.unlink()
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     assert {path.name for path in small_disk.iterdir()} == {"map.icechunk", "map.icechunk.lock"}
 
 
 def test_a_commit_that_fails_keeps_its_tiles(tmp_path, monkeypatch):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tile = next(iter(spec.map_grid.tiles()))
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         writer.add(*make_tile(writer.fork(), spec, tile))
 
         def fail(*_, **__):

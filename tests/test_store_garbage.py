@@ -16,12 +16,10 @@ from stored_objects import StoredObjects
 from mapper.errors import StoreError, StoreLockedError
 from mapper.grid import Tile
 from mapper.store.garbage import USUAL_AGE, collect_garbage, expire_snapshots
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository, open_store
 from mapper.store.verify import verify_store
 from mapper.store.why import why
-from mapper.store.writer import open_writer
 
 NOW = timedelta(0)
 REFS = ("main", "v1")
@@ -31,8 +29,8 @@ SCRIPT = Path(__file__).with_name("store_maps.py")
 def make_map(location):
     """A map of which the last tile is missing."""
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="first") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="first") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:-1])
     return spec
 
@@ -45,9 +43,9 @@ def spec(location):
 @pytest.fixture
 def released(spec):
     """The same, tagged; then three tiles were made again, one commit each."""
-    repository = open_repository(spec.store)
+    repository = MapStore.open(spec.store).repository
     repository.create_tag("v1", snapshot_id=repository.lookup_branch("main"))
-    with open_writer(spec.store, product=map_product(spec), run_id="second") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="second") as writer:
         for tile in list(spec.map_grid.tiles())[:3]:
             write_tiles(writer, spec, [tile], seed=1, version=1)
     return spec
@@ -73,7 +71,7 @@ def files_of(spec):
 
 
 def pixels_of(spec, ref):
-    store = open_store(spec.store, ref=ref).store
+    store = MapStore.open(spec.store, ref).zarr
     tiles = spec.map_grid.tiles()
     return {tile: read_tile(store, grid=spec.map_grid, target=spec.target, tile=tile) for tile in tiles}
 
@@ -86,7 +84,7 @@ def assert_same_pixels(one, other):
 
 def lose_tile(spec, seed=9):
     """Write a tile as a worker does, and never commit it."""
-    with open_writer(spec.store, product=map_product(spec), run_id="lost") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="lost") as writer:
         make_tile(writer.fork(), spec, next(iter(spec.map_grid.tiles())), seed=seed)
 
 
@@ -119,7 +117,7 @@ def test_shards_of_a_killed_run_go_and_nothing_else(spec):
 
 def test_shards_of_a_run_that_commits_later_are_not_garbage(spec):
     last = list(spec.map_grid.tiles())[-1]
-    with open_writer(spec.store, product=map_product(spec), run_id="third") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="third") as writer:
         fork, record = make_tile(writer.fork(), spec, last)
         with pytest.raises(StoreLockedError):
             collect(spec)
@@ -166,10 +164,12 @@ def test_expired_versions_are_freed_and_tags_stay_as_they_are(released):
     grid = released.map_grid
     ((x, y),) = grid.geobox_of(grid.window(Tile(0, 0))).extent.centroid.coords
     place = {"x": x, "y": y, "crs": "EPSG:3035"}
-    before = {ref: (pixels_of(released, ref), list(read_ledger(released.store, ref=ref).records())) for ref in REFS}
-    entries = dict(read_ledger(released.store).entries)
+    before = {
+        ref: (pixels_of(released, ref), list(MapStore.open(released.store, ref).ledger.records())) for ref in REFS
+    }
+    entries = dict(MapStore.open(released.store).ledger.entries)
     answers = {ref: why(released.store, **place, ref=ref) for ref in REFS}
-    second = [info.id for info in open_repository(released.store).ancestry(branch="main")][1]
+    second = [info.id for info in MapStore.open(released.store).repository.ancestry(branch="main")][1]
     expired = expire(released)
     assert (expired.versions, expired.tags) == (2, ("v1",))
     assert expired.expired == 3  # of six: the first, and the two between tag and main; the root stays
@@ -177,16 +177,16 @@ def test_expired_versions_are_freed_and_tags_stay_as_they_are(released):
     assert collected.snapshots == 3
     assert collected.chunks == 0  # all shards are those of the tag or of main
     with pytest.raises(StoreError, match="no version"):
-        open_store(released.store, ref=second)
+        MapStore.open(released.store, second)
     for ref, (pixels, records) in before.items():
         assert_same_pixels(pixels_of(released, ref), pixels)
-        ledger = read_ledger(released.store, ref=ref)
+        ledger = MapStore.open(released.store, ref).ledger
         assert list(ledger.records()) == records
         assert not verify_store(released.store, ref=ref).corrupt
         answer = why(released.store, **place, ref=ref)
         assert answer.record == answers[ref].record
         assert answer.to_text()
-    assert dict(read_ledger(released.store).entries) == entries
+    assert dict(MapStore.open(released.store).ledger.entries) == entries
     assert why(released.store, **place, ref="v1") == answers["v1"]
     assert expire(released).expired == 0
 
@@ -194,7 +194,7 @@ def test_expired_versions_are_freed_and_tags_stay_as_they_are(released):
 def test_shards_of_untagged_versions_are_freed_once_they_expire(released):
     first = list(released.map_grid.tiles())[:1]
     for seed in (2, 3):
-        with open_writer(released.store, product=map_product(released), run_id="again") as writer:
+        with MapStore.open(released.store).writer(map_product(released), run_id="again") as writer:
             write_tiles(writer, released, first, seed=seed)
     assert collect(released).objects == 0
     assert expire(released, timedelta(minutes=5)).expired == 0
@@ -206,7 +206,7 @@ def test_shards_of_untagged_versions_are_freed_once_they_expire(released):
 def test_a_run_goes_on_after_expiry(released):
     expire(released)
     collect(released)
-    with open_writer(released.store, product=map_product(released), run_id="third") as writer:
+    with MapStore.open(released.store).writer(map_product(released), run_id="third") as writer:
         write_tiles(writer, released, list(released.map_grid.tiles())[-1:])
     assert verify_store(released.store).is_complete
 

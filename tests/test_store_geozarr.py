@@ -12,9 +12,8 @@ from affine import Affine
 from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 
 from mapper.store.geozarr import coordinate_values
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_map, open_store
-from mapper.store.writer import open_writer
 
 GRIDS = pytest.mark.parametrize("grid", [PROJECTED, NATIVE], ids=["projected", "native"])
 
@@ -23,8 +22,8 @@ GRIDS = pytest.mark.parametrize("grid", [PROJECTED, NATIVE], ids=["projected", "
 def written(tmp_path):
     def make(grid, **changes):
         spec = make_spec(tmp_path / "map.icechunk", grid=grid, **changes)
-        create_store(spec.store, product=map_product(spec))
-        with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+        MapStore.create(spec.store, map_product(spec))
+        with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
             write_tiles(writer, spec, list(spec.map_grid.tiles())[:2])
         return spec
 
@@ -35,7 +34,7 @@ def written(tmp_path):
 def test_xarray_and_rioxarray_see_crs_transform_units_and_scaling(written, grid):
     spec = written(grid)
     geobox = spec.map_grid.geobox
-    with xr.open_zarr(open_store(spec.store).store, consolidated=False, decode_coords="all", chunks=None) as dataset:
+    with xr.open_zarr(MapStore.open(spec.store).zarr, consolidated=False, decode_coords="all", chunks=None) as dataset:
         assert dataset.agb.dims == ("y", "x")
         assert dataset.agb.attrs["units"] == "Mg ha-1"
         assert dataset.rio.crs == pyproj.CRS(grid["crs"])
@@ -44,7 +43,7 @@ def test_xarray_and_rioxarray_see_crs_transform_units_and_scaling(written, grid)
         assert list(dataset.rio.transform()) == pytest.approx(list(geobox.transform), rel=1e-14)
         assert dataset.rio.bounds() == pytest.approx(geobox.boundingbox.bbox, abs=float(spec.grid.resolution) * 1e-6)
         assert dataset.agb.rio.encoded_nodata == 65535
-        stored = zarr.open_array(open_store(spec.store).store, path="agb", mode="r")[:64, :64]
+        stored = zarr.open_array(MapStore.open(spec.store).zarr, path="agb", mode="r")[:64, :64]
         expected = np.where(stored == 65535, np.nan, stored * 0.1)
         np.testing.assert_allclose(dataset.agb[:64, :64], expected)
         assert dataset.qa.dtype == np.uint16
@@ -54,7 +53,7 @@ def test_xarray_and_rioxarray_see_crs_transform_units_and_scaling(written, grid)
 @GRIDS
 def test_a_plain_xarray_user_needs_no_option_but_consolidated(written, grid):
     spec = written(grid)
-    with xr.open_zarr(open_store(spec.store).store, consolidated=False, chunks=None) as dataset:
+    with xr.open_zarr(MapStore.open(spec.store).zarr, consolidated=False, chunks=None) as dataset:
         assert dataset.agb.rio.crs == pyproj.CRS(grid["crs"])
         assert set(dataset.data_vars) >= {"agb", "agb_sd", "qa", "n_valid"}
 
@@ -62,7 +61,7 @@ def test_a_plain_xarray_user_needs_no_option_but_consolidated(written, grid):
 @GRIDS
 def test_both_dialects_say_the_same(written, grid):
     spec = written(grid)
-    root = zarr.open_group(open_store(spec.store).store, mode="r")
+    root = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     for node in (root, root["agb"], root["agb_sd"], root["qa"], root["n_valid"]):
         attributes = dict(node.attrs)
         assert attributes["proj:code"] == grid["crs"]

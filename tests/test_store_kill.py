@@ -10,12 +10,10 @@ import pytest
 from store_maps import fill_tile, make_spec, make_tile, read_tile, write_tiles
 
 from mapper.errors import StoreLockedError
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_store
 from mapper.store.tiles import digest_bands
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 SCRIPT = Path(__file__).with_name("store_maps.py")
 
@@ -23,7 +21,7 @@ SCRIPT = Path(__file__).with_name("store_maps.py")
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
@@ -49,7 +47,7 @@ def kill(driver):
 
 def find_partial_tiles(spec):
     """Tiles whose pixels are neither what the ledger of the same version says nor untouched."""
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     grid, target, store = spec.map_grid, spec.target, ledger.session.store
     records = {record.tile: record.content_sha256 for record in ledger.records()}
     untouched = digest_bands(fill_tile(grid, target))
@@ -64,7 +62,7 @@ def test_a_writer_killed_between_tiles_loses_only_what_was_not_committed(spec, d
     read_until(driver, "added", times=5)  # two commits of two tiles, one tile pending
     with (
         pytest.raises(StoreLockedError, match=f"process {driver.pid} "),
-        open_writer(spec.store, product=map_product(spec), run_id="2"),
+        MapStore.open(spec.store).writer(map_product(spec), run_id="2"),
     ):
         pass
     kill(driver)
@@ -73,28 +71,30 @@ def test_a_writer_killed_between_tiles_loses_only_what_was_not_committed(spec, d
     assert committed == tuple(tiles[: len(committed)])
     assert len(committed) in (4, 6, 8)
     assert not find_partial_tiles(spec)
-    with open_writer(spec.store, product=map_product(spec), run_id="next") as writer:
-        entries = read_ledger(spec.store).entries
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="next") as writer:
+        entries = MapStore.open(spec.store).ledger.entries
         write_tiles(writer, spec, [tile for tile in tiles if tile not in entries])
         uninterrupted = {tile: make_tile(writer.fork(), spec, tile)[1].content_sha256 for tile in tiles}
     assert verify_store(spec.store).is_complete
-    assert {record.tile: record.content_sha256 for record in read_ledger(spec.store).records()} == uninterrupted
+    assert {
+        record.tile: record.content_sha256 for record in MapStore.open(spec.store).ledger.records()
+    } == uninterrupted
 
 
 def test_a_polling_reader_sees_whole_tiles_and_whole_commits_only(spec, driver):
     seen = set()
-    while driver.poll() is None and len(list(read_ledger(spec.store).entries)) < 8:
+    while driver.poll() is None and len(list(MapStore.open(spec.store).ledger.entries)) < 8:
         assert not find_partial_tiles(spec)
-        seen.add(len(read_ledger(spec.store).entries))
+        seen.add(len(MapStore.open(spec.store).ledger.entries))
     kill(driver)
     assert not find_partial_tiles(spec)
     assert seen <= {0, 2, 4, 6, 8}
-    assert len(read_ledger(spec.store).entries) == 8
+    assert len(MapStore.open(spec.store).ledger.entries) == 8
 
 
 def test_a_reader_that_stays_sees_one_version(spec):
-    session = open_store(spec.store)
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    session = MapStore.open(spec.store).session
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         tile = next(iter(spec.map_grid.tiles()))
         write_tiles(writer, spec, [tile])
     grid, target = spec.map_grid, spec.target

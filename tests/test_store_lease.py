@@ -18,13 +18,11 @@ from stored_objects import StoredObjects
 from mapper.errors import StoreError, StoreLockedError, TransientStoreError
 from mapper.store import lease
 from mapper.store.garbage import collect_garbage
-from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock, read_holder
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 SCRIPT = Path(__file__).with_name("store_maps.py")
 
@@ -37,7 +35,7 @@ def place(bucket):  # noqa: ARG001 - its environment
 @pytest.fixture
 def spec(place):
     spec = make_spec(str(place))
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
@@ -97,10 +95,10 @@ def test_a_silent_holder_is_waited_for_and_then_replaced_and_learns_of_it(place)
 @pytest.mark.usefixtures("silent")
 def test_a_writer_that_lost_its_lease_stops_before_its_next_commit(spec):
     a, b, c = list(spec.map_grid.tiles())[:3]
-    with open_writer(spec.store, product=map_product(spec), run_id="paused") as paused:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="paused") as paused:
         write_tiles(paused, spec, [a])
         paused.add(*make_tile(paused.fork(), spec, b))
-        with open_writer(spec.store, product=map_product(spec), run_id="next") as writer:
+        with MapStore.open(spec.store).writer(map_product(spec), run_id="next") as writer:
             write_tiles(writer, spec, [c])
             with pytest.raises(StoreLockedError, match="what was committed stays"):
                 paused.commit()
@@ -180,7 +178,7 @@ def test_another_object_in_its_place_is_left_alone(place):
 
 
 def test_garbage_is_not_collected_under_a_lease_and_a_lease_is_no_garbage(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
         with pytest.raises(StoreLockedError):
             collect_garbage(spec.store, older_than=timedelta(0), no_run_alive=True)
@@ -198,12 +196,12 @@ def no_lock(*_, **__):
 
 def test_without_any_lease_no_commit_is_lost(spec, monkeypatch):
     """The last line of defence: commits are conditional writes themselves."""
-    monkeypatch.setattr("mapper.store.writer.hold_lock", no_lock)
+    monkeypatch.setattr("mapper.store.map_store.hold_lock", no_lock)
     tiles = list(spec.map_grid.tiles())
     refused = []
 
     def write(some, run_id):
-        with open_writer(spec.store, product=map_product(spec), run_id=run_id) as writer:
+        with MapStore.open(spec.store).writer(map_product(spec), run_id=run_id) as writer:
             for tile in some:
                 writer.add(*make_tile(writer.fork(), spec, tile))
                 while writer.pending:
@@ -217,15 +215,15 @@ def test_without_any_lease_no_commit_is_lost(spec, monkeypatch):
             future.result()
     report = verify_store(spec.store)
     assert report.ok == tuple(tiles)
-    assert read_ledger(spec.store).batches == len(tiles)
+    assert MapStore.open(spec.store).ledger.batches == len(tiles)
 
 
 def test_a_commit_between_opening_and_committing_is_refused_and_keeps_its_tiles(spec, monkeypatch):
-    monkeypatch.setattr("mapper.store.writer.hold_lock", no_lock)
+    monkeypatch.setattr("mapper.store.map_store.hold_lock", no_lock)
     a, b = list(spec.map_grid.tiles())[:2]
     with (
-        open_writer(spec.store, product=map_product(spec), run_id="1") as one,
-        open_writer(spec.store, product=map_product(spec), run_id="2") as two,
+        MapStore.open(spec.store).writer(map_product(spec), run_id="1") as one,
+        MapStore.open(spec.store).writer(map_product(spec), run_id="2") as two,
     ):
         two.add(*make_tile(two.fork(), spec, b))
         find = one._find_last_batch

@@ -5,21 +5,19 @@ import zarr
 from store_maps import make_record, make_spec, make_tile, task_id, write_tiles
 
 from mapper.grid import Tile
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository, open_store
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 def test_a_new_ledger_is_empty(spec):
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert ledger.entries == {}
     assert list(ledger.records()) == []
     assert ledger.record_at(Tile(0, 0)) is None
@@ -28,14 +26,14 @@ def test_a_new_ledger_is_empty(spec):
 
 def test_records_come_back_whole_and_only_the_standing_ones(spec):
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         write_tiles(writer, spec, tiles)
         write_tiles(writer, spec, tiles[2:4], seed=1, version=1)
         expected = {}
         for tile in tiles:
             version = int(tile in tiles[2:4])
             expected[tile] = make_tile(writer.fork(), spec, tile, seed=version, version=version)[1]
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert {record.tile: record for record in ledger.records()} == expected
     assert {tile: ledger.record_at(tile) for tile in tiles} == expected
     assert {tile: entry.task_id for tile, entry in ledger.entries.items()} == {
@@ -47,12 +45,12 @@ def test_every_batch_knows_the_version_it_made(spec):
     tiles = list(spec.map_grid.tiles())
     snapshots = []
     for tile in tiles[:4]:  # a new writer each time, and other commits between
-        with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+        with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
             snapshots.append(write_tiles(writer, spec, [tile]))
-        session = open_repository(spec.store).writable_session("main")
+        session = MapStore.open(spec.store).repository.writable_session("main")
         zarr.open_group(session.store, mode="r+").attrs["note"] = str(tile)
         session.commit("something else")
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert [ledger.snapshot_of(k).id for k in (1, 2, 3, 4)] == snapshots
     assert [ledger.snapshot_of(ledger.batch_at(tile)).id for tile in tiles[:4]] == snapshots
     assert ledger.snapshot_of(1).written_at < ledger.snapshot_of(4).written_at
@@ -60,13 +58,13 @@ def test_every_batch_knows_the_version_it_made(spec):
 
 
 def test_a_version_that_has_expired_is_no_error(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         first = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
         write_tiles(writer, spec, list(spec.map_grid.tiles())[1:2])
-    repository = open_repository(spec.store)
+    repository = MapStore.open(spec.store).repository
     repository.expire_snapshots(next(iter(repository.ancestry(branch="main"))).written_at)
     repository.garbage_collect(next(iter(repository.ancestry(branch="main"))).written_at)
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert ledger.snapshot_of(1) is None
     assert ledger.record_at(next(iter(spec.map_grid.tiles()))).content_sha256
     assert first
@@ -74,15 +72,15 @@ def test_a_version_that_has_expired_is_no_error(spec):
 
 def test_the_number_of_arrays_does_not_grow_with_commits(spec):
     def count_nodes():
-        return len(list(zarr.open_group(open_store(spec.store).store, mode="r").members(max_depth=None)))
+        return len(list(zarr.open_group(MapStore.open(spec.store).zarr, mode="r").members(max_depth=None)))
 
     before = count_nodes()
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         for k in range(20):
             writer.add(None, make_record(Tile(0, 0), status="failed", reason=str(k)))
             writer.commit()
     assert count_nodes() == before
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert ledger.batches == 20
     assert ledger.record_at(Tile(0, 0)).reason == "19"
     assert [ledger.records_of(k)[0].reason for k in (1, 7, 20)] == ["0", "6", "19"]

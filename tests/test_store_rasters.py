@@ -14,9 +14,9 @@ from mapper.errors import StoreError
 from mapper.store.chunk_reader import open_shards
 from mapper.store.description import read_description
 from mapper.store.encoding import Encoding, make_codec
+from mapper.store.map_store import MapStore
 from mapper.store.product import Band
 from mapper.store.rasters import Raster, Rasters
-from mapper.store.repository import open_store
 
 EDGE = 16
 SHARD = 64
@@ -130,7 +130,7 @@ def test_damage_is_said(where):
 
 def test_the_arrays_of_a_map_and_of_its_levels_are_laid_out_so(tmp_path):
     spec = write_field(tmp_path / "map.icechunk", skip=1)
-    store = open_store(spec.store).store
+    store = MapStore.open(spec.store).zarr
     rasters = Rasters(store, read_description(store))
     assert rasters.levels > 1
     for level in range(rasters.levels):

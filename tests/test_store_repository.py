@@ -9,28 +9,19 @@ from mapper.errors import SpecError, StoreError, StoreLockedError, StoreMismatch
 from mapper.predict.quality import BITS, MAP_BITS, mask_of
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock, lock_path
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import NOT_WRITTEN, map_product
-from mapper.store.repository import (
-    check_store,
-    create_store,
-    open_map,
-    open_repository,
-    open_store,
-    read_store,
-    store_exists,
-)
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 def test_a_new_store_has_all_its_metadata_and_no_pixel(spec):
-    root = zarr.open_group(open_store(spec.store).store, mode="r")
+    root = zarr.open_group(MapStore.open(spec.store).zarr, mode="r")
     grid = spec.map_grid
     for name in ("agb", "agb_sd", "qa", "n_valid"):
         assert root[name].shape == grid.shape
@@ -53,10 +44,10 @@ def test_flags_of_the_qa_band_are_those_of_the_predictor(spec):
 
 
 def test_making_a_store_again_changes_nothing(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         snapshot = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
-        create_store(spec.store, product=map_product(spec))  # even while it is written
-    assert open_store(spec.store).snapshot_id == snapshot
+        MapStore.create(spec.store, map_product(spec))  # even while it is written
+    assert MapStore.open(spec.store).snapshot == snapshot
 
 
 @pytest.mark.parametrize(
@@ -70,9 +61,9 @@ def test_making_a_store_again_changes_nothing(spec):
 def test_a_store_of_another_map_is_refused(spec, changes, word):
     other = make_spec(spec.store, **changes)
     for refused in (
-        lambda: create_store(spec.store, product=map_product(other)),
-        lambda: check_store(spec.store, product=map_product(other)),
-        lambda: open_writer(spec.store, product=map_product(other), run_id="r").__enter__(),
+        lambda: MapStore.create(spec.store, map_product(other)),
+        lambda: MapStore.open(spec.store).check(map_product(other)),
+        lambda: MapStore.open(spec.store).writer(map_product(other), run_id="r").__enter__(),
     ):
         with pytest.raises(StoreMismatchError, match=word) as caught:
             refused()
@@ -82,18 +73,18 @@ def test_a_store_of_another_map_is_refused(spec, changes, word):
 
 
 def test_stores_that_are_there_are_told_from_those_that_are_not(spec, tmp_path):
-    assert store_exists(spec.store)
-    assert not store_exists(tmp_path)
-    assert not store_exists(tmp_path / "nowhere")
-    check_store(spec.store, product=map_product(spec))
+    assert MapStore.find(spec.store) is not None
+    assert not (MapStore.find(tmp_path) is not None)
+    assert not (MapStore.find(tmp_path / "nowhere") is not None)
+    MapStore.open(spec.store).check(map_product(spec))
 
 
 def test_names_and_the_catalogue_do_not_make_another_map(spec):
-    create_store(spec.store, product=map_product(make_spec(spec.store, name="renamed")))
+    MapStore.create(spec.store, map_product(make_spec(spec.store, name="renamed")))
 
 
 def test_a_store_tells_its_map_without_the_description_file(spec):
-    description = read_store(spec.store)
+    description = MapStore.open(spec.store).description
     assert description.grid.digest == spec.map_grid.digest
     assert description.spec_digest == spec.digest
     (band,) = description.values
@@ -102,7 +93,7 @@ def test_a_store_tells_its_map_without_the_description_file(spec):
     assert list(description.grid.tiles()) == list(spec.map_grid.tiles())
 
 
-@pytest.mark.parametrize("opened", [open_repository, open_store, read_store, open_map])
+@pytest.mark.parametrize("opened", [MapStore.open, open_map])
 def test_a_store_that_is_not_there_is_said_to_be_missing_and_not_made(tmp_path, opened):
     with pytest.raises(StoreError, match="does not exist"):
         opened(tmp_path / "nowhere" / "map.icechunk")
@@ -113,14 +104,14 @@ def test_what_is_no_store_is_left_alone(tmp_path):
     (tmp_path / "map.icechunk").mkdir()
     (tmp_path / "map.icechunk" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="is no store"):
-        create_store(tmp_path / "map.icechunk", product=map_product(make_spec(tmp_path / "map.icechunk")))
+        MapStore.create(tmp_path / "map.icechunk", map_product(make_spec(tmp_path / "map.icechunk")))
     assert (tmp_path / "map.icechunk" / "thesis.tex").read_text() == "years of work"
     assert len(list(tmp_path.iterdir())) == 2  # and the lock file
 
 
 def test_an_empty_directory_becomes_a_store(tmp_path):
     (tmp_path / "map.icechunk").mkdir()
-    create_store(tmp_path / "map.icechunk", product=map_product(make_spec(tmp_path / "map.icechunk")))
+    MapStore.create(tmp_path / "map.icechunk", map_product(make_spec(tmp_path / "map.icechunk")))
     assert {path.name for path in tmp_path.iterdir()} == {"map.icechunk", "map.icechunk.lock"}
 
 
@@ -128,37 +119,37 @@ def test_a_store_half_made_by_a_killed_process_is_made_anew(tmp_path, monkeypatc
     spec = make_spec(tmp_path / "map.icechunk")
     monkeypatch.setattr("mapper.store.repository.create_ledger", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        create_store(spec.store, product=map_product(spec))
+        MapStore.create(spec.store, map_product(spec))
     with pytest.raises(StoreError, match="does not exist"):
-        open_store(spec.store)
+        MapStore.open(spec.store)
     monkeypatch.undo()
-    create_store(spec.store, product=map_product(spec))
-    assert read_store(spec.store).name == "little-map"
+    MapStore.create(spec.store, map_product(spec))
+    assert MapStore.open(spec.store).description.name == "little-map"
 
 
 def test_two_processes_do_not_make_one_store(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
     with hold_lock(parse_location(spec.store)), pytest.raises(StoreLockedError):
-        create_store(spec.store, product=map_product(spec))
+        MapStore.create(spec.store, map_product(spec))
 
 
 def test_targets_may_not_take_the_names_of_other_arrays(tmp_path):
     spec = make_spec(tmp_path / "m", target={"name": "qa"})
     with pytest.raises(SpecError, match="qa"):
-        create_store(spec.store, product=map_product(spec))
+        MapStore.create(spec.store, map_product(spec))
 
 
 def test_older_versions_open_by_branch_tag_and_snapshot(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         first = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
-        open_repository(spec.store).create_tag("v1", snapshot_id=first)
+        MapStore.open(spec.store).repository.create_tag("v1", snapshot_id=first)
         second = write_tiles(writer, spec, list(spec.map_grid.tiles())[1:2])
-    assert open_store(spec.store).snapshot_id == second
-    assert open_store(spec.store, ref="v1").snapshot_id == first
-    assert open_store(spec.store, ref=first).snapshot_id == first
+    assert MapStore.open(spec.store).snapshot == second
+    assert MapStore.open(spec.store, "v1").snapshot == first
+    assert MapStore.open(spec.store, first).snapshot == first
     for ref in ("nothing", "1CECHNKREP0F1RSTCMTZ"):
         with pytest.raises(StoreError, match="no version"):
-            open_store(spec.store, ref=ref)
+            MapStore.open(spec.store, ref)
 
 
 def test_the_lock_names_its_holder_and_ends_with_it(tmp_path):

@@ -8,11 +8,9 @@ import zarr
 from store_maps import make_record, make_spec, make_tile
 
 from mapper.events import ReadRetry, TileResult
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository
 from mapper.store.totals import Totals, read_totals
-from mapper.store.writer import open_writer
 
 RETRY = ReadRetry(host="h", item="i", asset="B04", reason="HTTP 429", attempt=1, wait_s=0.5)
 FACTS = [
@@ -28,10 +26,10 @@ RUNS = [[0], [1, 2], [3]]
 def written(tmp_path):
     """A store of three runs with a commit for each tile, and the records."""
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     tiles, records = list(spec.map_grid.tiles()), []
     for number, run in enumerate(RUNS):
-        with open_writer(spec.store, product=map_product(spec), run_id=f"run-{number + 1}") as writer:
+        with MapStore.open(spec.store).writer(map_product(spec), run_id=f"run-{number + 1}") as writer:
             for k in run:
                 fork, made = make_tile(writer.fork(), spec, tiles[k])
                 ok = FACTS[k].get("status", "ok") == "ok"
@@ -63,7 +61,7 @@ def check(totals, records, runs):
 
 def test_totals_are_the_sums_of_the_records_after_every_commit(written):
     spec, records = written
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     check(ledger.totals, records, 3)
     assert ledger.totals.retries == {"HTTP 429": 3}
     for batch, runs in ((1, 1), (2, 2), (3, 2), (4, 3)):
@@ -72,7 +70,7 @@ def test_totals_are_the_sums_of_the_records_after_every_commit(written):
 
 def test_a_run_knows_what_earlier_ones_did_and_the_time_between_runs_is_no_work(written):
     spec, _ = written
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     after = [ledger.totals_after(batch) for batch in (1, 2, 3, 4)]
     assert [t.batches_before for t in after] == [0, 1, 1, 3]
     assert [t.tiles_before for t in after] == [0, 1, 1, 3]
@@ -83,32 +81,32 @@ def test_a_run_knows_what_earlier_ones_did_and_the_time_between_runs_is_no_work(
 
 def test_batches_of_a_mapper_that_kept_no_totals_are_added_up(written):
     spec, records = written
-    session = open_repository(spec.store).writable_session("main")
+    session = MapStore.open(spec.store).repository.writable_session("main")
     whole = read_totals(session.store)
     group = zarr.open_group(session.store, path="ledger", mode="r+")
     del group.attrs["totals"]
     check(read_totals(session.store), records, 3)
-    group.attrs["totals"] = Totals.of(read_ledger(spec.store).totals_after(2).to_dict()).to_dict()
+    group.attrs["totals"] = Totals.of(MapStore.open(spec.store).ledger.totals_after(2).to_dict()).to_dict()
     check(read_totals(session.store), records, 3)
     session.commit("as an older mapper leaves it")
-    with open_writer(spec.store, product=map_product(spec), run_id="run-4") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-4") as writer:
         tile = list(spec.map_grid.tiles())[4]
         writer.add(*make_tile(writer.fork(), spec, tile))
         writer.commit()
-    now = read_ledger(spec.store).totals
+    now = MapStore.open(spec.store).ledger.totals
     check(now, [*records, make_record(tile)], 4)
     assert now.pixels == whole.pixels + make_record(tile).valid_px
 
 
 def test_a_version_that_has_expired_has_no_totals(written):
     spec, _ = written
-    ledger = read_ledger(spec.store)
-    session = open_repository(spec.store).writable_session("main")
+    ledger = MapStore.open(spec.store).ledger
+    session = MapStore.open(spec.store).repository.writable_session("main")
     snapshots = zarr.open_array(session.store, path="ledger/snapshots", mode="r+")
     snapshots[0] = np.frombuffer(b"A" * 20, np.uint8)  # no such version
     session.commit("another")
     assert ledger.totals_after(1) is not None
-    assert read_ledger(spec.store).totals_after(1) is None
+    assert MapStore.open(spec.store).ledger.totals_after(1) is None
 
 
 def test_totals_survive_json_and_what_a_newer_mapper_adds():

@@ -10,31 +10,29 @@ from store_maps import make_items, make_record, make_spec, task_id, write_tiles
 from stored_objects import StoredObjects
 
 from mapper.grid import Tile
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_repository, open_store
 from mapper.store.staleness import Expected, explain_stale
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 @pytest.fixture
 def full(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         for tile in spec.map_grid.tiles():
             write_tiles(writer, spec, [tile])
     return spec
 
 
 def edit(spec, name, window, value):
-    session = open_repository(spec.store).writable_session("main")
+    session = MapStore.open(spec.store).repository.writable_session("main")
     zarr.open_array(session.store, path=name, mode="r+")[window] = value
     session.commit("edited by hand")
 
@@ -67,7 +65,7 @@ def test_one_changed_pixel_of_any_array_is_corrupt(full, name):
 
 
 def test_pixels_without_a_tile_are_corrupt(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         writer.add(None, make_record(Tile(0, 0), status="empty"))
         writer.commit()
     edit(spec, "agb", (slice(0, 64), slice(0, 64)), 7)
@@ -94,9 +92,9 @@ def test_damaged_files_are_corrupt(full, damage):
 
 
 def test_a_damaged_record_is_corrupt_and_the_others_are_judged(full):
-    blobs = zarr.open_array(open_store(full.store).store, path="ledger/blobs", mode="r")
+    blobs = zarr.open_array(MapStore.open(full.store).zarr, path="ledger/blobs", mode="r")
     offset, length = (int(v) for v in blobs[2])
-    tile = next(tile for tile, entry in read_ledger(full.store).entries.items() if entry.batch == 3)
+    tile = next(tile for tile, entry in MapStore.open(full.store).ledger.entries.items() if entry.batch == 3)
     edit(full, "ledger/records", slice(offset + length // 3, offset + length // 3 + 8), 7)
     report = verify_store(full.store)
     assert report.corrupt == {tile: "its record cannot be read"}
@@ -105,7 +103,7 @@ def test_a_damaged_record_is_corrupt_and_the_others_are_judged(full):
 
 def test_other_task_ids_are_stale_with_the_reason(full):
     tiles = list(full.map_grid.tiles())
-    records = {record.tile: record for record in read_ledger(full.store).records()}
+    records = {record.tile: record for record in MapStore.open(full.store).ledger.records()}
     expected = {tile: Expected.of(record) for tile, record in records.items()}
     newer = replace(records[tiles[1]], task_id=task_id(tiles[1], 1), items=make_items(1))
     expected[tiles[1]] = Expected.of(newer)

@@ -11,17 +11,15 @@ from store_maps import NATIVE, PROJECTED, make_arrays, make_record, make_spec, w
 from mapper.errors import GridError, StoreError
 from mapper.events import ReadRetry
 from mapper.predict.quality import BITS
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 from mapper.store.why import why
-from mapper.store.writer import open_writer
 
 
 @pytest.fixture(params=[PROJECTED, NATIVE], ids=["projected", "native"])
 def spec(tmp_path, request):
     spec = make_spec(tmp_path / "map.icechunk", grid=request.param)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
@@ -32,7 +30,7 @@ def centre_of(spec, tile, row, col):
 
 def test_a_pixel_tells_its_values_record_and_version(spec):
     tiles = list(spec.map_grid.tiles())
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         snapshots = [write_tiles(writer, spec, tiles[:2]), write_tiles(writer, spec, tiles[2:4])]
     arrays = make_arrays(spec.map_grid, tiles[2])
     x, y = centre_of(spec, tiles[2], 20, 33)
@@ -46,7 +44,7 @@ def test_a_pixel_tells_its_values_record_and_version(spec):
     assert answer.n_valid == arrays["n_valid"][20, 33]
     assert answer.units == "Mg ha-1"
     assert answer.snapshot == snapshots[1]
-    assert answer.record == read_ledger(spec.store).record_at(tiles[2])
+    assert answer.record == MapStore.open(spec.store).ledger.record_at(tiles[2])
 
 
 def test_points_may_be_given_in_longitude_and_latitude(spec):
@@ -67,7 +65,7 @@ def test_a_tile_that_was_never_attempted_says_so(spec):
 
 def test_a_failed_tile_says_why(spec):
     tile = next(iter(spec.map_grid.tiles()))
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         writer.add(None, make_record(tile, status="failed", reason="no guide"))
         writer.commit()
     answer = why(spec.store, *centre_of(spec, tile, 0, 0), crs=spec.grid.crs)
@@ -76,7 +74,7 @@ def test_a_failed_tile_says_why(spec):
 
 def test_answers_read_well_and_as_json(spec):
     tile = next(iter(spec.map_grid.tiles()))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         snapshot = write_tiles(writer, spec, [tile])
     answer = why(spec.store, *centre_of(spec, tile, 20, 20), crs=spec.grid.crs)
     text = answer.to_text()
@@ -92,7 +90,7 @@ def test_what_reading_cost_is_told(spec):
     retries = [ReadRetry(host="h", item="i", asset="B04", reason=r, attempt=1, wait_s=0.5) for r in ("HTTP 429",) * 2]
     retries.append(replace(retries[0], reason="timed out"))
     first, second = list(spec.map_grid.tiles())[:2]
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         cost = {"requests": 17, "bytes_read": 12_345_678, "retries": tuple(retries)}
         writer.add(None, make_record(first, status="failed", **cost))
         writer.add(None, make_record(second, status="failed", requests=2))
@@ -105,7 +103,7 @@ def test_what_reading_cost_is_told(spec):
 
 def test_missing_pixels_have_no_value(spec):
     tile = next(iter(spec.map_grid.tiles()))
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         write_tiles(writer, spec, [tile])
     assert np.isnan(make_arrays(spec.map_grid, tile)["agb"][0, 0])
     answer = why(spec.store, *centre_of(spec, tile, 0, 0), crs=spec.grid.crs)

@@ -13,23 +13,22 @@ from store_maps import make_arrays, make_record, make_spec, make_tile, name_band
 
 from mapper.errors import StoreError, StoreLockedError
 from mapper.grid import Tile
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import NOT_WRITTEN, map_product
-from mapper.store.repository import create_store, open_map, open_repository, open_store
 from mapper.store.verify import verify_store
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 
 
 @pytest.fixture
 def spec(location):
     spec = make_spec(location)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     return spec
 
 
 @pytest.fixture
 def writer(spec):
-    with open_writer(spec.store, product=map_product(spec), run_id="run-1") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
         yield writer
 
 
@@ -38,9 +37,7 @@ def tiles_of(spec):
 
 
 def stored(spec, tile, name="agb", ref="main"):
-    return zarr.open_array(open_store(spec.store, ref=ref).store, path=name, mode="r")[
-        spec.map_grid.window(tile).slices
-    ]
+    return zarr.open_array(MapStore.open(spec.store, ref).zarr, path=name, mode="r")[spec.map_grid.window(tile).slices]
 
 
 def test_pixels_and_records_become_visible_together(spec, writer):
@@ -48,24 +45,24 @@ def test_pixels_and_records_become_visible_together(spec, writer):
     writer.add(*make_tile(writer.fork(), spec, tile))
     assert writer.pending == 1
     assert (stored(spec, tile) == 65535).all()
-    assert not read_ledger(spec.store).entries
+    assert not MapStore.open(spec.store).ledger.entries
     snapshot = writer.commit()
     assert writer.pending == 0
-    assert open_store(spec.store).snapshot_id == snapshot
+    assert MapStore.open(spec.store).snapshot == snapshot
     arrays = make_arrays(spec.map_grid, tile)
     map_ = open_map(spec.store).isel(dict(zip("yx", spec.map_grid.window(tile).slices, strict=True)))
     np.testing.assert_allclose(map_.agb, arrays["agb"], atol=0.0501)
     np.testing.assert_allclose(map_.agb_sd, arrays["agb_sd"], atol=0.0501)
     assert (map_.qa == arrays["qa"]).all()
     assert (map_.n_valid == arrays["n_valid"]).all()
-    assert read_ledger(spec.store).entries[tile].task_id == task_id(tile)
+    assert MapStore.open(spec.store).ledger.entries[tile].task_id == task_id(tile)
     assert (stored(spec, other, "qa") == NOT_WRITTEN).all()
 
 
 def test_nothing_to_commit_is_no_commit(spec, writer):
-    before = open_store(spec.store).snapshot_id
+    before = MapStore.open(spec.store).snapshot
     assert writer.commit() == ""
-    assert open_store(spec.store).snapshot_id == before
+    assert MapStore.open(spec.store).snapshot == before
 
 
 def test_forks_in_flight_outlive_commits(spec, writer):
@@ -84,7 +81,7 @@ def test_forks_in_flight_outlive_commits(spec, writer):
     report = verify_store(spec.store)
     assert report.ok == (a, b, c, d, e)
     assert not report.corrupt
-    assert {tile: entry.batch for tile, entry in read_ledger(spec.store).entries.items()} == {
+    assert {tile: entry.batch for tile, entry in MapStore.open(spec.store).ledger.entries.items()} == {
         a: 1,
         b: 2,
         d: 2,
@@ -151,10 +148,10 @@ def test_a_stale_tile_is_overwritten_with_its_record(spec, writer):
     before = stored(spec, tile)
     write_tiles(writer, spec, [tile], seed=1, version=1)
     assert (stored(spec, tile) != before).any()
-    assert read_ledger(spec.store).record_at(tile).task_id == task_id(tile, 1)
+    assert MapStore.open(spec.store).ledger.record_at(tile).task_id == task_id(tile, 1)
     assert verify_store(spec.store).ok == (tile,)
     assert (stored(spec, tile, ref=old) == before).all()
-    assert read_ledger(spec.store, ref=old).record_at(tile).task_id == task_id(tile, 0)
+    assert MapStore.open(spec.store, old).ledger.record_at(tile).task_id == task_id(tile, 0)
 
 
 def test_failed_and_empty_tiles_are_recorded(spec, writer):
@@ -164,7 +161,7 @@ def test_failed_and_empty_tiles_are_recorded(spec, writer):
     fork, record = make_tile(writer.fork(), spec, c)  # an empty tile whose flags say why
     writer.add(fork, make_record(c, status="empty", reason="outside", sha=record.content_sha256))
     writer.commit()
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert {tile: entry.status for tile, entry in ledger.entries.items()} == {a: "failed", b: "empty", c: "empty"}
     assert ledger.record_at(a).reason == "no guide"
     assert (stored(spec, b) == 65535).all()
@@ -191,7 +188,7 @@ def test_a_failed_attempt_never_replaces_a_tile_that_stands(spec, writer):
     fork, _ = make_tile(writer.fork(), spec, tile, seed=1)  # it wrote, then failed
     writer.add(fork, make_record(tile, status="failed", reason="worker lost", version=1))
     writer.commit()
-    ledger = read_ledger(spec.store)
+    ledger = MapStore.open(spec.store).ledger
     assert ledger.entries[tile].status == "ok"
     assert ledger.entries[tile].task_id == task_id(tile, 0)
     assert ledger.records_of(2)[0].reason == "worker lost"
@@ -213,7 +210,7 @@ def test_of_two_attempts_in_one_batch_the_one_that_came_through_counts(spec, wri
 
 def test_commits_say_what_they_hold(spec, writer):
     write_tiles(writer, spec, tiles_of(spec)[:2])
-    info = next(iter(open_repository(spec.store).ancestry(branch="main")))
+    info = next(iter(MapStore.open(spec.store).repository.ancestry(branch="main")))
     assert info.metadata["run_id"] == "run-1"
     assert info.metadata["batch"] == 1
     assert info.metadata["tiles"] == 2
@@ -224,7 +221,7 @@ def test_commits_say_what_they_hold(spec, writer):
 def test_one_writer_at_a_time(spec, writer):
     with (
         pytest.raises(StoreLockedError, match="process"),
-        open_writer(spec.store, product=map_product(spec), run_id="second"),
+        MapStore.open(spec.store).writer(map_product(spec), run_id="second"),
     ):
         pass
     write_tiles(writer, spec, tiles_of(spec)[:1])
@@ -234,14 +231,14 @@ def test_a_store_must_exist_before_it_is_written(tmp_path):
     spec = make_spec(tmp_path / "nothing")
     with (
         pytest.raises(StoreError, match="does not exist"),
-        open_writer(spec.store, product=map_product(spec), run_id="r"),
+        MapStore.open(spec.store).writer(map_product(spec), run_id="r"),
     ):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_tiles_that_were_not_committed_are_mentioned(spec, caplog):
-    with caplog.at_level(logging.WARNING), open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    with caplog.at_level(logging.WARNING), MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         writer.add(None, make_record(tiles_of(spec)[0], status="failed"))
     assert "1 finished tiles were not committed" in caplog.text
 

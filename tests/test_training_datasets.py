@@ -14,9 +14,9 @@ from mapper.catalog.provider import load_provider
 from mapper.errors import GridError, InputError, SearchError
 from mapper.grid import Window
 from mapper.spec import read_spec
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 from mapper.training import maps
 from mapper.training.config import MapsData, TruthConfig, WaldData
 from mapper.training.datasets import read_samples
@@ -107,8 +107,8 @@ def write_store(path, truth):
     spec = read_spec(path)
     margin = [(0, edge) for edge in spec.map_grid.shape]
     whole = np.pad(truth, margin, constant_values=np.nan)
-    create_store(spec.store, product=map_product(spec))
-    with open_writer(spec.store, product=map_product(spec), run_id="r") as writer:
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
         for tile in spec.map_grid.tiles():
             value = whole[spec.map_grid.window(tile).slices]
             flags = np.zeros(value.shape, np.uint16)
@@ -208,7 +208,7 @@ def test_a_store_may_begin_anywhere_on_the_grid(path, sample, truth, tmp_path):
 def test_a_store_on_another_grid_is_refused(path, tmp_path):
     grid = {"resolution": 20, "tile": 20, "chunk": 20}
     other = read_spec(write_map(tmp_path / "other.yaml", grid=grid))
-    create_store(other.store, product=map_product(other))
+    MapStore.create(other.store, map_product(other))
     with pytest.raises(GridError, match="does not share the grid of the map"):
         read_map(path, TruthConfig(store=other.store, variable="agb"))
     with pytest.raises(InputError, match="cannot be opened"):

@@ -23,7 +23,8 @@ from mapper.cost.ratio_estimator import FEWEST_TILES, Calibration
 from mapper.plan.context import Context
 from mapper.plan.memory import tile_bytes
 from mapper.plan.plan import Plan
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.text import describe_amount
 
 _GIB = 1 << 30
@@ -218,7 +219,7 @@ _COST = ("total", "per tile", "per Mkm2")
 
 def forecast_again(plan: Plan, context: Context, prices: Prices | None = None) -> Forecast:
     """Forecast a plan by what is in the store of its map now."""
-    estimate, ledger = estimate_tasks(context, plan.tasks), read_ledger(context.spec.store)
+    estimate, ledger = estimate_tasks(context, plan.tasks), MapStore.open(context.spec.store).ledger
     return make_forecast(plan, context, estimate, ledger=ledger, prices=prices)
 
 

@@ -23,7 +23,7 @@ from mapper.plan.job import Job
 from mapper.plan.memory import tile_bytes
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.text import describe_bytes
 
 VCPUS_OF_GPU = 8
@@ -274,6 +274,6 @@ def compare_phases(
     guide = read_guide_context(job.context, location) if location else make_guide_context(job.context)
     tiles = tiles_under(job.context, guide, job.plan.tasks)
     plan = make_plan(job.spec, job.items, context=guide, tiles=tiles)
-    done = find_pending(plan, read_ledger(location), explain=False).done if location else ()
+    done = find_pending(plan, MapStore.open(location).ledger, explain=False).done if location else ()
     works = estimate_works(job.context, estimate, guide, estimate_tasks(guide, plan.tasks), forecast)
     return compare_schemes(*works, device=forecast.device, prices=prices, composed=len(done) / len(plan))

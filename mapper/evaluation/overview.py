@@ -20,7 +20,7 @@ from mapper.cube.source import read_source
 from mapper.evaluation.score_map import Truth, read_truth, read_written
 from mapper.grid import MapGrid, Window
 from mapper.spec import MapSpec
-from mapper.store.repository import open_map
+from mapper.store.map_store import open_map
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from mapper.models.weights import load_model
 from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec, TargetBand
-from mapper.store.repository import open_map
+from mapper.store.map_store import open_map
 
 _BLOCK_PX = 1000
 """Edge of the blocks a map is scored in, before it is widened to whole source pixels."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from mapper.errors import InputError
 
 Progress = Callable[[int, int], None]
-"""Told how many parts of how many are done."""
+"""Callback with the number of parts done, and of all parts."""
 
 
 def ignore_progress(done: int, whole: int) -> None:
-    """Listen to nothing."""
+    """Ignore progress."""
 
 
 def check_free(out: Path) -> None:
@@ -33,7 +33,7 @@ def check_free(out: Path) -> None:
 
 @contextmanager
 def appear_whole(out: Path) -> Iterator[Path]:
-    """A name in a folder of its own beside the output, which takes the final name if all goes well.
+    """Yield a name in a folder of its own beside the output; it takes the final name if all goes well.
 
     Raises:
         InputError: As :func:`check_free`.

@@ -8,7 +8,7 @@ which GDAL then arranges: headers first, overviews before pixels. Both steps hol
 memory, and the first needs room on the disk beside the result.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+import yaml
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as FileWindow
 
 from mapper import __version__
-from mapper.errors import InputError, StoreError
+from mapper.catalog.provider import provider_of
+from mapper.errors import InputError, SpecError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import Piece, choose_piece
-from mapper.export.provenance import describe_provenance, find_makers
-from mapper.grid import Window
-from mapper.store.description import read_description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.grid import Tile, Window
+from mapper.spec import parse_spec
+from mapper.store.description import Description
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
 
 _BLOCK = 512
@@ -40,8 +43,19 @@ _SEMANTICS = {"values": "AVERAGE", "counts": "AVERAGE", "flags": "NEAREST"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class _TileSources:
+    """Models and code that made some tiles, and what became of these."""
+
+    models: tuple[str, ...]
+    """Models as ``name sha256:digest``."""
+    code_versions: tuple[str, ...]
+    statuses: dict[str, int]
+    """Tiles by status; those that were never attempted are missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeotiffReport:
-    """What was written."""
+    """File that was written."""
 
     path: str
     variable: str
@@ -91,13 +105,12 @@ def export_geotiff(
         StoreError: If the store or the version does not exist, or the file cannot be written.
     """
     check_free(out)
-    ledger = read_ledger(location, ref=ref)
-    store = ledger.session.store
-    description = read_description(store)
+    store = MapStore.open(location, ref)
+    description = store.description
     piece = choose_piece(description.grid, bbox=bbox, area=area)
-    rasters = _find_rasters(Rasters(store, description), variable)
-    makers = find_makers(ledger, set(piece.tiles()).intersection(description.grid.tiles()))
-    tags = describe_provenance(description, snapshot=ledger.session.snapshot_id, makers=makers)
+    rasters = _find_rasters(store.rasters, variable)
+    sources = _find_tile_sources(store.ledger, set(piece.tiles()).intersection(description.grid.tiles()))
+    tags = _describe_provenance(description, snapshot=store.snapshot, sources=sources)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")
         try:
@@ -106,7 +119,7 @@ def export_geotiff(
             _arrange(draft, final, resampling=_SEMANTICS[rasters[0].kind])
         except (RasterioError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
-    return _report(out, rasters, ledger)
+    return _report(out, rasters, snapshot=store.snapshot)
 
 
 def _find_rasters(rasters: Rasters, variable: str) -> list[Raster]:
@@ -217,7 +230,7 @@ def _arrange(draft: Path, final: Path, *, resampling: str) -> None:
     )
 
 
-def _report(out: Path, rasters: list[Raster], ledger: Ledger) -> GeotiffReport:
+def _report(out: Path, rasters: list[Raster], *, snapshot: str) -> GeotiffReport:
     with rasterio.open(out) as file:
         return GeotiffReport(
             path=str(out),
@@ -226,5 +239,53 @@ def _report(out: Path, rasters: list[Raster], ledger: Ledger) -> GeotiffReport:
             cols=file.width,
             overviews=tuple(file.overviews(1)),
             bytes=out.stat().st_size,
-            snapshot=ledger.session.snapshot_id,
+            snapshot=snapshot,
         )
+
+
+def _find_tile_sources(ledger: Ledger, tiles: Iterable[Tile]) -> _TileSources:
+    """Find what made some tiles; the records of each commit that wrote one of them are read once."""
+    wanted = frozenset(tiles)
+    writers = ledger.writers
+    numbers = np.unique([writers[tile.row, tile.col] for tile in wanted])
+    records = [
+        record
+        for number in numbers[numbers > 0].tolist()
+        for record in ledger.records_of(number, items=False)
+        if record.tile in wanted and writers[record.tile.row, record.tile.col] == number
+    ]
+    statuses = {"missing": len(wanted) - len(records)}
+    for record in records:
+        statuses[record.status] = statuses.get(record.status, 0) + 1
+    return _TileSources(
+        models=tuple(sorted({f"{record.model} sha256:{record.model_digest}" for record in records if record.model})),
+        code_versions=tuple(sorted({record.code_version for record in records if record.code_version})),
+        statuses={status: count for status, count in sorted(statuses.items()) if count},
+    )
+
+
+def _describe_provenance(description: Description, *, snapshot: str, sources: _TileSources) -> dict[str, str]:
+    """Return the names and texts for the tags of a file."""
+    about = description.extra
+    return {
+        "map": description.name,
+        "source": str(about["source"]),
+        "period": f"{about['time_coverage_start']}/{about['time_coverage_end']}",
+        "spec_digest": description.spec_digest,
+        "grid_digest": description.grid.digest,
+        "snapshot": snapshot,
+        "models": "; ".join(sources.models),
+        "made_with": "; ".join(f"mapper {version}" for version in sources.code_versions),
+        "exported_with": f"mapper {__version__}",
+        "tiles": ", ".join(f"{count} {status}" for status, count in sources.statuses.items()),
+        **_describe_rights(description),
+    }
+
+
+def _describe_rights(description: Description) -> dict[str, str]:
+    """Return licence and attribution of the archives; nothing where the description of an archive is not at hand."""
+    try:
+        provider = provider_of(parse_spec(yaml.safe_load(description.spec_yaml), base=Path()))
+    except SpecError:
+        return {}
+    return {"licence": provider.licence, "attribution": provider.attribution}

@@ -1,4 +1,4 @@
-"""Which pixels of a map are taken home: all, those of a box, or those of an area."""
+"""Piece of a map that is exported: all pixels, those of a box, or those of an area."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mapper.grid import MapGrid, Tile, Window, project_area
 from mapper.spec import AreaSpec
 
 _HAIR = 1e-6
-"""Of a pixel: an edge that lies so close to that of a pixel is that of the pixel."""
+"""Fraction of a pixel: an edge that lies so close to that of a pixel is that of the pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +25,17 @@ class Piece:
     """A rectangle of pixels of a map, and what counts in it."""
 
     grid: MapGrid
-    """Of the map; its area is what counts."""
+    """Grid of the map; its area is what counts."""
     window: Window
     masked: bool
-    """Whether pixels outside of the area are left out."""
+    """True if pixels outside of the area are left out."""
 
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
-        """True where a pixel of a window counts; None where all do."""
+        """Return True where a pixel of a window counts; None where all do."""
         return self.grid.inside_area(window) if self.masked else None
 
     def tiles(self) -> list[Tile]:
-        """Tiles that it touches, row by row."""
+        """Return the tiles that it touches, row by row."""
         edge, at = self.grid.tile_px, self.window
         return [
             Tile(row, col)
@@ -45,7 +45,7 @@ class Piece:
 
 
 def choose_piece(grid: MapGrid, *, bbox: Sequence[float] | None = None, area: Path | str | None = None) -> Piece:
-    """The pixels that a box or an area touches; without either, the whole map.
+    """Return the pixels that a box or an area touches; without either, the whole map.
 
     Args:
         grid: Of the map.
@@ -63,8 +63,8 @@ def choose_piece(grid: MapGrid, *, bbox: Sequence[float] | None = None, area: Pa
         return Piece(grid=grid, window=Window(top=0, left=0, bottom=rows, right=cols), masked=False)
     outline = _read_outline(bbox, area)
     projected = project_area(outline, grid.crs)
-    said = f"the box {','.join(f'{value:g}' for value in bbox)}" if bbox is not None else f"the area of {area}"
-    window = _find_window(grid, projected, said)
+    name = f"the box {','.join(f'{value:g}' for value in bbox)}" if bbox is not None else f"the area of {area}"
+    window = _find_window(grid, projected, name)
     return Piece(grid=replace(grid, area=projected), window=window, masked=area is not None)
 
 
@@ -78,7 +78,7 @@ def _read_outline(bbox: Sequence[float] | None, area: Path | str | None) -> Base
         raise InputError(describe_faults(error, "area")) from error
 
 
-def _find_window(grid: MapGrid, outline: Geometry, said: str) -> Window:
+def _find_window(grid: MapGrid, outline: Geometry, name: str) -> Window:
     left, bottom, right, top = outline.boundingbox.bbox
     (c0, r0), (c1, r1) = ~grid.geobox.transform @ (left, top), ~grid.geobox.transform @ (right, bottom)
     rows, cols = grid.shape
@@ -90,5 +90,5 @@ def _find_window(grid: MapGrid, outline: Geometry, said: str) -> Window:
     )
     if min(window.shape) <= 0:
         west, south, east, north = grid.geobox.extent.to_crs("EPSG:4326").boundingbox.bbox
-        raise GridError(f"{said} lies outside of the map, which covers {west:.4f},{south:.4f},{east:.4f},{north:.4f}")
+        raise GridError(f"{name} lies outside of the map, which covers {west:.4f},{south:.4f},{east:.4f},{north:.4f}")
     return window

@@ -15,13 +15,14 @@ from odc.geo.geom import Geometry
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import choose_piece
-from mapper.store.description import Description, read_description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.description import Description
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
 
 _POINTS = 8
 """Along the edge of a tile: straight in the map, it is curved in longitude and latitude."""
-_PLAIN = (
+_COPIED = (
     "task_id", "run_id", "model", "model_digest", "spec_digest", "grid_digest", "items_digest", "code_version",
     "environment", "worker", "device", "attempts", "requests", "bytes_read", "valid_px", "value_min", "value_mean",
     "value_max", "consistency_residual", "content_sha256", "guide_store",
@@ -31,7 +32,7 @@ _PLAIN = (
 
 @dataclass(frozen=True, kw_only=True)
 class TilesReport:
-    """What was written."""
+    """File that was written."""
 
     path: str
     tiles: int
@@ -39,11 +40,11 @@ class TilesReport:
     snapshot: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return asdict(self)
 
     def summary(self) -> str:
-        """For people, in one line."""
+        """Return the report for people, in one line."""
         return f"{self.tiles:,} tiles"
 
 
@@ -72,9 +73,8 @@ def export_tiles(
         StoreError: If the store or the version does not exist, or the file cannot be written.
     """
     check_free(out)
-    ledger = read_ledger(location, ref=ref)
-    description = read_description(ledger.session.store)
-    items = list(_make_items(ledger, description, str(location), (bbox, area), progress))
+    store = MapStore.open(location, ref)
+    items = list(_make_items(store.ledger, store.description, str(location), (bbox, area), progress))
     if not items:
         raise InputError(f"no tile of {location} was attempted there: there is nothing to export")
     with appear_whole(out) as draft:
@@ -82,7 +82,7 @@ def export_tiles(
             rustac.write_sync(str(draft), items, format="geoparquet")
         except (rustac.RustacError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
-    return TilesReport(path=str(out), tiles=len(items), bytes=out.stat().st_size, snapshot=ledger.session.snapshot_id)
+    return TilesReport(path=str(out), tiles=len(items), bytes=out.stat().st_size, snapshot=store.snapshot)
 
 
 def _make_items(
@@ -106,7 +106,7 @@ def _make_items(
 
 
 def _make_item(record: Record, description: Description, *, href: str, batch: int, snapshot: str) -> dict[str, Any]:
-    """The STAC item of a tile."""
+    """Return the STAC item of a tile."""
     footprint = _find_footprint(record, description)
     name = f"{description.name}-{record.tile.row}-{record.tile.col}"
     return {
@@ -129,26 +129,26 @@ def _describe(record: Record, description: Description) -> dict[str, Any]:
     about = description.extra
     return {
         "datetime": None,
-        "start_datetime": _say(min(times)) if times else f"{about['time_coverage_start']}T00:00:00Z",
-        "end_datetime": _say(max(times)) if times else f"{about['time_coverage_end']}T23:59:59Z",
+        "start_datetime": _format_time(min(times)) if times else f"{about['time_coverage_start']}T00:00:00Z",
+        "end_datetime": _format_time(max(times)) if times else f"{about['time_coverage_end']}T23:59:59Z",
         "mapper:row": record.tile.row,
         "mapper:col": record.tile.col,
         "mapper:status": record.status,
         "mapper:reason": record.reason,
-        **{f"mapper:{name}": getattr(record, name) for name in _PLAIN},
-        "mapper:started_at": _say(record.started_at) if record.started_at else None,
+        **{f"mapper:{name}": getattr(record, name) for name in _COPIED},
+        "mapper:started_at": _format_time(record.started_at) if record.started_at else None,
         **{f"mapper:seconds_{stage}": record.seconds.get(stage) for stage in ("read", "predict", "wait", "write")},
         "mapper:items": [f"{item.collection}/{item.id}" for item in used],
         "mapper:dropped": [f"{item.collection}/{item.id}: {item.dropped}" for item in record.items if item.dropped],
     }
 
 
-def _say(moment: Any) -> str:
+def _format_time(moment: Any) -> str:
     return str(moment.isoformat()).replace("+00:00", "Z")
 
 
 def _find_footprint(record: Record, description: Description) -> Any:
-    """The tile in longitude and latitude."""
+    """Return the tile in longitude and latitude."""
     grid = description.grid
     box = shapely.box(*grid.geobox_of(grid.window(record.tile)).boundingbox.bbox)
     dense = shapely.segmentize(box, box.length / 4 / _POINTS)

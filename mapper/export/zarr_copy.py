@@ -16,7 +16,7 @@ from typing import Any
 
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, check_free, ignore_progress
-from mapper.store.repository import open_store
+from mapper.store.map_store import MapStore
 from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _AT_ONCE = 4
@@ -26,7 +26,7 @@ _NOTE = "copy-of.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CopyReport:
-    """What was written."""
+    """File that was written."""
 
     path: str
     arrays: int
@@ -36,11 +36,11 @@ class CopyReport:
     snapshot: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return asdict(self)
 
     def summary(self) -> str:
-        """For people, in one line."""
+        """Return the report for people, in one line."""
         return f"{self.arrays} arrays, {self.objects:,} objects"
 
 
@@ -60,11 +60,11 @@ def copy_zarr(
         StoreError: If the store or the version does not exist, or the folder cannot be written.
     """
     check_free(out)
-    session = open_store(location, ref=ref)
-    plain = open_plain(session)
+    store = MapStore.open(location, ref)
+    plain = open_plain(store.session)
     part = out.with_name(f"{out.name}.part")
     try:
-        _begin(part, {"store": str(location), "snapshot": session.snapshot_id})
+        _begin(part, {"store": str(location), "snapshot": store.snapshot})
         keys = list(_keys_of(plain))
         with ThreadPoolExecutor(1) as thread:  # a notebook has an event loop already, in its own thread
             sizes = thread.submit(asyncio.run, _copy_all(plain, keys, part, progress)).result()
@@ -81,7 +81,7 @@ def copy_zarr(
         arrays=len(plain.chunk_grids),
         objects=sum(1 for size in sizes if size),
         bytes=sum(sizes) + sum(len(document) for document in plain.documents.values()),
-        snapshot=session.snapshot_id,
+        snapshot=store.snapshot,
     )
 
 

@@ -23,12 +23,11 @@ from mapper.markup.tile_map import STATES
 from mapper.monitor.throughput import Throughput, overall_throughput, recent_throughput
 from mapper.monitor.utilisation import name_bottleneck
 from mapper.store.description import Description
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
 from mapper.store.ledger_arrays import STATUS_CODES
-from mapper.store.location import parse_location
-from mapper.store.lock import Holder, read_holder
+from mapper.store.lock import Holder
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
-from mapper.store.repository import read_store
 from mapper.store.totals import Totals, WorkerUse
 
 State = Literal["new", "running", "stalled", "stopped", "complete"]
@@ -158,8 +157,9 @@ def read_status(location: str | Path, *, prices: Prices | None = None, now: date
     Raises:
         StoreError: If there is no store.
     """
-    ledger, description = read_ledger(location), read_store(location)
-    holder = read_holder(parse_location(location))
+    store = MapStore.open(location)
+    ledger, description = store.ledger, store.description
+    holder = store.read_holder()
     whole, counts, states = _count(ledger, description)
     failures = _group(list(_failed_records(ledger)))
     return MapStatus(
@@ -183,7 +183,7 @@ def read_status(location: str | Path, *, prices: Prices | None = None, now: date
 
 
 def _count(ledger: Ledger, description: Description) -> tuple[Count, dict[str, Count], ByteArray]:
-    extent, state = measure_areas(description.grid), ledger.state
+    extent, state = measure_areas(description.grid), ledger.status_codes
     counts: dict[str, Count] = {}
     for name, code in (*STATUS_CODES.items(), ("missing", 0)):
         chosen = extent.tiles & (state == code)
@@ -212,7 +212,7 @@ def _sum_recent(ledger: Ledger) -> Recent:
 
 def _failed_records(ledger: Ledger) -> Iterator[Record]:
     """Yield the records of tiles whose last attempt failed, from the newest batches."""
-    failed, writers = ledger.state == STATUS_CODES["failed"], ledger.writers
+    failed, writers = ledger.status_codes == STATUS_CODES["failed"], ledger.writers
     for batch in islice(reversed(np.unique(writers[failed]).tolist()), _BATCHES_READ):
         for record in ledger.records_of(batch, items=False):
             at = record.tile.row, record.tile.col

@@ -25,8 +25,8 @@ from mapper.plan.windows import windows_at
 from mapper.spec import MapSpec
 from mapper.store.description import Description, check_same
 from mapper.store.identity import Identity
+from mapper.store.map_store import MapStore
 from mapper.store.product import guide_product
-from mapper.store.repository import read_store
 
 _ROUND_PX = 64
 """Halos are rounded up to a multiple of this, so that a model that sees a little farther needs no new guide."""
@@ -109,18 +109,14 @@ def read_guide_context(context: Context, location: str) -> Context:
     Raises:
         StoreMismatchError: If the store holds the guide of another map, or no guide.
     """
-    description = read_store(location)
-    guide = make_guide_context(context, halo_px=_halo_of(description))
+    description = MapStore.open(location).description
+    guide = make_guide_context(context, halo_px=halo_of(description))
     check_same(description, guide.product, location)
     return guide
 
 
-def read_halo(location: str) -> int | None:
-    """Read the halo around the tiles of a map that a guide holds, in pixels; None if the store holds no guide."""
-    return _halo_of(read_store(location))
-
-
-def _halo_of(description: Description) -> int | None:
+def halo_of(description: Description) -> int | None:
+    """Return the context around the tiles of a map that a guide holds, in pixels; None if the store holds no guide."""
     return int(description.extra["mapper:halo_px"]) if description.kind == "guide" else None
 
 

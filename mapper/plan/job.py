@@ -12,14 +12,14 @@ from mapper.catalog.items import Items
 from mapper.catalog.search import search
 from mapper.errors import PlanError
 from mapper.plan.context import Context, RunOptions, make_context
-from mapper.plan.guide_context import make_guide_context, read_halo
+from mapper.plan.guide_context import halo_of, make_guide_context
 from mapper.plan.memory import check_memory
 from mapper.plan.pending import Pending, find_pending
 from mapper.plan.plan import Plan, make_plan, select_indices
 from mapper.plan.plan_file import load_plan, save_plan
 from mapper.spec import MapSpec, read_spec
-from mapper.store.ledger import Ledger, read_ledger
-from mapper.store.repository import check_store, store_exists
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 
 _logger = logging.getLogger(__name__)
 
@@ -106,15 +106,14 @@ def prepare_job(
     """
     spec = source if isinstance(source, MapSpec) else read_spec(source)
     location = spec.store if guide is None else guide.location or guide_location(spec)
-    exists = store_exists(location)
     context = make_context(spec, options=options)
+    store = MapStore.find(location)
     if guide:
-        held = read_halo(location) if exists and guide.halo_px is None else guide.halo_px
+        held = halo_of(store.description) if store and guide.halo_px is None else guide.halo_px
         context = make_guide_context(context, halo_px=held)
-    ledger = None
-    if exists:
-        check_store(location, product=context.product)
-        ledger = read_ledger(location)
+    if store:
+        store.check(context.product)
+    ledger = store.ledger if store else None
     if isinstance(source, MapSpec):
         items = search(spec, margin_px=context.halo_px)
     else:

@@ -105,7 +105,7 @@ def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> np
     if ledger is None:
         return np.full(len(plan.tasks), CAUSES.index("new"), np.uint8)
     rows, cols = plan.tasks.indices.T
-    state, same = ledger.state[rows, cols], (ledger.tasks[rows, cols] == plan.tasks.ids).all(axis=1)
+    state, same = ledger.status_codes[rows, cols], (ledger.tasks[rows, cols] == plan.tasks.ids).all(axis=1)
     again = np.array([tile in redo for tile in plan.tasks.tiles] if redo else np.zeros(len(rows)), bool)
     causes = [
         (state == 0, "new"),

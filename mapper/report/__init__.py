@@ -1,1 +1,1 @@
-"""One page that tells a run: what the map looks like, how it came about, what is wrong with it, what it cost."""
+"""Page of a run: its map, the work and acquisitions behind it, its faults and its cost."""

@@ -54,7 +54,11 @@ def draw_histogram(histogram: Histogram, *, label: str, colour: str = BLUE) -> M
 
 
 def draw_bars(
-    values: Mapping[str, float], *, say: Callable[[float], str], colours: Mapping[str, str], whole: float | None = None
+    values: Mapping[str, float],
+    *,
+    describe: Callable[[float], str],
+    colours: Mapping[str, str],
+    whole: float | None = None,
 ) -> Markup:
     """Draw horizontal bars with a name and a number each; ``whole`` is as long as the drawing, else the longest is."""
     left, width = 126, _WIDE
@@ -67,7 +71,7 @@ def draw_bars(
             f'<text x="{left - 8}" y="{top + 13}" text-anchor="end">{html.escape(name)}</text>'
             f'<rect x="{left}" y="{top}" width="{room:.1f}" height="17" fill="#eef1f4"/>'
             f'<rect x="{left}" y="{top}" width="{length:.1f}" height="17" fill="{colours.get(name, BLUE)}"/>'
-            f'<text x="{left + room + 8}" y="{top + 13}" class="number">{html.escape(say(value))}</text>'
+            f'<text x="{left + room + 8}" y="{top + 13}" class="number">{html.escape(describe(value))}</text>'
         )
     return _wrap("".join(rows), "bars", height=len(values) * _ROW + 6)
 
@@ -154,8 +158,8 @@ def _draw_marks(
     moments: Sequence[datetime], x: Callable[[datetime], float], top: float, length: float, colour: str
 ) -> str:
     """Draw ticks; those that would hide each other are one, so the drawing is bounded."""
-    places = sorted({round(x(moment) * 2) / 2 for moment in moments})
-    path = "".join(f"M{place:g} {top:g}v{length:g}" for place in places)
+    positions = sorted({round(x(moment) * 2) / 2 for moment in moments})
+    path = "".join(f"M{position:g} {top:g}v{length:g}" for position in positions)
     return f'<path stroke="{colour}" stroke-width="1.4" d="{path}"/>' if path else ""
 
 
@@ -206,10 +210,10 @@ def _draw_axis(ticks: Sequence[tuple[float, str]], label: str) -> str:
 def _mark(at: float, text: str, *, line: int) -> str:
     """Draw a dashed line with its text beside it, in the row of that number."""
     side, shift = ("start", 5) if at < 0.7 * _WIDE else ("end", -5)
-    place = f'x="{at + shift:.1f}" y="{_TOP + 5 + 14 * line}" text-anchor="{side}"'
+    position = f'x="{at + shift:.1f}" y="{_TOP + 5 + 14 * line}" text-anchor="{side}"'
     return (
         f'<path stroke="#222" stroke-dasharray="3 3" d="M{at:.1f} {_TOP - 4}V{_HIGH - _BOTTOM}"/>'
-        f'<text {place} class="mark">{html.escape(text)}</text>'
+        f'<text {position} class="mark">{html.escape(text)}</text>'
     )
 
 

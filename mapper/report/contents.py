@@ -16,10 +16,9 @@ from mapper.report.pixel_sample import Histogram, PixelSample, sample_pixels
 from mapper.report.quicklook import Quicklook, draw_quicklook
 from mapper.report.record_summary import BandSummary, RecordSummary, summarise_records
 from mapper.spec import MapSpec, parse_spec
-from mapper.store.description import Description, read_description
-from mapper.store.errors import explain_faults
-from mapper.store.ledger import read_ledger
+from mapper.store.description import Description
 from mapper.store.ledger_arrays import STATUS_CODES
+from mapper.store.map_store import MapStore
 from mapper.store.product import Band
 from mapper.store.rasters import Rasters
 
@@ -67,17 +66,14 @@ def read_contents(location: str | Path, *, prices: Prices | None = None) -> Cont
         StoreError: If there is no store.
     """
     status = read_status(location, prices=prices)
-    ledger = read_ledger(location, ref=status.snapshot)
-    store = ledger.session.store
-    description = read_description(store)
+    store = MapStore.open(location, status.snapshot)
+    description, rasters = store.description, store.rasters
     if not description.values:
         raise InputError(f"{location} holds a guide, a report is of a map")
-    rasters = Rasters(store, description)
     names = [band.name for band in description.values]
-    with explain_faults(str(location)):
-        summary = summarise_records(ledger.records(), description.grid.tile_shape, bands=names)
-        made = np.argwhere(ledger.state == STATUS_CODES["ok"])
-        sample = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
+    summary = summarise_records(store.ledger.records(), description.grid.tile_shape, bands=names)
+    made = np.argwhere(store.ledger.status_codes == STATUS_CODES["ok"])
+    sample = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
     spec = _read_spec(description)
     return Contents(
         status=status,

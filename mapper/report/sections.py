@@ -134,7 +134,7 @@ def _show_pixels(contents: Contents) -> str:
     charts = [draw_histogram(counts, label=label, colour=colour) for label, (counts, colour) in drawn.items() if counts]
     counted = {"nothing to remark": found.unflagged} | found.flags
     shares = {name.replace("_", " "): 100 * count / found.pixels for name, count in counted.items()}
-    flags = draw_bars(shares, say=_describe_percent, colours={"nothing to remark": GREEN}, whole=100.0)
+    flags = draw_bars(shares, describe=_describe_percent, colours={"nothing to remark": GREEN}, whole=100.0)
     which = "all" if found.is_whole else "a sample of"
     cells = "".join(f"<div>{chart}</div>" for chart in charts)
     return (
@@ -152,7 +152,7 @@ def _show_work(contents: Contents) -> str:
     whole = sum(stages.values()) or 1.0
     bars = draw_bars(
         stages,
-        say=lambda seconds: f"{describe_seconds(seconds)}, {100 * seconds / whole:.0f} %",
+        describe=lambda seconds: f"{describe_seconds(seconds)}, {100 * seconds / whole:.0f} %",
         colours=_STAGES,
     )
     bottleneck = f"<p>Bottleneck lately: <b>{html.escape(recent.bottleneck)}</b>.</p>" if recent.bottleneck else ""
@@ -270,7 +270,7 @@ def _show_cost(contents: Contents) -> str:
         "the whole map, at that rate": money(spending.whole),
     }
     parts = {name: amount for name, amount in spending.parts.items() if amount}
-    bars = draw_bars(parts, say=lambda amount: money(amount) or "", colours={})
+    bars = draw_bars(parts, describe=lambda amount: money(amount) or "", colours={})
     return f'<div class="cols"><div>{bars}</div><div>{make_pairs(entries)}</div></div>'
 
 

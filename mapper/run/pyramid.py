@@ -20,10 +20,9 @@ from mapper.plan.selection import order_tiles
 from mapper.plan.task_table import to_indices
 from mapper.run.commit_loop import CommitLoop, RunPolicy, TileInput
 from mapper.run.records import worker_name
-from mapper.store.errors import explain_faults
 from mapper.store.levels import LevelTile, Pyramid
-from mapper.store.pyramid import LevelWriter, MadeTile, make_level_tile, memory_bytes, open_level_writer
-from mapper.store.repository import open_store
+from mapper.store.map_store import MapStore
+from mapper.store.pyramid import LevelWriter, MadeTile, make_level_tile, memory_bytes
 from mapper.store.verify import verify_levels
 
 _FAILURES_SHOWN = 10
@@ -109,7 +108,7 @@ def build_pyramid(
         ClusterError: If the cluster is gone; what was done is committed.
     """
     run_id, policy = uuid.uuid4().hex, policy or RunPolicy(commit_tiles=64)
-    with open_level_writer(location, run_id=run_id) as writer:
+    with MapStore.open(location).level_writer(run_id=run_id) as writer:
         made = writer.state.made()
         due = writer.state.due(made if rebuild else redo)
         kind = _LevelTiles(writer=writer, due=due, policy=policy)
@@ -125,8 +124,9 @@ def find_damage(location: str) -> list[LevelTile]:
     Raises:
         StoreError: If there is no store.
     """
-    with explain_faults(location):
-        report = verify_levels(open_store(location).store)
+    store = MapStore.open(location)
+    with store.explain_faults():
+        report = verify_levels(store.zarr)
     return list(report.corrupt) if report else []
 
 

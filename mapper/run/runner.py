@@ -24,10 +24,9 @@ from mapper.run.guide_tile import run_guide_task
 from mapper.run.map_tile import load_predictor, run_task
 from mapper.run.records import failed_record
 from mapper.run.report import RunReport, TileFailure
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.record import Record
-from mapper.store.repository import create_store
-from mapper.store.writer import TileWriter, open_writer
+from mapper.store.writer import TileWriter
 
 _TASKS = MappingProxyType({"map": run_task, "guide": run_guide_task})
 """Function of one tile, by the kind of product."""
@@ -65,11 +64,11 @@ def run_plan(
         ClusterError: If the cluster is gone; what was done is committed.
     """
     check_plan(plan, context)
-    create_store(location, product=context.product)
+    store = MapStore.create(location, context.product)
     policy = policy or RunPolicy()
     run_id = uuid.uuid4().hex
-    with open_writer(location, product=context.product, run_id=run_id) as writer:
-        pending = find_pending(plan, read_ledger(location), redo=redo, explain=False)
+    with store.writer(context.product, run_id=run_id) as writer:
+        pending = find_pending(plan, store.at().ledger, redo=redo, explain=False)
         tasks, skipped = order_tasks(pending.tasks, policy.order), len(pending.done)
         kind = _MapTiles(writer=writer, context=context, tasks=tasks, run_id=run_id)
         loop = CommitLoop(

@@ -29,8 +29,9 @@ from mapper.run.records import NOT_NEAR
 from mapper.spec import MapSpec
 from mapper.store.encoding import Encoding
 from mapper.store.errors import explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
 from mapper.store.ledger_arrays import read_batches
+from mapper.store.map_store import MapStore
 from mapper.store.tiles import read_window
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def attach_guide(context: Context, tasks: TaskTable, items: Items, location: str
     if not context.reads("guide"):
         raise PlanError(f"model {context.spec.model.name} looks at the source alone: run it without --guide")
     guide = read_guide_context(context, location)
-    ledger = read_ledger(location)
+    ledger = MapStore.open(location).ledger
     if tasks:
         _check_reach(context, guide, tasks, location)
         _check_tiles(guide, ledger, tiles_under(context, guide, tasks), items, location)
@@ -122,7 +123,7 @@ def _check_tiles(guide: Context, ledger: Ledger, tiles: Sequence[Tile], items: I
 
 @lru_cache(maxsize=2)  # a process reads thousands of windows of one version
 def _open(location: str, snapshot: str) -> Ledger:
-    return read_ledger(location, ref=snapshot)
+    return MapStore.open(location, snapshot).ledger
 
 
 @lru_cache(maxsize=2)

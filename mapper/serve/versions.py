@@ -19,7 +19,8 @@ from mapper.serve.settings import AppSettings
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger
-from mapper.store.repository import open_repository, open_session
+from mapper.store.map_store import MapStore
+from mapper.store.repository import open_session
 from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -67,7 +68,7 @@ class Versions:
 
     def __init__(self, location: str | Path, *, stale_after_s: float = 1.0, max_open: int = 8) -> None:
         self._location = str(location)
-        self._repository = open_repository(location)
+        self._repository = MapStore.open(location).repository
         self._stale_after_s = stale_after_s
         self._max_open = max_open
         self._lock = threading.Lock()

@@ -23,8 +23,8 @@ from zarr.core.sync import sync
 
 from mapper.errors import StoreError
 
-_INDEXES_KEPT = 1 << 10
-"""Of each array; that of a shard of 8 x 8 chunks takes 1 kB."""
+_MOST_INDEXES = 1 << 10
+"""Indexes that are cached for each array; that of a shard of 8 x 8 chunks takes 1 kB."""
 _ENTRY_BYTES = 16
 _CHECKSUM_BYTES = 4
 _ABSENT = (1 << 64) - 1
@@ -32,7 +32,7 @@ _ABSENT = (1 << 64) - 1
 _GAP_BYTES = 1 << 18
 """Between chunks: so much is read faster than another request is made."""
 
-Place = tuple[int, int]
+ChunkIndex = tuple[int, int]
 """Row and column of a chunk, or of a shard, in its array."""
 
 
@@ -46,18 +46,18 @@ class Shards:
         self._across = int((array.shards or array.chunks)[0]) // self._edge
         """Chunks along an edge of a shard."""
         self._codec = numcodecs.Blosc()
-        self._indexes: dict[Place, npt.NDArray[np.uint64] | None] = {}
+        self._indexes: dict[ChunkIndex, npt.NDArray[np.uint64] | None] = {}
 
-    def read(self, chunks: Iterable[Place]) -> dict[Place, npt.NDArray[Any]]:
-        """Whole chunks as they are stored; one that was never written is full of the fill value.
+    def read(self, chunks: Iterable[ChunkIndex]) -> dict[ChunkIndex, npt.NDArray[Any]]:
+        """Read whole chunks as they are stored; one that was never written is full of the fill value.
 
         Raises:
             StoreError: If a chunk, or the index of a shard, is damaged.
         """
-        wanted: dict[Place, list[Place]] = defaultdict(list)
+        wanted: dict[ChunkIndex, list[ChunkIndex]] = defaultdict(list)
         for row, col in chunks:
             wanted[row // self._across, col // self._across].append((row, col))
-        return {place: self._decode(raw) for place, raw in sync(self._fetch(wanted)).items()}
+        return {chunk: self._decode(raw) for chunk, raw in sync(self._fetch(wanted)).items()}
 
     def _decode(self, raw: memoryview | None) -> npt.NDArray[Any]:
         shape, dtype = (self._edge, self._edge), self._array.dtype
@@ -66,31 +66,31 @@ class Shards:
         with self._explain_damage():
             return np.frombuffer(self._codec.decode(raw), dtype).reshape(shape)
 
-    async def _fetch(self, wanted: Mapping[Place, list[Place]]) -> dict[Place, memoryview | None]:
+    async def _fetch(self, wanted: Mapping[ChunkIndex, list[ChunkIndex]]) -> dict[ChunkIndex, memoryview | None]:
         parts = await asyncio.gather(*(self._fetch_some(shard, chunks) for shard, chunks in wanted.items()))
-        return {place: raw for part in parts for place, raw in part.items()}
+        return {chunk: raw for part in parts for chunk, raw in part.items()}
 
-    async def _fetch_some(self, shard: Place, chunks: list[Place]) -> dict[Place, memoryview | None]:
-        """Chunks of one shard, compressed; None for one that was not written."""
+    async def _fetch_some(self, shard: ChunkIndex, chunks: list[ChunkIndex]) -> dict[ChunkIndex, memoryview | None]:
+        """Fetch chunks of one shard, compressed; None for one that was not written."""
         index = await self._find_index(shard)
         if index is None:
             return dict.fromkeys(chunks)
         spans = {chunk: index[chunk[0] % self._across, chunk[1] % self._across].tolist() for chunk in chunks}
         groups = _group({chunk: (start, length) for chunk, (start, length) in spans.items() if start != _ABSENT})
         bodies = await asyncio.gather(*(self._get_range(shard, start, stop) for start, stop, _ in groups))
-        raw: dict[Place, memoryview | None] = dict.fromkeys(chunks)
+        raw: dict[ChunkIndex, memoryview | None] = dict.fromkeys(chunks)
         for (first, _, members), body in zip(groups, bodies, strict=True):
             for chunk in members:
                 start, length = spans[chunk]
                 raw[chunk] = body[start - first : start - first + length]
         return raw
 
-    async def _find_index(self, shard: Place) -> npt.NDArray[np.uint64] | None:
-        """Offset and length of each chunk of a shard, (row, col, 2); None if nothing was written into it."""
+    async def _find_index(self, shard: ChunkIndex) -> npt.NDArray[np.uint64] | None:
+        """Find offset and length of each chunk of a shard, (row, col, 2); None if nothing was written into it."""
         if shard not in self._indexes:
             size = _ENTRY_BYTES * self._across**2 + _CHECKSUM_BYTES
             buffer = await self._store.get(self._key(shard), default_buffer_prototype(), SuffixByteRequest(size))
-            if len(self._indexes) >= _INDEXES_KEPT:
+            if len(self._indexes) >= _MOST_INDEXES:
                 self._indexes.clear()
             self._indexes[shard] = None if buffer is None else self._parse_index(buffer.to_bytes())
         return self._indexes[shard]
@@ -107,16 +107,16 @@ class Shards:
         except (RuntimeError, ValueError) as error:
             raise StoreError(f"{self._array.path} is damaged: {error}; `mapper verify` says which tiles are") from error
 
-    async def _get_range(self, shard: Place, start: int, stop: int) -> memoryview:
+    async def _get_range(self, shard: ChunkIndex, start: int, stop: int) -> memoryview:
         buffer = await self._store.get(self._key(shard), default_buffer_prototype(), RangeByteRequest(start, stop))
         return memoryview(b"" if buffer is None else buffer.to_bytes())
 
-    def _key(self, shard: Place) -> str:
+    def _key(self, shard: ChunkIndex) -> str:
         return f"{self._array.path}/{self._array.metadata.encode_chunk_key(shard)}".lstrip("/")
 
 
 def open_shards(array: "zarr.Array[Any]") -> Shards | None:
-    """The shards of an array; None if it is laid out in another way, and only Zarr can read it."""
+    """Return the shards of an array; None if it is laid out in another way, and only Zarr can read it."""
     metadata = array.metadata
     sharding = metadata.codecs[0] if isinstance(metadata, ArrayV3Metadata) else None
     if not isinstance(sharding, ShardingCodec):
@@ -128,9 +128,9 @@ def open_shards(array: "zarr.Array[Any]") -> Shards | None:
     return Shards(array) if fits else None
 
 
-def _group(spans: Mapping[Place, tuple[int, int]]) -> list[tuple[int, int, list[Place]]]:
+def _group(spans: Mapping[ChunkIndex, tuple[int, int]]) -> list[tuple[int, int, list[ChunkIndex]]]:
     """Start, stop and chunks of what is read at once, from the offset and length of each chunk."""
-    groups: list[tuple[int, int, list[Place]]] = []
+    groups: list[tuple[int, int, list[ChunkIndex]]] = []
     for chunk, (start, length) in sorted(spans.items(), key=lambda span: span[1]):
         if groups and start - groups[-1][1] <= _GAP_BYTES:
             first, stop, members = groups.pop()

@@ -180,7 +180,7 @@ def check_same(description: Description, product: Product, location: str) -> Non
     made = Identity(spec=description.spec_digest, grid=description.grid.digest)
     changed = made.differences(Identity(spec=product.digest, grid=product.grid.digest))
     if "grid" in changed:
-        differences.append(f"grid {_say_grid(description.grid)}, expected {_say_grid(product.grid)}")
+        differences.append(f"grid {_describe_grid(description.grid)}, expected {_describe_grid(product.grid)}")
     if "spec" in changed:
         found, expected = changed["spec"]
         differences.append(f"spec digest {found[:12]}, expected {expected[:12]}")
@@ -203,6 +203,6 @@ def _read_grid(store: Store, content: dict[str, Any]) -> MapGrid:
     )
 
 
-def _say_grid(grid: MapGrid) -> str:
+def _describe_grid(grid: MapGrid) -> str:
     rows, cols = grid.shape
     return f"{grid.crs} {rows} x {cols} px of {grid.resolution}, tiles of {grid.tile_px} px ({grid.digest[:12]})"

@@ -1,4 +1,4 @@
-"""How numbers are stored: integers with CF scale and fill where the map asks for them, float32 otherwise.
+"""Encoding of stored numbers: integers with CF scale and fill where the map asks for them, float32 otherwise.
 
 Network output quantised to integers compresses to a half of float32 at several times the speed. Codec: blosc with
 zstd level 1 and bitshuffle. Measured on uint16 at 0.1 Mg ha-1, shards of 1024 and chunks of 256 pixels, two cores:
@@ -37,7 +37,7 @@ class Encoding:
 
     @classmethod
     def of_value(cls, spec: EncodingSpec) -> "Encoding":
-        """How the target itself is stored."""
+        """Return the encoding of the target itself."""
         if spec.dtype == "float32":
             return cls(dtype="float32")
         return cls(dtype=spec.dtype, scale_factor=spec.scale_factor, add_offset=spec.add_offset)
@@ -51,11 +51,11 @@ class Encoding:
 
     @classmethod
     def of_units(cls, units: str) -> "Encoding":
-        """How a channel of a guide is stored, by its units alone, so that all of a kind are alike.
+        """Return the encoding of a channel of a guide, by its units alone, so that all of a kind are alike.
 
         Reflectance from -0.1 to 6.4 in steps of 0.0001, as archives have it; decibels from -80 to 51 in steps of 0.002,
         a tenth of the noise of an average of hundreds of looks; elevation from -1000 to 12106 m in steps of 0.2 m,
-        which is any place on land. Anything else as float32.
+        which is any height on land. Anything else as float32.
         """
         scale_factor, add_offset = _PACKINGS.get(units, (None, 0.0))
         if scale_factor is None:
@@ -64,7 +64,7 @@ class Encoding:
 
     @classmethod
     def of_attributes(cls, dtype: str, attributes: dict[str, Any]) -> "Encoding":
-        """The encoding of a stored array, from its CF attributes."""
+        """Return the encoding of a stored array, from its CF attributes."""
         return cls(
             dtype=dtype,
             scale_factor=float(attributes.get("scale_factor", 1.0)),
@@ -73,12 +73,12 @@ class Encoding:
 
     @property
     def fill(self) -> int | float:
-        """What is stored where there is no value."""
+        """Return the stored number of a missing value."""
         return _FILLS.get(self.dtype, float("nan"))
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Smallest and largest value that can be stored, in the units of the value."""
+        """Return the smallest and largest value that can be stored, in the units of the value."""
         if self.dtype not in _FILLS:
             return -float("inf"), float("inf")
         low, high = self._counts
@@ -86,7 +86,7 @@ class Encoding:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """CF attributes: ``_FillValue`` and, for integers, ``scale_factor`` and ``add_offset``."""
+        """Return the CF attributes: ``_FillValue`` and, for integers, ``scale_factor`` and ``add_offset``."""
         if self.dtype not in _FILLS:
             return {"_FillValue": _FLOAT64_NAN}
         packing = {"_FillValue": self.fill, "scale_factor": self.scale_factor}
@@ -94,12 +94,12 @@ class Encoding:
 
     @property
     def _counts(self) -> tuple[int, int]:
-        """Smallest and largest stored integer, the fill left out."""
+        """Return the smallest and largest stored integer, the fill left out."""
         info = np.iinfo(self.dtype)
         return int(info.min) + (self.fill == info.min), int(info.max) - (self.fill == info.max)
 
     def encode(self, values: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Quantise; values beyond :attr:`limits` are stored as the nearest limit, NaN as the fill."""
+        """Quantise values; those beyond :attr:`limits` are stored as the nearest limit, NaN as the fill."""
         missing = np.isnan(values)
         if self.dtype not in _FILLS:
             return np.where(missing, np.float32(np.nan), values).astype(np.float32)  # one NaN, so one checksum
@@ -109,23 +109,23 @@ class Encoding:
         return counts.astype(self.dtype)
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Values in their units, NaN where missing."""
+        """Return stored numbers as values in their units, NaN where missing."""
         if self.dtype not in _FILLS:
             return stored.astype(np.float32)
         values = stored * self.scale_factor + self.add_offset
         return np.where(stored == self.fill, np.nan, values).astype(np.float32)
 
     def quantise(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Values as they come back from the store."""
+        """Return values as they come back from the store."""
         return self.decode(self.encode(values))
 
     def count_clipped(self, values: npt.NDArray[np.float32]) -> int:
-        """Pixels that :meth:`encode` moves to a limit by more than rounding."""
+        """Count the pixels that :meth:`encode` moves to a limit by more than rounding."""
         low, high = self.limits
         slack = self.scale_factor / 2
         return int(np.count_nonzero((values < low - slack) | (values > high + slack)))
 
 
 def make_codec(dtype: str) -> BloscCodec:
-    """The codec of the arrays of a map; the reasons are in the module's docstring."""
+    """Return the codec of the arrays of a map; the reasons are in the module's docstring."""
     return BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)

@@ -1,10 +1,12 @@
-"""What can go wrong in a store, in one line: errors of Icechunk, of object stores and of the system become ours."""
+"""Faults of a store, in one line each: errors of Icechunk, of object stores and of the system become ours."""
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import MappingProxyType
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import icechunk
 from obstore.exceptions import BaseError
@@ -12,21 +14,21 @@ from obstore.exceptions import BaseError
 from mapper.errors import StoreError, StoreFullError, StoreLockedError, TransientStoreError
 
 DAMAGE = (icechunk.IcechunkError, OSError, RuntimeError, ValueError)
-"""What reading damaged bytes raises, in Icechunk, Arrow, Zarr and the codecs."""
+"""Exceptions of reading damaged bytes, in Icechunk, Arrow, Zarr and the codecs."""
 _FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
-"""How a full disk reads in Icechunk's messages, which carry no errno."""
+"""Signs of a full disk in Icechunk's messages, which carry no errno."""
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
 _NO_KEYS = re.compile(r"loading credentials|provided credentials|CredentialsNotLoaded|latest/api/token")
 _DENIED = re.compile(
     r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AuthorizationFailure"
     r"|AuthenticationFailed|PermissionDenied|Unauthenticated|status code: 40[13]"
 )
-_PASSING = re.compile(
+_TRANSIENT = re.compile(
     r"SlowDown|OperationAborted|ConditionalRequestConflict|ServiceUnavailable|InternalError|ServerBusy|RequestTimeout"
     r"|Throttl\w*|TooManyRequests|dispatch failure|status code: (?:408|409|429|5\d\d)|[Tt]imed? ?out"
     r"|connection (?:closed|reset|refused)|error sending request|service error"
 )
-"""The last is all that Icechunk tells of a failed commit."""
+"""Signs of a fault that passes; the last is all that Icechunk reports of a failed commit."""
 _KEYS = MappingProxyType(
     {
         "s3://": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too where keys are temporary)",
@@ -34,6 +36,16 @@ _KEYS = MappingProxyType(
         "az://": "AZURE_STORAGE_ACCOUNT_KEY, or AZURE_CLIENT_ID, AZURE_CLIENT_SECRET and AZURE_TENANT_ID",
     }
 )
+
+
+class _Located(Protocol):
+    @property
+    def location(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Located)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @contextmanager
@@ -56,6 +68,17 @@ def explain_faults(location: str) -> Iterator[None]:
         raise _explain(location, error) from error
 
 
+def explains_faults(method: Callable[Concatenate[_T, _P], _R]) -> Callable[Concatenate[_T, _P], _R]:
+    """Decorate a method of an object with a location: faults of the storage name it, see :func:`explain_faults`."""
+
+    @wraps(method)
+    def explained(self: _T, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with explain_faults(self.location):
+            return method(self, *args, **kwargs)
+
+    return explained
+
+
 def _explain(location: str, error: Exception) -> StoreError:
     text = str(error)
     if _is_full(error):
@@ -69,7 +92,7 @@ def _explain(location: str, error: Exception) -> StoreError:
             f"{location}: access was denied ({denied[0]}); it needs credentials that may list, read and write there: "
             f"set {_name_keys(location)}"
         )
-    if passing := _PASSING.search(text):
+    if passing := _TRANSIENT.search(text):
         return TransientStoreError(
             f"{location}: the object store fails ({passing[0]}), perhaps for a while: {_first_line(error)}; run again"
         )
@@ -77,7 +100,7 @@ def _explain(location: str, error: Exception) -> StoreError:
 
 
 def _name_keys(location: str) -> str:
-    """The variables that credentials come from."""
+    """Return the variables that credentials come from."""
     return next((names for scheme, names in _KEYS.items() if location.startswith(scheme)), "those of its provider")
 
 

@@ -1,4 +1,4 @@
-"""What a store no longer needs: shards of batches that were lost, files of killed processes, versions past their time.
+"""Garbage of a store: shards of batches that were lost, files of killed processes, versions past their time.
 
 Both collecting and expiring take the writer's lock, and so exclude every driver. Workers may outlive a driver that was
 killed; what they write nobody will commit, so it is garbage from the start. A lease, unlike a lock, can be lost by a
@@ -22,7 +22,7 @@ from mapper.errors import StoreError
 from mapper.store.errors import explain_faults
 from mapper.store.location import Location, parse_location
 from mapper.store.lock import hold_lock
-from mapper.store.repository import open_repository
+from mapper.store.map_store import MapStore
 
 USUAL_AGE = timedelta(days=7)
 """Age of garbage on object stores unless another is asked for."""
@@ -35,7 +35,7 @@ _UNFINISHED = re.compile(r".+#\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class GarbageReport:
-    """What was removed, or would be; counts are of objects of the storage."""
+    """Objects that were removed, or would be; counts are of objects of the storage."""
 
     location: str
     dry_run: bool
@@ -53,15 +53,15 @@ class GarbageReport:
 
     @property
     def objects(self) -> int:
-        """All objects together."""
+        """Return the number of all objects."""
         return self.chunks + self.manifests + self.snapshots + self.transaction_logs + self.attributes + self.unfinished
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return {**asdict(self), "cutoff": self.cutoff.isoformat(), "objects": self.objects}
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """Return the report for a terminal."""
         age = f"older than {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
         if not self.objects:
             return f"no garbage {age}"
@@ -80,7 +80,7 @@ class GarbageReport:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpiryReport:
-    """What is left of the history of a store."""
+    """History of a store after old versions expired."""
 
     location: str
     cutoff: datetime
@@ -93,11 +93,11 @@ class ExpiryReport:
     """Releases that are left."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return {**asdict(self), "cutoff": self.cutoff.isoformat()}
 
     def to_text(self) -> str:
-        """For a terminal."""
+        """Return the report for a terminal."""
         tags = f", tags {', '.join(self.tags)}" if self.tags else ", no tags"
         age = f"older than {self.cutoff:%Y-%m-%d %H:%M:%S} UTC"
         return f"{self.expired} versions {age} expired; {self.versions} versions of main left{tags}"
@@ -119,17 +119,17 @@ def collect_garbage(
         StoreError: If there is no store, or shards of a living run could be taken for garbage.
         ValueError: If the age is negative.
     """
-    place = parse_location(location)
-    age = older_than if older_than is not None else (timedelta(0) if place.path else USUAL_AGE)
-    _check_age(place, age, alone=no_run_alive or dry_run)
-    with _open_alone(place) as repository:
+    parsed = parse_location(location)
+    age = older_than if older_than is not None else (timedelta(0) if parsed.path else USUAL_AGE)
+    _check_age(parsed, age, alone=no_run_alive or dry_run)
+    with _open_alone(parsed) as repository:
         cutoff = datetime.now(UTC) - age
         summary = repository.garbage_collect(cutoff, dry_run=dry_run)
-        files = _find_unfinished(place.path, cutoff) if place.path else {}
+        files = _find_unfinished(parsed.path, cutoff) if parsed.path else {}
         if not dry_run:
             _remove(files)
         return GarbageReport(
-            location=str(place),
+            location=str(parsed),
             dry_run=dry_run,
             cutoff=cutoff,
             chunks=summary.chunks_deleted,
@@ -160,57 +160,57 @@ def expire_snapshots(
         StoreError: If there is no store, or a living run could be disturbed.
         ValueError: If the age is negative.
     """
-    place = parse_location(location)
-    _check_age(place, older_than, alone=no_run_alive)
-    with _open_alone(place) as repository:
+    parsed = parse_location(location)
+    _check_age(parsed, older_than, alone=no_run_alive)
+    with _open_alone(parsed) as repository:
         cutoff = datetime.now(UTC) - older_than
         expired = repository.expire_snapshots(cutoff, delete_expired_tags=not keep_tags)
-    with explain_faults(str(place)):
-        repository = open_repository(location)  # the other one remembers versions as they were
+    with explain_faults(str(parsed)):
+        repository = MapStore.open(location).repository  # the other one remembers versions as they were
         tags = sorted(repository.list_tags())
-        kept = {repository.lookup_tag(tag) for tag in tags}
-        kept |= {repository.lookup_branch(branch) for branch in repository.list_branches()}
+        reachable = {repository.lookup_tag(tag) for tag in tags}
+        reachable |= {repository.lookup_branch(branch) for branch in repository.list_branches()}
         return ExpiryReport(
-            location=str(place),
+            location=str(parsed),
             cutoff=cutoff,
-            expired=len(expired - kept),
+            expired=len(expired - reachable),
             versions=sum(1 for _ in repository.ancestry(branch="main")),
             tags=tuple(tags),
         )
 
 
 @contextmanager
-def _open_alone(place: Location) -> Iterator[icechunk.Repository]:
+def _open_alone(parsed: Location) -> Iterator[icechunk.Repository]:
     """Open a store that nobody else writes to."""
-    open_repository(str(place))  # or else the lock would lie beside nothing
-    with hold_lock(place) as confirm, explain_faults(str(place)):
-        repository = open_repository(str(place))
+    MapStore.open(str(parsed))  # or else the lock would lie beside nothing
+    with hold_lock(parsed) as confirm, explain_faults(str(parsed)):
+        repository = MapStore.open(str(parsed)).repository
         confirm()
         yield repository
 
 
-def _check_age(place: Location, age: timedelta, *, alone: bool) -> None:
+def _check_age(parsed: Location, age: timedelta, *, alone: bool) -> None:
     """Refuse ages at which shards of a living run, which are not committed yet, would be taken for garbage."""
     if age < timedelta(0):
         raise ValueError(f"an age of {age} lies in the future")
-    if place.path is None and age < LEAST_AGE and not alone:
+    if parsed.path is None and age < LEAST_AGE and not alone:
         raise StoreError(
-            f"{place} has no lock, only a lease, which a run that is paused can lose: take an age of {LEAST_AGE.days} "
+            f"{parsed} has no lock, only a lease, which a run that is paused can lose: take an age of {LEAST_AGE.days} "
             "day or more, or make sure that no run is alive and say so (--no-run-alive)"
         )
 
 
 def _find_unfinished(store: Path, cutoff: datetime) -> dict[Path, int]:
-    """What killed processes left, with its bytes: parts of objects, and directories of stores that were being made."""
+    """Find what killed processes left, with its bytes: parts of objects, and stores that were being made."""
     half_made = re.compile(re.escape(store.name) + r"\.\d+\.new")
     left = [path for path in store.rglob("*#*") if _UNFINISHED.fullmatch(path.name)]
     left += [path for path in store.parent.iterdir() if half_made.fullmatch(path.name)]
     found = {}
     for path in left:
         with suppress(FileNotFoundError):  # a worker that outlived its driver may just have finished it
-            facts = [each.stat() for each in (path, *path.rglob("*"))]
-            if all(fact.st_mtime < cutoff.timestamp() for fact in facts):
-                found[path] = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
+            stats = [each.stat() for each in (path, *path.rglob("*"))]
+            if all(stat.st_mtime < cutoff.timestamp() for stat in stats):
+                found[path] = sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Where the pixels lie, said in both dialects of spatial metadata.
+"""Georeference of the pixels, in both dialects of spatial metadata.
 
 xarray, rioxarray and CF tools read ``grid_mapping`` and the coordinates; GDAL from 3.13 and web viewers read the Zarr
 conventions ``proj:`` and ``spatial:``. No reader understands both, so both are written. Coordinates are pixel centres;
@@ -23,7 +23,7 @@ _UNITS = {"metre": "m", "meter": "m", "kilometre": "km"}
 
 
 def spatial_attributes(geobox: GeoBox) -> dict[str, Any]:
-    """Zarr conventions ``proj`` and ``spatial``, for an array or the group of a map."""
+    """Return the Zarr conventions ``proj`` and ``spatial``, for an array or the group of a map."""
     crs = _crs_of(geobox)
     authority = crs.to_authority()
     box = geobox.boundingbox
@@ -43,7 +43,7 @@ def spatial_attributes(geobox: GeoBox) -> dict[str, Any]:
 
 
 def grid_mapping_attributes(geobox: GeoBox) -> dict[str, Any]:
-    """CF grid mapping; ``spatial_ref`` and ``GeoTransform`` are what GDAL and rioxarray add to CF."""
+    """Return the CF grid mapping; ``spatial_ref`` and ``GeoTransform`` are what GDAL and rioxarray add to CF."""
     crs = _crs_of(geobox)
     a, b, c, d, e, f = list(geobox.transform)[:6]
     return crs.to_cf() | {
@@ -54,7 +54,7 @@ def grid_mapping_attributes(geobox: GeoBox) -> dict[str, Any]:
 
 
 def coordinate_attributes(geobox: GeoBox) -> dict[str, dict[str, Any]]:
-    """CF attributes of the coordinates x and y."""
+    """Return the CF attributes of the coordinates x and y."""
     crs = _crs_of(geobox)
     if crs.is_geographic:
         return {
@@ -74,7 +74,7 @@ def coordinate_attributes(geobox: GeoBox) -> dict[str, dict[str, Any]]:
 
 
 def multiscales_attributes(geoboxes: Mapping[str, GeoBox]) -> dict[str, Any]:
-    """Zarr convention ``multiscales``, for the group of a map, beside what :func:`spatial_attributes` says of it.
+    """Return the Zarr convention ``multiscales``, for the group of a map, beside :func:`spatial_attributes`.
 
     Args:
         geoboxes: By path of the group from this one, the finest first; each has pixels twice as long as the one before.
@@ -97,7 +97,7 @@ def multiscales_attributes(geoboxes: Mapping[str, GeoBox]) -> dict[str, Any]:
 
 
 def coordinate_values(grid: MapGrid, *, lattice: Fraction | None = None) -> dict[str, npt.NDArray[np.float64]]:
-    """Pixel centres x and y, each rounded once: whole numbers of half steps times the exact step.
+    """Return the pixel centres x and y, each rounded once: whole numbers of half steps times the exact step.
 
     Args:
         grid: Where the pixels lie.

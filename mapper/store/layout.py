@@ -1,4 +1,4 @@
-"""The arrays of a new store: names, dtypes, chunks and what their attributes say.
+"""Arrays of a new store: names, dtypes, chunks and attributes.
 
 At the root, all (y, x): of a map ``<target>``, ``<target>_sd``, ``qa``, ``n_valid``, of a guide one for each channel,
 ``n_valid`` and ``gaps``; a shard is a tile, a chunk is what a reader fetches. Beside them the coordinates ``x``, ``y``

@@ -1,4 +1,4 @@
-"""The lease of a store in an object store: one writer at a time, where no system holds a lock for a process.
+"""Lease of a store in an object store: one writer at a time, where no system holds a lock for a process.
 
 It is one object, ``<prefix>.lease`` beside the repository, changed by conditional writes only: of several who want it,
 one gets it. The holder renews it in a thread, twelve times a term. Nobody compares clocks: whoever wants the lease
@@ -45,19 +45,19 @@ _log = logging.getLogger(__name__)
 
 
 def lease_key(location: Location) -> str:
-    """The key of the lease in its bucket; Icechunk looks below the prefix only."""
+    """Return the key of the lease in its bucket; Icechunk looks below the prefix only."""
     return f"{location.prefix}.lease"
 
 
 def read_lease(location: Location) -> dict[str, Any] | None:
-    """Who holds the lease: ``pid``, ``host``, ``since``, ``run_id``; None if nobody does. Looks only.
+    """Read ``pid``, ``host``, ``since`` and ``run_id`` of the holder, without taking the lease; None if it is free.
 
     Raises:
         StoreError: If the object store cannot be asked.
     """
     with explain_faults(str(location)):
         seen = _Claim(location, run_id="").read()
-    return seen.facts if seen and seen.held else None
+    return seen.content if seen and seen.held else None
 
 
 @contextmanager
@@ -89,25 +89,27 @@ def hold_lease(location: Location, *, run_id: str = "") -> Iterator[Callable[[],
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
+class _Lease:
     """The lease as it was read."""
 
-    facts: dict[str, Any]
+    content: dict[str, Any]
     version: "UpdateVersion"
 
     @property
     def held(self) -> bool:
-        return bool(self.facts["held"])
+        return bool(self.content["held"])
 
     @property
     def holder(self) -> str:
-        facts = self.facts
-        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+        content = self.content
+        return f"process {content['pid']} on {content['host']} since {content['since']}"
 
     @property
     def dead(self) -> bool:
-        """Whether the holder is known to be dead; False if that cannot be known here."""
-        return bool(self.facts["machine"]) and self.facts["machine"] == _machine() and not _runs(self.facts["pid"])
+        """Check that the holder is known to be dead; False if that cannot be known here."""
+        return (
+            bool(self.content["machine"]) and self.content["machine"] == _machine() and not _runs(self.content["pid"])
+        )
 
 
 class _Claim:
@@ -120,7 +122,7 @@ class _Claim:
         self._version: UpdateVersion = {}
         self._lost = ""
         self._renewing = threading.Lock()  # the keeper and the writer do
-        self._facts = {
+        self._content = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "machine": _machine(),
@@ -176,17 +178,17 @@ class _Claim:
         except StoreError as error:
             _log.warning("the lease could not be given back, the next run waits for its term: %s", error)
 
-    def read(self) -> _Seen | None:
-        """The lease as it is now; None if there never was one."""
+    def read(self) -> _Lease | None:
+        """Read the lease as it is now; None if there never was one."""
         with suppress(FileNotFoundError):
             found = obstore.get(self._bucket, lease_key(self._location))
             version = _version_of(found.meta["e_tag"], found.meta["version"])
-            return _Seen(facts=self._parse(bytes(found.bytes())), version=version)
+            return _Lease(content=self._parse(bytes(found.bytes())), version=version)
         return None
 
-    def _watch(self, seen: _Seen) -> _Seen | None:
+    def _watch(self, seen: _Lease) -> _Lease | None:
         """Wait until a lease has not changed for its term, or was given back."""
-        term = float(seen.facts["term_s"])
+        term = float(seen.content["term_s"])
         _log.warning("%s is leased to %s; waiting up to %g s for a sign of life", self._location, seen.holder, term)
         start = time.monotonic()
         while time.monotonic() - start < term:
@@ -201,35 +203,35 @@ class _Claim:
     def _write(self, mode: "PutMode", *, held: bool = True) -> None:
         """Write the lease under a condition; a request that got through and was put again has come to pass."""
         turn = uuid.uuid4().hex  # no two states of a lease are alike: S3 makes its tags of the content
-        content = json.dumps({**self._facts, "held": held, "turn": turn}).encode()
+        content = json.dumps({**self._content, "held": held, "turn": turn}).encode()
         try:
             done = obstore.put(self._bucket, lease_key(self._location), content, mode=mode, use_multipart=False)
             self._version = _version_of(done["e_tag"], done["version"])
         except (AlreadyExistsError, PreconditionError):
             seen = self.read()
-            if seen is None or seen.facts["turn"] != turn:
+            if seen is None or seen.content["turn"] != turn:
                 raise
             self._version = seen.version
 
-    def _refusal(self, seen: _Seen | None) -> str:
+    def _refusal(self, seen: _Lease | None) -> str:
         holder = seen.holder if seen else "another run that has just ended"
         return f"{self._location} is being written by {holder}; wait for it or stop it"
 
     def _parse(self, content: bytes) -> dict[str, Any]:
         with suppress(ValueError):
-            facts = json.loads(content)
-            if isinstance(facts, dict) and facts.keys() >= {*self._facts, "held", "turn"}:
-                return facts
+            content = json.loads(content)
+            if isinstance(content, dict) and content.keys() >= {*self._content, "held", "turn"}:
+                return content
         raise StoreError(f"{self._location}: the object {lease_key(self._location)} is no lease; move it away")
 
     @staticmethod
-    def _tell_loss(seen: _Seen | None) -> str:
+    def _tell_loss(seen: _Lease | None) -> str:
         taker = f"taken over by {seen.holder}" if seen else "removed"
         return f"the lease was lost, it was {taker}; what was committed stays, the rest is not written"
 
 
 def _version_of(tag: str | None, version: str | None) -> "UpdateVersion":
-    """What a conditional write names; obstore takes no empty parts."""
+    """Return the version that a conditional write names; obstore takes no empty parts."""
     found: UpdateVersion = {}
     if tag:
         found["e_tag"] = tag
@@ -248,7 +250,7 @@ def _machine() -> str:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process of this machine runs; one that has ended and was not waited for does not."""
+    """Check that a process of this machine runs; one that has ended and was not waited for does not."""
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,4 +1,4 @@
-"""The ledger of a store: which tiles stand, which task made each, and the record of every one.
+"""Ledger of a store: the tiles that were made, the task that made each, and the record of every one.
 
 The state of all tiles is three small arrays and is read at once; a record is looked up through the batch that wrote
 it, at the same cost whether there was one commit or ten thousand.
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from uuid import UUID
 
 import icechunk
@@ -19,11 +18,10 @@ from icechunk.session import Session
 
 from mapper.events import Status
 from mapper.grid import Tile
-from mapper.store.errors import explain_faults
+from mapper.store.errors import explains_faults
 from mapper.store.ledger_arrays import STATUS_CODES, read_blob, read_snapshot, read_status
 from mapper.store.parquet import load_record, load_records
 from mapper.store.record import Record
-from mapper.store.repository import open_repository, open_session
 from mapper.store.totals import Totals, read_totals
 
 
@@ -47,14 +45,17 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """The ledger at one version of a store; open one with :func:`read_ledger`."""
+    """The ledger at one version of a store; :attr:`mapper.store.map_store.MapStore.ledger` is one."""
 
+    location: str = "the store"
+    """Name of the store in messages."""
     repository: icechunk.Repository
     session: Session
 
     @cached_property
+    @explains_faults
     def entries(self) -> Mapping[Tile, Entry]:
-        """State of every tile that was ever attempted."""
+        """Entry of every tile that was ever attempted."""
         status = read_status(self.session.store)
         attempted = np.argwhere(status)
         if not len(attempted):
@@ -71,35 +72,40 @@ class Ledger:
         }
 
     @property
+    @explains_faults
     def tasks(self) -> npt.NDArray[np.uint8]:
-        """Id of the task that made each tile, (row, col, 16); zeros where none did."""
+        """Return the id of the task that made each tile, (row, col, 16); zeros where none did."""
         return self._array("task")
 
     @property
+    @explains_faults
     def batches(self) -> int:
-        """Commits of tiles so far."""
+        """Return the commits of tiles so far."""
         return int(zarr.open_array(self.session.store, path="ledger/blobs", mode="r").shape[0])
 
+    @explains_faults
     def record_at(self, tile: Tile) -> Record | None:
-        """The record of a tile as it stands; None if it was never attempted."""
+        """Return the current record of a tile; None if it was never attempted."""
         batch = self.batch_at(tile)
         return load_record(read_blob(self.session.store, batch), tile) if batch else None
 
+    @explains_faults
     def batch_at(self, tile: Tile) -> int:
-        """Number of the commit that wrote a tile; 0 if none did."""
+        """Return the number of the commit that wrote a tile; 0 if none did."""
         array = zarr.open_array(self.session.store, path="ledger/batch", mode="r")
         return int(np.asarray(array[tile.row, tile.col]))
 
     def records(self, *, items: bool = True) -> Iterator[Record]:
-        """The record of every tile as it stands, commit by commit; without its items where they are not asked for."""
-        standing = self._array("batch")
-        for batch in np.unique(standing[standing > 0]).tolist():
+        """Yield the current record of every tile, commit by commit; without its items where they are not asked for."""
+        current = self._array("batch")
+        for batch in np.unique(current[current > 0]).tolist():
             for record in self.records_of(batch, items=items):
-                if standing[record.tile.row, record.tile.col] == batch:
+                if current[record.tile.row, record.tile.col] == batch:
                     yield record
 
+    @explains_faults
     def records_of(self, batch: int, *, items: bool = True) -> list[Record]:
-        """All records of one commit, failed attempts at standing tiles and overwritten tiles included.
+        """Return all records of one commit, with failed attempts at tiles made before and with overwritten tiles.
 
         Args:
             batch: Number of the commit.
@@ -107,8 +113,9 @@ class Ledger:
         """
         return load_records(read_blob(self.session.store, batch), items=items)
 
+    @explains_faults
     def snapshot_of(self, batch: int) -> Snapshot | None:
-        """The version that a batch made; None if it has expired."""
+        """Return the version that a batch made; None if it has expired."""
         known = read_snapshot(self.session.store, batch)
         start = known or self.session.snapshot_id
         try:
@@ -122,12 +129,14 @@ class Ledger:
         return None
 
     @cached_property
+    @explains_faults
     def totals(self) -> Totals:
         """What all work on the store took."""
         return read_totals(self.session.store)
 
+    @explains_faults
     def totals_after(self, batch: int) -> Totals | None:
-        """What all work up to a batch took; None if the version that it made has expired."""
+        """Return what all work up to a batch took; None if the version that it made has expired."""
         if batch == self.batches:
             return self.totals
         snapshot = read_snapshot(self.session.store, batch)
@@ -140,25 +149,17 @@ class Ledger:
         return read_totals(session.store)
 
     @property
-    def state(self) -> npt.NDArray[np.uint8]:
-        """Status code of every tile, (row, col); see :data:`mapper.store.ledger_arrays.STATUS_CODES`."""
+    @explains_faults
+    def status_codes(self) -> npt.NDArray[np.uint8]:
+        """Return the status code of every tile, (row, col); see :data:`mapper.store.ledger_arrays.STATUS_CODES`."""
         return read_status(self.session.store)
 
     @property
+    @explains_faults
     def writers(self) -> npt.NDArray[np.uint32]:
-        """Number of the commit that wrote each tile, (row, col); 0 if none did."""
+        """Return the number of the commit that wrote each tile, (row, col); 0 if none did."""
         return self._array("batch")
 
+    @explains_faults
     def _array(self, name: str) -> np.ndarray:
         return np.asarray(zarr.open_array(self.session.store, path=f"ledger/{name}", mode="r")[:])
-
-
-def read_ledger(location: str | Path, *, ref: str = "main") -> Ledger:
-    """Open the ledger of a store.
-
-    Raises:
-        StoreError: If the store or the version does not exist.
-    """
-    repository = open_repository(location)
-    with explain_faults(str(location)):
-        return Ledger(repository=repository, session=open_session(repository, ref=ref))

@@ -1,4 +1,4 @@
-"""What one commit adds to the ledger, in the same transaction as its pixels.
+"""Arrays of the ledger, and the rows that one commit adds to them in the same transaction as its pixels.
 
 The ledger is a group of few arrays, however many commits there are (every array costs each later commit)::
 
@@ -9,7 +9,7 @@ The ledger is a group of few arrays, however many commits there are (every array
     ledger/snapshots  (batch, 20) uint8      snapshot id of each batch but the last, which cannot know its own
     ledger/records    (byte,) uint8          one Parquet file after the other, each from a chunk edge
 
-A failed attempt never replaces a tile that stands: its record is kept in the batch, the tile keeps its pixels, its
+A failed attempt never replaces a tile that was made: its record is in the batch, the tile keeps its pixels, its
 record and its old task id, and so is still due.
 """
 
@@ -30,7 +30,7 @@ from mapper.store.parquet import dump_records
 from mapper.store.record import Record
 
 STATUS_CODES: dict[Status, int] = {"ok": 1, "empty": 2, "failed": 3}
-"""As stored in ``ledger/status``; 0 is a tile that was never attempted."""
+"""Numbers in ``ledger/status``; 0 is a tile that was never attempted."""
 
 _TILES_PER_CHUNK = 64
 _BATCHES_PER_CHUNK = 256
@@ -63,12 +63,12 @@ def create_ledger(root: zarr.Group, tile_shape: tuple[int, int]) -> None:
 
 
 def read_status(store: Store) -> npt.NDArray[np.uint8]:
-    """Status code of every tile, (row, col) uint8."""
+    """Return the status code of every tile, (row, col) uint8."""
     return np.asarray(zarr.open_array(store, path="ledger/status", mode="r")[:])
 
 
 def read_batches(store: Store) -> npt.NDArray[np.uint32]:
-    """Number of the commit that wrote each tile, (row, col) uint32; 0 where none did."""
+    """Return the number of the commit that wrote each tile, (row, col) uint32; 0 where none did."""
     return np.asarray(zarr.open_array(store, path="ledger/batch", mode="r")[:])
 
 
@@ -84,15 +84,15 @@ def append_batch(store: Store, records: Sequence[Record], *, previous_snapshot: 
     number = _append_blob(store, blob)
     if number > 1:
         _note_snapshot(store, number - 1, previous_snapshot)
-    standing = find_written(store, [record.tile for record in records if record.status == "failed"])
-    effective = [record for record in records if record.tile not in standing]
+    written = find_written(store, [record.tile for record in records if record.status == "failed"])
+    effective = [record for record in records if record.tile not in written]
     if effective:
         _mark_tiles(store, effective, number)
     return Batch(number=number, parquet_sha256=hashlib.sha256(blob).hexdigest())
 
 
 def find_written(store: Store, tiles: Sequence[Tile]) -> frozenset[Tile]:
-    """Those of some tiles that were made, with or without data; only the chunks they lie in are read."""
+    """Return the tiles among some that were made, with or without data; only the chunks they lie in are read."""
     if not tiles:
         return frozenset()
     array = zarr.open_array(store, path="ledger/status", mode="r")
@@ -102,14 +102,14 @@ def find_written(store: Store, tiles: Sequence[Tile]) -> frozenset[Tile]:
 
 
 def read_blob(store: Store, number: int) -> bytes:
-    """The Parquet file of one batch."""
+    """Return the Parquet file of one batch."""
     offset, length = np.asarray(zarr.open_array(store, path="ledger/blobs", mode="r")[number - 1]).tolist()
     records = zarr.open_array(store, path="ledger/records", mode="r")
     return np.asarray(records[offset : offset + length]).tobytes()
 
 
 def read_snapshot(store: Store, number: int) -> str:
-    """Snapshot id of a batch as a later batch noted it; empty if none did."""
+    """Return the snapshot id of a batch as a later batch noted it; empty if none did."""
     snapshots = zarr.open_array(store, path="ledger/snapshots", mode="r")
     if number > snapshots.shape[0]:
         return ""

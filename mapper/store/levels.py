@@ -1,8 +1,8 @@
-"""The levels of a pyramid as groups of a store: their grids, their arrays and what their metadata says.
+"""Levels of a pyramid as groups of a store: their grids, their arrays and their metadata.
 
 Level 0 is the root itself. Level k, the group ``pyramid/k``, has pixels 2^k times as long, the upper left corner of the
 map, and arrays of the same names, dtypes, encodings, chunks and shards; it goes on for as many whole tiles as it takes.
-Levels end where one tile holds the map. What each tile of a level was made from, and what it holds, is kept in
+Levels end where one tile holds the map. The origin of each tile of a level, and its content, are in
 ``ledger/pyramid/k``: (row, col, 64) uint8, the origin (32 bytes) and the sha256 of the content; zeros where there is
 none.
 """
@@ -24,9 +24,9 @@ from mapper.store.product import Band, Banded
 from mapper.store.reduction import Rule
 
 MARK_BYTES = 64
-"""Of one tile in ``ledger/pyramid/k``."""
+"""Bytes of one tile in ``ledger/pyramid/k``."""
 _TILES_PER_CHUNK = 64
-_SAID: Mapping[Rule, str] = {
+_DESCRIPTIONS: Mapping[Rule, str] = {
     "mean": "mean of the valid of 2 x 2 pixels",
     "decibels": "mean of the valid of 2 x 2 pixels, as powers",
     "count": "rounded mean of the written of 2 x 2 pixels",
@@ -44,16 +44,16 @@ class Level:
 
     @property
     def path(self) -> str:
-        """Of its group, from the root."""
+        """Return the path of its group, from the root."""
         return level_path(self.number)
 
     @property
     def marks(self) -> str:
-        """Path of what its tiles were made from."""
+        """Return the path of what its tiles were made from."""
         return f"ledger/pyramid/{self.number}"
 
     def array(self, band: str) -> str:
-        """Path of one of its arrays."""
+        """Return the path of one of its arrays."""
         return f"{self.path}/{band}".lstrip("/")
 
 
@@ -66,7 +66,7 @@ class LevelTile:
 
     @property
     def parent(self) -> "LevelTile":
-        """The tile above that is made from this one and its neighbours."""
+        """Return the tile above that is made from this one and its neighbours."""
         return LevelTile(self.level + 1, Tile(self.tile.row // 2, self.tile.col // 2))
 
     def __str__(self) -> str:
@@ -81,12 +81,12 @@ class Pyramid(Banded):
     """Level k is the kth; the first is the map."""
 
     def arrays(self, level: int) -> list[str]:
-        """Paths of the arrays of one level."""
+        """Return the paths of the arrays of one level."""
         return [self.levels[level].array(name) for name in self.band_names]
 
 
 def read_pyramid(store: Store) -> Pyramid:
-    """The pyramid that a store has, or would have.
+    """Return the pyramid that a store has, or would have.
 
     Raises:
         StoreError: If the store was not made by mapper.
@@ -96,7 +96,7 @@ def read_pyramid(store: Store) -> Pyramid:
 
 
 def make_levels(grid: MapGrid) -> tuple[Level, ...]:
-    """The map as level 0, and coarser ones until one tile holds it."""
+    """Return the map as level 0, and coarser ones until one tile holds it."""
     levels = [Level(number=0, grid=grid)]
     while max(levels[-1].grid.tile_shape) > 1:
         levels.append(Level(number=len(levels), grid=_coarsen_grid(grid, 2 ** len(levels))))
@@ -104,12 +104,12 @@ def make_levels(grid: MapGrid) -> tuple[Level, ...]:
 
 
 def level_path(number: int) -> str:
-    """Path of the group of a level; empty for the map, which is the root."""
+    """Return the path of the group of a level; empty for the map, which is the root."""
     return f"pyramid/{number}" if number else ""
 
 
 def count_levels(store: Store) -> int:
-    """Levels that a version of a store has above the map; 0 if it has no pyramid."""
+    """Return the levels that a version of a store has above the map; 0 if it has no pyramid."""
     multiscales: Any = zarr.open_group(store, mode="r").attrs.get("multiscales")
     return len(multiscales["layout"]) - 1 if multiscales else 0
 
@@ -133,7 +133,7 @@ def create_levels(store: Store, pyramid: Pyramid) -> None:
 
 
 def _coarsen_grid(grid: MapGrid, factor: int) -> MapGrid:
-    """The same place in larger pixels; no source nests in it, so its scale means nothing and is 1."""
+    """Return the same area in larger pixels; no source nests in it, so its scale means nothing and is 1."""
     rows, cols = (-(-count // factor) * grid.tile_px for count in grid.tile_shape)
     geobox = GeoBox((rows, cols), grid.geobox.transform @ Affine.scale(factor), grid.geobox.crs)
     return replace(grid, geobox=geobox, resolution=grid.resolution * factor, scale=1)
@@ -158,5 +158,5 @@ def _create_band(group: zarr.Group, base: zarr.Array[Any], band: Band, grid: Map
         fill_value=base.fill_value,
         compressors=base.compressors,
         dimension_names=("y", "x"),
-        attributes={**base.attrs, "mapper:reduction": _SAID[band.reduction], **spatial_attributes(grid.geobox)},
+        attributes={**base.attrs, "mapper:reduction": _DESCRIPTIONS[band.reduction], **spatial_attributes(grid.geobox)},
     )

@@ -1,4 +1,4 @@
-"""Where a store lives: a directory, or ``s3://``, ``gs://``, ``az://`` bucket and prefix.
+"""Location of a store: a directory, or ``s3://``, ``gs://``, ``az://`` bucket and prefix.
 
 Credentials never appear in a location: they come from the environment, or from the machine or pod itself where the
 provider gives it a role. Profiles in files are not read, since the lease of a store does not know them.
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Bucket = AzureStore | GCSStore | S3Store
 
 _SCHEMES = ("s3", "gs", "az")
-_PATIENCE = timedelta(seconds=15)
-"""For one request to the bucket and its repetitions; much less than the term of a lease."""
+_REQUEST_TIMEOUT = timedelta(seconds=15)
+"""Longest time for one request to the bucket and its repetitions; much less than the term of a lease."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Location:
         return str(self.path) if self.path else f"{self.scheme}://{self.bucket}/{self.prefix}"
 
     def open_storage(self) -> icechunk.Storage:
-        """The Icechunk storage of this location.
+        """Return the Icechunk storage of this location.
 
         Raises:
             StoreError: If the environment lacks what the provider needs.
@@ -57,7 +57,7 @@ class Location:
         return icechunk.azure_storage(account=self._account, container=self.bucket, prefix=self.prefix, from_env=True)
 
     def open_bucket(self) -> Bucket:
-        """The bucket itself, for what lies beside the repository.
+        """Return the bucket itself, for what lies beside the repository.
 
         Raises:
             StoreError: If the environment lacks what the provider needs.
@@ -70,13 +70,13 @@ class Location:
             return S3Store(
                 self.bucket,
                 config=config,
-                client_options={"allow_http": True, "timeout": _PATIENCE},
-                retry_config={"max_retries": 3, "retry_timeout": _PATIENCE},
+                client_options={"allow_http": True, "timeout": _REQUEST_TIMEOUT},
+                retry_config={"max_retries": 3, "retry_timeout": _REQUEST_TIMEOUT},
             )
         if self.scheme == "gs":
-            return GCSStore(self.bucket, client_options={"timeout": _PATIENCE})
+            return GCSStore(self.bucket, client_options={"timeout": _REQUEST_TIMEOUT})
         if self.scheme == "az":
-            return AzureStore(self.bucket, account_name=self._account, client_options={"timeout": _PATIENCE})
+            return AzureStore(self.bucket, account_name=self._account, client_options={"timeout": _REQUEST_TIMEOUT})
         raise ValueError(f"{self} is a directory")
 
     @property
@@ -106,7 +106,7 @@ def parse_location(location: str | Path) -> Location:
 
 
 def _open_s3(bucket: str, prefix: str) -> icechunk.Storage:
-    """AWS, or what ``AWS_ENDPOINT_URL`` points to (MinIO, Ceph): those want the bucket in the path."""
+    """Open storage of AWS, or of ``AWS_ENDPOINT_URL`` (MinIO, Ceph), which wants the bucket in the path."""
     endpoint = _endpoint()
     return icechunk.s3_storage(
         bucket=bucket,

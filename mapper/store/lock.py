@@ -1,4 +1,4 @@
-"""The lock of a local store: one writer at a time, held by the system until the process ends, however it ends.
+"""Lock of a local store: one writer at a time, held by the system until the process ends, however it ends.
 
 Icechunk loses commits when two processes commit to one directory. The lock is ``flock`` on ``<store>.lock`` beside the
 store; a process made by ``os.fork`` would share it, so workers are spawned. In object stores a lease takes its place,
@@ -24,7 +24,7 @@ from mapper.store.lease import hold_lease, read_lease
 from mapper.store.location import Location
 
 _CLOCK_SECONDS = 2.0
-"""The system tells the begin of a process no better than that: a process that began later is another."""
+"""Precision of the start of a process as the system reports it: a process that began later is another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Holder:
 
     @property
     def alive(self) -> bool | None:
-        """Whether it lives; None if it runs on another host, which cannot be asked."""
+        """Check that the process lives; None if it runs on another host, which cannot be asked."""
         if self.host != socket.gethostname():
             return None
         try:
@@ -48,7 +48,7 @@ class Holder:
 
 
 def lock_path(store: Path) -> Path:
-    """The lock file of a local store."""
+    """Return the lock file of a local store."""
     return store.with_name(f"{store.name}.lock")
 
 
@@ -78,15 +78,15 @@ def hold_lock(location: Location, *, run_id: str = "") -> Iterator[Callable[[], 
         with explain_faults(str(location)):
             _take(handle, location)
         try:
-            yield _keep_calm
+            yield _assert_locked
         finally:
-            os.ftruncate(handle, 0)  # nobody holds it: what it said is for the time that it is held
+            os.ftruncate(handle, 0)  # nobody holds it: its content is for the time that it is held
     finally:
         os.close(handle)
 
 
-def _keep_calm() -> None:
-    """The system never takes a lock from a process."""
+def _assert_locked() -> None:
+    """Do nothing: a ``flock`` is held until the process ends."""
 
 
 def _take(handle: int, location: Location) -> None:
@@ -101,7 +101,7 @@ def _take(handle: int, location: Location) -> None:
 
 
 def _describe_holder(handle: int) -> str:
-    """Who wrote the lock file; it may be empty for an instant after it was taken."""
+    """Describe the process that wrote the lock file, which may be empty for an instant after the lock was taken."""
     holder = _parse_holder(os.pread(handle, 4096, 0))
     if holder is None:
         return "another run that has just started"
@@ -109,7 +109,7 @@ def _describe_holder(handle: int) -> str:
 
 
 def read_holder(location: Location) -> Holder | None:
-    """Who wrote into the lock file or lease of a store and has not let go; None if nobody, or if there is none.
+    """Read the process that holds the lock or lease of a store; None if none does.
 
     Looks only, and takes nothing: a process that was killed could not let go, see :attr:`Holder.alive`.
     """
@@ -130,5 +130,5 @@ def _parse_holder(content: bytes) -> Holder | None:
     return _to_holder(holder)
 
 
-def _to_holder(facts: Mapping[str, Any]) -> Holder:
-    return Holder(pid=facts["pid"], host=facts["host"], since=datetime.fromisoformat(facts["since"]))
+def _to_holder(content: Mapping[str, Any]) -> Holder:
+    return Holder(pid=content["pid"], host=content["host"], since=datetime.fromisoformat(content["since"]))

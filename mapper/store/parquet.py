@@ -110,7 +110,7 @@ def dump_records(records: list[Record]) -> bytes:
 
 
 def load_records(blob: bytes, *, items: bool = True) -> list[Record]:
-    """All records of one Parquet file.
+    """Return all records of one Parquet file.
 
     Args:
         blob: The file.
@@ -120,7 +120,7 @@ def load_records(blob: bytes, *, items: bool = True) -> list[Record]:
 
 
 def load_record(blob: bytes, tile: Tile) -> Record | None:
-    """The record of one tile; None if the file has none."""
+    """Return the record of one tile; None if the file has none."""
     table = _read_table(blob)
     here = (table["tile_row"].to_numpy() == tile.row) & (table["tile_col"].to_numpy() == tile.col)
     if not here.any():
@@ -144,7 +144,7 @@ def _to_row(record: Record) -> dict[str, Any]:
 
 
 def _to_records(table: pa.Table) -> list[Record]:
-    """Records; a column that an older version did not write, or that was not read, leaves the field at its default."""
+    """Return records; a field whose column was not read, or not written by an older version, has its default."""
     known = [name for name in table.column_names if name in _RECORD_FIELDS and name not in _NESTED]
     columns = {name: table[name].to_pylist() for name in known}
     for name, kind in _NESTED.items():
@@ -156,7 +156,7 @@ def _to_records(table: pa.Table) -> list[Record]:
 
 
 def _to_members(column: pa.ChunkedArray, kind: type[_Member]) -> list[tuple[Any, ...]]:
-    """A column of lists of structs as tuples of objects: field by field, quicker than row by row."""
+    """Return a column of lists of structs as tuples of objects: field by field, quicker than row by row."""
     lists = column.combine_chunks()
     structs = lists.flatten()
     names = [field.name for field in structs.type]
@@ -166,7 +166,7 @@ def _to_members(column: pa.ChunkedArray, kind: type[_Member]) -> list[tuple[Any,
 
 
 def _to_values(array: pa.Array) -> list[Any]:
-    """Python values, made once for each distinct one: tiles beside each other share their items."""
+    """Return Python values, made once for each distinct one: tiles beside each other share their items."""
     if pa.types.is_list(array.type):
         return _split(_to_values(array.flatten()), array)
     encoded = array.dictionary_encode()

@@ -21,7 +21,7 @@ from mapper.store.reduction import Rule
 
 Kind = Literal["map", "guide"]
 Role = Literal["value", "sd", "quality", "count", "channel"]
-"""What the pixels of a band are: a target, its standard deviation, flags, observations, a channel of a guide."""
+"""Content of a band: a target, its standard deviation, flags, observations, a channel of a guide."""
 
 _COORDINATES = ("x", "y", "ledger", "pyramid", GRID_MAPPING)
 """Names of what lies beside the bands in the root group."""

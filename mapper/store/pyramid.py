@@ -10,10 +10,8 @@ one level with their marks; a level is begun when the one below is committed.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import icechunk
@@ -29,11 +27,9 @@ from mapper.grid import Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
 from mapper.store.levels import LevelTile, Pyramid, count_levels, create_levels, read_pyramid
-from mapper.store.location import Location, parse_location
-from mapper.store.lock import hold_lock
+from mapper.store.location import Location
 from mapper.store.product import Band
 from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
-from mapper.store.repository import open_repository
 from mapper.store.tiles import digest_bands, write_bands
 from mapper.store.writer import Writer
 
@@ -141,7 +137,7 @@ def memory_bytes(pyramid: Pyramid) -> int:
 
 
 class LevelWriter(Writer[MadeTile]):
-    """The writer of the levels of one store; open one with :func:`open_level_writer`."""
+    """The writer of the levels of one store; see :meth:`mapper.store.map_store.MapStore.level_writer`."""
 
     def __init__(
         self, repository: icechunk.Repository, *, location: Location, run_id: str, confirm: Callable[[], None]
@@ -188,23 +184,6 @@ class LevelWriter(Writer[MadeTile]):
     def _renew(self) -> None:
         """Fork from the newest version from now on, in which tiles find those below them."""
         self._session = self._open_session()
-
-
-@contextmanager
-def open_level_writer(location: str | Path, *, run_id: str) -> Iterator[LevelWriter]:
-    """Open the levels of a store for writing and hold its lock. What is not committed inside the block is lost.
-
-    Raises:
-        StoreError: If there is no store, or it was not made by mapper.
-        StoreLockedError: If another process is writing to it.
-    """
-    place = parse_location(location)
-    open_repository(location)  # or else the lock would lie beside nothing
-    with hold_lock(place, run_id=run_id) as confirm:
-        repository = open_repository(location)
-        with explain_faults(str(place)):
-            writer = LevelWriter(repository, location=place, run_id=run_id, confirm=confirm)
-        yield writer
 
 
 def _identify_map(store: Store) -> ByteArray:

@@ -1,4 +1,4 @@
-"""The pixels of one version at full resolution and at the levels of its pyramid, for reading windows of them.
+"""Pixels of one version at full resolution and at the levels of its pyramid, for reading windows of them.
 
 Level 0 is the map itself; level k, the group ``pyramid/k``, has pixels of 2^k target pixels from the same upper-left
 corner. A version without a pyramid has level 0 alone. Rows and columns are counted in the pixels of the level.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
-from mapper.store.chunk_reader import Place, Shards, open_shards
+from mapper.store.chunk_reader import ChunkIndex, Shards, open_shards
 from mapper.store.description import Description
 from mapper.store.errors import explain_faults
 from mapper.store.levels import count_levels, level_path
@@ -23,7 +23,7 @@ from mapper.store.product import Band, Banded
 from mapper.store.pyramid import read_state
 
 Kind = Literal["values", "counts", "flags"]
-"""What the numbers of an array are: measured on a scale, counted, or bits."""
+"""Numbers of an array: measured on a scale, counted, or bits."""
 
 _STORED_AS = ("uint8", "uint16")
 """Few enough numbers for a table of what they stand for."""
@@ -39,12 +39,12 @@ class Raster:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Return the rows and columns."""
         return int(self.array.shape[0]), int(self.array.shape[1])
 
     @property
     def chunk_px(self) -> int:
-        """Edge of what can be read at once."""
+        """Return the edge of the chunks, which can be read at once."""
         return int(self.array.chunks[0])
 
     @property
@@ -70,7 +70,7 @@ class Raster:
         return "flags" if "flag_masks" in self.band.attributes else "counts"
 
     def read(self, rows: slice, cols: slice) -> npt.NDArray[Any]:
-        """A window as it is stored.
+        """Read a window as it is stored.
 
         Raises:
             StoreError: If the storage fails.
@@ -78,8 +78,8 @@ class Raster:
         with explain_faults("the store"):
             return np.asarray(self.array[rows, cols])
 
-    def read_chunks(self, places: Iterable[Place]) -> dict[Place, npt.NDArray[Any]]:
-        """Whole chunks as they are stored, by row and column of the chunk; for many small reads.
+    def read_chunks(self, chunks: Iterable[ChunkIndex]) -> dict[ChunkIndex, npt.NDArray[Any]]:
+        """Read whole chunks as they are stored, by row and column of the chunk; for many small reads.
 
         Raises:
             StoreError: If the storage fails.
@@ -88,13 +88,13 @@ class Raster:
         if self._shards is None:
             return {
                 (row, col): self.read(slice(row * edge, (row + 1) * edge), slice(col * edge, (col + 1) * edge))
-                for row, col in places
+                for row, col in chunks
             }
         with explain_faults("the store"):
-            return self._shards.read(places)
+            return self._shards.read(chunks)
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored numbers as values in their units, NaN where missing; flags and counts stand for themselves."""
+        """Return stored numbers as values in their units, NaN where missing; flags and counts as they are."""
         if self.band.encoding is None:
             return stored.astype(np.float32)
         return self.band.encoding.decode(stored) if self._table is None else np.take(self._table, stored)
@@ -117,7 +117,7 @@ class Rasters:
 
     Args:
         store: Zarr store of the version.
-        description: What it says of itself.
+        description: Description of the map or guide.
 
     Raises:
         StoreError: If the storage fails.
@@ -134,7 +134,7 @@ class Rasters:
 
     @cached_property
     def up_to_date(self) -> bool:
-        """Whether the levels were made from the map as it is; found out when it is first asked for.
+        """True if the levels were made from the map as it is; found out when it is first used.
 
         Raises:
             StoreError: If the storage fails.
@@ -145,7 +145,7 @@ class Rasters:
             return not read_state(self._store).due()
 
     def find(self, name: str, level: int = 0) -> Raster:
-        """An array at a level.
+        """Open an array at a level.
 
         Raises:
             KeyError: If there is no such array or level.
@@ -163,7 +163,7 @@ class Rasters:
         return raster
 
     def choose_level(self, ratio: float) -> int:
-        """The coarsest level whose pixels are not larger than ``ratio`` target pixels."""
+        """Return the coarsest level whose pixels are not larger than ``ratio`` target pixels."""
         return max(0, min(math.floor(math.log2(max(ratio, 1.0)) + 1e-9), self.levels - 1))
 
     def is_written(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

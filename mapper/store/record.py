@@ -19,7 +19,7 @@ class BandStatistics:
     band: str
     valid_px: int = 0
     min: float | None = None
-    """None where no pixel is valid."""
+    """Least value; None where no pixel is valid."""
     mean: float | None = None
     max: float | None = None
 

@@ -1,4 +1,4 @@
-"""Four pixels become one: how each kind of array is reduced by 2 x 2, with respect for what is missing.
+"""Reduction of 2 x 2 pixels to one, for each kind of array, with respect for what is missing.
 
 - ``mean``: of the valid pixels of the four; missing where none is. Stored numbers are an affine image of values, so the
   rounded mean of the one is the stored mean of the other, without a way through floats. The standard deviation is
@@ -24,7 +24,7 @@ _Array = npt.NDArray[Any]
 
 
 def average_valid(stored: _Array, *, fill: float) -> _Array:
-    """Mean of the valid of 2 x 2 stored numbers.
+    """Return the mean of the valid of 2 x 2 stored numbers.
 
     Args:
         stored: (2 rows, 2 cols) integers, or floats.
@@ -38,14 +38,14 @@ def average_valid(stored: _Array, *, fill: float) -> _Array:
 
 
 def average_decibels(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Mean of the valid of 2 x 2 powers in dB: (2 rows, 2 cols) with NaN where missing to (rows, cols)."""
+    """Return the mean of the valid of 2 x 2 powers in dB: (2 rows, 2 cols) with NaN where missing to (rows, cols)."""
     with np.errstate(divide="ignore"):
         powers = average_valid(np.power(10.0, values.astype(np.float64) / 10.0), fill=np.nan)
         return np.asarray(10.0 * np.log10(powers), np.float32)
 
 
 def average_written(stored: _Array, written: BoolArray, *, fill: float) -> _Array:
-    """Rounded mean of 2 x 2 over the pixels that were written.
+    """Return the rounded mean of 2 x 2 over the pixels that were written.
 
     Args:
         stored: (2 rows, 2 cols) integers.
@@ -56,7 +56,7 @@ def average_written(stored: _Array, written: BoolArray, *, fill: float) -> _Arra
 
 
 def combine_flags(stored: _Array, *, fill: int) -> _Array:
-    """Bitwise or of 2 x 2 over the pixels that were written, which are those that are not the fill.
+    """Return the bitwise or of 2 x 2 over the pixels that were written, which are those that are not the fill.
 
     Args:
         stored: (2 rows, 2 cols) integers.
@@ -89,5 +89,5 @@ def _average(stored: _Array, valid: BoolArray, fill: float) -> _Array:
 
 
 def _corners(array: _Array) -> tuple[_Array, ...]:
-    """The pixels of each 2 x 2 block, always in one order, so that sums of floats are the same everywhere."""
+    """Return the pixels of each 2 x 2 block, in one order, so that sums of floats are the same everywhere."""
     return tuple(array[row::2, col::2] for row in (0, 1) for col in (0, 1))

@@ -1,4 +1,4 @@
-"""The commits of a store: those that names stand for, and those that led to a version."""
+"""Commits of a store: those of its branches and tags, and those that led to a version."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Commit:
 
 
 def find_branches(ledger: Ledger) -> Mapping[str, Commit]:
-    """The last commit of each branch.
+    """Return the last commit of each branch.
 
     Raises:
         StoreError: If the storage fails.
@@ -34,7 +34,7 @@ def find_branches(ledger: Ledger) -> Mapping[str, Commit]:
 
 
 def find_tags(ledger: Ledger) -> Mapping[str, Commit]:
-    """The commit that each tag stands for.
+    """Return the commit that each tag stands for.
 
     Raises:
         StoreError: If the storage fails.
@@ -46,7 +46,7 @@ def find_tags(ledger: Ledger) -> Mapping[str, Commit]:
 
 
 def trace_commits(ledger: Ledger, limit: int) -> list[Commit]:
-    """The commits that led to a version, the latest first: itself, then those before it, as far as they are kept.
+    """Return the commits that led to a version, the latest first: itself, then those before it that have not expired.
 
     Raises:
         StoreError: If the storage fails.
@@ -61,6 +61,6 @@ def _look_up(ledger: Ledger, snapshot: str) -> Commit:
 
 
 def _trace(ledger: Ledger, snapshot: str) -> Iterator[tuple[Commit, bool]]:
-    """Commits, and whether each is the very first: made before the store was, it holds nothing."""
+    """Yield commits, and True for the very first: made before the store was, it holds nothing."""
     for info in ledger.repository.ancestry(snapshot_id=snapshot):
         yield Commit(snapshot=info.id, written_at=info.written_at, message=info.message), info.parent_id is None

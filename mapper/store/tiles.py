@@ -57,18 +57,18 @@ def _encode_band(band: Band, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def read_bands(store: Store, *, grid: MapGrid, names: Sequence[str], tile: Tile) -> dict[str, npt.NDArray[Any]]:
-    """Some arrays of a tile as they are stored; fill values where nothing was written."""
+    """Read some arrays of a tile as they are stored; fill values where nothing was written."""
     window = grid.window(tile).slices
     return {name: np.asarray(zarr.open_array(store, path=name, mode="r")[window]) for name in names}
 
 
 def read_window(store: Store, name: str, window: Window) -> npt.NDArray[Any]:
-    """A window of one array as it is stored; it lies inside the grid and may span tiles."""
+    """Read a window of one array as it is stored; it lies inside the grid and may span tiles."""
     return np.asarray(zarr.open_array(store, path=name, mode="r")[window.slices])
 
 
 def blank_bands(store: Store, *, grid: MapGrid, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """What a tile without data holds, in any store: the fill values of its arrays."""
+    """Return the arrays of a tile without data, in any store: their fill values."""
     arrays = {name: zarr.open_array(store, path=name, mode="r") for name in names}
     shape = (grid.tile_px, grid.tile_px)
     return {name: np.full(shape, array.fill_value, array.dtype) for name, array in arrays.items()}
@@ -88,7 +88,7 @@ def write_bands(store: IcechunkStore, *, grid: MapGrid, tile: Tile, bands: _Band
 
 
 def digest_bands(bands: _Bands) -> str:
-    """Sha256 over encoded arrays, in their order."""
+    """Return the Sha256 over encoded arrays, in their order."""
     digest = hashlib.sha256()
     for name, array in bands.items():
         stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))

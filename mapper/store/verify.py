@@ -1,4 +1,4 @@
-"""Whether a store holds what its ledger says, and what a plan expects of it."""
+"""Verification of a store: its pixels against its ledger, and its ledger against a plan."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +9,13 @@ from typing import Any
 
 from zarr.abc.store import Store
 
+from mapper.errors import StoreError
 from mapper.grid import MapGrid, Tile
-from mapper.store.description import Description, read_description
-from mapper.store.errors import DAMAGE, explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.description import Description
+from mapper.store.errors import DAMAGE
+from mapper.store.ledger import Ledger
 from mapper.store.levels import LevelTile, count_levels
+from mapper.store.map_store import MapStore
 from mapper.store.pyramid import State, read_state
 from mapper.store.record import Record
 from mapper.store.staleness import Expected, explain_stale
@@ -24,7 +26,7 @@ _THREADS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class LevelReport:
-    """What was found in the levels; every tile of them is in one list only, the worst that applies."""
+    """State of the levels; every tile of them is in one list only, the worst that applies."""
 
     levels: int
     """Above the map."""
@@ -32,17 +34,17 @@ class LevelReport:
     missing: tuple[LevelTile, ...] = ()
     """Something lies below them, and they were never made."""
     stale: tuple[LevelTile, ...] = ()
-    """What lies below them is no longer what they were made from."""
+    """Tiles made from what no longer lies below them."""
     corrupt: Mapping[LevelTile, str] = field(default_factory=dict)
-    """How their pixels differ from what was written."""
+    """Tiles whose pixels differ from what was written, and how."""
 
     @property
     def is_complete(self) -> bool:
-        """True if every tile is there, up to date and unharmed."""
+        """Return True if every tile is there, up to date and unharmed."""
         return not (self.missing or self.stale or self.corrupt)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-ready values."""
+        """Return the report as JSON-ready values."""
         return {
             "levels": self.levels,
             "ok": len(self.ok),
@@ -52,7 +54,7 @@ class LevelReport:
         }
 
     def to_text(self) -> str:
-        """The report for a terminal: counts, one line for each damaged tile, and what mends them."""
+        """Return the report for a terminal: counts, one line for each damaged tile, and what mends them."""
         found = {"ok": self.ok, "missing": self.missing, "stale": self.stale, "corrupt": self.corrupt}
         counts = ", ".join(f"{len(tiles)} {kind}" for kind, tiles in found.items())
         lines = [f"pyramid of {self.levels} levels: {counts}"]
@@ -87,7 +89,7 @@ def verify_levels(store: Store) -> LevelReport | None:
 
 
 def _compare_level_pixels(store: Store, state: State, at: LevelTile) -> str:
-    """How the pixels of a tile differ from what was written; empty if they do not."""
+    """Describe how the pixels of a tile differ from what was written; empty if they do not."""
     grid, names = state.pyramid.levels[at.level].grid, state.pyramid.arrays(at.level)
     try:
         found = digest_bands(read_bands(store, grid=grid, names=names, tile=at.tile))
@@ -102,7 +104,7 @@ def _compare_level_pixels(store: Store, state: State, at: LevelTile) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What was found; every tile is in one list only, the worst that applies."""
+    """State of a store; every tile is in one list only, the worst that applies."""
 
     snapshot: str
     """Version of the store that was checked."""
@@ -113,25 +115,25 @@ class VerifyReport:
     missing: tuple[Tile, ...] = ()
     """Tiles of the map that were never attempted."""
     stale: Mapping[Tile, str] = field(default_factory=dict)
-    """What changed since they were made."""
+    """Tiles made from other inputs, and what changed."""
     corrupt: Mapping[Tile, str] = field(default_factory=dict)
-    """How the pixels differ from the record."""
+    """Tiles whose pixels differ from the record, and how."""
     pyramid: LevelReport | None = None
-    """What was found in the levels; None if the store has no pyramid."""
+    """State of the levels; None if the store has no pyramid."""
 
     @property
     def is_complete(self) -> bool:
-        """True if every tile, those of the pyramid included, is there, up to date and unharmed."""
+        """Return True if every tile, those of the pyramid included, is there, up to date and unharmed."""
         tiles = not (self.failed or self.missing or self.stale or self.corrupt)
         return tiles and (self.pyramid is None or self.pyramid.is_complete)
 
     @property
     def due(self) -> tuple[Tile, ...]:
-        """Tiles to compute (again), in order."""
+        """Return the tiles to compute (again), in order."""
         return tuple(sorted({*self.failed, *self.missing, *self.stale, *self.corrupt}))
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-ready values."""
+        """Return the report as JSON-ready values."""
         return {
             "snapshot": self.snapshot,
             "complete": self.is_complete,
@@ -146,7 +148,7 @@ class VerifyReport:
         }
 
     def to_text(self) -> str:
-        """The report for a terminal: counts, then one line for each tile with a fault, then the pyramid."""
+        """Return the report for a terminal: counts, then one line for each tile with a fault, then the pyramid."""
         kinds = ("ok", "empty", "failed", "missing", "stale", "corrupt")
         counts = ", ".join(f"{len(getattr(self, kind))} {kind}" for kind in kinds)
         faults = [(kind, tile, reason) for kind in kinds[2:] for tile, reason in _pairs(getattr(self, kind))]
@@ -164,18 +166,18 @@ def verify_store(
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
-        expected: Task id of each tile, or all it would be made from (then the reason for being stale is told).
+        expected: Task id of each tile, or all it would be made from (then the report gives the reason).
             None checks against the area of the map alone.
         ref: Branch, tag or snapshot id.
 
     Raises:
         StoreError: If the store or the version does not exist.
     """
-    ledger = read_ledger(location, ref=ref)
-    with explain_faults(str(location)):
-        description = read_description(ledger.session.store)
+    store = MapStore.open(location, ref)
+    ledger, description = store.ledger, store.description
+    with store.explain_faults():
         judged = dict(_judge_tiles(ledger, description, expected or {}))
-        pyramid = verify_levels(ledger.session.store)
+        pyramid = verify_levels(store.zarr)
     wanted: Iterable[Tile] = description.grid.tiles() if expected is None else expected
     return VerifyReport(
         snapshot=ledger.session.snapshot_id,
@@ -192,7 +194,7 @@ def verify_store(
 def _judge_tiles(
     ledger: Ledger, description: Description, expected: Mapping[Tile, str | Expected]
 ) -> Iterator[tuple[Tile, tuple[str, str]]]:
-    """Kind and reason of every tile in the ledger."""
+    """Yield kind and reason of every tile in the ledger."""
     store, grid, names = ledger.session.store, description.grid, description.band_names
 
     def judge(record: Record) -> tuple[Tile, tuple[str, str]]:
@@ -214,11 +216,11 @@ def _judge_tiles(
 
 
 def _readable_records(ledger: Ledger) -> Iterator[Record]:
-    """Records of the tiles as they stand; a batch that is damaged is left out."""
+    """Yield the current records of the tiles; a batch that is damaged is left out."""
     for batch in sorted({entry.batch for entry in ledger.entries.values()}):
         try:
             records = ledger.records_of(batch)
-        except DAMAGE:
+        except (StoreError, *DAMAGE):
             continue
         yield from (r for r in records if r.tile in ledger.entries and ledger.entries[r.tile].batch == batch)
 
@@ -232,7 +234,7 @@ def _compare_task(record: Record, expected: str | Expected | None) -> str:
 
 
 def _compare_pixels(store: Store, grid: MapGrid, names: tuple[str, ...], record: Record) -> str:
-    """How the pixels of a tile differ from its record; empty if they do not."""
+    """Describe how the pixels of a tile differ from its record; empty if they do not."""
     try:
         found = digest_bands(read_bands(store, grid=grid, names=names, tile=record.tile))
     except DAMAGE as error:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
-from mapper.store.ledger import Ledger, read_ledger
+from mapper.store.ledger import Ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import Band, Banded
 from mapper.store.record import Record
 from mapper.store.repository import open_session
@@ -66,11 +67,12 @@ class Answer:
     """Values of the target bands of a map, in the order of the store."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer as JSON-ready values; see :func:`to_plain`."""
-        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self)}
+        """Return the answer as JSON-ready values, without ``bands`` where there is one; see :func:`to_plain`."""
+        left_out = {"bands"} if len(self.bands) < 2 else set()
+        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self) if each.name not in left_out}
 
     def to_text(self) -> str:
-        """The answer for a terminal."""
+        """Return the answer for a terminal."""
         lines = [
             *self._describe_values(),
             f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
@@ -88,7 +90,7 @@ class Answer:
 
 
 def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref: str = "main") -> Answer:
-    """Tell what made the pixel that holds a point.
+    """Explain what made the pixel that holds a point.
 
     Args:
         location: Directory, or s3://, gs://, az:// location.
@@ -101,9 +103,8 @@ def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref
         StoreError: If the store or the version does not exist.
         GridError: If the point is outside the map.
     """
-    ledger = read_ledger(location, ref=ref)
-    with explain_faults(str(location)):
-        return explain_pixel(ledger, x, y, crs=crs)
+    store = MapStore.open(location, ref)
+    return explain_pixel(store.ledger, x, y, crs=crs, description=store.description)
 
 
 def explain_pixel(
@@ -190,7 +191,7 @@ def name_flags(quality: Band, stored: int) -> tuple[str, ...]:
 def _describe_record(record: Record, snapshot: str, written_at: datetime | None) -> list[str]:
     written = f"{written_at:%Y-%m-%d %H:%M:%S} UTC" if written_at else "at a version that has expired"
     seconds = ", ".join(f"{stage} {duration:.1f} s" for stage, duration in record.seconds.items())
-    facts = {
+    rows = {
         "status": f"{record.status}{f': {record.reason}' if record.reason else ''}",
         "written": f"{written}, snapshot {snapshot or 'unknown'}, run {record.run_id}",
         "task": record.task_id,
@@ -201,7 +202,7 @@ def _describe_record(record: Record, snapshot: str, written_at: datetime | None)
         **({"guide": f"read from {record.guide_store}"} if record.guide_store else {}),
         "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
     }
-    lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
+    lines = [f"  {name:<9} {text}" for name, text in rows.items()]
     used = sorted(record.items, key=lambda item: (item.role, bool(item.dropped), item.datetime))
     return [*lines, f"  items     {len(used)}", *(_describe_item(item) for item in used)]
 
@@ -256,11 +257,11 @@ def trace_pixel(
             return
         with explain_faults("the store"):
             session = open_session(ledger.repository, ref=before)
-        ledger = Ledger(repository=ledger.repository, session=session)
+        ledger = replace(ledger, session=session)
 
 
 def _find_parent(ledger: Ledger, snapshot: str) -> str:
-    """The version before another; empty if there is none or it has expired."""
+    """Return the version before another; empty if there is none or it has expired."""
     if not snapshot:
         return ""
     with explain_faults("the store"):

@@ -5,12 +5,10 @@ forks that came back into a session opened at that moment. Forks still in flight
 are merged by a later commit, so commits never wait for tiles.
 """
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -22,15 +20,11 @@ from mapper import __version__
 from mapper.grid import MapGrid, Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import append_batch, find_written
-from mapper.store.location import Location, parse_location
-from mapper.store.lock import hold_lock
+from mapper.store.location import Location
 from mapper.store.product import Product
 from mapper.store.record import Record
-from mapper.store.repository import check_store, open_repository
 from mapper.store.tiles import blank_bands, digest_bands, encode_tile, write_bands
 from mapper.store.totals import add_totals
-
-_log = logging.getLogger(__name__)
 
 _R = TypeVar("_R")
 """Result of one tile."""
@@ -112,7 +106,7 @@ class Writer(ABC, Generic[_R]):
 
 
 class TileWriter(Writer[Record]):
-    """The writer of the tiles of a map or guide, with their records; open one with :func:`open_writer`."""
+    """The writer of tiles and their records; see :meth:`mapper.store.map_store.MapStore.writer`."""
 
     def __init__(
         self,
@@ -174,31 +168,6 @@ class TileWriter(Writer[Record]):
             if "batch" in info.metadata:
                 return str(info.id)
         return ""
-
-
-@contextmanager
-def open_writer(location: str | Path, *, product: Product, run_id: str) -> Iterator[TileWriter]:
-    """Open a store for writing and hold its lock. What is not committed inside the block is lost.
-
-    Args:
-        location: Directory, or s3://, gs://, az:// location.
-        product: Contents; must be what the store holds.
-        run_id: Written into every commit.
-
-    Raises:
-        StoreError: If there is no store; make it with :func:`create_store`.
-        StoreLockedError: If another process is writing to it.
-        StoreMismatchError: If it holds something else.
-    """
-    place = parse_location(location)
-    check_store(location, product=product)
-    with hold_lock(place, run_id=run_id) as confirm:
-        repository = open_repository(location)
-        with explain_faults(str(place)):
-            writer = TileWriter(repository, location=place, product=product, run_id=run_id, confirm=confirm)
-        yield writer
-        if writer.pending:
-            _log.warning("%s: %d finished tiles were not committed", place, writer.pending)
 
 
 def write_tile(fork: ForkSession, *, product: Product, tile: Tile, arrays: Mapping[str, npt.NDArray[Any]]) -> str:

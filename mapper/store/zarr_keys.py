@@ -1,6 +1,6 @@
-"""A version of a store as plain Zarr v3: which keys there are, and what they hold, for readers without Icechunk.
+"""Keys of a version of a store as plain Zarr v3, and their content, for readers without Icechunk.
 
-The ledger is left out: its arrays are how provenance is kept, not part of the map. Metadata of whole groups is
+The ledger is left out: its arrays hold provenance and are no part of the map. Metadata of whole groups is
 consolidated, since what is read over HTTP cannot be listed; a version never changes, so neither does that.
 """
 
@@ -20,7 +20,7 @@ from mapper.store.errors import explain_faults
 
 _DOCUMENT = "zarr.json"
 _PRIVATE = "ledger"
-_SIZES_KEPT = 1 << 14
+_MOST_SIZES = 1 << 14
 """Sizes of chunks that are remembered: readers ask for many parts of each."""
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 """A chunk index as Zarr writes it: no sign, no leading zero."""
@@ -38,7 +38,7 @@ class PlainZarr:
     _sizes: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def has_chunk(self, key: str) -> bool:
-        """Whether a key is that of a chunk or shard of an array, written or not."""
+        """Check that a key is that of a chunk or shard of an array, written or not."""
         path, separator, index = f"{key}/".partition("/c/")
         grid = self.chunk_grids.get(path)
         if not separator or grid is None:
@@ -49,19 +49,19 @@ class PlainZarr:
         )
 
     async def size_of(self, key: str) -> int:
-        """Bytes under the key of a chunk; 0 if it was never written and so holds the fill value."""
+        """Return the bytes under the key of a chunk; 0 if it was never written and so holds the fill value."""
         known = self._sizes.get(key)
         if known is not None:
             return known
         with explain_faults("the store"):
             size = await self.store.getsize(key) if await self.store.exists(key) else 0
-        if len(self._sizes) >= _SIZES_KEPT:
+        if len(self._sizes) >= _MOST_SIZES:
             self._sizes.clear()
         self._sizes[key] = size
         return size
 
     async def read(self, key: str, start: int, stop: int) -> bytes:
-        """Bytes of a chunk that was written, from start up to but without stop.
+        """Read bytes of a chunk that was written, from start up to but without stop.
 
         Raises:
             StoreError: If the storage fails.
@@ -93,7 +93,7 @@ def open_plain(session: Session) -> PlainZarr:
 
 
 async def _read_documents(store: Store) -> dict[str, dict[str, Any]]:
-    """Metadata of every node by path, the root's being empty."""
+    """Read the metadata of every node by path, the root's being empty."""
     root = await zarr.api.asynchronous.open_group(store, mode="r", use_consolidated=False)
     paths = ["", *sorted([name async for name, _ in root.members(max_depth=None)])]
     documents = {}
@@ -106,7 +106,7 @@ async def _read_documents(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _consolidate(path: str, nodes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Metadata of a group with that of all below it, by path relative to the group."""
+    """Return the metadata of a group with that of all below it, by path relative to the group."""
     prefix = f"{path}/" if path else ""
     below = {name.removeprefix(prefix): node for name, node in nodes.items() if name and name.startswith(prefix)}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": below}

@@ -13,7 +13,7 @@ from mapper.catalog.provider import CollectionRule
 from mapper.cube.read import read_block
 from mapper.errors import GridError, InputError
 from mapper.grid import MapGrid, Window
-from mapper.store.repository import open_map, store_exists
+from mapper.store.map_store import MapStore, open_map
 
 _SHIFT_TOLERANCE = 1e-3
 """Largest shift against the grid, in target pixels, over the extent of a store: coordinates are decimal."""
@@ -58,7 +58,7 @@ def open_truth(location: str, variable: str) -> xr.DataArray:
         StoreError: If the location cannot be asked.
     """
     try:
-        written = store_exists(location)
+        written = MapStore.find(location) is not None
         dataset = open_map(location) if written else xr.open_zarr(location, chunks=None, decode_coords="all")
     except (OSError, ValueError) as error:
         raise InputError(f"truth store {location} cannot be opened: {' '.join(str(error).split())}") from error

@@ -31,8 +31,8 @@ from mapper.models.contract import BandNorm
 from mapper.plan.context import make_context
 from mapper.run.records import complete_uses, describe_task, worker_name
 from mapper.spec import read_spec
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import open_repository
 from mapper.store.writer import write_tile
 
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
@@ -206,7 +206,7 @@ def _item(collection, name, outline, properties, assets):
 
 def pretend(location, tasks):
     """Write the state of tiles into a ledger, as if they had been made."""
-    session = open_repository(location).writable_session("main")
+    session = MapStore.open(location).repository.writable_session("main")
     rows, cols = tasks.places.T
     for name, value in (("status", 1), ("batch", 1), ("task", tasks.ids)):
         array = zarr.open_array(session.store, path=f"ledger/{name}", mode="r+")

@@ -22,9 +22,9 @@ from store_maps import PROJECTED, make_record, make_spec, name_bands, read_tile
 
 from mapper.execute.executors import ThreadExecutor
 from mapper.run.pyramid import build_pyramid
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_store
-from mapper.store.writer import open_writer, write_encoded, write_tile
+from mapper.store.writer import write_encoded, write_tile
 
 AREA = {"bbox": [12.0, 50.0, 12.555, 50.351]}
 """41 km, of which tiles of 512, 1024 and 2048 px make 4096 px."""
@@ -62,7 +62,7 @@ def grid_of(tile):
 def make_map(location, tile_px):
     """A smooth field with noise, flags that are mostly 0, counts in large patches."""
     spec = make_spec(location, grid=grid_of(tile_px), area=AREA)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     rng = np.random.default_rng(1)
     shape = (tile_px, tile_px)
     value = gaussian_filter(rng.gamma(2, 60, shape), 2) + rng.normal(0, 3, shape)
@@ -74,7 +74,7 @@ def make_map(location, tile_px):
         qa=(rng.random(shape) < 0.02).astype(np.uint16) * np.uint16(4),
         n_valid=np.kron(rng.integers(8, 30, (tile_px // 32, tile_px // 32)), np.ones((32, 32))).astype(np.uint16),
     )
-    with open_writer(spec.store, product=map_product(spec), run_id="made") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="made") as writer:
         for tile in spec.map_grid.tiles():
             fork = writer.fork()
             sha = write_tile(fork, product=map_product(spec), tile=tile, arrays=arrays)
@@ -85,10 +85,10 @@ def make_map(location, tile_px):
 
 def copy_map(spec, copy, threads):
     """Read every tile and write it again, elsewhere."""
-    create_store(copy.store, product=map_product(copy))
-    store, grid = open_store(spec.store).store, spec.map_grid
+    MapStore.create(copy.store, map_product(copy))
+    store, grid = MapStore.open(spec.store).zarr, spec.map_grid
     with (
-        open_writer(copy.store, product=map_product(copy), run_id="copy") as writer,
+        MapStore.open(copy.store).writer(map_product(copy), run_id="copy") as writer,
         ThreadPoolExecutor(threads) as pool,
     ):
 

@@ -40,9 +40,8 @@ from mapper.execute.executors import SHORT_LOGS, DaskExecutor, ThreadExecutor
 from mapper.plan.plan import make_plan
 from mapper.plan.selection import order_tasks
 from mapper.run import commit_loop, runner
-from mapper.store.ledger import read_ledger
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 
 TILES = int(os.environ.get("MAPPER_TILES", "10000"))
 DATES = int(os.environ.get("MAPPER_DATES", "24"))
@@ -72,7 +71,7 @@ def test_scale(name):
         watch.note(f"plan of {len(plan)} tiles, {scenes:.1f} scenes a tile, {len(plan) / planning.wall:.0f} tiles/s")
         order = order_tasks(plan.tasks, "blocks")
         if LEFT:
-            create_store(spec.store, product=map_product(spec))
+            MapStore.create(spec.store, map_product(spec))
             continent.pretend(spec.store, order[: len(plan) - LEFT])
             work(plan, context, executor, watch)
             return
@@ -83,7 +82,7 @@ def test_scale(name):
         with clock("estimate"):
             estimate = estimate_tasks(context, plan.tasks)
         with clock("forecast from all records"):
-            forecast = make_forecast(plan, context, estimate, ledger=read_ledger(spec.store))
+            forecast = make_forecast(plan, context, estimate, ledger=MapStore.open(spec.store).ledger)
         assert forecast.done == len(plan)
         tell_store(Path(spec.store), len(plan))
         watch.tell()

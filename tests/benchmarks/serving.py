@@ -44,9 +44,9 @@ from store_maps import make_record, make_spec, name_bands
 from mapper.execute.executors import SerialExecutor
 from mapper.run.pyramid import build_pyramid
 from mapper.store.levels import count_levels
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store, open_store
-from mapper.store.writer import open_writer, write_tile
+from mapper.store.writer import write_tile
 from mapper.store.zarr_keys import open_plain
 
 SECONDS = float(os.environ.get("MAPPER_SECONDS", "4"))
@@ -89,10 +89,10 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False)
 def write_map(folder, box=(12.0, 50.0, 12.18, 50.12), most=4):
     """Tiles of smooth biomass with noise, quantised as maps are."""
     spec = make_spec(folder / "map.icechunk", grid=GRID, area={"bbox": list(box)})
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     grid = spec.map_grid
     random_field = np.random.default_rng(3)
-    with open_writer(spec.store, product=map_product(spec), run_id="bench") as writer:
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="bench") as writer:
         for tile in list(grid.tiles())[:most]:
             y, x = np.mgrid[:1024, :1024].astype(np.float32) / 200
             value = (90 + 80 * np.sin(x + tile.col) * np.cos(y + tile.row)).astype(np.float32)
@@ -108,7 +108,7 @@ def write_map(folder, box=(12.0, 50.0, 12.18, 50.12), most=4):
 
 def export_files(store, folder):
     """The shards of the map's values as files."""
-    plain = open_plain(open_store(store))
+    plain = open_plain(MapStore.open(store).session)
     rows, cols = plain.chunk_grids["agb"]
     for key in (f"agb/c/{row}/{col}" for row in range(rows) for col in range(cols)):
         size = zarr.core.sync.sync(plain.size_of(key))
@@ -162,7 +162,7 @@ def test_serving(tmp_path, monkeypatch):
     files = subprocess.Popen([sys.executable, "-c", FILES, str(folder), port])
     try:
         with MapServer(store) as server:
-            snapshot = open_store(store).snapshot_id
+            snapshot = MapStore.open(store).snapshot
             own = psutil.Process(server.process.pid)
             servers = {
                 "static files": (f"http://127.0.0.1:{port}", psutil.Process(files.pid)),
@@ -204,7 +204,7 @@ def test_tiles(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     spec = write_map(tmp_path, LARGE, most=10_000)
     build_pyramid(spec.store, SerialExecutor())
-    levels = count_levels(open_store(spec.store).store)
+    levels = count_levels(MapStore.open(spec.store).zarr)
     rows, cols = spec.map_grid.shape
     sys.stdout.write(
         f"\n256 px tiles of a map of {rows} x {cols} px with {levels} levels, {AT_ONCE} at a time, cold; "

@@ -26,8 +26,8 @@ from mapper.plan.job import plan_path
 from mapper.plan.plan_file import load_plan
 from mapper.plan.selection import order_tasks
 from mapper.spec import read_spec
+from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
-from mapper.store.repository import create_store
 
 SIZES = [int(size) for size in os.environ.get("MAPPER_TILES", "10000,100000").split(",")]
 DATES = int(os.environ.get("MAPPER_DATES", "24"))
@@ -61,7 +61,7 @@ def measure(folder, size):
     first = start(folder)
     items = open_items(inventory_path(path))
     plan = load_plan(plan_path(path), items)
-    create_store(spec.store, product=map_product(spec))
+    MapStore.create(spec.store, map_product(spec))
     continent.pretend(spec.store, order_tasks(plan.tasks, "blocks")[: round(DONE_SHARE * len(plan))])
     again = start(folder)
     facts = {"tiles": len(plan), "items": len(items)}

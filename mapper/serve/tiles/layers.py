@@ -203,7 +203,7 @@ class Layer:
         style = self.styles.get(self.name)
         if style is None:
             with explain_faults("the store"):
-                tiles = np.argwhere(self.found.version.ledger.state == STATUS_CODES["ok"])
+                tiles = np.argwhere(self.found.version.ledger.status_codes == STATUS_CODES["ok"])
             style = self.styles[self.name] = choose_style(self.view.rasters, self.name, tiles)
         return style
 

@@ -14,7 +14,7 @@ from mapper.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from mapper.errors import InputError
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.web_mercator import TileLocator, WebTile
-from mapper.store.chunk_reader import Place
+from mapper.store.chunk_reader import ChunkIndex
 from mapper.store.rasters import Raster, Rasters
 
 Resampling = Literal["nearest", "bilinear"]
@@ -125,7 +125,7 @@ def read_window(view: MapView, raster: Raster, rows: slice, cols: slice) -> npt.
     return window
 
 
-def _find_chunks(view: MapView, raster: Raster, rows: range, cols: range) -> dict[Place, npt.NDArray[Any]]:
+def _find_chunks(view: MapView, raster: Raster, rows: range, cols: range) -> dict[ChunkIndex, npt.NDArray[Any]]:
     """Return chunks by row and column; those that are not in the cache are read all at once."""
     key = view.snapshot, raster.name, raster.level
     known = {(row, col): view.chunks.get((*key, row, col)) for row in rows for col in cols}
