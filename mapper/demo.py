@@ -60,7 +60,7 @@ class DemoReport:
             **self.comparison.to_dict(),
             "tiles": {"done": self.run.done, "empty": self.run.empty, "failed": self.run.failed},
             "seconds": {name: round(seconds, 2) for name, seconds in self.seconds.items()},
-            "stage_seconds": {name: round(seconds, 2) for name, seconds in self.run.stage_seconds.items()},
+            "stage_seconds": {name: round(seconds, 2) for name, seconds in self.run.totals.seconds.items()},
             "run": self.run.to_dict(),
             "why": self.answer.to_dict(),
         }

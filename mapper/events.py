@@ -1,62 +1,17 @@
-"""What a run reports while it works: frozen events, and the protocol of those who listen.
+"""Events of a run and what became of one tile, all frozen, and the protocol of those who receive them.
 
-Durations are monotonic seconds. Listeners must be quick: they are called in the thread that commits.
+Durations are monotonic seconds. Callbacks must be quick: they are called in the thread that commits.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-
-@dataclass(frozen=True, kw_only=True)
-class RunStarted:
-    """A run begins."""
-
-    run_id: str
-    tiles: int
-    """Tiles to compute in this run."""
-    skipped: int
-    """Tiles that are already up to date."""
-    name: str = ""
-    """Of the map."""
-    dashboard: str = ""
-    """Where the cluster shows what it does; empty if it has no such page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileFinished:
-    """One tile came back from a worker; it is durable only after the next :class:`BatchCommitted`."""
-
-    tile: tuple[int, int]
-    status: str
-    """ok, empty or failed."""
-    reason: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: read, predict, write; wait is for a device that was taken."""
-    pixels: int = 0
-    """Valid target pixels."""
-    worker: str = ""
-    """Host and process."""
-    device: str = ""
-    device_s: float = 0.0
-    """Seconds that the tile held its device."""
-    device_slots: int = 0
-    """Tiles that the device takes at once."""
-    requests: int = 0
-    bytes_read: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileRetried:
-    """One tile failed for a passing reason and is tried again."""
-
-    tile: tuple[int, int]
-    attempt: int
-    reason: str
+Status = Literal["ok", "empty", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRetry:
-    """One request for part of a file that was put again."""
+    """One request for part of a file that was repeated."""
 
     host: str
     item: str
@@ -70,8 +25,68 @@ class ReadRetry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TileResult:
+    """The outcome of one tile, and what it took; all that sums over tiles are made of."""
+
+    status: Status
+    reason: str = ""
+    """Why the tile is empty or failed."""
+    worker: str = ""
+    """Host and process."""
+    device: str = ""
+    device_s: float = 0.0
+    """Seconds that the tile held its device; waiting for it is left out."""
+    device_slots: int = 0
+    """Tiles that the device takes at once: 1 for a GPU, a core each for a CPU; 0 where nothing was predicted."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage: read, predict, write; wait is for a device that was taken."""
+    attempts: int = 1
+    """Attempts at the tile as a whole."""
+    requests: int = 0
+    """Requests to archives, over the network."""
+    bytes_read: int = 0
+    """Bytes from archives, as they travelled."""
+    retries: tuple[ReadRetry, ...] = ()
+    """Requests that were repeated, and why."""
+    valid_px: int = 0
+    """Valid target pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """A run begins."""
+
+    run_id: str
+    tiles: int
+    """Tiles to compute in this run."""
+    skipped: int
+    """Tiles that are already up to date."""
+    name: str = ""
+    """Name of the map."""
+    dashboard: str = ""
+    """Address at which the cluster shows what it does; empty if it has no such page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileFinished:
+    """One tile came back from a worker; it is durable only after the next :class:`BatchCommitted`."""
+
+    tile: tuple[int, int]
+    result: TileResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRetried:
+    """One tile failed for a passing reason and is tried again."""
+
+    tile: tuple[int, int]
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReadRetried(ReadRetry):
-    """The same, of one tile; told when the tile is back."""
+    """One repeated request of a tile; sent when the tile is back."""
 
     tile: tuple[int, int]
 
@@ -99,7 +114,7 @@ Event = RunStarted | TileFinished | TileRetried | ReadRetried | BatchCommitted |
 
 
 class Callback(Protocol):
-    """Anything that wants to hear of a run."""
+    """A receiver of the events of a run."""
 
     def __call__(self, event: Event) -> None:
         """Receive one event."""

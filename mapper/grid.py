@@ -2,7 +2,7 @@
 
 Conventions: rows grow southwards, columns eastwards, both counted in target pixels from the outer upper-left corner of
 the map. Bounds are pixel edges (left, bottom, right, top). The origin lies on a source pixel edge counted from the
-origin of the CRS, so that maps of neighbouring regions share one lattice; ``scale`` target pixels make one source
+origin of the CRS, so that maps of neighbouring regions share their pixel edges; ``scale`` target pixels make one source
 pixel. Tiles may have any size: a window that feeds a network is always widened to whole source pixels, which makes
 the result independent of the tiling.
 """
@@ -227,6 +227,14 @@ class MapGrid:
         fine = self.geobox_of(window)
         shape = (window.shape[0] // self.scale, window.shape[1] // self.scale)
         return GeoBox(shape, fine.transform @ Affine.scale(self.scale), self.geobox.crs)
+
+    def position_of(self, window: Window) -> tuple[int, int]:
+        """Return row and column of a window's upper-left pixel, counted from the origin of the CRS.
+
+        Maps of one CRS and resolution count alike, whatever their areas and tiles.
+        """
+        at, step = self.geobox.transform, float(self.resolution)
+        return round(-at.f / step) + window.top, round(at.c / step) + window.left
 
     def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
         """Return True where the centre of a pixel lies in the area; dims (y, x) of the window."""

@@ -13,11 +13,11 @@ import numpy as np
 import yaml
 from fastapi.testclient import TestClient
 from golden_scenes import BOX, EAST, NORTH
-from mapper.run.context import make_context
-from mapper.run.guide import make_guide_context
 from region import run_json
 
 from mapper import Items, make_plan, open_map, read_spec
+from mapper.plan.context import make_context
+from mapper.plan.guide_context import make_guide_context
 from mapper.serve.app import make_app
 
 GOLDEN = Path(__file__).parent / "golden"

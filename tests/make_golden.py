@@ -23,10 +23,6 @@ from golden_maps import (
     write_map,
 )
 from golden_scenes import DAYS, WIDE, write_scenes
-from mapper.run.context import RunOptions, make_context
-from mapper.run.executors import SerialExecutor
-from mapper.run.guide import make_guide_context
-from mapper.run.guide_store import attach_guide
 from region import run_json
 
 from mapper import build_pyramid, make_plan, read_spec, run_plan
@@ -34,11 +30,15 @@ from mapper.catalog.freeze import load_items, save_items
 from mapper.catalog.items import freeze_items
 from mapper.catalog.query import make_queries
 from mapper.catalog.search import describe_queries
+from mapper.execute.executors import SerialExecutor
 from mapper.models.card import model_names
 from mapper.models.contract import Contract, GuideBand
 from mapper.models.model import GuidedModel
 from mapper.models.weights import build_network, save_model
+from mapper.plan.context import RunOptions, make_context
+from mapper.plan.guide_context import make_guide_context
 from mapper.run.runner import RunPolicy
+from mapper.run.stored_guide import attach_guide
 from mapper.spec import parse_spec
 from mapper.store.repository import create_store
 

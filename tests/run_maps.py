@@ -3,6 +3,7 @@
 import json
 import time
 from functools import partial
+from uuid import UUID
 
 import numpy as np
 import rasterio
@@ -18,6 +19,7 @@ from mapper.models.architectures import build_network
 from mapper.models.contract import BandNorm
 from mapper.models.model import GuidedModel
 from mapper.models.weights import save_model
+from mapper.plan.context import Task
 from mapper.spec import parse_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store
@@ -90,6 +92,13 @@ def _item(folder, collection, name, day, step, bands, *, nodata, **properties):
     return json.loads(json.dumps(item))
 
 
+def make_task(tile, *, guide=(), source=()):
+    """A task of some items, which no plan has made."""
+    return Task(
+        tile=tile, id=str(UUID(int=0)), items_digest="00" * 32, guide=freeze_items(guide), source=freeze_items(source)
+    )
+
+
 def contents_of(location, spec):
     """Content checksum of every tile in the ledger, and its decoded pixels."""
     session, ledger = open_store(location), read_ledger(location)
@@ -114,6 +123,7 @@ class SlowExecutor:
     def __init__(self, executor, seconds):
         self.executor = executor
         self.throttle = executor.throttle
+        self.dashboard = executor.dashboard
         self.seconds = seconds
 
     def run(self, function, inputs, *, window=None):

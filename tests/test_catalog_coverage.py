@@ -15,7 +15,6 @@ from mapper.catalog.provider import load_provider, name_pass, solar_day
 from mapper.catalog.sample_points import SamplePoints
 from mapper.evaluation.search_plot import plot_search
 from mapper.grid import Tile
-from mapper.predict.quality import Quality, flag_pixels
 from mapper.spec import parse_spec
 
 WEST, SOUTH, SIZE = 10.0, 50.0, 0.5
@@ -175,16 +174,6 @@ def test_what_could_help_depends_on_what_the_layer_leaves_out(tmp_path):
     assert "a higher cloud_limit than 20" in optical.text
     assert "orbits other than ascending" in radar.text
     assert "cloud_limit" not in radar.text
-
-
-def test_the_map_flags_pixels_with_as_few_observations_as_a_warning_names():
-    for n, flagged in ((FEW_OBSERVATIONS - 1, True), (FEW_OBSERVATIONS, False)):
-        bits = flag_pixels(
-            gaps=np.zeros((1, 1), bool), n_valid=np.full((1, 1), n, np.uint16), source=np.ones((1, 1), np.float32),
-            source_sd=np.ones((1, 1), np.float32), block_means=np.ones((1, 1)), inside=np.ones((1, 1), bool),
-            item_dropped=False,
-        )  # fmt: skip
-        assert bool(bits[0, 0] & Quality.FEW_OBSERVATIONS) is flagged
 
 
 def test_a_pass_over_midnight_is_one_pass():

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from region import CHANNELS, run_json, run_mapper, write_weights
 
-from mapper.predict.quality import Quality
+from mapper.predict.quality import mask_of
 from mapper.spec import read_spec
 from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
@@ -115,7 +115,7 @@ def test_a_truncated_file_costs_its_item_and_is_recorded(region):
     assert set(dropped) == {item["id"]}
     assert "B04" in dropped[item["id"]]
     flags = open_map(region.store)["qa"].to_numpy().astype(int)
-    assert (flags & Quality.ITEM_DROPPED).any()
+    assert (flags & mask_of("item_dropped")).any()
 
 
 def test_items_without_a_band_are_used_for_the_others(region):

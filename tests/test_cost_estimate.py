@@ -7,14 +7,15 @@ import pytest
 import shapely
 from catalog_fakes import make_item
 from pyproj import Geod
-from run_maps import make_items, make_spec, save_network
+from run_maps import make_items, make_spec, make_task, save_network
 
 from mapper.catalog.items import freeze_items, item_datetime
 from mapper.cost.estimate import estimate_tasks, explain_plan
 from mapper.errors import PlanError
-from mapper.plan.context import RunOptions, Task, make_context
+from mapper.plan.context import RunOptions, make_context
 from mapper.plan.memory import memory_bytes, tile_bytes
 from mapper.plan.plan import Plan, make_plan
+from mapper.plan.task_table import TaskTable
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_memory_grows_with_the_images_of_the_fullest_season(guided):
     days = [(f"{month:02d}-{day:02d}", sat) for month in (6, 7) for day in range(1, 21) for sat in ("a", "b")]
     winter = [(f"01-{day:02d}", "a") for day in range(1, 29)]
     made = [with_guide(tasks[0], chosen) for chosen in (days[:2], days + winter, days)]
-    few, full, same = memory_bytes(context, made)
+    few, full, same = memory_bytes(context, TaskTable.of(made))
     assert full == same == 2 * plane + 3 * len(days) * plane
     assert few < full
     images = {(item_datetime(item).date(), item["properties"]["platform"]) for item in made[2].guide}
@@ -50,10 +51,10 @@ def test_memory_of_many_tasks_is_that_of_each_alone(guided):
     made = [
         with_guide(task, [(f"06-{day:02d}", "a") for day in range(1, 3 + 9 * k)]) for k, task in enumerate(tasks[:3])
     ]
-    together = memory_bytes(context, made)
-    assert [memory_bytes(context, [task])[0] for task in made] == together.tolist()
+    together = memory_bytes(context, TaskTable.of(made))
+    assert [memory_bytes(context, TaskTable.of([task]))[0] for task in made] == together.tolist()
     assert len(set(together.tolist())) > 1
-    np.testing.assert_array_equal(estimate_tasks(context, made).memory_bytes, together)
+    np.testing.assert_array_equal(estimate_tasks(context, TaskTable.of(made)).memory_bytes, together)
 
 
 def test_a_model_without_guide_needs_little(guided):
@@ -85,8 +86,7 @@ def test_areas_are_those_on_the_ellipsoid_on_every_grid(tmp_path, grid):
     source["resolution"] = "1/1125" if grid["crs"] == "EPSG:4326" else 100
     spec = make_spec(tmp_path, area=(14.0, 52.0, 14.2, 52.1), grid=grid, source=source)
     context = make_context(spec)
-    tasks = [Task(tile=t, id="", items_digest="", guide=freeze_items([]), source=freeze_items([])) for t in
-             context.grid.tiles()]  # fmt: skip
+    tasks = TaskTable.of([make_task(tile) for tile in context.grid.tiles()])
     areas = estimate_tasks(context, tasks).area_km2
     dense = shapely.segmentize(shapely.box(14.0, 52.0, 14.2, 52.1), 0.001)
     exact = abs(Geod(ellps="WGS84").geometry_area_perimeter(dense)[0]) / 1e6
@@ -101,8 +101,9 @@ def test_a_stored_tile_holds_value_deviation_flags_and_counts(guided):
 
 def test_no_task_costs_nothing(guided):
     context, _ = guided
-    found = estimate_tasks(context, [])
+    found = estimate_tasks(context, TaskTable.of([]))
     assert found.scenes.shape == found.read_s.shape == found.memory_bytes.shape == found.area_km2.shape == (0,)
     assert found.distinct_scenes == 0
+    nothing = TaskTable.of([])
     with pytest.raises(PlanError, match="no task"):
-        explain_plan(Plan(spec_digest="", grid_digest="", model_digest="", items_digest="", tasks=()), context)
+        explain_plan(Plan(spec_digest="", grid_digest="", model_digest="", items_digest="", tasks=nothing), context)

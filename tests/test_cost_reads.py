@@ -12,15 +12,16 @@ from file_server import FileServer
 from pyproj import CRS, Transformer
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window, intersect
-from run_maps import make_spec
+from run_maps import make_spec, make_task
 
 from mapper.access.files import Access, AssetName
 from mapper.access.rules import AccessRule
 from mapper.catalog.items import freeze_items
 from mapper.cost.reads import count_reads
 from mapper.cube.resample import Sampler, SourceGrid
-from mapper.plan.context import Task, make_context
+from mapper.plan.context import make_context
 from mapper.plan.memory import Pairs
+from mapper.plan.task_table import TaskTable
 
 EAST, NORTH = 4_300_000, 3_230_000
 
@@ -74,11 +75,13 @@ def count(context, *items):
     tasks = []
     for tile in context.grid.tiles():
         geobox = context.grid.geobox_of(context.window(tile))
-        tasks.append(
-            Task(tile=tile, id="", items_digest="", guide=guide.touching(geobox), source=source.touching(geobox))
-        )
-    pairs = {"guide": Pairs.of([t.guide for t in tasks]), "source": Pairs.of([t.source for t in tasks])}
-    return tasks, count_reads(context, tasks, pairs)
+        tasks.append(make_task(tile, guide=guide.touching(geobox), source=source.touching(geobox)))
+    return tasks, count_tasks(context, tasks)
+
+
+def count_tasks(context, tasks):
+    table = TaskTable.of(tasks)
+    return count_reads(context, table, {"guide": Pairs.of(table, "guide"), "source": Pairs.of(table, "source")})
 
 
 def test_blocks_and_rows_of_blocks_are_those_of_a_tiled_file(context, tmp_path):
@@ -212,6 +215,6 @@ def test_a_hundred_tasks_count_as_each_of_them_alone(context):
     items = [guide_item(), guide_item("S2-b", origin=(EAST + 15_000, NORTH - 9_000)), source_item()]
     tasks, together = count(context, *items)
     for k, task in enumerate(tasks):
-        alone = count_reads(context, [task], {"guide": Pairs.of([task.guide]), "source": Pairs.of([task.source])})
+        alone = count_tasks(context, [task])
         for name in ("files", "requests", "bytes_read", "window_bytes", "block_bytes"):
             assert getattr(alone, name)[0] == pytest.approx(getattr(together, name)[k])

@@ -4,12 +4,18 @@ from pathlib import Path
 
 import dask
 import numpy as np
+import odc.stac
+import pystac
 import pytest
+import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio import Affine
-from scenes import HERE, MAP, S1, S2, SIDE, ZONE_BORDER, flat, s2, write_item, write_passes
+from run_maps import make_items, make_spec
+from scenes import HERE, MAP, S1, S2, SIDE, ZONE_BORDER, box_at, flat, s2, write_item, write_passes
 
+from mapper.catalog.freeze import save_items
 from mapper.catalog.items import Items, freeze_items
+from mapper.catalog.provider import load_provider
 from mapper.cube.open import open_cube
 from mapper.cube.read import read_block
 from mapper.errors import CorruptAssetError, GridError, SpecError
@@ -103,3 +109,136 @@ def test_a_rotated_grid_is_refused():
     turned = GeoBox((4, 4), Affine.rotation(10), "EPSG:3035")
     with pytest.raises(GridError, match="north-up"):
         open_cube(Items(items=()), turned, bands=("agb",), rule=MAP)
+
+
+BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
+SEASON = box_at("EPSG:3035", 4450880, 3120640, size=2048)
+
+
+def describe_overpasses():
+    """24 items of 16 dates over SEASON, in two UTM zones, as an archive describes them; no file exists."""
+    items = []
+    for date, zone in [(date, zone) for date in range(16) for zone in (32, 33) if date % 2 == 0 or zone == 32]:
+        pixels = box_at(f"EPSG:326{zone}", 690000 if zone == 32 else 280000, 5555000, size=2600)
+        footprint = pixels.footprint("EPSG:4326")
+        projection = {"proj:epsg": 32600 + zone, "proj:shape": [2600, 2600], "proj:transform": [*pixels.transform[:6]]}
+        items.append(
+            {
+                "type": "Feature",
+                "stac_version": "1.0.0",
+                "id": f"{date}-{zone}",
+                "collection": "sentinel-2-l2a",
+                "geometry": footprint.json,
+                "bbox": list(footprint.boundingbox.bbox),
+                "properties": {
+                    "datetime": f"2021-06-{date + 1:02}T10:10:{zone}Z",
+                    "platform": "sentinel-2a",
+                    "s2:processing_baseline": "04.00",
+                },
+                "assets": {key: {"href": f"/none/{date}-{zone}/{key}.tif", **projection} for key in (*BANDS, "SCL")},
+                "links": [],
+            }
+        )
+    return freeze_items(items)
+
+
+def count_tasks(cube):
+    (best,) = dask.optimize(cube)
+    return len(dict(best.__dask_graph__()))
+
+
+@pytest.mark.parametrize("chunk", [1024, 512])
+def test_a_cube_has_at_most_three_times_the_tasks_of_odc_stac(chunk):
+    items = describe_overpasses()
+    ours = open_cube(items, SEASON, bands=BANDS, rule=load_provider("demo").rule("sentinel-2-l2a"), chunks=chunk)
+    theirs = odc.stac.load(
+        [pystac.Item.from_dict(item) for item in items],
+        bands=[*BANDS, "SCL"],
+        geobox=SEASON,
+        chunks={"x": chunk, "y": chunk},
+        groupby="solar_day",
+        stac_cfg={"sentinel-2-l2a": {"assets": {"*": {"data_type": "uint16", "nodata": 0}}}},
+    )
+    assert (len(items), ours.sizes["time"], theirs.sizes["time"]) == (24, 16, 16)
+    assert count_tasks(ours) <= 3 * count_tasks(theirs)
+
+
+def test_a_band_alone_needs_no_task_of_another():
+    cube = open_cube(describe_overpasses(), SEASON, bands=BANDS, rule=load_provider("demo").rule("sentinel-2-l2a"))
+    assert count_tasks(cube[["B02"]]) < count_tasks(cube) / 2
+
+
+def test_chunks_have_a_size_for_each_dimension(passes):
+    cube = open_cube(passes, ZONE_BORDER, bands="B02", rule=S2, chunks={"time": -1, "y": 128, "x": 100})
+    assert cube["B02"].chunks == ((2,), (128, 128), (100, 100, 56))
+    assert_same(passes, ZONE_BORDER, S2, ("B02",), chunks={"time": 2, "x": 100})
+
+
+def test_values_have_the_type_that_is_asked_for(passes):
+    cube = open_cube(passes, ZONE_BORDER, bands="B02", rule=S2, dtype="float64")
+    assert cube["B02"].dtype == cube["B02"].compute(scheduler="sync").dtype == np.float64
+    with pytest.raises(SpecError, match="NaN marks what is missing; got uint16"):
+        open_cube(passes, ZONE_BORDER, bands="B02", rule=S2, dtype="uint16")
+
+
+@pytest.mark.parametrize("resampling", ["nearest", {"B02": "cubic"}])
+def test_resampling_goes_before_the_rule(passes, resampling):
+    kernel = resampling if isinstance(resampling, str) else resampling["B02"]
+    cube = open_cube(passes, ZONE_BORDER, bands=["B02"], rule=S2, resampling=resampling).load()
+    xr.testing.assert_allclose(
+        cube, read_block(passes, ZONE_BORDER, bands=["B02"], rule=S2.model_copy(update={"resampling": kernel}))
+    )
+
+
+def test_time_steps_are_passes_days_or_items(tmp_path):
+    items = freeze_items(
+        [
+            s2(tmp_path, "a", value=1500, platform="sentinel-2a"),
+            s2(tmp_path, "b", value=2500, place=SIDE, platform="sentinel-2a"),
+            s2(tmp_path, "c", value=3500, place=SIDE, platform="sentinel-2b"),
+        ]
+    )
+    cubes = {way: open_cube(items, HERE, bands="B02", rule=S2, groupby=way) for way in ("pass", "solar_day", "item")}
+    assert {way: cube.sizes["time"] for way, cube in cubes.items()} == {"pass": 2, "solar_day": 1, "item": 3}
+    assert list(cubes["item"]["group"].values) == ["a", "b", "c"]
+    assert cubes["solar_day"]["group"].item() == "2020-06-01"
+    day = cubes["solar_day"]["B02"].isel(time=0).values
+    np.testing.assert_allclose(day, np.full(HERE.shape, 0.15), rtol=1e-6)  # the first that is valid wins
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"resampling": "lanczos"}, "resampling is one of nearest, bilinear, cubic"),
+        ({"groupby": "month"}, "groupby is one of pass, solar_day, item, got 'month'"),
+        ({"chunks": {"band": 1}}, "dimension of chunks is one of time, y, x, got 'band'"),
+        ({"chunks": 0}, "at least 1 pixel"),
+        ({"bands": None}, "needs a geobox, bands and a rule"),
+    ],
+)
+def test_arguments_that_are_none_are_refused(passes, options, words):
+    with pytest.raises(SpecError, match=words):
+        open_cube(passes, ZONE_BORDER, **({"bands": "B02", "rule": S2} | options))
+
+
+def test_a_cube_too_large_for_one_graph_is_refused():
+    items = describe_overpasses()
+    with pytest.raises(GridError, match="give a smaller geobox or larger chunks"):
+        open_cube(items, SEASON, bands="B02", rule=load_provider("demo").rule("sentinel-2-l2a"), chunks=8)
+
+
+def test_a_map_says_what_its_cube_is_made_of(tmp_path):
+    items = make_items(tmp_path / "rasters")
+    save_items(items, tmp_path / "items.parquet")
+    spec = make_spec(tmp_path, catalog={"provider": "demo", "href": str(tmp_path / "items.parquet")})
+    path = tmp_path / "map.yaml"
+    path.write_text(spec.to_yaml())
+    cube, rule = open_cube(path, chunks=64), load_provider("demo").rule("sentinel-2-l2a")
+    expected = read_block(items.of("sentinel-2-l2a"), spec.map_grid.geobox, bands=("B04", "B08"), rule=rule)
+    xr.testing.assert_allclose(cube.load(), expected)
+    xr.testing.assert_equal(open_cube(spec).load(), cube)
+    assert (tmp_path / "map.items.parquet").exists()
+    source = open_cube(str(path), collection="esa-cci-biomass")
+    assert (list(source), source["agb"].attrs["units"]) == (["agb", "agb_sd"], "Mg ha-1")
+    with pytest.raises(SpecError, match="reads nothing of sentinel-1"):
+        open_cube(path, collection="sentinel-1-rtc")

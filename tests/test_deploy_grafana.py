@@ -10,7 +10,7 @@ from distributed import Client, LocalCluster
 from kustomized import kustomize, needs_kubectl
 from prometheus_client.parser import text_string_to_metric_families
 
-from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileRetried
+from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileResult, TileRetried
 from mapper.monitor.metrics import serve_metrics
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "grafana"
@@ -21,8 +21,11 @@ EVENTS = [
     RunStarted(run_id="r", tiles=2, skipped=1, name="little"),
     ReadRetried(tile=(0, 0), host="h", item="i", asset="a", reason="HTTP 429", attempt=1, wait_s=0.1),
     TileRetried(tile=(0, 0), attempt=2, reason="lost"),
-    TileFinished(tile=(0, 0), status="failed", reason="OSError: gone"),
-    TileFinished(tile=(0, 1), status="ok", worker="a:1", device="cuda", device_s=1.0, device_slots=1, pixels=9),
+    TileFinished(tile=(0, 0), result=TileResult(status="failed", reason="OSError: gone")),
+    TileFinished(
+        tile=(0, 1),
+        result=TileResult(status="ok", worker="a:1", device="cuda", device_s=1.0, device_slots=1, valid_px=9),
+    ),
     BatchCommitted(snapshot="S", tiles=2, seconds=0.1),
 ]
 

@@ -1,14 +1,12 @@
 """What notebooks show of objects: sound HTML, escaped, and small however much there is."""
 
-from uuid import UUID
-
 import numpy as np
 import pytest
 import shapely
 from html_pages import read_html
 from hypothesis import given
 from hypothesis import strategies as st
-from run_maps import make_items, make_spec
+from run_maps import make_items, make_spec, make_task
 
 from mapper.catalog.items import freeze_items
 from mapper.grid import Tile
@@ -16,9 +14,10 @@ from mapper.markup.cards import show_shares, show_tiles
 from mapper.markup.html import Markup, make_pairs, make_table
 from mapper.markup.outlines import draw_outlines
 from mapper.markup.tile_map import draw_tiles
-from mapper.plan.context import Task
 from mapper.plan.plan import Plan, make_plan
+from mapper.plan.task_table import TaskTable
 from mapper.run.report import RunReport, TileFailure
+from mapper.store.totals import Totals
 
 NASTY = "<script>alert(1)</script> \"'&"
 
@@ -66,8 +65,9 @@ def test_a_plan_shows_its_tiles(tmp_path):
 
 
 REPORT = RunReport(
-    run_id="run-1", tiles=9, skipped=1, done=7, empty=1, failed=1, commits=2, snapshot="ABC", seconds=12.5,
-    stage_seconds={"read": 20.0, "predict": 5.0, "wait": 0.0}, pixels=12_345_678,
+    run_id="run-1", tiles=9, skipped=1, commits=2, snapshot="ABC", seconds=12.5,
+    totals=Totals(tiles={"ok": 7, "empty": 1, "failed": 1}, pixels=12_345_678,
+                  seconds={"read": 20.0, "predict": 5.0, "wait": 0.0}),
     failures=(TileFailure(tile=(3, 4), reason=NASTY),), stopped=NASTY,
 )  # fmt: skip
 
@@ -117,12 +117,8 @@ def test_a_plan_of_a_hundred_thousand_tiles_is_small():
     assert "one cell is 7 x 7 tiles" in read_html(card)[1]
 
 
-def test_a_plan_that_is_a_list_shows_its_tiles_where_they_are():
-    items = freeze_items([])
-    tasks = tuple(
-        Task(tile=tile, id=str(UUID(int=tile.col)), items_digest="", guide=items, source=items)
-        for tile in (Tile(7, 7), Tile(8, 9))
-    )
+def test_a_plan_shows_its_tiles_where_they_are():
+    tasks = TaskTable.of([make_task(tile) for tile in (Tile(7, 7), Tile(8, 9))])
     plan = Plan(spec_digest="a", grid_digest="b", model_digest="c", items_digest="d", tasks=tasks)
     assert read_html(plan._repr_html_())[0].drawn.startswith("M0 0h1v1h-1zM2 1h1v1h-1z")
 

@@ -9,7 +9,7 @@ from run_maps import make_items, make_spec
 
 from mapper.cli.run_callbacks import open_callbacks
 from mapper.errors import InputError
-from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileRetried
+from mapper.events import BatchCommitted, ReadRetried, RunStarted, TileFinished, TileResult, TileRetried
 from mapper.execute.executors import ThreadExecutor
 from mapper.monitor.metrics import serve_metrics
 from mapper.plan.context import make_context
@@ -46,11 +46,11 @@ def test_a_run_can_be_scraped_while_it_works_and_tells_what_its_report_tells(tmp
     assert after[("mapper_tiles_total", ("status", "ok"))] == report.done > 0
     assert after[("mapper_tiles_total", ("status", "failed"))] == 0
     assert after[("mapper_tiles_due",)] == report.tiles
-    assert after[("mapper_pixels_total",)] == report.pixels
+    assert after[("mapper_pixels_total",)] == report.totals.pixels
     for stage in ("read", "predict", "wait", "write"):
-        assert after[("mapper_stage_seconds_total", ("stage", stage))] == pytest.approx(report.stage_seconds[stage])
+        assert after[("mapper_stage_seconds_total", ("stage", stage))] == pytest.approx(report.totals.seconds[stage])
     assert sum(value for (name, *_), value in after.items() if name == "mapper_device_seconds_total") == (
-        pytest.approx(report.device_s)
+        pytest.approx(report.totals.device_s)
     )
     assert after[("mapper_commits_total",)] == report.commits == len(during)
     assert after[("mapper_commit_seconds_total",)] == pytest.approx(report.commit_s)
@@ -59,12 +59,14 @@ def test_a_run_can_be_scraped_while_it_works_and_tells_what_its_report_tells(tmp
 
 
 def test_retries_and_failures_are_counted_by_reason():
+    result = TileResult(status="failed", reason="AssetError: a: gone", requests=3, bytes_read=10)
+    failed = TileFinished(tile=(0, 0), result=result)
     with serve_metrics(0, "127.0.0.1") as (metrics, port):
         metrics(RunStarted(run_id="r", tiles=9, skipped=1, name="little"))
         for reason in ("HTTP 429", "HTTP 429", "timed out"):
             metrics(ReadRetried(tile=(0, 0), host="h", item="i", asset="a", reason=reason, attempt=1, wait_s=0.1))
         metrics(TileRetried(tile=(0, 0), attempt=2, reason="lost"))
-        metrics(TileFinished(tile=(0, 0), status="failed", reason="AssetError: a: gone", requests=3, bytes_read=10))
+        metrics(failed)
         seen = scrape(port)
     assert seen[("mapper_read_retries_total", ("reason", "HTTP 429"))] == 2
     assert seen[("mapper_read_retries_total", ("reason", "timed out"))] == 1

@@ -5,15 +5,18 @@ import json
 
 from rich.console import Console
 
-from mapper.events import BatchCommitted, ReadRetried, RunFinished, RunStarted, TileFinished
+from mapper.events import BatchCommitted, ReadRetried, RunFinished, RunStarted, TileFinished, TileResult
 from mapper.monitor.progress import EventLog, ProgressBar
 from mapper.run.report import RunReport, TileFailure
+from mapper.store.totals import DeviceUse, Totals, WorkerUse
 
 EVENTS = [
     RunStarted(run_id="r", tiles=3, skipped=1),
     ReadRetried(tile=(0, 0), host="h", item="i", asset="B04", reason="HTTP 429", attempt=1, wait_s=0.5),
-    TileFinished(tile=(0, 0), status="ok", seconds={"read": 3.0, "predict": 1.0}, pixels=2_000_000),
-    TileFinished(tile=(0, 1), status="failed", reason="OSError: gone"),
+    TileFinished(
+        tile=(0, 0), result=TileResult(status="ok", seconds={"read": 3.0, "predict": 1.0}, valid_px=2_000_000)
+    ),
+    TileFinished(tile=(0, 1), result=TileResult(status="failed", reason="OSError: gone")),
     BatchCommitted(snapshot="S", tiles=2, seconds=0.1),
     RunFinished(done=1, empty=0, failed=1, seconds=4.0),
 ]
@@ -62,9 +65,17 @@ def test_the_log_has_one_json_line_for_each_event_and_is_appended_to(tmp_path):
     assert all(line["time"].endswith("+00:00") for line in lines)
 
 
-def report(**facts):
-    known = {"run_id": "r", "tiles": 9, "skipped": 1, "done": 9, "empty": 0, "failed": 0, "commits": 2, "snapshot": "S"}
-    return RunReport(**(known | {"seconds": 2.0, "pixels": 8_000_000} | facts))
+def report(*, failed=0, stage_seconds=None, sums=None, **changes):
+    """A report of nine tiles that took two seconds, with some of their sums."""
+    sums = {"tiles": {"ok": 9, "failed": failed}, "pixels": 8_000_000, "seconds": stage_seconds or {}} | (sums or {})
+    known = {"run_id": "r", "tiles": 9, "skipped": 1, "commits": 2, "snapshot": "S", "seconds": 2.0}
+    return RunReport(totals=Totals(**sums), **(known | changes))
+
+
+def held(seconds, *, slots):
+    """Sums of one worker whose device was held for some seconds."""
+    use = WorkerUse(worker="a:1", tiles=1, device_s=seconds)
+    return {"workers": {"a:1": use}, "devices": {"a cpu": DeviceUse(slots=slots, seconds=seconds)}}
 
 
 def test_a_report_knows_its_exit_code_rate_and_bottleneck():
@@ -77,9 +88,9 @@ def test_a_report_knows_its_exit_code_rate_and_bottleneck():
     assert bad.exit_code == 1
     assert "failed: tile 0,0: OSError: gone" in bad.summary()
     assert "failed: 2 more" in bad.summary()
-    busy = report(requests=17, bytes_read=12_345_678, retries={"timed out": 1, "HTTP 429": 2})
+    busy = report(sums={"requests": 17, "bytes_read": 12_345_678, "retries": {"timed out": 1, "HTTP 429": 2}})
     assert "read: 17 requests, 12.3 MB; put again: 2 HTTP 429, 1 timed out" in busy.summary()
-    assert "put again" not in report(requests=17).summary()
+    assert "put again" not in report(sums={"requests": 17}).summary()
     assert "read:" not in good.summary()
     assert report(tiles=0, skipped=9).summary() == "nothing to do: 9 tiles are up to date"
 
@@ -105,11 +116,12 @@ def test_a_run_that_goes_on_begins_where_the_last_one_ended():
 def log_of(events, *, skipped=0, tiles=100):
     """Lines of a run without a terminal; events are seconds that pass before a tile comes."""
     out, clock = io.StringIO(), Clock()
+    result = TileResult(status="ok", seconds={"read": 3.0, "wait": 9.0}, valid_px=2_000_000)
     bar = ProgressBar(Console(file=out, width=80, force_terminal=False), clock=clock)
     bar(RunStarted(run_id="r", tiles=tiles, skipped=skipped, dashboard="http://scheduler:8787/status"))
     for seconds in events:
         clock.now += seconds
-        bar(TileFinished(tile=(0, 0), status="ok", seconds={"read": 3.0, "wait": 9.0}, pixels=2_000_000))
+        bar(TileFinished(tile=(0, 0), result=result))
     bar(RunFinished(done=1, empty=0, failed=1, seconds=4.0))
     return out.getvalue().splitlines()
 
@@ -137,11 +149,11 @@ def test_a_rate_follows_the_last_lines():
 
 def test_waiting_is_told_apart_from_work_and_devices_by_their_share():
     stages = {"read": 1.0, "predict": 3.0, "wait": 60.0}
-    one = report(stage_seconds=stages, device_s=3.0, device_slots=2, seconds=2.0)
-    assert (one.bottleneck, one.device_busy) == ("predict", 0.75)
+    one = report(stage_seconds=stages, sums=held(3.0, slots=2))
+    assert (one.bottleneck, one.device_share) == ("predict", 0.75)
     text = one.summary()
     assert "seconds of work: read 1.0 s, predict 3.0 s, waiting for a device 60.0 s; devices busy 75 % of" in text
-    assert report(stage_seconds=stages | {"read": 9.0}, device_s=3.9, device_slots=2).bottleneck == "predict"
+    assert report(stage_seconds=stages | {"read": 9.0}, sums=held(3.9, slots=2)).bottleneck == "predict"
     assert report(stage_seconds=stages | {"read": 9.0}, commit_s=1.9).bottleneck == "commit"
     assert report(stage_seconds=stages | {"read": 9.0}).bottleneck == "read"
     assert json.loads(json.dumps(one.to_dict()))["device_busy"] == 0.75

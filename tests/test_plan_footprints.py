@@ -12,7 +12,7 @@ from mapper.catalog.footprint import footprint
 from mapper.catalog.items import freeze_items
 from mapper.plan.context import make_context
 from mapper.plan.footprints import find_touching
-from mapper.plan.task_table import to_places
+from mapper.plan.task_table import to_indices
 from mapper.plan.windows import bounds_at, windows_at
 
 GRIDS = {
@@ -48,7 +48,7 @@ def test_every_window_gets_the_items_it_touches(tmp_path, crs):
     items = freeze_items(scatter("sentinel-2-l2a", 300) + scatter("esa-cci-biomass", 40), query={"provider": "demo"})
     names = ("sentinel-2-l2a", "esa-cci-biomass")
     roles = [np.array([item["collection"] == name for item in items]) for name in names]
-    found = find_touching(context, to_places(tiles), outlines_of(items), roles)
+    found = find_touching(context, to_indices(tiles), outlines_of(items), roles)
     geoboxes = [context.grid.geobox_of(context.window(tile)) for tile in tiles]
     for name, members in zip(names, found, strict=True):
         assert [items.pick(members.of(k)) for k in range(len(tiles))] == [
@@ -59,9 +59,9 @@ def test_every_window_gets_the_items_it_touches(tmp_path, crs):
 
 def test_a_window_without_items_gets_none(tmp_path):
     context = make_context(make_spec(tmp_path))
-    places = context.grid.tile_indices()
+    indices = context.grid.tile_indices()
     far = outlines_of([make_item("far", bounds=(-60, -10, -59, -9))])
-    for outlines, where in ((far, places), (far, places[:0]), (far[:0], places)):
+    for outlines, where in ((far, indices), (far, indices[:0]), (far[:0], indices)):
         (members,) = find_touching(context, where, outlines, [np.ones(len(outlines), bool)])
         assert members.counts.tolist() == [0] * len(where)
 
@@ -74,7 +74,7 @@ def test_windows_of_all_tiles_are_those_of_each(tmp_path, crs):
     tiles = list(context.grid.tiles())
     boxes = [context.grid.geobox_of(context.grid.window(tile)).boundingbox.bbox for tile in tiles]
     windows = [context.window(tile) for tile in tiles]
-    assert windows_at(context, to_places(tiles)).tolist() == [[w.top, w.left, w.bottom, w.right] for w in windows]
-    np.testing.assert_allclose(bounds_at(context, to_places(tiles), halo=False), boxes, rtol=1e-12)
+    assert windows_at(context, to_indices(tiles)).tolist() == [[w.top, w.left, w.bottom, w.right] for w in windows]
+    np.testing.assert_allclose(bounds_at(context, to_indices(tiles), halo=False), boxes, rtol=1e-12)
     halos = [context.grid.geobox_of(window).boundingbox.bbox for window in windows]
-    np.testing.assert_allclose(bounds_at(context, to_places(tiles), halo=True), halos, rtol=1e-12)
+    np.testing.assert_allclose(bounds_at(context, to_indices(tiles), halo=True), halos, rtol=1e-12)

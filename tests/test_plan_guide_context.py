@@ -22,7 +22,8 @@ from mapper.plan.guide_context import make_guide_context, reach_of
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
 from mapper.run import map_tile as task_module
-from mapper.run.runner import RunPolicy, run_plan
+from mapper.run.commit_loop import RunPolicy
+from mapper.run.runner import run_plan
 from mapper.run.stored_guide import attach_guide
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_store, read_store
@@ -168,7 +169,7 @@ def test_a_map_begun_in_one_way_is_finished_in_the_other(scenes, written, tmp_pa
 def test_a_guide_is_verified_told_of_and_resumed_like_a_map(scenes, written, tmp_path):
     items, _ = scenes
     spec, _ = written
-    composite(spec, items, tmp_path / "guide", only="::3", policy=RunPolicy(every=2))
+    composite(spec, items, tmp_path / "guide", only="::3", policy=RunPolicy(commit_tiles=2))
     with pytest.raises(PlanError, match=r"of \d+ tiles under the windows due, \d+ missing .*mapper composite"):
         sharpen(spec, items, tmp_path / "map", guide=tmp_path / "guide")
     assert not (tmp_path / "map").exists()

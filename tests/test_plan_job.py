@@ -17,7 +17,6 @@ from mapper.plan import job as job_module
 from mapper.plan.job import plan_path, prepare_job
 from mapper.plan.pending import expect_task, expect_tiles, find_pending
 from mapper.plan.plan import make_plan
-from mapper.plan.selection import order_tasks
 from mapper.plan.task_table import TaskTable
 
 
@@ -145,13 +144,19 @@ def test_tasks_of_a_table_are_put_together_from_its_arrays(planned):
 def test_what_is_expected_of_a_table_is_what_is_expected_of_each_task(planned):
     plan = prepare_job(planned[0].map).plan
     assert expect_tiles(plan) == {task.tile: expect_task(plan, task) for task in plan.tasks}
-    assert expect_tiles(replace(plan, tasks=tuple(plan.tasks))) == expect_tiles(plan)
     assert all(expected.items for expected in expect_tiles(plan).values())
 
 
-def test_pending_tasks_are_told_the_same_way_for_a_table_and_for_tasks_of_their_own(planned):
+def test_a_table_of_tasks_that_were_taken_apart_is_the_same_table(planned):
+    table = prepare_job(planned[0].map).plan.tasks
+    again = TaskTable.of(list(table))
+    assert again == table
+    assert (again.names, again.tiles) == (table.names, table.tiles)
+    assert len(TaskTable.of([])) == 0
+
+
+def test_nothing_of_a_plan_is_done_before_there_is_a_store(planned):
     plan = prepare_job(planned[0].map).plan
-    table, tasks = find_pending(plan, None), find_pending(replace(plan, tasks=tuple(plan.tasks)), None)
-    assert list(table.todo) == list(tasks.todo)
-    assert (table.todo[0].cause, table.causes) == ("new", {"new": len(plan)})
-    assert list(order_tasks(table.tasks, "spread")) == list(order_tasks(tasks.tasks, "spread"))
+    pending = find_pending(plan, None)
+    assert [due.task for due in pending.todo] == list(plan.tasks)
+    assert (pending.todo[0].cause, pending.causes) == ("new", {"new": len(plan)})

@@ -14,7 +14,7 @@ from mapper.execute.executors import ThreadExecutor
 from mapper.monitor.progress import EventLog
 from mapper.plan.context import RunOptions
 from mapper.plan.job import prepare_job
-from mapper.predict.quality import Quality
+from mapper.predict.quality import mask_of
 from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_map
@@ -94,14 +94,14 @@ def test_the_map_is_the_same_and_every_retry_is_told_with_its_reason(region):
     met = Counter(REASONS[entry["fault"]] for entry in files if entry["fault"] in REASONS)
     assert set(met) == set(REASONS.values())
     told = Counter(event["reason"] for event in events if event["event"] == "ReadRetried")
-    assert told == report.retries
+    assert told == report.totals.retries
     # a busy machine may be slow enough for a timeout, or a token that expires on its way, that nobody injected
     assert {r: told[r] for r in ("HTTP 429", "HTTP 503")} == {r: met[r] for r in ("HTTP 429", "HTTP 503")}
     assert all(told[reason] >= met[reason] for reason in met)
-    assert report.requests == len(files)
+    assert report.totals.requests == len(files)
 
     records = list(read_ledger(store).records())
-    assert sum(record.requests for record in records) == report.requests
+    assert sum(record.requests for record in records) == report.totals.requests
     assert sum(len(record.retries) for record in records) == told.total()
     for record in records:
         own = [k for k, event in enumerate(events) if event.get("tile") == [record.tile.row, record.tile.col]]
@@ -123,7 +123,7 @@ def test_an_archive_that_stays_down_fails_tiles_and_says_what_was_tried(region):
         report = run_plan(job.plan, job.context, job.spec.store, ThreadExecutor(3))
         requests = len([entry for entry in server.log() if entry["fault"] == "503"])
     assert (report.failed, report.exit_code) == (report.tiles, 1)
-    assert report.requests == requests
+    assert report.totals.requests == requests
     for record in read_ledger(job.spec.store).records():
         assert "HTTP 503, 2 attempts" in record.reason
         assert {retry.reason for retry in record.retries} == {"HTTP 503"}
@@ -149,5 +149,5 @@ def test_a_truncated_file_is_named_dropped_and_flagged_and_the_rest_of_the_map_i
         assert "truncated" in use.dropped
         assert address in use.dropped
     qa = open_map(store)["qa"].load()
-    assert ((qa & Quality.ITEM_DROPPED) > 0).any()
+    assert ((qa & mask_of("item_dropped")) > 0).any()
     assert {record.status for record, _ in dropped} == {"ok"}

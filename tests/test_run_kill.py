@@ -37,7 +37,8 @@ from mapper.events import BatchCommitted
 from mapper.plan.context import make_context
 from mapper.execute.executors import DaskExecutor, ThreadExecutor
 from mapper.plan.plan_file import load_plan
-from mapper.run.runner import RunPolicy, run_plan
+from mapper.run.commit_loop import RunPolicy
+from mapper.run.runner import run_plan
 
 
 def say(event):
@@ -62,7 +63,7 @@ if __name__ == "__main__":
             store,
             SlowExecutor(executor, 0.3),
             callbacks=[say],
-            policy=RunPolicy(every=3),
+            policy=RunPolicy(commit_tiles=3),
         )
     print(json.dumps(report.to_dict()), flush=True)
     sys.exit(report.exit_code)

@@ -19,13 +19,14 @@ import torch
 from mapper.plan.context import RunOptions
 from mapper.plan.memory import memory_bytes
 from mapper.plan.job import prepare_job
+from mapper.plan.task_table import TaskTable
 from mapper.run.runner import prepare_process
 from mapper.run.map_tile import compute_tile
 
 torch.set_num_threads(1)
 job = prepare_job(Path(sys.argv[1]), options=RunOptions(device="cpu", read_threads=4))
 task = job.plan.tasks[0]
-estimated = float(memory_bytes(job.context, [task])[0])
+estimated = float(memory_bytes(job.context, TaskTable.of([task]))[0])
 prepare_process(job.context)
 
 

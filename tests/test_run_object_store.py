@@ -19,7 +19,8 @@ from mapper.execute.executors import SerialExecutor, ThreadExecutor
 from mapper.plan.context import RunOptions, make_context
 from mapper.plan.plan import make_plan
 from mapper.plan.plan_file import save_plan
-from mapper.run.runner import RunPolicy, run_plan
+from mapper.run.commit_loop import RunPolicy
+from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock
@@ -37,7 +38,8 @@ from mapper.events import BatchCommitted
 from mapper.plan.context import make_context
 from mapper.execute.executors import ThreadExecutor
 from mapper.plan.plan_file import load_plan
-from mapper.run.runner import RunPolicy, run_plan
+from mapper.run.commit_loop import RunPolicy
+from mapper.run.runner import run_plan
 from mapper.store import lease
 
 
@@ -55,7 +57,7 @@ if __name__ == "__main__":
     print(json.dumps({"ready": True}), flush=True)
     try:
         executor = SlowExecutor(ThreadExecutor(2), 0.3)
-        report = run_plan(plan, make_context(make_spec(folder)), store, executor, callbacks=[say], policy=RunPolicy(every=3))
+        report = run_plan(plan, make_context(make_spec(folder)), store, executor, callbacks=[say], policy=RunPolicy(commit_tiles=3))
     except MapperError as error:
         print(json.dumps({"refused": str(error)}), flush=True)
         sys.exit(error.exit_code)
@@ -152,7 +154,7 @@ def test_commits_that_fail_for_a_while_are_tried_again(prepared, store, bucket):
                     bucket.fail("PUT .*/snapshots/", status=409, times=2)
                 yield outcome
 
-    report = run_plan(plan, context, store, Failing(), policy=RunPolicy(every=5))
+    report = run_plan(plan, context, store, Failing(), policy=RunPolicy(commit_tiles=5))
     assert (report.failed, report.commits, report.exit_code) == (0, 4, 0)
     assert set(computed(store).values()) == {1}
     assert_same_map(contents_of(store, context.spec), reference)
@@ -169,7 +171,7 @@ def test_commits_that_go_on_failing_end_the_run_and_lose_nothing_else(prepared, 
                 yield outcome
 
     with pytest.raises(TransientStoreError, match="run again"):
-        run_plan(plan, context, store, Failing(), policy=RunPolicy(every=5))
+        run_plan(plan, context, store, Failing(), policy=RunPolicy(commit_tiles=5))
     bucket.fail()
     assert len(read_ledger(store).entries) == 5
     assert run_plan(plan, context, store, SerialExecutor()).tiles == 11
@@ -179,7 +181,7 @@ def test_commits_that_go_on_failing_end_the_run_and_lose_nothing_else(prepared, 
 def test_tiles_that_cannot_be_written_for_a_while_are_written_again(prepared, store, bucket):
     _, context, plan, reference = prepared
     bucket.fail("PUT .*/chunks/", status=409, times=2)
-    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(every=100))
+    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(commit_tiles=100))
     assert report.failed == 0
     assert sum(record.attempts - 1 for record in read_ledger(store).records()) == 2
     assert_same_map(contents_of(store, context.spec), reference)
@@ -188,7 +190,7 @@ def test_tiles_that_cannot_be_written_for_a_while_are_written_again(prepared, st
 def test_tiles_that_cannot_be_written_fail_and_are_made_by_the_next_run(prepared, store, bucket):
     _, context, plan, reference = prepared
     bucket.fail("PUT .*/chunks/", status=409, times=3)  # as often as a tile is tried
-    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(every=100))
+    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(commit_tiles=100))
     assert report.failed == 1
     assert "perhaps for a while" in report.failures[0].reason
     assert run_plan(plan, context, store, SerialExecutor()).tiles == 1

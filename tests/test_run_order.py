@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from region import run_mapper
 
 from mapper.grid import Tile
-from mapper.plan.selection import order_places
-from mapper.plan.task_table import to_places
+from mapper.plan.selection import order_tiles
+from mapper.plan.task_table import to_indices
 
-places = st.lists(st.builds(Tile, st.integers(0, 2000), st.integers(0, 2000)), unique=True, max_size=80)
+indices = st.lists(st.builds(Tile, st.integers(0, 2000), st.integers(0, 2000)), unique=True, max_size=80)
 
 
 def square(edge):
@@ -20,11 +20,11 @@ def square(edge):
 
 
 def in_order(tiles, order):
-    return [tiles[number] for number in order_places(to_places(tiles), order)]
+    return [tiles[number] for number in order_tiles(to_indices(tiles), order)]
 
 
 @settings(deadline=None)
-@given(places, st.sampled_from(["blocks", "rows", "spread"]), st.randoms(use_true_random=False))
+@given(indices, st.sampled_from(["blocks", "rows", "spread"]), st.randoms(use_true_random=False))
 def test_every_tile_comes_once_and_its_place_in_the_list_does_not_matter(tiles, order, random):
     ordered = in_order(tiles, order)
     assert sorted(ordered) == sorted(tiles)
@@ -33,13 +33,13 @@ def test_every_tile_comes_once_and_its_place_in_the_list_does_not_matter(tiles, 
 
 
 @settings(deadline=None)
-@given(places)
+@given(indices)
 def test_rows_are_the_order_of_the_plan(tiles):
     assert in_order(tiles, "rows") == sorted(tiles)
 
 
 @settings(deadline=None)
-@given(places, st.sampled_from([2, 8, 64]))
+@given(indices, st.sampled_from([2, 8, 64]))
 def test_blocks_finish_a_square_before_they_begin_the_next(tiles, edge):
     squares = [(tile.row // edge, tile.col // edge) for tile in in_order(tiles, "blocks")]
     assert len(list(itertools.groupby(squares))) == len(set(squares))
@@ -60,7 +60,7 @@ def test_tiles_in_flight_together_are_spread_far_apart(together, apart):
 
 def test_an_unknown_order_is_refused():
     with pytest.raises(ValueError, match="blocks, rows or spread"):
-        order_places(to_places(square(2)), "random")
+        order_tiles(to_indices(square(2)), "random")
 
 
 def test_the_command_line_names_the_orders(tmp_path):

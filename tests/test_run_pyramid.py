@@ -20,6 +20,7 @@ from mapper.errors import FailureBudgetError, StoreError, StoreLockedError
 from mapper.events import BatchCommitted, TileFinished
 from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
 from mapper.grid import Tile
+from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid, find_damage
 from mapper.store.ledger import read_ledger
 from mapper.store.levels import LevelTile, make_levels
@@ -260,10 +261,10 @@ def test_an_interrupted_build_goes_on_where_it_stopped(wide):
             raise StopError
 
     with pytest.raises(StopError):
-        build(wide, callbacks=[stop], every=2)
+        build(wide, callbacks=[stop], policy=RunPolicy(commit_tiles=2))
     made = read_state(open_store(wide.store).store).made()
     assert made == [LevelTile(1, Tile(0, 0)), LevelTile(1, Tile(0, 1))]
-    report = build(wide, every=2)
+    report = build(wide, policy=RunPolicy(commit_tiles=2))
     assert report.done == 6 + 2 + 1 - len(made)
     assert_levels_follow(wide)
     assert verify_store(wide.store).is_complete
@@ -296,7 +297,7 @@ def test_a_reader_sees_whole_tiles_and_whole_commits_only(wide):
             seen.append(len(report.ok))
 
     session = open_store(wide.store)
-    report = build(wide, callbacks=[look], every=3)
+    report = build(wide, callbacks=[look], policy=RunPolicy(commit_tiles=3))
     assert report.commits == 4
     assert set(seen) == {0, 3, 6, 8, 9}
     assert "pyramid" not in zarr.open_group(session.store, mode="r")
@@ -376,15 +377,14 @@ def test_a_tile_over_one_that_cannot_be_read_is_left_and_so_is_all_above(wide):
     assert_levels_follow(wide)
 
 
-def test_too_many_failures_end_a_build(tmp_path, monkeypatch):
+def test_too_many_failures_end_a_build(tmp_path):
     spec = make_map(tmp_path / "map.icechunk", bbox=WIDE)
-    monkeypatch.setattr("mapper.run.pyramid._FAILURES", 1)
     objects = StoredObjects(spec.store)
     for name in objects.sizes("chunks"):
         if objects.sizes("chunks")[name] > 3000:
             objects.delete(name)
-    with pytest.raises(FailureBudgetError, match="2 tiles of the pyramid failed, 1 are borne"):
-        build(spec)
+    with pytest.raises(FailureBudgetError, match="2 of 2 tiles failed, 1 are borne"):
+        build(spec, policy=RunPolicy(failure_budget=1))
 
 
 def test_the_ledger_and_the_history_of_tiles_are_left_alone(wide):

@@ -21,7 +21,8 @@ from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
 from mapper.plan.selection import order_tasks
 from mapper.run import runner as runner_module
-from mapper.run.runner import RunPolicy, run_plan
+from mapper.run.commit_loop import RunPolicy
+from mapper.run.runner import run_plan
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
 from mapper.store.writer import Writer, open_writer
@@ -60,6 +61,7 @@ class Breaking:
     """Serial, but what some tiles return is an error."""
 
     throttle = staticmethod(process_throttle)
+    dashboard = ""
 
     def __init__(self, errors, *, after=None):
         self.errors, self.after = errors, after
@@ -82,7 +84,7 @@ def statuses(store):
 def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store):
     context, plan = planned
     events = []
-    policy = RunPolicy(every=5)
+    policy = RunPolicy(commit_tiles=5)
     report = run_plan(plan, context, store, SerialExecutor(), callbacks=[events.append], policy=policy)
     assert (report.done + report.empty, report.failed, report.skipped, report.exit_code) == (16, 0, 0, 0)
     assert report.empty > 0
@@ -90,7 +92,7 @@ def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store)
     assert isinstance(events[0], RunStarted)
     assert isinstance(events[-1], RunFinished)
     assert sum(isinstance(event, TileFinished) for event in events) == 16
-    assert set(report.stage_seconds) == {"read", "predict", "wait", "write"}
+    assert set(report.totals.seconds) == {"read", "predict", "wait", "write"}
     ledger = read_ledger(store)
     assert ledger.batches == report.commits == 4
     assert {entry.task_id for entry in ledger.entries.values()} == {task.id for task in plan.tasks}
@@ -112,8 +114,8 @@ def test_a_rerun_of_a_finished_map_has_no_task_and_no_commit(planned, store):
 def test_tiles_can_be_computed_again_on_request(planned, store, reference):
     context, plan = planned
     run_plan(plan, context, store, SerialExecutor())
-    again = RunPolicy(redo=(Tile(0, 0), Tile(3, 2)))
-    assert run_plan(plan, context, store, SerialExecutor(), policy=again).tiles == 2
+    again = (Tile(0, 0), Tile(3, 2))
+    assert run_plan(plan, context, store, SerialExecutor(), redo=again).tiles == 2
     assert_same_map(contents_of(store, context.spec), reference)
 
 
@@ -131,13 +133,13 @@ def test_the_map_is_the_same_in_any_order(planned, store, reference, order):
 
 def test_commits_happen_by_time_too(planned, store):
     context, plan = planned
-    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(every=1000, seconds=0))
+    report = run_plan(plan, context, store, SerialExecutor(), policy=RunPolicy(commit_tiles=1000, commit_seconds=0))
     assert report.commits == 16
 
 
 def test_threads_and_two_dask_workers_give_the_same_map_as_serial(planned, reference, tmp_path):
     context, plan = planned
-    run_plan(plan, context, str(tmp_path / "threads"), ThreadExecutor(3), policy=RunPolicy(every=4))
+    run_plan(plan, context, str(tmp_path / "threads"), ThreadExecutor(3), policy=RunPolicy(commit_tiles=4))
     assert_same_map(contents_of(tmp_path / "threads", context.spec), reference)
     with local_cluster(2, threads_per_worker=2, memory_limit=0) as client:
         events = []
@@ -147,7 +149,7 @@ def test_threads_and_two_dask_workers_give_the_same_map_as_serial(planned, refer
             str(tmp_path / "dask"),
             DaskExecutor(cluster=client),
             callbacks=[events.append],
-            policy=RunPolicy(every=4),
+            policy=RunPolicy(commit_tiles=4),
         )
     assert report.exit_code == 0
     assert_same_map(contents_of(tmp_path / "dask", context.spec), reference)
@@ -159,7 +161,7 @@ def test_commits_do_not_wait_for_tiles_in_flight(planned, store):
     """Tiles are handed out before and taken back after a commit, and nothing is lost by it."""
     context, plan = planned
     events = []
-    policy = RunPolicy(every=1, window=4)
+    policy = RunPolicy(commit_tiles=1, window=4)
     executor = SlowExecutor(ThreadExecutor(4), 0.02)
     report = run_plan(plan, context, store, executor, callbacks=[events.append], policy=policy)
     assert report.commits == 16
@@ -186,7 +188,7 @@ def test_too_many_failures_end_the_run_and_keep_what_was_done(planned, store, re
     context, plan = planned
     broken = Breaking({number: RuntimeError("no") for number in range(2, 16)})
     events = []
-    policy = RunPolicy(failure_budget=3, every=1000, order="rows")
+    policy = RunPolicy(failure_budget=3, commit_tiles=1000, order="rows")
     with pytest.raises(FailureBudgetError, match=r"4 of 6 tiles failed, 3 are borne.*tile 1,1: RuntimeError: no"):
         run_plan(plan, context, store, broken, callbacks=[events.append], policy=policy)
     assert statuses(store)["failed"] == 4
@@ -201,12 +203,13 @@ def test_errors_that_concern_every_tile_end_the_run_and_keep_what_was_done(plann
     context, plan = planned
     executor = Breaking({5: error}) if isinstance(error, WeightsError) else _Raising(error)
     with pytest.raises(type(error)):
-        run_plan(plan, context, store, executor, policy=RunPolicy(every=1000))
+        run_plan(plan, context, store, executor, policy=RunPolicy(commit_tiles=1000))
     assert sum(statuses(store).values()) == 5
 
 
 class _Raising:
     throttle = staticmethod(process_throttle)
+    dashboard = ""
 
     def __init__(self, error):
         self.error = error
@@ -221,7 +224,7 @@ class _Raising:
 def test_a_signal_stops_the_run_cleanly_and_keeps_what_was_done(planned, store, reference):
     context, plan = planned
     before = signal.getsignal(signal.SIGTERM)
-    report = run_plan(plan, context, store, Breaking({}, after=6), policy=RunPolicy(every=1000))
+    report = run_plan(plan, context, store, Breaking({}, after=6), policy=RunPolicy(commit_tiles=1000))
     assert report.stopped == "interrupted by SIGTERM"
     assert report.exit_code == 1
     assert report.done + report.empty >= 6
@@ -249,7 +252,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing_committed(planned, stor
             full.set()
 
     with pytest.raises(StoreFullError, match="no space left; 8 tiles of this run are committed"):
-        run_plan(plan, context, store, SerialExecutor(), callbacks=[fill], policy=RunPolicy(every=4))
+        run_plan(plan, context, store, SerialExecutor(), callbacks=[fill], policy=RunPolicy(commit_tiles=4))
     assert sum(statuses(store).values()) == 8
 
 

@@ -6,7 +6,7 @@ from fastapi.testclient import TestClient
 from pyproj import Transformer
 from store_maps import PROJECTED, make_arrays, make_record, make_spec, write_tiles
 
-from mapper.predict.quality import Quality
+from mapper.predict.quality import BITS
 from mapper.serve.app import make_app
 from mapper.serve.pixel import SAID
 from mapper.serve.settings import AppSettings
@@ -66,8 +66,8 @@ def test_flags_are_told_in_words(spec, client):
     qa = int(make_arrays(spec.map_grid, tile)["qa"][20, 33])
     assert qa, "the pixel must have flags"
     told = ask(client, "/pixel", x, y).json()["quality"]
-    assert told == [{"flag": flag.name.lower(), "meaning": SAID[flag.name.lower()]} for flag in Quality if flag & qa]
-    assert {flag.name.lower() for flag in Quality} <= set(SAID)
+    assert told == [{"flag": bit.name, "meaning": SAID[bit.name]} for bit in BITS.values() if bit.mask & qa]
+    assert BITS.keys() <= set(SAID)
 
 
 def test_a_missing_value_is_null_and_a_tile_never_attempted_has_no_record(spec, client):

@@ -18,15 +18,15 @@ from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 from mapper.execute.executors import SerialExecutor
 from mapper.plan.context import make_context
 from mapper.plan.plan import make_plan
-from mapper.predict.quality import Quality
+from mapper.predict.quality import mask_of
 from mapper.run.pyramid import build_pyramid
 from mapper.run.runner import run_plan
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.serve.stats import routes as stats
 from mapper.serve.stats.pixel_area import Ground
 from mapper.serve.stats.pixel_coverage import cover_window
-from mapper.serve.stats.routes import routes as stats
-from mapper.serve.stats.sum_uncertainty import deviate_sum
+from mapper.serve.stats.sum_uncertainty import compute_sum_sd
 from mapper.store import rasters
 from mapper.store.product import map_product
 from mapper.store.writer import open_writer
@@ -116,7 +116,7 @@ def test_totals_are_those_of_the_array(spec, client):
         "above_ha"
     ] == pytest.approx(told["valid_area_ha"])
     shares = {entry["flag"]: entry["share"] for entry in told["quality"]}
-    for flag in (Quality.SOURCE_MISSING, Quality.FEW_OBSERVATIONS):
+    for flag in (mask_of("source_missing"), mask_of("few_observations")):
         share = weights[(flags.astype(int) & flag) != 0].sum() / weights.sum()
         assert shares[flag.name.lower()] == pytest.approx(share, rel=1e-5, abs=1e-9)
     assert told["mean"]["sd"]["fully_correlated"] == pytest.approx(
@@ -242,8 +242,8 @@ def test_larger_cells_stand_for_the_pixels_of_the_source_in_them():
     fine = np.random.default_rng(2).gamma(2, 1, (6, 6)).repeat(4, axis=0).repeat(4, axis=1)
     coarse = fine.reshape(6, 4, 6, 4).sum(axis=(1, 3))
     for length in (30.0, 200.0, 2000.0):
-        exact = deviate_sum(fine, parts=1, step_m=(100.0, 70.0), length_m=length)
-        found = deviate_sum(coarse, parts=4, step_m=(400.0, 280.0), length_m=length)
+        exact = compute_sum_sd(fine, parts=1, step_m=(100.0, 70.0), length_m=length)
+        found = compute_sum_sd(coarse, parts=4, step_m=(400.0, 280.0), length_m=length)
         assert found.independent == pytest.approx(exact.independent)
         assert found.correlated == pytest.approx(exact.correlated, rel=0.01)
         assert found.fully_correlated == pytest.approx(exact.fully_correlated)

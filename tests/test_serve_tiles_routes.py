@@ -23,9 +23,9 @@ from store_maps import NATIVE, PROJECTED, make_spec, write_tiles
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.serve.tiles import layers, render
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.colours import encode_png, palette_of, place_values
-from mapper.serve.tiles.routes import layers, render
 from mapper.serve.tiles.web_mercator import TOLERANCE, Positions, WebTile
 from mapper.store.product import map_product
 from mapper.store.repository import open_store

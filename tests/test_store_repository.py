@@ -6,7 +6,7 @@ import zarr
 from store_maps import NATIVE, make_spec, write_tiles
 
 from mapper.errors import SpecError, StoreError, StoreLockedError, StoreMismatchError
-from mapper.predict.quality import Quality
+from mapper.predict.quality import BITS, MAP_BITS, mask_of
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock, lock_path
 from mapper.store.product import NOT_WRITTEN, map_product
@@ -48,8 +48,8 @@ def test_a_new_store_has_all_its_metadata_and_no_pixel(spec):
 def test_flags_of_the_qa_band_are_those_of_the_predictor(spec):
     attributes = open_map(spec.store).qa.attrs
     meanings = dict(zip(attributes["flag_masks"], attributes["flag_meanings"].split(), strict=True))
-    assert meanings == {int(flag): flag.name.lower() for flag in Quality} | {NOT_WRITTEN: "not_written"}
-    assert NOT_WRITTEN not in [int(flag) for flag in Quality]
+    assert meanings == {mask_of(name): name for name in MAP_BITS} | {NOT_WRITTEN: "not_written"}
+    assert NOT_WRITTEN not in [bit.mask for bit in BITS.values()]
 
 
 def test_making_a_store_again_changes_nothing(spec):

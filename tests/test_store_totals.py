@@ -1,11 +1,13 @@
 """The running totals of a store say what its records say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
 from store_maps import make_record, make_spec, make_tile
 
-from mapper.events import ReadRetry
+from mapper.events import ReadRetry, TileResult
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
 from mapper.store.repository import create_store, open_repository
@@ -112,3 +114,50 @@ def test_a_version_that_has_expired_has_no_totals(written):
 def test_totals_survive_json_and_what_a_newer_mapper_adds():
     totals = Totals(batches=3, tiles={"ok": 2}, seconds={"read": 1.5})
     assert Totals.of(totals.to_dict() | {"of_tomorrow": 1}) == totals
+
+
+def totals_of(*tiles):
+    """Totals of tiles: of each worker, device, seconds that it was held, and slots."""
+    results = [
+        TileResult(
+            status="ok",
+            worker=worker,
+            device=device,
+            seconds={"read": 4.0, "predict": held, "wait": 9.0},
+            device_s=held,
+            device_slots=slots,
+        )
+        for worker, device, held, slots in tiles
+    ]
+    one_by_one = Totals()
+    for result in results:
+        one_by_one = one_by_one.plus(result)
+    assert one_by_one == Totals().plus(*results)
+    return one_by_one
+
+
+def test_each_worker_has_a_gpu_but_processes_of_one_host_share_its_cores():
+    gpus = totals_of(("a:1", "cuda", 3.0, 1), ("a:2", "cuda", 1.0, 1), ("a:1", "cuda", 2.0, 1))
+    assert gpus.device_slots == 2
+    assert gpus.device_share(6.0) == pytest.approx(6 / 12)
+    cpus = totals_of(("a:1", "cpu", 3.0, 8), ("a:2", "cpu", 1.0, 8), ("b:1", "cpu", 4.0, 4))
+    assert cpus.device_slots == 12
+    assert cpus.device_share(2.0) == pytest.approx(8 / 24)
+
+
+def test_a_run_without_prediction_has_no_share_of_devices():
+    assert totals_of(("a:1", "", 0.0, 0)).device_share(5.0) is None
+
+
+def test_workers_come_the_least_used_first_and_waiting_is_no_work():
+    totals = totals_of(("a:1", "cuda", 3.0, 1), ("a:2", "cuda", 1.0, 1), ("a:1", "cuda", 2.0, 1))
+    assert [(w.worker, w.tiles, w.seconds, w.device_s) for w in totals.rank_workers()] == [
+        ("a:2", 1, 5.0, 1.0),
+        ("a:1", 2, 13.0, 5.0),
+    ]
+
+
+def test_workers_and_devices_are_not_stored():
+    totals = totals_of(("a:1", "cuda", 3.0, 1))
+    assert {"workers", "devices"}.isdisjoint(totals.to_dict())
+    assert Totals.of(totals.to_dict()) == replace(totals, workers={}, devices={})

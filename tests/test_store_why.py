@@ -10,7 +10,7 @@ from store_maps import NATIVE, PROJECTED, make_arrays, make_record, make_spec, w
 
 from mapper.errors import GridError, StoreError
 from mapper.events import ReadRetry
-from mapper.predict.quality import Quality
+from mapper.predict.quality import BITS
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
 from mapper.store.repository import create_store
@@ -42,7 +42,7 @@ def test_a_pixel_tells_its_values_record_and_version(spec):
     assert answer.value == pytest.approx(arrays["agb"][20, 33], abs=0.0501)
     assert answer.sd == pytest.approx(arrays["agb_sd"][20, 33], abs=0.0501)
     assert answer.qa == arrays["qa"][20, 33]
-    assert answer.flags == tuple(flag.name.lower() for flag in Quality if flag & answer.qa)
+    assert answer.flags == tuple(bit.name for bit in BITS.values() if bit.mask & answer.qa)
     assert answer.n_valid == arrays["n_valid"][20, 33]
     assert answer.units == "Mg ha-1"
     assert answer.snapshot == snapshots[1]

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mapper.synthetic.noise import Raster, cut_cells, derive_key, fractal_noise, hash_uniform, smooth_noise
+from mapper.noise import derive_key, hash_uniform
+from mapper.synthetic.noise import Raster, cut_cells, fractal_noise, smooth_noise
 
 
 def raster(rows=200, cols=240, *, east=4_460_000.0, north=3_147_000.0, step=5.0):

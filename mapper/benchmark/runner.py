@@ -21,7 +21,7 @@ from mapper.evaluation.bins import Bins
 from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metrics import Score
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
-from mapper.predict.consistency import block_mean, enforce, spread
+from mapper.predict.operators import BlockMean, block_mean, spread
 from mapper.predict.predictor import Estimate, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
@@ -109,13 +109,12 @@ def score(
     Raises:
         SpecError: If the suite asks for the label's own resolution, and the label has no other than its pixels.
     """
-    value = enforce(
+    value = BlockMean(sample.scale).enforce(
         prediction.mean,
         sample.source,
         sample.source_sd,
         mode=method.consistency,
-        scale=sample.scale,
-        non_negative=suite.non_negative,
+        bounds=(0 if suite.non_negative else None, None),
     )
     known = np.isfinite(sample.truth) & np.isfinite(spread(sample.source, sample.scale))
     blocks = Score.of_blocks(block_mean(value, sample.scale), sample.source)

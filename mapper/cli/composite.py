@@ -1,6 +1,6 @@
 """Command that writes the guide of a map, the first of two phases: `mapper composite`."""
 
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,13 +16,14 @@ from mapper.cli.options import (
     LogOption,
     MapArgument,
     OnlyOption,
+    OrderOption,
     RefreshOption,
     SettingsOption,
     WorkersOption,
     kubernetes_options,
     selection_of,
 )
-from mapper.cli.printing import notify, print_json
+from mapper.cli.printing import notify, print_due, print_json
 from mapper.cli.run_callbacks import open_callbacks
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def composite(  # noqa: PLR0913 - options of a command
     commit_tiles: CommitTilesOption = 32,
     commit_seconds: CommitSecondsOption = 60,
     failure_budget: BudgetOption = None,
-    order: Annotated[str, typer.Option(help="Order of the tiles, as for **mapper run**.")] = "blocks",
+    order: OrderOption = "blocks",
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,21 +75,18 @@ def composite(  # noqa: PLR0913 - options of a command
     """
     from mapper.cluster.open_executor import memory_of_task, open_executor
     from mapper.plan.job import prepare_guide
-    from mapper.plan.selection import Order
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
 
-    if order not in get_args(Order):
-        raise typer.BadParameter(f"--order is {', '.join(get_args(Order))}, got {order!r}")
-    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path, settings, keep=keep_cluster)
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
     which = selection_of(only, every)
     job = prepare_guide(map_path, location=out, halo_px=halo, only=which, refresh=refresh, worker_memory=memory)
     if dry_run:
-        for due in job.pending().todo:
-            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        print_due(job.pending())
         return
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles, commit_seconds=commit_seconds, failure_budget=failure_budget, order=order
     )
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = run_plan(job.plan, job.context, job.location, executor, callbacks=callbacks, policy=policy)

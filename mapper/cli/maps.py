@@ -1,7 +1,7 @@
 """Commands that make a map and explain it: demo, search, plan, run, verify, why."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -31,14 +31,13 @@ from mapper.cli.options import (
     location_of,
     selection_of,
 )
-from mapper.cli.printing import notify, print_comparison, print_json, print_months
+from mapper.cli.printing import notify, print_comparison, print_due, print_json, print_months
 from mapper.cli.run_callbacks import open_callbacks, print_run_report
 from mapper.spec import MapSpec, read_spec
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
     from mapper.plan.job import Job
-    from mapper.plan.selection import Order
     from mapper.run.pyramid import PyramidReport
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
@@ -77,7 +76,7 @@ def demo(
         return
     print_comparison(report.comparison)
     typer.echo(report.answer.to_text())
-    notify(f"look at {directory / 'overview.png'}; go on with {directory / 'map.yaml'}")
+    notify(f"see {directory / 'overview.png'}; go on with {directory / 'map.yaml'}")
 
 
 @maps_app.command("search")
@@ -205,25 +204,23 @@ def run(  # noqa: PLR0913 - options of a command
     from mapper.cost.prices import read_prices
     from mapper.plan.context import RunOptions
     from mapper.plan.job import prepare_job
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.commit_loop import RunPolicy
+    from mapper.run.runner import run_plan
     from mapper.run.stored_guide import read_from_guide
 
     if prices:
         read_prices(prices)  # what is wrong with it is wrong before the run
-    if order not in ("blocks", "rows", "spread"):
-        raise typer.BadParameter(f"--order is blocks, rows or spread, got {order!r}")
     options = RunOptions(device=device, batch=batch, patch_px=patch)
-    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path, settings, keep=keep_cluster)
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
     job = prepare_job(map_path, only=selection_of(only, every), refresh=refresh, options=options, worker_memory=memory)
     if dry_run:
-        for due in job.pending().todo:
-            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        print_due(job.pending())
         return
     job.freeze()
     context = read_from_guide(job, guide) if guide else job.context
     policy = RunPolicy(
-        every=commit_tiles, seconds=commit_seconds, failure_budget=failure_budget, order=cast("Order", order)
+        commit_tiles=commit_tiles, commit_seconds=commit_seconds, failure_budget=failure_budget, order=order
     )
     with (
         open_callbacks(log, metrics_port) as callbacks,
@@ -309,15 +306,16 @@ def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, wo
     from mapper.cluster.open_executor import open_executor
     from mapper.monitor.progress import ProgressBar
     from mapper.plan.pending import plan_repair
-    from mapper.run.runner import RunPolicy, run_plan
+    from mapper.run.runner import run_plan
 
     plan = plan_repair(job.plan, report)
     if not plan.tasks:
         return None
-    policy = RunPolicy(redo=tuple(report.corrupt))
-    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path)
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
-        return run_plan(plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), policy=policy)
+        return run_plan(
+            plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), redo=tuple(report.corrupt)
+        )
 
 
 def _repair_levels(
@@ -330,7 +328,7 @@ def _repair_levels(
 
     if report.pyramid is None or report.pyramid.is_complete:
         return None
-    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path)
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
         return build_pyramid(location, executor, callbacks=(ProgressBar(),), redo=tuple(report.pyramid.corrupt))
 

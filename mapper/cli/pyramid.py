@@ -55,20 +55,20 @@ def pyramid(  # noqa: PLR0913 - options of a command
     interruption is not made again. **mapper verify** shows which tiles of the levels are missing, stale or damaged.
     """
     from mapper.cluster.open_executor import open_executor
+    from mapper.run.commit_loop import RunPolicy
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)
-    kubernetes = kubernetes_options(Path(store), settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, Path(store), settings, keep=keep_cluster)
     redo = find_damage(location) if check else []
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = build_pyramid(
             location,
             executor,
             callbacks=callbacks,
+            policy=RunPolicy(commit_tiles=commit_tiles, commit_seconds=commit_seconds),
             redo=redo,
             rebuild=rebuild,
-            every=commit_tiles,
-            seconds=commit_seconds,
         )
     print_json(report.to_dict()) if as_json else typer.echo(report.summary())
     raise typer.Exit(report.exit_code)

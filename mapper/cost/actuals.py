@@ -11,7 +11,6 @@ from mapper.arrays import BoolArray, Float64Array
 from mapper.cost.estimate import Device
 from mapper.cost.ratio_estimator import FEWEST_TILES
 from mapper.plan.plan import Plan
-from mapper.plan.task_table import ids_of, places_of
 from mapper.store.ledger import Ledger
 from mapper.store.record import Record
 
@@ -83,8 +82,8 @@ def read_actuals(plan: Plan, ledger: Ledger | None, *, stored: int) -> Actuals:
     )
     if ledger is None:
         return found
-    numbers = {place: number for number, place in enumerate(map(tuple, places_of(plan.tasks).tolist()))}
-    ids, runs, begins = ids_of(plan.tasks), np.zeros(tasks, np.int32), _Begins()
+    numbers = {place: number for number, place in enumerate(map(tuple, plan.tasks.indices.tolist()))}
+    ids, runs, begins = plan.tasks.ids, np.zeros(tasks, np.int32), _Begins()
     for record in ledger.records(items=False):
         number = numbers.get((record.tile.row, record.tile.col))
         if number is None or record.status == "failed" or str(UUID(bytes=ids[number].tobytes())) != record.task_id:

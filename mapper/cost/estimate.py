@@ -8,7 +8,6 @@ Seconds are those a worker is busy with a stage, not the wall time of a run. The
 machine, with one map: they tell hours from months, and a pilot tells the rest, see :mod:`mapper.cost.forecast`.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -20,10 +19,10 @@ from mapper.arrays import Float64Array, IntArray
 from mapper.cost.areas import areas_km2
 from mapper.cost.reads import ReadCounts, count_reads
 from mapper.errors import PlanError
-from mapper.plan.context import Context, Task
-from mapper.plan.memory import _memory, _most_dates, _pair, tile_bytes
+from mapper.plan.context import Context
+from mapper.plan.memory import Pairs, memory_bytes, tile_bytes
 from mapper.plan.plan import Plan
-from mapper.plan.task_table import places_of
+from mapper.plan.task_table import TaskTable
 from mapper.plan.windows import bounds_at, shapes_at
 from mapper.text import describe_bytes
 
@@ -89,20 +88,18 @@ class Estimate:
         return self.window_px * PREDICT_SECONDS[device, self.reads_guide]
 
 
-def estimate_tasks(context: Context, tasks: Sequence[Task]) -> Estimate:
+def estimate_tasks(context: Context, tasks: TaskTable) -> Estimate:
     """What each task will cost: a hundred thousand tasks take seconds, not minutes."""
-    pairs = {"guide": _pair(tasks, "guide"), "source": _pair(tasks, "source")}
-    places = places_of(tasks)
-    areas = areas_km2(context.grid, bounds_at(context, places, halo=False))
-    rows, cols = shapes_at(context, places).T
+    pairs = {"guide": Pairs.of(tasks, "guide"), "source": Pairs.of(tasks, "source")}
+    areas = areas_km2(context.grid, bounds_at(context, tasks.indices, halo=False))
     return Estimate(
         scenes=np.bincount(np.concatenate([found.task for found in pairs.values()]), minlength=len(tasks)),
         distinct_scenes=sum(found.distinct for found in pairs.values()),
         reads=count_reads(context, tasks, pairs),
-        window_px=rows * cols,
+        window_px=shapes_at(context, tasks.indices).prod(axis=1),
         tile_px=np.full(len(tasks), float(context.grid.tile_px**2)),
         area_km2=areas,
-        memory_bytes=_memory(context, rows, cols, _most_dates(context, tasks)),
+        memory_bytes=memory_bytes(context, tasks),
         reads_guide=context.reads_guide,
     )
 

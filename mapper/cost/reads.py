@@ -13,9 +13,9 @@ from pyproj import CRS, Transformer
 
 from mapper.arrays import BoolArray, Float64Array, IntArray
 from mapper.cost.asset_grids import Frame, Load, find_guide_reads, find_source_reads, frames_of
-from mapper.plan.context import Context, Task
+from mapper.plan.context import Context
 from mapper.plan.memory import Pairs
-from mapper.plan.task_table import places_of
+from mapper.plan.task_table import TaskTable
 from mapper.plan.windows import bounds_at
 
 _BLOCK_PX = 512
@@ -57,7 +57,7 @@ class ReadCounts:
     """Decoded, of the whole blocks under the window."""
 
 
-def count_reads(context: Context, tasks: Sequence[Task], pairs: Mapping[str, Pairs]) -> ReadCounts:
+def count_reads(context: Context, tasks: TaskTable, pairs: Mapping[str, Pairs]) -> ReadCounts:
     """What each task reads.
 
     Args:
@@ -65,7 +65,7 @@ def count_reads(context: Context, tasks: Sequence[Task], pairs: Mapping[str, Pai
         tasks: Any number.
         pairs: Of tasks and items, by role: guide, source.
     """
-    windows = bounds_at(context, places_of(tasks), halo=True)
+    windows = bounds_at(context, tasks.indices, halo=True)
     totals = np.zeros((5, len(tasks)))
     for role, found in pairs.items():
         reads = find_guide_reads(context, found.items) if role == "guide" else find_source_reads(context, found.items)

@@ -5,7 +5,7 @@ time and id: archives give the tiles of a pass the time of the pass or one of th
 Items of another day, satellite, orbit or calibration are observations of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -37,8 +37,14 @@ class Observation:
     """Calibrations by our band name, for the bands that any of the items has."""
 
 
-def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence[str]) -> tuple[Observation, ...]:
-    """Sort items into images; returns these ordered by time.
+def group_items(
+    items: Iterable[ItemDict],
+    rule: CollectionRule,
+    bands: Sequence[str],
+    *,
+    name: Callable[[ItemDict, CollectionRule], str] = name_pass,
+) -> tuple[Observation, ...]:
+    """Sort items into images and return them, ordered by time.
 
     Which image an item belongs to depends on that item alone, so that it is the same in every tile.
 
@@ -46,6 +52,7 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         items: Items of one collection.
         rule: How the collection is read.
         bands: Our names of the bands that are asked for.
+        name: Names the image of an item; items that are calibrated differently are never in one.
 
     Raises:
         SpecError: If the calibration of an item cannot be decided, or its pixels lie in the geometry of the radar.
@@ -56,17 +63,17 @@ def group_items(items: Iterable[ItemDict], rule: CollectionRule, bands: Sequence
         calibrations = {band: decide(item, rule, band) for band in bands if rule.asset(item, band)}
         for band in calibrations:
             require_grid(item, rule.bands[band].asset)
-        key = name_pass(item, rule), _numbers_of(calibrations)
+        key = name(item, rule), _numbers_of(calibrations)
         groups.setdefault(key, []).append(item)
         decided[key] = calibrations | decided.get(key, {})
     return tuple(
         Observation(
-            id=name,
+            id=image,
             time=_utc(members[0]),
             items=tuple(sorted(members, key=_name_tile)),
-            calibrations=decided[name, numbers],
+            calibrations=decided[image, numbers],
         )
-        for (name, numbers), members in groups.items()
+        for (image, numbers), members in groups.items()
     )
 
 

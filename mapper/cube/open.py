@@ -1,8 +1,10 @@
 """The same pixels as :mod:`mapper.cube.read`, lazily through stackstac: for notebooks and regions, never for tasks.
 
 stackstac lays the graph out; every file is read by :mod:`mapper.cube.resample`, so both readers give the same numbers.
-Items are mosaicked into the same observations. stackstac misreads what items of STAC 1.1 say about their projection, so
-it is told nothing but where each file lies on the target grid.
+What stackstac takes for an item is a whole observation: the files of one image are read, mosaicked and calibrated in
+one task for each chunk and band, and the mask of a chunk in one task for all bands. One item for each file would make
+many times more tasks. stackstac also misreads what items of STAC 1.1 say about their projection, so it is told nothing
+but where each image lies on the target grid.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -11,10 +13,12 @@ it is told nothing but where each file lies on the target grid.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import stackstac
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -25,218 +29,358 @@ from shapely.geometry import shape
 from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
-from mapper.arrays import Float32Array
+from mapper.arrays import BoolArray, Float32Array
+from mapper.catalog.inventory import inventory_path, take_inventory
 from mapper.catalog.items import ItemDict, Items
-from mapper.catalog.provider import CollectionRule
-from mapper.cube.calibrate import apply, find_clear, missing_values
-from mapper.cube.observations import Observation, group_items, require_bands, select_band
+from mapper.catalog.provider import CollectionRule, name_pass, provider_of, solar_day
+from mapper.catalog.search import search
+from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
+from mapper.cube.observations import Observation, group_items, require_bands
 from mapper.cube.projection import declared_grid
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.resample import Resampling, Sampler
-from mapper.errors import GridError
+from mapper.errors import GridError, SpecError
+from mapper.spec import MapSpec, read_spec
 
 Bounds = tuple[float, float, float, float]
+Grouping = Literal["pass", "solar_day", "item"]
+"""What makes one time step: a pass of one satellite, a day by the sun of all satellites, or an item."""
+
+_NAMES: Mapping[Grouping, Callable[[ItemDict, CollectionRule], str]] = {
+    "pass": name_pass,
+    "solar_day": lambda item, _: solar_day(item).isoformat(),
+    "item": lambda item, _: str(item["id"]),
+}
+K = TypeVar("K")
+V = TypeVar("V")
+_MOST_BLOCKS = 200_000
+"""Blocks (time, y, x) of one cube: a graph of millions of tasks, which no scheduler is quick with."""
 
 
-def open_cube(
-    items: Items,
-    geobox: GeoBox,
+def open_cube(  # noqa: PLR0913 - what people know from other loaders
+    source: Items | MapSpec | Path | str,
+    geobox: GeoBox | None = None,
     *,
-    bands: Sequence[str],
-    rule: CollectionRule,
+    collection: str | None = None,
+    bands: str | Sequence[str] | None = None,
+    rule: CollectionRule | None = None,
     access: Access | None = None,
-    chunks: int = 1024,
+    chunks: int | Mapping[str, int] = 1024,
+    dtype: npt.DTypeLike = "float32",
+    resampling: Resampling | Mapping[str, Resampling] | None = None,
+    groupby: Grouping = "pass",
 ) -> xr.Dataset:
-    """Open items of one collection as a lazy cube.
+    """Open one collection as a lazy cube; nothing is read before a value is asked for.
+
+    A map says for itself what it reads, from where and on which grid::
+
+        cube = mapper.open_cube("map.yaml", bands="B08", chunks={"time": 4, "y": 512, "x": 512})
+        cube["B08"].median("time").plot()
 
     Args:
-        items: Items of one collection; select season and orbit first.
-        geobox: Target pixels, north up, in a CRS with an EPSG code.
-        bands: Our band names.
-        rule: How the collection is read.
+        source: A map, as its MAP.yaml or as read, or items; season and orbit of items are selected before.
+        geobox: Target pixels, north up, in a CRS with an EPSG code; None takes the whole grid of the map.
+        collection: Collection that is read; None takes the first layer of the guide of a map, or that of the items.
+        bands: One of our band names, or some; None takes those of the map's layer.
+        rule: How the collection is read; None asks the provider of the map.
         access: How files are reached, when they are read.
-        chunks: Edge of a dask chunk in pixels.
+        chunks: Edge of a dask chunk in pixels, or sizes by dimension: time, y, x; -1 does not divide one.
+        dtype: Floating-point type of the values.
+        resampling: ``nearest``, ``bilinear`` or ``cubic``, for all bands or by band; None takes that of the rule.
+        groupby: One time step is a ``pass`` of one satellite, a ``solar_day`` or an ``item``. Items that are calibrated
+            differently are never mixed in one.
 
     Returns:
         What :func:`mapper.cube.read.read_block` returns, as dask arrays.
 
     Raises:
-        GridError: If the grid has no EPSG code or is rotated.
-        SpecError: If no item has a band, or a calibration cannot be decided.
+        GridError: If the grid has no EPSG code or is rotated, or the cube has too many chunks for one graph.
+        SpecError: If no item has a band, a calibration cannot be decided, or an argument is none of those above.
     """
-    require_bands(items, rule, bands)
-    epsg = None if geobox.crs is None else geobox.crs.epsg
+    request = _resolve(source, geobox, collection, bands, rule)
+    items, rule, names = request.items, request.rule, request.bands
+    require_bands(items, rule, names)
+    usable, _ = split_usable(items, rule)
+    groups = group_items(usable, rule, names, name=_choose("groupby", groupby, _NAMES))
+    stacker = _Stacker(
+        geobox=request.geobox,
+        epsg=_require_epsg(request.geobox),
+        chunks=_size_chunks(chunks, request.geobox, len(groups)),
+        access=access or Access(),
+        rule=rule.access,
+    )
+    kernels = _choose_kernels(resampling, rule, names)
+    stacks = _stack_bands(stacker, groups, rule, kernels, _require_floating(dtype))
+    return as_dataset(stacks, groups, request.geobox, rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """Items of one collection, and how they are wanted."""
+
+    items: Items
+    geobox: GeoBox
+    bands: tuple[str, ...]
+    rule: CollectionRule
+
+
+def _resolve(
+    source: Items | MapSpec | Path | str,
+    geobox: GeoBox | None,
+    collection: str | None,
+    bands: str | Sequence[str] | None,
+    rule: CollectionRule | None,
+) -> _Request:
+    """Return what is asked for, with what a map says where an argument does not."""
+    given = None if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
+    if isinstance(source, Items):
+        if geobox is None or given is None or rule is None:
+            raise SpecError("a cube of items needs a geobox, bands and a rule; a MAP.yaml says all of them")
+        return _Request(
+            items=source if collection is None else source.of(collection), geobox=geobox, bands=given, rule=rule
+        )
+    spec = source if isinstance(source, MapSpec) else read_spec(source)
+    found = search(spec) if isinstance(source, MapSpec) else take_inventory(spec, inventory_path(Path(source)))
+    name = collection or spec.guide.layers[0].collection
+    return _Request(
+        items=found.of(name),
+        geobox=spec.map_grid.geobox if geobox is None else geobox,
+        bands=given or _bands_of(spec, name),
+        rule=rule or provider_of(spec).rule(name),
+    )
+
+
+def _bands_of(spec: MapSpec, collection: str) -> tuple[str, ...]:
+    """Return the bands that a map reads of a collection."""
+    layers = [layer.bands for layer in spec.guide.layers if layer.collection == collection]
+    if not layers and collection == spec.source.collection:
+        layers = [tuple(filter(None, (*spec.source.band_names, spec.source.sd)))]
+    if not layers:
+        raise SpecError(
+            f"map {spec.name} reads nothing of {collection}: give bands, or one of {', '.join(spec.catalogs)}"
+        )
+    return tuple(dict.fromkeys(band for each in layers for band in each))
+
+
+def _require_epsg(geobox: GeoBox) -> int:
+    epsg: int | None = None if geobox.crs is None else geobox.crs.epsg
     if epsg is None or not geobox.axis_aligned:
         raise GridError(f"a lazy cube needs a north-up grid whose CRS has an EPSG code, got {geobox}")
-    usable, _ = split_usable(items, rule)
-    groups = group_items(usable, rule, bands)
-    stacker = _Stacker(geobox=geobox, epsg=epsg, rule=rule, access=access or Access(), chunks=chunks)
-    clear = None
-    if rule.mask is not None:
-        missing = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
-        mask = stacker.stack(groups, rule.mask.asset, missing=lambda _: missing, resampling="nearest")
-        clear = da.map_blocks(find_clear, mask, rule.mask, dtype=bool)
-    stacks = {}
-    for band in bands:
-        holding = [select_band(group, rule, band) for group in groups]
-        stored = stacker.stack(
-            holding,
-            rule.bands[band].asset,
-            missing=partial(missing_values, rule=rule, band=band),
-            resampling=rule.resampling,
+    return epsg
+
+
+def _require_floating(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    wanted = np.dtype(dtype)
+    if wanted.kind != "f":
+        raise SpecError(f"dtype is a floating-point type, since NaN marks what is missing; got {wanted}")
+    return wanted
+
+
+def _size_chunks(chunks: int | Mapping[str, int], geobox: GeoBox, times: int) -> tuple[int, int, int, int]:
+    """Return chunk sizes of (time, band, y, x)."""
+    sizes = {"time": 1, "y": chunks, "x": chunks} if isinstance(chunks, int) else {"time": 1, "y": 1024, "x": 1024}
+    lengths = {"time": max(times, 1), "y": int(geobox.shape.y), "x": int(geobox.shape.x)}
+    for dimension, size in ({} if isinstance(chunks, int) else chunks).items():
+        _choose("a dimension of chunks", dimension, lengths)
+        sizes[dimension] = size
+    for dimension, size in sizes.items():
+        if size != -1 and size < 1:
+            raise SpecError(f"chunks are at least 1 pixel or time step long, or -1 for all; got {size} for {dimension}")
+        sizes[dimension] = lengths[dimension] if size == -1 else min(size, lengths[dimension])
+    blocks = int(np.prod([-(-lengths[name] // sizes[name]) for name in lengths]))
+    if blocks > _MOST_BLOCKS:
+        raise GridError(
+            f"a cube of {lengths} in chunks of {sizes} has {blocks:,} blocks, at most {_MOST_BLOCKS:,} make one graph: "
+            "give a smaller geobox or larger chunks; `mapper run` maps large areas tile by tile"
         )
-        images = [_calibrate(stored[k], group, band) for k, group in enumerate(groups)]
-        stacks[band] = da.stack(images) if images else stored
-        if clear is not None:
-            stacks[band] = da.where(clear, stacks[band], np.float32(np.nan))
-    return as_dataset(stacks, groups, geobox, rule)
+    return sizes["time"], 1, sizes["y"], sizes["x"]
+
+
+def _choose(argument: str, key: K, choices: Mapping[K, V]) -> V:
+    if key not in choices:
+        raise SpecError(f"{argument} is one of {', '.join(map(str, choices))}, got {key!r}")
+    return choices[key]
+
+
+def _choose_kernels(
+    resampling: Resampling | Mapping[str, Resampling] | None, rule: CollectionRule, bands: Sequence[str]
+) -> dict[str, Resampling]:
+    """Return the resampling of each band."""
+    asked = dict.fromkeys(bands, resampling) if isinstance(resampling, str) else dict(resampling or {})
+    known = {kernel: kernel for kernel in get_args(Resampling)}
+    return {band: _choose("resampling", asked.get(band) or rule.resampling, known) for band in bands}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One file of an image."""
+
+    name: AssetName
+    bounds: Bounds
+    """Left, bottom, right, top in the CRS of the cube, with a margin."""
+    missing: tuple[float, ...]
+    """Stored values that are no measurements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Image:
+    """The files of one asset in one observation; where they overlap, the first valid pixel wins."""
+
+    time: str
+    files: tuple[_File, ...]
+    calibration: Calibration | None = None
+
+    def bounds(self) -> Bounds | None:
+        """Return the bounds of all files; None without any."""
+        if not self.files:
+            return None
+        left, bottom, right, top = zip(*(file.bounds for file in self.files), strict=True)
+        return min(left), min(bottom), max(right), max(top)
+
+
+def _stack_bands(
+    stacker: "_Stacker",
+    groups: Sequence[Observation],
+    rule: CollectionRule,
+    kernels: Mapping[str, Resampling],
+    dtype: np.dtype[Any],
+) -> dict[str, Any]:
+    """Return a dask array (time, y, x) for each band, NaN where missing or masked."""
+    clear = []
+    if rule.mask is not None:
+        nodata = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
+        masks = [stacker.collect(group, rule.mask.asset, missing=lambda _: nodata) for group in groups]
+        clear = [da.map_blocks(find_clear, stacker.stack(masks, "nearest"), rule.mask, dtype=bool)]
+    stacks = {}
+    for band, kernel in kernels.items():
+        images = stacker.stack([_collect_band(stacker, group, rule, band) for group in groups], kernel)
+        stacks[band] = da.map_blocks(partial(_finish, dtype=dtype), images, *clear, dtype=dtype)[:, 0]
+    return stacks
+
+
+def _collect_band(stacker: "_Stacker", group: Observation, rule: CollectionRule, band: str) -> _Image:
+    holding = [item for item in group.items if rule.asset(item, band)]
+    missing = partial(missing_values, rule=rule, band=band)
+    calibration = group.calibrations.get(band)
+    return stacker.collect(group, rule.bands[band].asset, missing=missing, items=holding, calibration=calibration)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Stacker:
-    """Lays out the observations of one collection on one geobox."""
+    """Lays out the images of one collection on one geobox."""
 
     geobox: GeoBox
     epsg: int
-    rule: CollectionRule
+    chunks: tuple[int, int, int, int]
     access: Access
-    chunks: int
+    rule: AccessRule
     sampler: Sampler = field(default_factory=Sampler)
 
-    def stack(
+    def collect(
         self,
-        groups: Sequence[Observation],
+        group: Observation,
         asset: str,
         *,
         missing: Callable[[ItemDict], tuple[float, ...]],
-        resampling: Resampling,
-    ) -> Any:
-        """Stored numbers of one asset as a dask array, float32, NaN where missing; dims (group, y, x)."""
-        members = [
-            (k, item, bounds)
-            for k, group in enumerate(groups)
-            for item in group.items
+        items: Sequence[ItemDict] | None = None,
+        calibration: Calibration | None = None,
+    ) -> _Image:
+        """Return the image of one asset of an observation; files beside the geobox are left out."""
+        files = [
+            _File(
+                name=AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"]),
+                bounds=bounds,
+                missing=missing(item),
+            )
+            for item in (group.items if items is None else items)
             if asset in item["assets"] and (bounds := _bounds_on(self.geobox, item, asset)) is not None
         ]
-        empty = da.full((len(groups), *self.geobox.shape), np.nan, dtype=np.float32, chunks=(1, self.chunks, -1))
-        if not members:
-            return empty
-        source = _Source(
-            geobox=self.geobox,
-            epsg=self.epsg,
-            items={item["assets"][asset]["href"]: item["id"] for _, item, _ in members},
-            asset=asset,
-            resampling=resampling,
-            missing={item["id"]: missing(item) for _, item, _ in members},
-            access=self.access,
-            rule=self.rule.access,
-            sampler=self.sampler,
-        )
-        cube = _stack_items([self._as_plain(member, groups, asset) for member in members], asset, source, self.chunks)
-        positions: dict[int, list[int]] = {}
-        for position, (k, _, _) in enumerate(members):
-            positions.setdefault(k, []).append(position)
-        return da.stack(
+        return _Image(time=group.time.isoformat(), files=tuple(files), calibration=calibration)
+
+    def stack(self, images: Sequence[_Image], resampling: Resampling) -> Any:
+        """Return images as a dask array, float32, NaN where missing; dims (image, 1, y, x)."""
+        if not images:
+            return da.full((0, 1, *self.geobox.shape), np.nan, dtype=np.float32, chunks=self.chunks)
+        box = self.geobox.boundingbox.bbox
+        cube: xr.DataArray = stackstac.stack(
+            # stackstac hands on to its reader what stands for a location
             [
-                stackstac.mosaic(cube[positions[k], 0], dim="time", reverse=True).data if k in positions else empty[k]
-                for k in range(len(groups))
-            ]
+                {
+                    "id": str(k),
+                    "properties": {"datetime": image.time, "proj:epsg": self.epsg},
+                    "assets": {"image": {"href": image, "proj:bbox": list(image.bounds() or box)}},
+                }
+                for k, image in enumerate(images)
+            ],
+            assets=["image"],
+            epsg=self.epsg,
+            resolution=(abs(self.geobox.resolution.x), abs(self.geobox.resolution.y)),
+            bounds=box,
+            snap_bounds=False,
+            chunksize=self.chunks,
+            dtype=np.dtype("float32"),
+            fill_value=np.float32("nan"),
+            rescale=False,
+            sortby_date=False,
+            xy_coords=False,
+            properties=False,
+            band_coords=False,
+            # by position: stackstac has a `resampling` of its own
+            reader=partial(_ImageReader, self, resampling),
         )
-
-    def _as_plain(
-        self, member: tuple[int, ItemDict, Bounds], groups: Sequence[Observation], asset: str
-    ) -> dict[str, Any]:
-        k, item, bounds = member
-        return {
-            "id": item["id"],
-            "properties": {
-                "datetime": groups[k].time.isoformat(),
-                "proj:epsg": self.epsg,
-                "proj:bbox": list(bounds),
-            },
-            "assets": {asset: {"href": item["assets"][asset]["href"]}},
-        }
+        return cube.data
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """What the readers of one asset share."""
+class _ImageReader:
+    """What stackstac opens an image with; most of what it offers is decided elsewhere."""
 
-    geobox: GeoBox
-    epsg: int
-    items: Mapping[str, str]
-    """Item id by location."""
-    asset: str
-    resampling: Resampling
-    missing: Mapping[str, tuple[float, ...]]
-    """Stored values that are no measurements, by item id."""
-    access: Access
-    rule: AccessRule
-    sampler: Sampler
-
-
-class _FileReader:
-    """What stackstac opens a file with; most of what it offers is decided elsewhere."""
-
-    def __init__(self, source: _Source, *, url: str, **_options: object) -> None:
-        self.source = source
-        self.url = url
+    def __init__(self, stacker: _Stacker, resampling: Resampling, /, *, url: _Image, **_options: object) -> None:
+        self.stacker = stacker
+        self.image = url
+        self.kernel = resampling
 
     def read(self, window: Window) -> Float32Array:
-        """Pixels of a window of the geobox (y, x)."""
-        source = self.source
-        name = AssetName(item=source.items[self.url], asset=source.asset, href=self.url)
-        part = source.geobox[window.toslices()]
+        """Return the pixels of a window of the geobox (y, x), calibrated, NaN where missing."""
+        stacker, part = self.stacker, self.stacker.geobox[window.toslices()]
+        pixels = np.full(part.shape, np.nan, np.float32)
+        lacking: BoolArray | None = None
         with gdal_environment():
-            pixels = source.sampler.read(
-                name,
-                part,
-                access=source.access,
-                rule=source.rule,
-                resampling=source.resampling,
-                missing=source.missing[name.item],
-            )
-        return np.full(part.shape, np.nan, np.float32) if pixels is None else pixels
+            for file in self.image.files:
+                if _lie_apart(file.bounds, part.boundingbox.bbox) or (lacking is not None and not lacking.any()):
+                    continue
+                found = stacker.sampler.read(
+                    file.name,
+                    part,
+                    access=stacker.access,
+                    rule=stacker.rule,
+                    resampling=self.kernel,
+                    missing=file.missing,
+                    wanted=lacking,
+                )
+                if found is not None:
+                    pixels = found if lacking is None else np.where(lacking, found, pixels)
+                    lacking = np.isnan(pixels)
+        return pixels if self.image.calibration is None else apply(pixels, self.image.calibration)
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
-def _stack_items(plain: list[dict[str, Any]], asset: str, source: _Source, chunks: int) -> xr.DataArray:
-    geobox = source.geobox
-    cube: xr.DataArray = stackstac.stack(
-        plain,
-        assets=[asset],
-        epsg=source.epsg,
-        resolution=(abs(geobox.resolution.x), abs(geobox.resolution.y)),
-        bounds=geobox.boundingbox.bbox,
-        snap_bounds=False,
-        chunksize=chunks,
-        dtype=np.dtype("float32"),
-        fill_value=np.float32("nan"),
-        rescale=False,
-        sortby_date=False,
-        xy_coords="center",
-        properties=False,
-        band_coords=False,
-        reader=partial(_FileReader, source),
-    )
-    return cube
-
-
-def _calibrate(image: Any, group: Observation, band: str) -> Any:
-    if band not in group.calibrations:
-        return image
-    return da.map_blocks(apply, image, group.calibrations[band], dtype=np.float32)
+def _finish(stored: Float32Array, clear: BoolArray | None = None, *, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return the pixels of a band, NaN where they are not clear; any shape."""
+    pixels = stored if clear is None else np.where(clear, stored, np.float32(np.nan))
+    return pixels.astype(dtype, copy=False)
 
 
 def _bounds_on(geobox: GeoBox, item: ItemDict, asset: str) -> Bounds | None:
-    """Bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
+    """Return bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
     place = declared_grid(item, asset)
     crs, bounds = ("EPSG:4326", shape(item["geometry"]).bounds) if place is None else (place.crs, place.bounds)
     left, bottom, right, top = transform_bounds(crs, str(geobox.crs), *bounds, densify_pts=101)
     margin = 2 * max(abs(geobox.resolution.x), abs(geobox.resolution.y))
     grown = (left - margin, bottom - margin, right + margin, top + margin)
-    box = geobox.boundingbox
-    apart = grown[0] > box.right or grown[2] < box.left or grown[1] > box.top or grown[3] < box.bottom
-    return None if apart else grown
+    return None if _lie_apart(grown, geobox.boundingbox.bbox) else grown
+
+
+def _lie_apart(one: Bounds, other: Bounds) -> bool:
+    return one[0] > other[2] or one[2] < other[0] or one[1] > other[3] or one[3] < other[1]

@@ -25,7 +25,8 @@ from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.spec import MapSpec, SourceSpec
 
-_NOT_NEEDED = "not needed: every pixel has clearer dates"
+NOT_NEEDED = "not needed: every pixel has clearer dates"
+"""Reason of an item that was left out because other dates are clearer."""
 _GRID_TOLERANCE = 1e-3
 """Largest distance between a file's pixel edges and those of a native grid, in pixels."""
 
@@ -95,7 +96,7 @@ def read_stack(
             rule,
             spec.source.band_names,
             role="source",
-            dropped=dropped.get(item["id"], "" if item["id"] in used else _NOT_NEEDED),
+            dropped=dropped.get(item["id"], "" if item["id"] in used else NOT_NEEDED),
         )
         for item in chosen
     )

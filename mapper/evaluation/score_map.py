@@ -25,7 +25,7 @@ from mapper.evaluation.uncertainty import LEVELS
 from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.card import INTERPOLATIONS
 from mapper.models.weights import load_model
-from mapper.predict.consistency import block_mean
+from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec
 from mapper.store.repository import open_map

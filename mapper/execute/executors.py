@@ -48,6 +48,10 @@ class Executor(Protocol):
     """Calls one function on many inputs."""
 
     @property
+    def dashboard(self) -> str:
+        """Address at which people can look at the cluster; empty if there is none."""
+
+    @property
     def throttle(self) -> Callable[[], Throttle]:
         """Gives what paces the requests of a task, when it is called by the task; picklable."""
 
@@ -68,6 +72,7 @@ class SerialExecutor:
     """One after the other, in the calling thread."""
 
     throttle: Callable[[], Throttle] = process_throttle
+    dashboard: str = ""
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None
@@ -84,8 +89,9 @@ class ThreadExecutor:
     """Threads of this process: tiles overlap in reading, predicting and writing."""
 
     threads: int = 0
-    """0: :func:`default_threads`; a tile's memory is paid once per thread."""
+    """Number of threads; 0: :func:`default_threads`. A tile's memory is paid once per thread."""
     throttle: Callable[[], Throttle] = process_throttle
+    dashboard: str = ""
 
     def run(
         self, function: Callable[[T], R], inputs: Iterable[T], *, window: int | None = None

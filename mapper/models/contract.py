@@ -12,15 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mapper.errors import ContractError
+from mapper.spec.target import Bounds
 
 FILL_STEPS = 2
 """Source pixels over which a missing source value is filled from its neighbours; enters every halo."""
 
 ANY = "any"
 """Units of a model that gives what it gets."""
-
-Bounds = tuple[float | None, float | None]
-"""Lowest and highest possible value; None where there is no such bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +98,10 @@ class Contract:
     """Range in target units that means are kept in."""
     noise_bands: int = 0
     """Bands of standard normal noise on target pixels that it takes in each step; 0 for a model that draws nothing."""
+    samples: int = 1
+    """Samples that a map draws of it, where it does not say."""
+    steps: int = 1
+    """Steps in which a sample is drawn, where the map does not say."""
 
     @property
     def digest(self) -> str:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.contract import Bounds, Contract
+from mapper.models.contract import Contract
 from mapper.models.interpolation import fill_missing
 from mapper.models.receptive_field import Reach, halo_of
+from mapper.spec.target import Bounds
 
 QUARTER = 4
 """Edge of the squares of pixels that become channels, so that a network works on a 16th of the pixels."""

@@ -1,4 +1,4 @@
-"""What a run tells Prometheus: a listener that counts, and a page on a port of the driver that shows the counts.
+"""Metrics of a run for Prometheus: a callback that counts events, and a page on a port of the driver.
 
 All names begin with ``mapper_``. Counters begin at 0 with each run: what a map took over all its runs is in its store,
 see :mod:`mapper.monitor.status`. Needs prometheus-client, of the extra ``worker``.
@@ -18,9 +18,10 @@ from mapper.events import (
     RunFinished,
     RunStarted,
     TileFinished,
+    TileResult,
     TileRetried,
 )
-from mapper.monitor.utilisation import device_place
+from mapper.store.totals import Totals
 
 STATUSES = ("ok", "empty", "failed")
 STAGES = ("read", "predict", "wait", "write")
@@ -68,7 +69,7 @@ class RunMetrics:
         if isinstance(event, RunStarted):
             self._begin(event)
         elif isinstance(event, TileFinished):
-            self._count_tile(event)
+            self._count_tile(event.result)
         elif isinstance(event, TileRetried):
             self._attempts.inc()
         elif isinstance(event, ReadRetried):
@@ -88,19 +89,19 @@ class RunMetrics:
         self._skipped.set(event.skipped)
         self._last.set(time.time())
 
-    def _count_tile(self, event: TileFinished) -> None:
-        self._tiles.labels(event.status).inc()
-        self._pixels.inc(event.pixels)
-        self._requests.inc(event.requests)
-        self._bytes.inc(event.bytes_read)
-        for stage, seconds in event.seconds.items():
+    def _count_tile(self, result: TileResult) -> None:
+        added = Totals().plus(result)
+        self._tiles.labels(result.status).inc()
+        self._pixels.inc(added.pixels)
+        self._requests.inc(added.requests)
+        self._bytes.inc(added.bytes_read)
+        for stage, seconds in added.seconds.items():
             self._stages.labels(stage).inc(max(0.0, seconds))
-        if event.device_slots:
-            place = device_place(event.worker, event.device)
-            self._device.labels(place).inc(event.device_s)
-            self._slots.labels(place).set(event.device_slots)
-        if event.status == "failed":
-            self._failures.labels(event.reason.partition(":")[0]).inc()
+        for name, device in added.devices.items():
+            self._device.labels(name).inc(device.seconds)
+            self._slots.labels(name).set(device.slots)
+        if result.status == "failed":
+            self._failures.labels(result.reason.partition(":")[0]).inc()
 
 
 @contextmanager
@@ -112,7 +113,7 @@ def serve_metrics(port: int, address: str = "0.0.0.0") -> Iterator[tuple[RunMetr
         address: By default all of this machine.
 
     Yields:
-        The listener to give to the run, and the port.
+        The callback to give to the run, and the port.
 
     Raises:
         InputError: If the port is taken.

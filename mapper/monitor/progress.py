@@ -1,12 +1,13 @@
-"""Listeners of a run: a progress bar or plain lines for people, a log of JSON lines for machines."""
+"""Callbacks of a run: a progress bar or plain lines for people, a log of JSON lines for machines."""
 
 import json
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +20,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mapper.events import Event, RunFinished, RunStarted, TileFinished
-from mapper.monitor.utilisation import working
+from mapper.events import Event, RunFinished, RunStarted, TileFinished, TileResult
+from mapper.monitor.utilisation import name_bottleneck
+from mapper.store.totals import Totals
 from mapper.text import describe_seconds
 
 _LINE_SECONDS = 60.0
@@ -57,33 +59,34 @@ class ProgressBar:
             if event.tiles:
                 self._face.start(self._work)
         elif isinstance(event, TileFinished):
-            self._work.add(event)
+            self._work.totals = self._work.totals.plus(event.result)
             self._face.advance(self._work)
         elif isinstance(event, RunFinished):
             self._face.stop(self._work)
 
 
 class _Work:
-    """What a run has done so far."""
+    """Progress of a run so far."""
 
     def __init__(self, *, done: int = 0, whole: int = 0) -> None:
         self.skipped = done
-        self.done = done
         self.whole = whole
-        self.pixels = 0
-        self.failed = 0
-        self._stages: Counter[str] = Counter()
+        self.totals = Totals()
 
-    def add(self, event: TileFinished) -> None:
-        self.done += 1
-        self.pixels += event.pixels
-        self.failed += event.status == "failed"
-        self._stages.update(event.seconds)
+    @property
+    def done(self) -> int:
+        """Tiles that are back or were up to date."""
+        return self.skipped + self.totals.attempted
+
+    @property
+    def failed(self) -> int:
+        """Tiles that failed."""
+        return self.totals.tiles.get("failed", 0)
 
     @property
     def stage(self) -> str:
         """The stage that takes most work."""
-        return max(working(self._stages), key=lambda name: self._stages[name], default="")
+        return name_bottleneck(self.totals.seconds)
 
 
 class _Bar:
@@ -120,7 +123,7 @@ class _Bar:
             return
         elapsed = self._clock() - self._started
         tiles = work.done - work.skipped
-        pixels = f" {work.pixels / 1e6 / elapsed:.3g} Mpx/s" if elapsed and self._wide else ""
+        pixels = f" {work.totals.pixels / 1e6 / elapsed:.3g} Mpx/s" if elapsed and self._wide else ""
         rate = f"{tiles / elapsed:.3g} tiles/s{pixels}" if elapsed else ""
         failed = f"[red]{work.failed} failed[/red]" if work.failed else ""
         note = ", ".join(filter(None, [f"mostly {work.stage}" if work.stage else "", failed]))
@@ -141,7 +144,7 @@ class _Lines:
         self._said = 0
 
     def start(self, work: _Work) -> None:
-        self._marks.append((self._clock(), work.done, work.pixels))
+        self._marks.append((self._clock(), work.done, work.totals.pixels))
         self._say(work, [])
         self._said = work.done
 
@@ -157,13 +160,13 @@ class _Lines:
         """The rate and the time left go by the last ten lines."""
         start, tiles, pixels = self._marks[0]
         now = self._clock()
-        self._marks.append((now, work.done, work.pixels))
+        self._marks.append((now, work.done, work.totals.pixels))
         self._said = work.done
         seconds = now - start
         parts = []
         if seconds:
             speed = (work.done - tiles) / seconds
-            parts = [f"{speed:.3g} tiles/s", f"{(work.pixels - pixels) / 1e6 / seconds:.3g} Mpx/s"]
+            parts = [f"{speed:.3g} tiles/s", f"{(work.totals.pixels - pixels) / 1e6 / seconds:.3g} Mpx/s"]
             if speed and work.done < work.whole:
                 parts.append(f"{describe_seconds((work.whole - work.done) / speed)} left")
         self._say(work, parts)
@@ -190,6 +193,15 @@ class EventLog:
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
-        content = {"time": datetime.now(UTC).isoformat(), "event": type(event).__name__, **asdict(event)}
+        content = {"time": datetime.now(UTC).isoformat(), "event": type(event).__name__, **_to_dict(event)}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(content) + "\n")
+
+
+def _to_dict(event: Event) -> dict[str, Any]:
+    """Return the fields of an event; of a tile, its outcome but not the items that it was made from."""
+    if not isinstance(event, TileFinished):
+        return asdict(event)
+    names = (each.name for each in fields(TileResult) if each.name != "retries")  # they are events of their own
+    content = {name: getattr(event.result, name) for name in names}
+    return {"tile": event.tile, "pixels": content.pop("valid_px"), **content}

@@ -21,7 +21,7 @@ from mapper.cost.prices import Prices, Spending, price_totals
 from mapper.grid import Tile
 from mapper.markup.tile_map import STATES
 from mapper.monitor.throughput import Pace, overall_pace, recent_pace
-from mapper.monitor.utilisation import DeviceUse, WorkerUse, name_bottleneck
+from mapper.monitor.utilisation import name_bottleneck
 from mapper.store.description import Description
 from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.ledger_arrays import STATUS_CODES
@@ -29,7 +29,7 @@ from mapper.store.location import parse_location
 from mapper.store.lock import Holder, read_holder
 from mapper.store.record import Record
 from mapper.store.repository import read_store
-from mapper.store.totals import Totals
+from mapper.store.totals import Totals, WorkerUse
 
 State = Literal["new", "running", "stalled", "stopped", "complete"]
 """No commit yet; growing; silent for too long; nobody writes; no tile is missing."""
@@ -167,7 +167,7 @@ def read_standing(location: str | Path, *, prices: Prices | None = None, now: da
         totals=ledger.totals,
         pace=recent_pace(ledger),
         overall=overall_pace(ledger.totals),
-        recent=_look_at_workers(ledger),
+        recent=_sum_recent(ledger),
         holder=holder,
         writer_alive=holder.alive if holder else False,
         failures=failures,
@@ -187,30 +187,21 @@ def _count(ledger: Ledger, description: Description) -> tuple[Count, dict[str, C
     return Count(tiles=int(extent.tiles.sum()), km2=float(extent.km2.sum())), counts, states
 
 
-def _look_at_workers(ledger: Ledger) -> Recent:
-    """Read the newest batches of the last run, as many as fall into the time that the pace is of, and not too many."""
+def _sum_recent(ledger: Ledger) -> Recent:
+    """Add up the newest batches of the last run: those of the time that the throughput is of, and not too many."""
     totals = ledger.totals
     first = max(totals.batches_before, totals.batches - _BATCHES_READ)
-    use, starts, tiles = DeviceUse(), [totals.at], 0
-    for batch in range(totals.batches, first, -1):
-        for record in ledger.records_of(batch, items=False):
-            use.add(
-                worker=record.worker,
-                device=record.device,
-                seconds=record.seconds,
-                device_s=record.device_s,
-                device_slots=record.device_slots,
-            )
-            starts += [record.started_at] if record.started_at else []
-            tiles += 1
+    records = [record for batch in range(totals.batches, first, -1) for record in ledger.records_of(batch, items=False)]
+    found = Totals().plus(*records)
+    starts = [totals.at, *(record.started_at for record in records if record.started_at)]
     wall = max(0.0, (totals.at - min(starts)).total_seconds())
-    busy = use.share(wall)
+    share = found.device_share(wall)
     return Recent(
-        tiles=tiles,
+        tiles=found.attempted,
         seconds=wall,
-        device_busy=busy,
-        bottleneck=name_bottleneck(use.stages, device_busy=busy),
-        workers=use.workers(),
+        device_busy=share,
+        bottleneck=name_bottleneck(found.seconds, device_share=share),
+        workers=found.rank_workers(),
     )
 
 

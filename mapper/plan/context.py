@@ -14,7 +14,8 @@ from mapper.catalog.query import MARGIN_PX
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
-from mapper.models.contract import Contract, Offer
+from mapper.models.contract import ANY, Contract, Offer
+from mapper.predict.operators import make_operator
 from mapper.spec import MapSpec
 from mapper.store.product import Product, map_product
 
@@ -110,6 +111,8 @@ class MapContext:
     contract: Contract
     channels: tuple[int, ...]
     """For each channel of the model, its index among the channels of the map."""
+    source_bands: tuple[int, ...]
+    """For each band of the model's source, its index among the source bands of the map."""
     spec_digest: str
     model_digest: str
     options: RunOptions = field(default_factory=RunOptions)
@@ -138,12 +141,10 @@ class MapContext:
 
     @property
     def halo_px(self) -> int:
-        """Context around a tile, in target pixels.
-
-        The receptive field, and one source pixel more: consistency acts on whole source pixels, so one that is cut by
-        the edge of a tile must be complete, and right, beyond that edge.
-        """
-        return self.contract.halo(self.grid.scale) + self.grid.scale
+        """Context around a tile, in target pixels: the receptive field, and the reach of consistency."""
+        ties = (self.spec.consistency.of(band.name) for band in self.spec.targets)
+        reach = max(make_operator(tie, self.grid.scale).reach for tie in ties)
+        return self.contract.halo(self.grid.scale) + reach * self.grid.scale
 
     @property
     def reads_guide(self) -> bool:
@@ -189,12 +190,14 @@ def make_context(
     card = card or read_card(spec.model)
     _check_bands(spec, provider)
     grid = spec.map_grid
+    chosen = _check_contract(spec, provider, card.contract, grid.scale)
     context = MapContext(
         spec=spec,
         grid=grid,
         provider=provider,
         contract=card.contract,
-        channels=_check_contract(spec, provider, card.contract, grid.scale),
+        channels=chosen["guide"],
+        source_bands=chosen["source"],
         spec_digest=spec.digest,
         model_digest=card.digest,
         options=options or RunOptions(),
@@ -216,18 +219,23 @@ def _check_bands(spec: MapSpec, provider: Provider) -> None:
             raise SpecError(f"unknown band {band!r} of {collection}: {provider.name} has {', '.join(sorted(bands))}")
 
 
-def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> tuple[int, ...]:
-    source_units = provider.rule(spec.source.collection).units
-    if source_units != spec.target.units and (contract.target_units == "any" or spec.consistency.mode != "none"):
-        raise ContractError(
-            f"the source is in {source_units!r}, the target in {spec.target.units!r}: {contract.model} with "
-            f"consistency {spec.consistency.mode} needs the same units"
-        )
+def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> dict[str, tuple[int, ...]]:
+    """Return the index of each band of the model among the map's, by role."""
+    units, source = provider.rule(spec.source.collection).units, spec.source
+    for band in spec.targets:
+        mode = spec.consistency.of(band.name).mode
+        if units != band.units and (contract.target_units == ANY or mode != "none"):
+            raise ContractError(
+                f"the source is in {units!r}, the target in {band.units!r}: {contract.model} with "
+                f"consistency {mode} needs the same units"
+            )
     channels = [(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels]
-    coarse = Offer(bands=((spec.source.variable, source_units),), has_sd=spec.source.sd is not None)
+    coarse = Offer(
+        bands=[(band, units) for band in source.band_names], dates=source.dates, has_sd=source.sd is not None
+    )
     chosen = contract.check(
         {"guide": Offer(bands=channels), "source": coarse},
-        targets=((spec.target.name, spec.target.units),),
+        targets=[(band.name, band.units) for band in spec.targets],
         scale=scale,
     )
-    return chosen.get("guide", ())
+    return {"guide": ()} | chosen

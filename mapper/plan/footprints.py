@@ -29,20 +29,20 @@ _QUARTER = 8
 
 
 def find_touching(
-    context: Context, places: IntArray, outlines: npt.NDArray[np.object_], roles: Sequence[npt.NDArray[np.bool_]]
+    context: Context, indices: IntArray, outlines: npt.NDArray[np.object_], roles: Sequence[npt.NDArray[np.bool_]]
 ) -> list[Members]:
     """For each role, the items of each tile: those whose footprint its window intersects.
 
     Args:
         context: What all tasks share.
-        places: (tile, 2): rows and columns of tiles.
+        indices: (tile, 2): rows and columns of tiles.
         outlines: (item,): footprints in longitude and latitude.
         roles: For each role, the items that have it: (item,).
     """
     tree = shapely.STRtree(outlines)
     found: list[list[Members]] = [[] for _ in roles]
-    for first in range(0, len(places), _CHUNK_TILES):
-        windows = _footprints(context, places[first : first + _CHUNK_TILES])
+    for first in range(0, len(indices), _CHUNK_TILES):
+        windows = _footprints(context, indices[first : first + _CHUNK_TILES])
         window, item = tree.query(windows, predicate="intersects")
         for role, parts in zip(roles, found, strict=True):
             having = role[item]
@@ -50,9 +50,9 @@ def find_touching(
     return [Members.join(parts) for parts in found]
 
 
-def _footprints(context: Context, places: IntArray) -> npt.NDArray[np.object_]:
+def _footprints(context: Context, indices: IntArray) -> npt.NDArray[np.object_]:
     """Windows in longitude and latitude, a pixel larger than they are: ``GeoBox.footprint("EPSG:4326", buffer=1)``."""
-    bounds = bounds_at(context, places, halo=True)
+    bounds = bounds_at(context, indices, halo=True)
     pixel = float(context.grid.resolution)
     project = Transformer.from_crs(context.grid.crs, _LONLAT, always_xy=True)
     spans = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1])
@@ -65,7 +65,7 @@ def _footprints(context: Context, places: IntArray) -> npt.NDArray[np.object_]:
     located: npt.NDArray[np.object_] = shapely.transform(dense, locate)
     for number in np.flatnonzero(~np.isfinite(shapely.bounds(located)).all(axis=1)).tolist():
         # a window that reaches beyond the CRS: points without an image are dropped
-        geobox = context.grid.geobox_of(context.window(Tile(*places[number].tolist())))
+        geobox = context.grid.geobox_of(context.window(Tile(*indices[number].tolist())))
         located[number] = geobox.footprint(_LONLAT, buffer=1).geom
     return located
 

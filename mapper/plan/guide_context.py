@@ -8,7 +8,7 @@ What a run makes of archives goes through the same encoding as what it takes fro
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -23,8 +23,8 @@ from mapper.catalog.provider import Provider
 from mapper.catalog.query import MARGIN_PX
 from mapper.errors import ContractError
 from mapper.grid import MapGrid, Tile, Window
-from mapper.plan.context import MapContext, RunOptions, Task
-from mapper.plan.task_table import tiles_of
+from mapper.plan.context import MapContext, RunOptions
+from mapper.plan.task_table import TaskTable
 from mapper.spec import MapSpec
 from mapper.store.description import Description, check_same
 from mapper.store.product import Product, guide_product
@@ -217,10 +217,10 @@ def _halo_of(description: Description) -> int | None:
     return int(description.extra["mapper:halo_px"]) if description.kind == "guide" else None
 
 
-def tiles_under(context: MapContext, guide: GuideContext, tasks: Sequence[Task]) -> list[Tile]:
+def tiles_under(context: MapContext, guide: GuideContext, tasks: TaskTable) -> list[Tile]:
     """Tiles of the guide that the windows of some tasks of the map lie on."""
     tile_px, found = context.grid.tile_px, set[Tile]()
-    for tile in tiles_of(tasks):
+    for tile in tasks.tiles:
         found.update(_tiles_of(shift(context.window(tile), guide.pad * tile_px), tile_px))
     return sorted(found)
 

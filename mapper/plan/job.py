@@ -14,9 +14,8 @@ from mapper.plan.context import MapContext, RunOptions, make_context
 from mapper.plan.guide_context import GuideContext, make_guide_context, read_halo
 from mapper.plan.memory import check_memory
 from mapper.plan.pending import Pending, find_pending
-from mapper.plan.plan import Plan, make_plan, select_places
+from mapper.plan.plan import Plan, make_plan, select_indices
 from mapper.plan.plan_file import load_plan, save_plan
-from mapper.plan.task_table import places_of, take_tasks
 from mapper.spec import MapSpec, read_spec
 from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.repository import check_store, store_exists
@@ -99,8 +98,8 @@ def prepare_job(
     items = open_inventory(spec, inventory_path(map_path), refresh=refresh)
     kept = _find_plan(plan_path(map_path), context, items)
     whole = kept or make_plan(spec, items, context=context)
-    chosen = select_places(places_of(whole.tasks), only, ledger) if only else None
-    plan = whole if chosen is None else replace(whole, tasks=take_tasks(whole.tasks, chosen))
+    chosen = select_indices(whole.tasks.indices, only, ledger) if only else None
+    plan = whole if chosen is None else replace(whole, tasks=whole.tasks.take(chosen))
     if worker_memory is not None:
         check_memory(context, plan.tasks, worker_memory)
     return Job(

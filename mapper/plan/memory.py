@@ -10,30 +10,20 @@ from mapper.arrays import BoolArray, Float64Array, IntArray
 from mapper.catalog.items import Items, enters, item_datetime
 from mapper.catalog.uses import Role
 from mapper.errors import PlanError
-from mapper.plan.context import Context, Task
-from mapper.plan.task_table import Members, TaskTable, places_of
+from mapper.plan.context import Context
+from mapper.plan.task_table import TaskTable
 from mapper.plan.windows import shapes_at
 from mapper.spec import LayerSpec
 from mapper.text import describe_bytes
 
 _FLOAT = 4
-
-
 _CHUNK_TASKS = 8192
-
-
 _BATCH = 4
 """Patches at once where the device decides, at most."""
-
-
 _COPIES_READ = 3
 """Copies of one band of all dates that exist at once while it is decoded, masked and reduced."""
-
-
 _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
-
-
 _ACTIVATIONS = MappingProxyType({True: 256, False: 16})
 """Floats held for each target pixel of a batch, by networks with a guide and by interpolations.
 
@@ -59,74 +49,44 @@ class Pairs:
         return int(np.count_nonzero(np.bincount(self.item)))
 
     @classmethod
-    def of_members(cls, items: Items, members: Members) -> "Pairs":
-        """Pairs of a table of tasks."""
-        task, item = members.unfold()
-        return cls(items=items, task=task, item=item)
-
-    @classmethod
-    def of(cls, members: Sequence[Items]) -> "Pairs":
-        """Pair tasks, by their number, with their items."""
-        flat = [item for items in members for item in items]
-        # tasks share their items, and numbers are quicker to compare than pairs of names
-        ids = np.fromiter(map(id, flat), np.int64, len(flat))
-        _, first, item = np.unique(ids, return_index=True, return_inverse=True)
-        names = {(flat[k]["collection"], flat[k]["id"]): flat[k] for k in first.tolist()}
-        numbers = {key: number for number, key in enumerate(names)}
-        number = np.array([numbers[flat[k]["collection"], flat[k]["id"]] for k in first.tolist()], np.int64)
-        return cls(
-            items=Items(items=tuple(names.values())),
-            task=np.repeat(np.arange(len(members)), np.array([len(items) for items in members], np.int64)),
-            item=number[item] if flat else np.zeros(0, np.int64),
-        )
+    def of(cls, tasks: TaskTable, role: Role) -> "Pairs":
+        """Return the pairs of a table of tasks."""
+        task, item = (tasks.guide if role == "guide" else tasks.source).unfold()
+        return cls(items=tasks.items, task=task, item=item)
 
 
-def memory_bytes(context: Context, tasks: Sequence[Task]) -> Float64Array:
-    """Peak memory of each task, in bytes, without the libraries themselves."""
-    rows, cols = shapes_at(context, places_of(tasks)).T
-    return _memory(context, rows, cols, _most_dates(context, tasks))
-
-
-def tile_bytes(context: Context) -> int:
-    """Bytes of one stored tile before compression, all arrays of pixels."""
-    return context.grid.tile_px**2 * context.product.pixel_bytes
-
-
-def _pair(tasks: Sequence[Task], role: Role) -> Pairs:
-    if isinstance(tasks, TaskTable):
-        return Pairs.of_members(tasks.items, tasks.guide if role == "guide" else tasks.source)
-    return Pairs.of([task.guide if role == "guide" else task.source for task in tasks])
-
-
-def _memory(context: Context, rows: Float64Array, cols: Float64Array, dates: IntArray) -> Float64Array:
+def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
+    """Return the peak memory of each task in bytes, without the libraries themselves."""
+    rows, cols = shapes_at(context, tasks.indices).T
     plane = rows * cols * _FLOAT
     channels = len(context.spec.guide.channels) if context.reads_guide else 0
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
     network = _ACTIVATIONS[context.reads_guide] * patch * (context.options.batch or _BATCH) * _FLOAT
     network *= bool(context.model_digest)
-    reading = _COPIES_READ * dates * plane
+    reading = _COPIES_READ * _most_dates(context, tasks) * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
     needed: Float64Array = channels * plane + np.maximum(reading, finishing)
     return needed
 
 
-def _most_dates(context: Context, tasks: Sequence[Task]) -> IntArray:
-    """Images of the season and layer that has most, for each task; at least 1."""
+def tile_bytes(context: Context) -> int:
+    """Return the bytes of one stored tile before compression, all arrays of pixels."""
+    return context.grid.tile_px**2 * context.product.pixel_bytes
+
+
+def _most_dates(context: Context, tasks: TaskTable) -> IntArray:
+    """Return the images of the season and layer that has most, for each task; at least 1."""
     if not context.reads_guide:
         return np.ones(len(tasks), np.int64)
-    composites = context.spec.guide.composites
-    if not isinstance(tasks, TaskTable):
-        pairs = _pair(tasks, "guide")
-        return _count_dates(pairs, *_find_images(pairs.items, composites), len(tasks))
-    found = _find_images(tasks.items, composites)
+    found = _find_images(tasks.items, context.spec.guide.composites)
     starts = range(0, len(tasks), _CHUNK_TASKS)  # a map of a continent has millions of pairs
     parts = [tasks[first : first + _CHUNK_TASKS] for first in starts]
-    counts = [_count_dates(_pair(part, "guide"), *found, len(part)) for part in parts]
+    counts = [_count_dates(Pairs.of(part, "guide"), *found, len(part)) for part in parts]
     return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
 def _count_dates(pairs: Pairs, images: IntArray, entered: BoolArray, tasks: int) -> IntArray:
-    """For each task the distinct images of the composite that has most, at least 1."""
+    """Count for each task the distinct images of the composite that has most; at least 1."""
     most = np.ones(tasks, np.int64)
     for enters_this in entered:
         chosen = enters_this[pairs.item]
@@ -138,10 +98,12 @@ def _count_dates(pairs: Pairs, images: IntArray, entered: BoolArray, tasks: int)
 def _find_images(
     items: Items, composites: Sequence[tuple[str, tuple[int, ...], LayerSpec]]
 ) -> tuple[IntArray, BoolArray]:
-    """A number for each item, the same for items that are mosaicked (one image a day and platform); what each enters.
+    """Number the images that items belong to, and find the composites that each item enters.
+
+    Items of one day and platform are mosaicked: they are one image.
 
     Returns:
-        (item,); and whether an item enters a composite, (composite, item).
+        Number of the image, (item,); and whether an item enters a composite, (composite, item).
     """
     numbers: dict[tuple[object, object], int] = {}
     images, entered = np.zeros(len(items), np.int64), np.zeros((len(composites), len(items)), bool)
@@ -152,7 +114,7 @@ def _find_images(
     return images, entered
 
 
-def check_memory(context: Context, tasks: Sequence[Task], limit: int) -> None:
+def check_memory(context: Context, tasks: TaskTable, limit: int) -> None:
     """Check that every task fits its worker.
 
     Args:

@@ -11,7 +11,7 @@ from mapper.catalog.items import item_digest
 from mapper.grid import Tile
 from mapper.plan.context import Task
 from mapper.plan.plan import Plan
-from mapper.plan.task_table import TaskTable, ids_of, names_of, places_of, take_tasks, tiles_of
+from mapper.plan.task_table import TaskTable
 from mapper.store.ledger import Ledger
 from mapper.store.ledger_arrays import STATUS_CODES
 from mapper.store.record import Record
@@ -37,9 +37,9 @@ class Due:
 class Pending:
     """A plan, split by what its store already holds."""
 
-    done: Sequence[Task]
-    tasks: Sequence[Task]
-    """Those that are due."""
+    done: TaskTable
+    tasks: TaskTable
+    """Tasks that are due."""
     codes: npt.NDArray[np.uint8]
     """For each of them, the index of its cause in ``CAUSES``."""
     reasons: Mapping[Tile, str]
@@ -87,17 +87,16 @@ def find_pending(plan: Plan, ledger: Ledger | None, *, redo: Collection[Tile] = 
     """
     codes = _find_causes(plan, ledger, frozenset(redo))
     due = np.flatnonzero(codes != _DONE)
-    tasks = take_tasks(plan.tasks, due)
+    tasks = plan.tasks.take(due)
     failed, stale = (
-        take_tasks(plan.tasks, np.flatnonzero((codes == CAUSES.index(cause)) & explain))
-        for cause in ("failed", "stale")
+        plan.tasks.take(np.flatnonzero((codes == CAUSES.index(cause)) & explain)) for cause in ("failed", "stale")
     )
-    records = _read_records(ledger, [*tiles_of(failed), *tiles_of(stale)])
-    reasons = {tile: f"failed before: {records[tile].reason}" for tile in tiles_of(failed) if tile in records}
+    records = _read_records(ledger, [*failed.tiles, *stale.tiles])
+    reasons = {tile: f"failed before: {records[tile].reason}" for tile in failed.tiles if tile in records}
     reasons |= {
         task.tile: explain_stale(records[task.tile], expect_task(plan, task)) for task in stale if task.tile in records
     }
-    done = take_tasks(plan.tasks, np.flatnonzero(codes == _DONE))
+    done = plan.tasks.take(np.flatnonzero(codes == _DONE))
     return Pending(done=done, tasks=tasks, codes=codes[due], reasons=reasons)
 
 
@@ -105,9 +104,9 @@ def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> np
     """For each task the index of its cause, or that it is done."""
     if ledger is None:
         return np.full(len(plan.tasks), CAUSES.index("new"), np.uint8)
-    rows, cols = places_of(plan.tasks).T
-    state, same = ledger.state[rows, cols], (ledger.tasks[rows, cols] == ids_of(plan.tasks)).all(axis=1)
-    again = np.array([tile in redo for tile in tiles_of(plan.tasks)] if redo else np.zeros(len(rows)), bool)
+    rows, cols = plan.tasks.indices.T
+    state, same = ledger.state[rows, cols], (ledger.tasks[rows, cols] == plan.tasks.ids).all(axis=1)
+    again = np.array([tile in redo for tile in plan.tasks.tiles] if redo else np.zeros(len(rows)), bool)
     causes = [
         (state == 0, "new"),
         (again, "redo"),  # before anything that would read its record, which may be what is damaged
@@ -121,12 +120,12 @@ def _find_causes(plan: Plan, ledger: Ledger | None, redo: frozenset[Tile]) -> np
 def plan_repair(plan: Plan, report: VerifyReport) -> Plan:
     """The part of a plan that makes a store whole: its missing, stale and corrupt tiles.
 
-    Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``RunPolicy.redo``). Failed
+    Corrupt tiles may be up to date by the ledger: a run must be told to do them again (``redo`` of a run). Failed
     tiles are left to a run: what made them fail is no damage of the store.
     """
     damaged = {*report.missing, *report.stale, *report.corrupt}
-    chosen = np.flatnonzero([tile in damaged for tile in tiles_of(plan.tasks)])
-    return replace(plan, tasks=take_tasks(plan.tasks, chosen))
+    chosen = np.flatnonzero([tile in damaged for tile in plan.tasks.tiles])
+    return replace(plan, tasks=plan.tasks.take(chosen))
 
 
 def expect_task(plan: Plan, task: Task) -> Expected:
@@ -146,8 +145,6 @@ def expect_task(plan: Plan, task: Task) -> Expected:
 
 def expect_tiles(plan: Plan) -> dict[Tile, Expected]:
     """What every tile of a plan would be made from now."""
-    if not isinstance(plan.tasks, TaskTable):
-        return {task.tile: expect_task(plan, task) for task in plan.tasks}
     named = [(f"{item['collection']}/{item['id']}", item_digest(item)) for item in plan.tasks.items]
     roles = plan.tasks.guide, plan.tasks.source
     return {
@@ -158,7 +155,7 @@ def expect_tiles(plan: Plan) -> dict[Tile, Expected]:
             spec_digest=plan.spec_digest,
             grid_digest=plan.grid_digest,
         )
-        for number, (tile, name) in enumerate(zip(plan.tasks.tiles, names_of(plan.tasks), strict=True))
+        for number, (tile, name) in enumerate(zip(plan.tasks.tiles, plan.tasks.names, strict=True))
     }
 
 

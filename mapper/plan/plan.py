@@ -18,12 +18,12 @@ from mapper.catalog.items import Items
 from mapper.errors import PlanError
 from mapper.grid import Tile
 from mapper.markup.cards import show_tiles
-from mapper.plan.context import Context, Task, make_context
+from mapper.plan.context import Context, make_context
 from mapper.plan.footprints import find_touching
 from mapper.plan.item_arrays import collect_facts
 from mapper.plan.memory import check_memory
 from mapper.plan.selection import select_tiles
-from mapper.plan.task_table import Members, TaskTable, names_of, places_of, to_places
+from mapper.plan.task_table import Members, TaskTable, to_indices
 from mapper.spec import MapSpec
 from mapper.store.ledger import Ledger
 
@@ -39,13 +39,12 @@ class Plan:
     model_digest: str
     items_digest: str
     """Of all items the map was planned with, also those that no task touches."""
-    tasks: Sequence[Task]
-    """As :func:`make_plan` makes them, a table that puts each together when it is asked for."""
+    tasks: TaskTable
 
     @cached_property
     def digest(self) -> str:
         """Sha256 over the ids of all tasks."""
-        return hashlib.sha256("".join(names_of(self.tasks)).encode()).hexdigest()
+        return hashlib.sha256("".join(self.tasks.names).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -54,7 +53,7 @@ class Plan:
         """What a notebook shows."""
         digests = {"map": self.spec_digest, "model": self.model_digest, "items": self.items_digest, "plan": self.digest}
         facts = {f"digest of the {name}": digest[:12] for name, digest in digests.items()}
-        return show_tiles(f"Plan of {len(self):,} tiles", facts, places_of(self.tasks))
+        return show_tiles(f"Plan of {len(self):,} tiles", facts, self.tasks.indices)
 
 
 def make_plan(
@@ -83,12 +82,12 @@ def make_plan(
     """
     context = context or make_context(spec)
     facts = collect_facts(context, items)
-    places = context.grid.tile_indices() if tiles is None else to_places(tiles)
+    indices = context.grid.tile_indices() if tiles is None else to_indices(tiles)
     if only:
-        places = places[select_places(places, only, ledger)]
-    guide, source = find_touching(context, places, facts.outlines, (facts.guide, facts.source))
-    ids, digests = _identify(context, places, (guide, source), facts.digests)
-    tasks = TaskTable(places=places, ids=ids, digests=digests, guide=guide, source=source, items=items)
+        indices = indices[select_indices(indices, only, ledger)]
+    guide, source = find_touching(context, indices, facts.outlines, (facts.guide, facts.source))
+    ids, digests = _identify(context, indices, (guide, source), facts.digests)
+    tasks = TaskTable(indices=indices, ids=ids, digests=digests, guide=guide, source=source, items=items)
     if worker_memory is not None:
         check_memory(context, tasks, worker_memory)
     return Plan(
@@ -116,24 +115,24 @@ def check_plan(plan: Plan, context: Context) -> None:
         raise PlanError(f"the plan was made for another {' and '.join(changed)}; plan again")
 
 
-def select_places(places: IntArray, only: str, ledger: Ledger | None) -> IntArray:
+def select_indices(indices: IntArray, only: str, ledger: Ledger | None) -> IntArray:
     """Numbers of the tiles that a selection names.
 
     Raises:
         PlanError: If a term cannot be read, or nothing is selected.
     """
-    tiles = [Tile(row, col) for row, col in places.tolist()]
+    tiles = [Tile(row, col) for row, col in indices.tolist()]
     status = {tile: entry.status for tile, entry in ledger.entries.items()} if ledger else {}
     chosen = frozenset(select_tiles(tiles, only, status=status))
     return np.flatnonzero([tile in chosen for tile in tiles])
 
 
 def _identify(
-    context: Context, places: IntArray, roles: Sequence[Members], digests: npt.NDArray[np.bytes_]
+    context: Context, indices: IntArray, roles: Sequence[Members], digests: npt.NDArray[np.bytes_]
 ) -> tuple[ByteArray, ByteArray]:
     """Ids of tasks, (task, 16) bytes, and digests of their items, (task, 32) bytes."""
     ids, digested = bytearray(), bytearray()
-    for number, (row, col) in enumerate(places.tolist()):
+    for number, (row, col) in enumerate(indices.tolist()):
         content = b"".join(digests[members.of(number)].tobytes() for members in roles)
         items_digest = hashlib.sha256(content)
         identity = [context.spec_digest, context.model_digest, items_digest.hexdigest(), f"{row},{col}"]

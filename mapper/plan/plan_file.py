@@ -42,12 +42,7 @@ def save_plan(plan: Plan, path: Path, *, key: Mapping[str, str] | None = None) -
         plan: As :func:`mapper.plan.plan.make_plan` makes it.
         path: Where to.
         key: All that the plan depends on, see :func:`load_plan`.
-
-    Raises:
-        TypeError: If tasks are objects of their own, no table.
     """
-    if not isinstance(plan.tasks, TaskTable):
-        raise TypeError(f"the tasks of a plan are saved as a table, got {type(plan.tasks).__name__}")
     header = {name: getattr(plan, name) for name in _DIGESTS}
     header |= {"format": _FORMAT, "tasks": len(plan.tasks), "key": dict(key or {})}
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True)})
@@ -105,8 +100,8 @@ def _read_parts(file: pq.ParquetFile) -> Iterator[pa.Table]:
 
 def _to_columns(tasks: TaskTable) -> list[pa.Array]:
     return [
-        pa.array(tasks.places[:, 0], pa.int32()),
-        pa.array(tasks.places[:, 1], pa.int32()),
+        pa.array(tasks.indices[:, 0], pa.int32()),
+        pa.array(tasks.indices[:, 1], pa.int32()),
         _to_binary(tasks.ids),
         _to_binary(tasks.digests),
         _to_lists(tasks.guide),
@@ -131,7 +126,7 @@ def _to_tasks(table: pa.Table, items: Items) -> TaskTable:
         raise ValueError("its columns are not those of a plan")
     columns = {name: table[name].combine_chunks() for name in table.column_names}
     tasks = TaskTable(
-        places=np.stack([columns[name].to_numpy().astype(np.int64) for name in ("row", "col")], axis=1),
+        indices=np.stack([columns[name].to_numpy().astype(np.int64) for name in ("row", "col")], axis=1),
         ids=_from_binary(columns["id"]),
         digests=_from_binary(columns["items_digest"]),
         guide=_to_members(columns["guide"]),

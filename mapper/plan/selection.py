@@ -18,8 +18,7 @@ import numpy as np
 from mapper.arrays import IntArray
 from mapper.errors import PlanError
 from mapper.grid import Tile
-from mapper.plan.context import Task
-from mapper.plan.task_table import places_of, take_tasks
+from mapper.plan.task_table import TaskTable
 
 Order = Literal["blocks", "rows", "spread"]
 
@@ -28,36 +27,36 @@ _BITS = 31
 """Of a row or column number."""
 
 
-def order_tasks(tasks: Sequence[Task], order: Order) -> Sequence[Task]:
-    """Tasks in the order in which they are to be handed out."""
-    return take_tasks(tasks, order_places(places_of(tasks), order))
+def order_tasks(tasks: TaskTable, order: Order) -> TaskTable:
+    """Return tasks in the order in which they are to be submitted."""
+    return tasks.take(order_tiles(tasks.indices, order))
 
 
-def order_places(places: IntArray, order: Order) -> IntArray:
+def order_tiles(indices: IntArray, order: Order) -> IntArray:
     """For each turn, the index of its tile.
 
     Args:
-        places: (tile, 2): rows and columns of distinct tiles, in any order.
+        indices: (tile, 2): rows and columns of distinct tiles, in any order.
         order: One of ``blocks``, ``rows``, ``spread``.
 
     Raises:
         ValueError: If there is no such order.
     """
     if order == "rows":
-        return np.lexsort((places[:, 1], places[:, 0]))
-    along = np.argsort(_interleave(places), kind="stable")
+        return np.lexsort((indices[:, 1], indices[:, 0]))
+    along = np.argsort(_interleave(indices), kind="stable")
     if order == "blocks":
         return along
     if order == "spread":
-        return along[_reverse_bits(len(places))]
+        return along[_reverse_bits(len(indices))]
     raise ValueError(f"unknown order {order!r}: expected blocks, rows or spread")
 
 
-def _interleave(places: IntArray) -> IntArray:
+def _interleave(indices: IntArray) -> IntArray:
     """Distance along the Z-curve: the bits of row and column in turns."""
-    distance = np.zeros(len(places), np.int64)
+    distance = np.zeros(len(indices), np.int64)
     for bit in range(_BITS):
-        distance |= (places[:, 0] >> bit & 1) << (2 * bit + 1) | (places[:, 1] >> bit & 1) << (2 * bit)
+        distance |= (indices[:, 0] >> bit & 1) << (2 * bit + 1) | (indices[:, 1] >> bit & 1) << (2 * bit)
     return distance
 
 

@@ -1,4 +1,4 @@
-"""The tasks of a plan as arrays: a task is put together when it is asked for, and dropped with its user.
+"""The tasks of a plan as arrays: a task is assembled when it is asked for, and dropped with its user.
 
 A hundred thousand tasks are 20 MB of arrays; as objects with their items they were 200 MB.
 """
@@ -12,39 +12,39 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import ByteArray, IntArray
-from mapper.catalog.items import Items
+from mapper.catalog.items import Items, freeze_items
 from mapper.grid import Tile
 from mapper.plan.context import Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Members:
-    """Which items tasks have in one role. Tasks with the same items share them: tiles of one scene are many."""
+    """The items of each task in one role. Tasks with the same items share them: tiles of one scene are many."""
 
     first: npt.NDArray[np.int32]
-    """(task,): where in ``item`` those of a task begin."""
+    """(task,): index into ``item`` at which the items of a task begin."""
     counts: npt.NDArray[np.int32]
-    """(task,): how many they are."""
+    """(task,): number of items."""
     item: npt.NDArray[np.int32]
     """Numbers of items, ascending for each task."""
 
     @classmethod
     def of_pairs(cls, task: IntArray, item: IntArray, *, tasks: int) -> "Members":
-        """Put pairs of a task and an item in order."""
+        """Return the members of pairs of a task and an item, given in any order."""
         order = np.lexsort((item, task))
         return cls.of_lists(item[order], np.bincount(task, minlength=tasks))
 
     @classmethod
     def of_lists(cls, item: IntArray | npt.NDArray[np.int32], counts: IntArray) -> "Members":
-        """From the items of one task after the other, and how many each has."""
+        """Return the members of tasks whose items follow each other, with the number of items of each."""
         flat, ends = item.astype(np.int32), np.cumsum(counts)
-        shared = _Shared()
-        first = [shared.place(flat[end - count : end]) for end, count in zip(ends, counts, strict=True)]
+        shared = _SharedLists()
+        first = [shared.add(flat[end - count : end]) for end, count in zip(ends, counts, strict=True)]
         return cls(first=np.array(first, np.int32), counts=counts.astype(np.int32), item=shared.items())
 
     @classmethod
     def join(cls, parts: Sequence["Members"]) -> "Members":
-        """Those of tasks that follow each other."""
+        """Return the members of tasks that follow each other."""
         starts = np.cumsum([0, *(len(part.item) for part in parts)])
         none = np.zeros(0, np.int32)
         first = [part.first + np.int32(start) for part, start in zip(parts, starts[:-1], strict=True)]
@@ -55,15 +55,15 @@ class Members:
         )
 
     def of(self, task: int) -> npt.NDArray[np.int32]:
-        """Numbers of the items of one task, ascending."""
+        """Return the numbers of the items of one task, ascending."""
         return self.item[self.first[task] : self.first[task] + self.counts[task]]
 
     def take(self, tasks: IntArray) -> "Members":
-        """Those of some tasks, in the order in which they are named."""
+        """Return the members of some tasks, in the order in which they are named."""
         return Members(first=self.first[tasks], counts=self.counts[tasks], item=self.item)
 
     def unfold(self) -> tuple[IntArray, IntArray]:
-        """All pairs of a task and an item, task after task: number of the task, number of the item."""
+        """Return all pairs of a task and an item, task after task: numbers of tasks, numbers of items."""
         counts = self.counts.astype(np.int64)
         ends = np.cumsum(counts)
         task = np.repeat(np.arange(len(counts)), counts)
@@ -71,30 +71,30 @@ class Members:
         return task, self.item[self.first[task] + within].astype(np.int64)
 
 
-class _Shared:
-    """Lists of items laid end to end, each once."""
+class _SharedLists:
+    """Distinct lists of items, laid end to end."""
 
     def __init__(self) -> None:
-        self._places: dict[bytes, int] = {}
+        self._starts: dict[bytes, int] = {}
         self._end = 0
 
-    def place(self, items: npt.NDArray[np.int32]) -> int:
-        """Where a list begins."""
-        first = self._places.setdefault(items.tobytes(), self._end)
+    def add(self, items: npt.NDArray[np.int32]) -> int:
+        """Add a list unless it is there, and return the index at which it begins."""
+        first = self._starts.setdefault(items.tobytes(), self._end)
         if first == self._end:
             self._end += len(items)
         return first
 
     def items(self) -> npt.NDArray[np.int32]:
-        """All of them."""
-        return np.frombuffer(b"".join(self._places), np.int32)
+        """Return all lists end to end."""
+        return np.frombuffer(b"".join(self._starts), np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskTable(Sequence[Task]):
     """Tasks as arrays, in the order of the plan."""
 
-    places: IntArray
+    indices: IntArray
     """(task, 2): row and column of the tile."""
     ids: ByteArray
     """(task, 16): a UUID."""
@@ -106,7 +106,7 @@ class TaskTable(Sequence[Task]):
     """All that the numbers of the members refer to."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     @overload
     def __getitem__(self, index: int) -> Task: ...
@@ -116,7 +116,7 @@ class TaskTable(Sequence[Task]):
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         number = range(len(self))[index]
-        row, col = self.places[number].tolist()
+        row, col = self.indices[number].tolist()
         return Task(
             tile=Tile(row, col),
             id=str(UUID(bytes=self.ids[number].tobytes())),
@@ -137,14 +137,39 @@ class TaskTable(Sequence[Task]):
 
     @property
     def tiles(self) -> list[Tile]:
-        """Of all tasks, without putting a task together."""
-        return [Tile(row, col) for row, col in self.places.tolist()]
+        """Tile of each task."""
+        return [Tile(row, col) for row, col in self.indices.tolist()]
+
+    @property
+    def names(self) -> list[str]:
+        """Id of each task as text."""
+        return [str(UUID(bytes=each.tobytes())) for each in self.ids]
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> "TaskTable":
+        """Return the table of some tasks, whose items were found by one query."""
+        query = tasks[0].guide.query if tasks else {}
+        items = freeze_items((item for task in tasks for item in (*task.guide, *task.source)), query=query)
+        numbers = {(item["collection"], item["id"]): number for number, item in enumerate(items)}
+
+        def members(found: Sequence[Items]) -> Members:
+            item = [numbers[each["collection"], each["id"]] for members in found for each in members]
+            return Members.of_lists(np.array(item, np.int64), np.array([len(members) for members in found], np.int64))
+
+        return cls(
+            indices=to_indices(task.tile for task in tasks),
+            ids=_to_bytes([UUID(task.id).bytes for task in tasks], 16),
+            digests=_to_bytes([bytes.fromhex(task.items_digest) for task in tasks], 32),
+            guide=members([task.guide for task in tasks]),
+            source=members([task.source for task in tasks]),
+            items=items,
+        )
 
     @classmethod
     def join(cls, parts: Sequence["TaskTable"]) -> "TaskTable":
-        """Tables that follow each other, at least one, of the same items."""
+        """Return one table of tables that follow each other, at least one, of the same items."""
         return cls(
-            places=np.concatenate([part.places for part in parts]),
+            indices=np.concatenate([part.indices for part in parts]),
             ids=np.concatenate([part.ids for part in parts]),
             digests=np.concatenate([part.digests for part in parts]),
             guide=Members.join([part.guide for part in parts]),
@@ -153,9 +178,9 @@ class TaskTable(Sequence[Task]):
         )
 
     def take(self, tasks: IntArray) -> "TaskTable":
-        """Some tasks, by number, in the order in which they are named."""
+        """Return some tasks, by number, in the order in which they are named."""
         return TaskTable(
-            places=self.places[tasks],
+            indices=self.indices[tasks],
             ids=self.ids[tasks],
             digests=self.digests[tasks],
             guide=self.guide.take(tasks),
@@ -164,33 +189,10 @@ class TaskTable(Sequence[Task]):
         )
 
 
-def tiles_of(tasks: Sequence[Task]) -> list[Tile]:
-    """The tile of each task."""
-    return tasks.tiles if isinstance(tasks, TaskTable) else [task.tile for task in tasks]
-
-
-def places_of(tasks: Sequence[Task]) -> IntArray:
-    """Row and column of the tile of each task, (task, 2)."""
-    return tasks.places if isinstance(tasks, TaskTable) else to_places(task.tile for task in tasks)
-
-
-def to_places(tiles: Iterable[Tile]) -> IntArray:
-    """Row and column of each tile, (tile, 2)."""
+def to_indices(tiles: Iterable[Tile]) -> IntArray:
+    """Return row and column of each tile, (tile, 2)."""
     return np.array([(tile.row, tile.col) for tile in tiles], np.int64).reshape(-1, 2)
 
 
-def ids_of(tasks: Sequence[Task]) -> ByteArray:
-    """The id of each task as bytes, (task, 16)."""
-    if isinstance(tasks, TaskTable):
-        return tasks.ids
-    return np.frombuffer(b"".join(UUID(task.id).bytes for task in tasks), np.uint8).reshape(-1, 16)
-
-
-def names_of(tasks: Sequence[Task]) -> list[str]:
-    """The id of each task as it is written."""
-    return [str(UUID(bytes=each.tobytes())) for each in ids_of(tasks)]
-
-
-def take_tasks(tasks: Sequence[Task], chosen: IntArray) -> Sequence[Task]:
-    """Some of the tasks, by number, in the order in which they are named; arrays if they are arrays."""
-    return tasks.take(chosen) if isinstance(tasks, TaskTable) else tuple(tasks[k] for k in chosen.tolist())
+def _to_bytes(rows: Sequence[bytes], width: int) -> ByteArray:
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)

@@ -7,17 +7,17 @@ from mapper.grid import Tile
 from mapper.plan.context import Context, MapContext
 
 
-def windows_at(context: Context, places: IntArray) -> IntArray:
+def windows_at(context: Context, indices: IntArray) -> IntArray:
     """First and last edges of the window of each tile: top, left, bottom, right in pixels of the grid.
 
     Args:
         context: What all tasks share.
-        places: (tile, 2): rows and columns of tiles.
+        indices: (tile, 2): rows and columns of tiles.
     """
     if not isinstance(context, MapContext):
-        windows = [context.window(Tile(row, col)) for row, col in places.tolist()]
+        windows = [context.window(Tile(row, col)) for row, col in indices.tolist()]
         return np.array([(w.top, w.left, w.bottom, w.right) for w in windows], np.int64).reshape(-1, 4)
-    first = places * context.grid.tile_px
+    first = indices * context.grid.tile_px
     last = first + context.grid.tile_px
     if not context.halo_px:
         return np.concatenate([first, last], axis=1)
@@ -27,16 +27,16 @@ def windows_at(context: Context, places: IntArray) -> IntArray:
     )
 
 
-def bounds_at(context: Context, places: IntArray, *, halo: bool) -> Float64Array:
+def bounds_at(context: Context, indices: IntArray, *, halo: bool) -> Float64Array:
     """Left, bottom, right and top of each tile or of its window, in the CRS of the grid; (tile, 4)."""
-    first = places * context.grid.tile_px
-    edges = windows_at(context, places) if halo else np.concatenate([first, first + context.grid.tile_px], axis=1)
+    first = indices * context.grid.tile_px
+    edges = windows_at(context, indices) if halo else np.concatenate([first, first + context.grid.tile_px], axis=1)
     at = context.grid.geobox.transform
     scale, origin = np.array((at.a, at.e, at.a, at.e)), np.array((at.c, at.f, at.c, at.f))
     return np.asarray(edges[:, [1, 2, 3, 0]] * scale + origin, np.float64)
 
 
-def shapes_at(context: Context, places: IntArray) -> Float64Array:
+def shapes_at(context: Context, indices: IntArray) -> Float64Array:
     """Rows and columns of the window of each tile, (tile, 2)."""
-    edges = windows_at(context, places).astype(np.float64)
+    edges = windows_at(context, indices).astype(np.float64)
     return edges[:, 2:] - edges[:, :2]

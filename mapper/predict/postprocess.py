@@ -1,4 +1,4 @@
-"""Outputs of a network become the arrays of a tile: consistency, flags, standard deviation, crop."""
+"""Outputs of a model become the bands of a tile: consistency, flags, standard deviation, crop."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,19 +7,30 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import BoolArray, Float32Array, UInt16Array
-from mapper.cube.composite import Guide
-from mapper.cube.source import Source
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
-from mapper.predict.consistency import block_mean, enforce, spread
-from mapper.predict.predictor import Estimate
-from mapper.predict.quality import Quality, flag_pixels
-from mapper.spec import MapSpec
+from mapper.predict.operators import Operator, make_operator, spread
+from mapper.predict.predictor import Estimate, Prediction
+from mapper.predict.quality import Flags, combine, mask_of
+from mapper.spec import BandConsistency, MapSpec, TargetBand
+
+Bands = dict[str, npt.NDArray[Any]]
+"""Arrays (y, x) of a tile by name of the band."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """The image that a target is held against, on source pixels; of a stack its anchor."""
+
+    image: Float32Array
+    """(band, y, x), a band for each of the target, NaN where missing."""
+    sd: Float32Array
+    """Like ``image``: its standard deviation, NaN where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Postprocessor:
-    """Turns what a network says of a window into the pixels of its tile."""
+    """Turns what a model gives for a window into the bands of its tile."""
 
     spec: MapSpec
     contract: Contract
@@ -32,71 +43,99 @@ class Postprocessor:
     """(y, x) of the window: True inside the area of the map."""
 
     def finish(
-        self, prediction: Estimate, guide: Guide, source: Source
-    ) -> tuple[dict[str, npt.NDArray[Any]], float | None]:
-        """Honour the source on the whole window, flag, and crop to the tile.
+        self, prediction: Prediction, source: Reference, *, n_valid: UInt16Array, flags: Flags
+    ) -> tuple[Bands, dict[str, float | None]]:
+        """Hold each band against the source on the whole window, flag, and crop to the tile.
+
+        Args:
+            prediction: Outputs of the model for the window.
+            source: What the target is held against.
+            n_valid: (y, x) valid observations of each target pixel.
+            flags: What reading has to say of target pixels.
 
         Returns:
-            Arrays (y, x) of the tile: ``value`` and ``sd`` float32 in target units, ``qa`` and ``n_valid`` uint16;
-            and the largest |block mean - source| that is left, None where there is no source.
+            Arrays (y, x) of the tile: each value float32 in target units, its standard deviation, ``qa`` and
+            ``n_valid`` uint16; and for each value the largest difference to the source that is left, None where there
+            is no source.
         """
-        value = enforce(
-            prediction.mean,
-            source.mean,
-            source.sd,
-            mode=self.spec.consistency.mode,
-            scale=self.scale,
-            non_negative=self.spec.target.non_negative,
-        )
-        known = spread(np.isfinite(source.mean), self.scale) & self.inside
-        flags = np.where(known, self._flag(prediction, guide, source), _bare_flags(self.inside))
-        arrays = {
-            "value": self._crop(np.where(known, value, np.float32(np.nan))),
-            "sd": self._crop(np.where(known, self._deviation(prediction, source), np.float32(np.nan))),
-            "qa": self._crop(flags),
-            "n_valid": self._crop(np.where(known, guide.n_valid, np.uint16(0))),
-        }
-        return arrays, self._residual(value, source)
+        targets = self.spec.targets
+        outputs = self.contract.name_means([band.name for band in targets])
+        bands: Bands = {}
+        residuals: dict[str, float | None] = {}
+        known_somewhere = np.zeros(self.window.shape, bool)
+        judged: list[Flags] = [flags, {"outside_area": ~self.inside}]
+        for target, output, image, sd in zip(targets, outputs, source.image, source.sd, strict=True):
+            band = _Band(target=target, tie=self.spec.consistency.of(target.name), scale=self.scale)
+            estimate = Estimate.of(prediction, self.contract, output)
+            known = spread(np.isfinite(image), self.scale) & self.inside
+            known_somewhere |= known
+            value = band.enforce(estimate.mean, image, sd)
+            bands[target.name] = self._hide(value, known)
+            if target.sd:
+                bands[f"{target.name}_sd"] = self._hide(self._find_sd(estimate, sd), known)
+            residuals[target.name] = self._residual(band.operator, value, image)
+            judged.append(band.flag(estimate.mean, image, sd))
+        bits = np.where(known_somewhere, combine(judged, self.window.shape), _bare_flags(self.inside))
+        bands["qa"] = self._crop(bits)
+        bands["n_valid"] = self._crop(np.where(known_somewhere, n_valid, np.uint16(0)))
+        return bands, residuals
 
-    def _flag(self, prediction: Estimate, guide: Guide, source: Source) -> UInt16Array:
-        flags = flag_pixels(
-            gaps=guide.gaps,
-            n_valid=guide.n_valid,
-            source=source.mean,
-            source_sd=source.sd,
-            block_means=block_mean(prediction.mean, self.scale),
-            inside=self.inside,
-            item_dropped=any(use.dropped for use in (*guide.uses, *source.uses)),
-        )
-        if not self.contract.guide:  # nobody looked: few observations are no flaw of the map
-            flags &= ~np.uint16(Quality.FEW_OBSERVATIONS)
-        return flags
-
-    def _deviation(self, prediction: Estimate, source: Source) -> Float32Array:
+    def _find_sd(self, estimate: Estimate, sd: Float32Array) -> Float32Array:
         """Return the standard deviation of the target; that of the source alone where the model gives none."""
-        source_sd: Float32Array = spread(source.sd, self.scale)
-        total = prediction.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)
+        source_sd: Float32Array = spread(sd, self.scale)
+        total = estimate.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)
         return source_sd if total is None else total
 
-    def _residual(self, value: Float32Array, source: Source) -> float | None:
-        """Return the largest |block mean - source| among the source pixels that the tile touches."""
+    def _residual(self, operator: Operator, value: Float32Array, image: Float32Array) -> float | None:
+        """Return the largest difference to the source among the source pixels that the tile touches."""
         coarse = coarsen(self.core.grown(0, self.scale).inside(self.window), self.scale)
-        left = np.abs(block_mean(value, self.scale) - source.mean)[coarse]
+        left = np.abs(operator.apply(value) - image)[coarse]
         return float(np.nanmax(left)) if np.isfinite(left).any() else None
+
+    def _hide(self, array: Float32Array, known: BoolArray) -> Float32Array:
+        cropped: Float32Array = self._crop(np.where(known, array, np.float32(np.nan)))
+        return cropped
 
     def _crop(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.ascontiguousarray(array[self.core.inside(self.window)])
 
 
-def blank_arrays(inside: BoolArray, flag: Quality) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a tile without a pixel; inside the area the flag says why."""
-    return {
-        "value": np.full(inside.shape, np.nan, np.float32),
-        "sd": np.full(inside.shape, np.nan, np.float32),
-        "qa": np.where(inside, np.uint16(flag), np.uint16(Quality.OUTSIDE_AREA)),
+@dataclass(frozen=True, kw_only=True)
+class _Band:
+    """One band of the target and its tie to the source."""
+
+    target: TargetBand
+    tie: BandConsistency
+    scale: int
+
+    @property
+    def operator(self) -> Operator:
+        return make_operator(self.tie, self.scale)
+
+    def enforce(self, mean: Float32Array, image: Float32Array, sd: Float32Array) -> Float32Array:
+        return self.operator.enforce(
+            mean, image, sd, mode=self.tie.mode, bounds=self.target.bounds, tolerance=self.tie.tolerance
+        )
+
+    def flag(self, mean: Float32Array, image: Float32Array, sd: Float32Array) -> Flags:
+        """Return what the source says of what the model gave, before it was enforced."""
+        unknown = np.nan if self.tie.tolerance is None else self.tie.tolerance
+        limit = np.where(np.isnan(sd), np.float32(unknown), sd)
+        disagrees = np.abs(self.operator.apply(mean) - image) > limit
+        return {
+            "source_missing": spread(np.isnan(image), self.scale),
+            "source_disagrees": spread(disagrees, self.scale),
+        }
+
+
+def blank_bands(spec: MapSpec, inside: BoolArray, flag: str) -> Bands:
+    """Return the bands of a tile without a pixel; inside the area a flag says why."""
+    names = (name for band in spec.targets for name in (band.name, *([f"{band.name}_sd"] if band.sd else [])))
+    return {name: np.full(inside.shape, np.nan, np.float32) for name in names} | {
+        "qa": np.where(inside, np.uint16(mask_of(flag)), np.uint16(mask_of("outside_area"))),
         "n_valid": np.zeros(inside.shape, np.uint16),
     }
 
 
 def _bare_flags(inside: BoolArray) -> UInt16Array:
-    return np.where(inside, np.uint16(Quality.SOURCE_MISSING), np.uint16(Quality.OUTSIDE_AREA))
+    return np.where(inside, np.uint16(mask_of("source_missing")), np.uint16(mask_of("outside_area")))

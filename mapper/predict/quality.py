@@ -1,78 +1,74 @@
-"""The QA band: what a reader should know about a pixel, as bits with CF flag meanings."""
+"""Quality flags of a pixel: bits with CF flag meanings, each with a number of its own that never changes."""
 
-from enum import IntFlag
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mapper.arrays import BoolArray
-from mapper.catalog.coverage import FEW_OBSERVATIONS
-from mapper.predict.consistency import spread
+from mapper.arrays import BoolArray, UInt16Array
 
 
-class Quality(IntFlag):
-    """One bit each; 0 is a pixel with nothing to remark."""
+@dataclass(frozen=True, kw_only=True)
+class QualityBit:
+    """One flag."""
 
-    GUIDE_GAP = 1
-    """A guide channel had no valid observation."""
-    SOURCE_MISSING = 2
-    """The source has no value here."""
-    SOURCE_DISAGREES = 4
-    """The network's block mean was farther from the source than the source's standard deviation."""
-    OUTSIDE_AREA = 8
-    """Not part of the map."""
-    ITEM_DROPPED = 16
-    """An item of this tile could not be read and was left out."""
-    FEW_OBSERVATIONS = 32
-    """Few valid observations entered the guide."""
+    name: str
+    mask: int
+    description: str
 
 
-def cf_attributes() -> dict[str, Any]:
-    """CF attributes of the band: ``flag_masks`` and ``flag_meanings`` in the same order."""
+_BITS = (
+    QualityBit(name="guide_gap", mask=1, description="a guide channel had no valid observation"),
+    QualityBit(name="source_missing", mask=2, description="the source has no value here"),
+    QualityBit(
+        name="source_disagrees",
+        mask=4,
+        description="the network, seen as the source sees it, was farther from the source than the source's "
+        "standard deviation or, where that is unknown, than the tolerance",
+    ),
+    QualityBit(name="outside_area", mask=8, description="not part of the map"),
+    QualityBit(name="item_dropped", mask=16, description="an item of this tile could not be read and was left out"),
+    QualityBit(name="few_observations", mask=32, description="few valid observations entered the guide"),
+    QualityBit(name="few_dates", mask=64, description="the stack has fewer dates here than were asked for"),
+)
+
+BITS: Mapping[str, QualityBit] = {bit.name: bit for bit in _BITS}
+"""Flag by name. Numbers are for good: stored maps hold them. The highest bit, 1 << 15, is the store's."""
+
+MAP_BITS = ("guide_gap", "source_missing", "source_disagrees", "outside_area", "item_dropped", "few_observations")
+"""Flags of a map whose source is a map."""
+
+STACK_BITS = (*MAP_BITS, "few_dates")
+"""Flags of a map whose source is a stack of dates."""
+
+Flags = Mapping[str, BoolArray | np.bool_ | bool]
+"""Where a flag is set, (y, x) or everywhere, by its name."""
+
+
+def mask_of(*names: str) -> int:
+    """Return the bits of some flags.
+
+    Raises:
+        KeyError: If a flag is not declared.
+    """
+    return sum(BITS[name].mask for name in set(names))
+
+
+def combine(flags: Iterable[Flags], shape: tuple[int, int]) -> UInt16Array:
+    """Return the bits that several steps set, (y, x)."""
+    bits = np.zeros(shape, np.uint16)
+    for name, where in (entry for step in flags for entry in step.items()):
+        bits |= np.where(where, np.uint16(mask_of(name)), np.uint16(0))
+    return bits
+
+
+def cf_attributes(names: Iterable[str] = MAP_BITS) -> dict[str, Any]:
+    """Return CF attributes of the band: ``flag_masks`` and ``flag_meanings`` of some flags in the same order."""
+    chosen = [BITS[name] for name in names]
     return {
         "long_name": "quality flags",
-        "flag_masks": [int(flag) for flag in Quality],
-        "flag_meanings": " ".join(str(flag.name).lower() for flag in Quality),
-        "valid_range": [0, int(sum(Quality))],
+        "flag_masks": [bit.mask for bit in chosen],
+        "flag_meanings": " ".join(bit.name for bit in chosen),
+        "valid_range": [0, sum(bit.mask for bit in chosen)],
     }
-
-
-def flag_pixels(
-    *,
-    gaps: BoolArray,
-    n_valid: npt.NDArray[np.uint16],
-    source: npt.NDArray[np.float32],
-    source_sd: npt.NDArray[np.float32],
-    block_means: npt.NDArray[np.floating],
-    inside: BoolArray,
-    item_dropped: bool,
-) -> npt.NDArray[np.uint16]:
-    """Flags of one window.
-
-    Args:
-        gaps: (y, x), True where a guide channel is missing.
-        n_valid: (y, x) valid observations.
-        source: (y / scale, x / scale), NaN where missing.
-        source_sd: Like ``source``; where unknown, disagreement is not judged.
-        block_means: Like ``source``: block means of what the network gave, before consistency.
-        inside: (y, x), True inside the area of the map.
-        item_dropped: Whether an item was left out of this tile.
-
-    Returns:
-        (y, x) uint16 of :class:`Quality` bits.
-    """
-    scale = gaps.shape[0] // source.shape[0]
-    disagrees = np.abs(block_means - source) > source_sd
-    bits: dict[Quality, BoolArray | np.bool_] = {
-        Quality.GUIDE_GAP: gaps,
-        Quality.SOURCE_MISSING: spread(np.isnan(source), scale),
-        Quality.SOURCE_DISAGREES: spread(disagrees, scale),
-        Quality.OUTSIDE_AREA: ~inside,
-        Quality.ITEM_DROPPED: np.bool_(item_dropped),
-        Quality.FEW_OBSERVATIONS: n_valid < FEW_OBSERVATIONS,
-    }
-    flags = np.zeros(gaps.shape, np.uint16)
-    for flag, where in bits.items():
-        flags |= np.where(where, np.uint16(flag), np.uint16(0))
-    return flags

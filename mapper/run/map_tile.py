@@ -7,9 +7,9 @@ ends, nothing but that is said about a pixel, so that skipping a tile without pi
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,20 +19,22 @@ import numpy.typing as npt
 from mapper.access.files import Access
 from mapper.access.retry import Attempts
 from mapper.access.throttle import Throttle
+from mapper.arrays import BoolArray, UInt16Array
+from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
-from mapper.cube.source import Source, read_source
+from mapper.cube.source import read_source
+from mapper.cube.stack import NOT_NEEDED, Stack, read_stack
 from mapper.errors import WeightsError
 from mapper.models.weights import load_model
 from mapper.plan.context import MapContext, RunOptions, Task
-from mapper.predict.consistency import spread
-from mapper.predict.postprocess import Postprocessor, blank_arrays
-from mapper.predict.predictor import Estimate, Predictor
-from mapper.predict.quality import Quality
+from mapper.predict.operators import spread
+from mapper.predict.postprocess import Postprocessor, Reference, blank_bands
+from mapper.predict.predictor import Predictor
+from mapper.predict.sampler import Sampler
 from mapper.run.records import attempt_task, complete_uses, statistics
 from mapper.run.stored_guide import quantise_guide, read_stored_guide
 from mapper.spec import ModelSpec
-from mapper.store.product import Product
 from mapper.store.record import Record
 from mapper.store.writer import write_tile
 
@@ -53,8 +55,8 @@ class Computed:
     """Tiles that the device takes at once."""
     empty: str = ""
     """Why there is no pixel; empty if there is one."""
-    residual: float | None = None
-    """Largest |block mean - source| of the source pixels under the tile, in target units."""
+    residuals: Mapping[str, float | None] = field(default_factory=dict)
+    """Largest difference to the source that is left under the tile, in target units, by name of the value band."""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -95,46 +97,39 @@ def compute_tile(
     """
     attempts = attempts or Attempts(context.options.backoff)
     access = access or Access(patience=context.options.patience)
-    clock = _Clock()
-    core = context.grid.window(task.tile)
-    inside = context.grid.inside_area(core)
+    clock, grid = _Clock(), context.grid
+    core, window = grid.window(task.tile), context.window(task.tile)
+    inside = grid.inside_area(core)
     if not inside.any():
-        return Computed(
-            arrays=_name_bands(context.product, blank_arrays(inside, Quality.OUTSIDE_AREA)),
-            empty="no pixel lies in the area",
-        )
+        return Computed(arrays=blank_bands(context.spec, inside, "outside_area"), empty="no pixel lies in the area")
     with clock.stage("read"):
         source = attempts.call(partial(_read_source, context, task, access))
-    window = context.window(task.tile)
-    known = spread(np.isfinite(source.mean), context.grid.scale)[core.inside(window)]
+    known = spread(np.logical_or.reduce(np.isfinite(source.reference.image)), grid.scale)[core.inside(window)]
     if not (known & inside).any():
-        arrays = _name_bands(context.product, blank_arrays(inside, Quality.SOURCE_MISSING))
+        arrays = blank_bands(context.spec, inside, "source_missing")
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
     with clock.stage("read"):
-        guide = attempts.call(partial(_read_guide, context, task, access))
+        read = source.join(attempts.call(partial(_read_guide, context, task, access)))
     with clock.stage("predict"):
         predictor = load_predictor(context)
-        prediction = predictor.predict(
-            {"guide": guide.values[None], "source": source.mean[None, None], "source.sd": source.sd[None, None]}
-        )
+        prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
         finish = Postprocessor(
             spec=context.spec,
-            contract=context.contract,
-            scale=context.grid.scale,
+            contract=predictor.contract,
+            scale=grid.scale,
             core=core,
             window=window,
-            inside=context.grid.inside_area(window),
+            inside=grid.inside_area(window),
         ).finish
-        (name,) = context.contract.name_means([context.spec.target.name])
-        bands, residual = finish(Estimate.of(prediction, context.contract, name), guide, source)
+        arrays, residuals = finish(prediction, read.reference, n_valid=read.n_valid, flags=read.flags)
     clock.set_apart("wait", prediction.waited_s, of="predict")
     return Computed(
-        arrays=_name_bands(context.product, bands),
-        uses=(*guide.uses, *source.uses),
+        arrays=arrays,
+        uses=read.uses,
         device=str(predictor.device),
         device_s=prediction.device_s,
         device_slots=predictor.slots,
-        residual=residual,
+        residuals=residuals,
         seconds=clock.seconds,
     )
 
@@ -158,42 +153,102 @@ def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, a
         "device_s": computed.device_s,
         "device_slots": computed.device_slots,
         "seconds": computed.seconds | clock.seconds,
-        "consistency_residual": computed.residual,
+        "consistency_residual": max((left for left in computed.residuals.values() if left is not None), default=None),
         "content_sha256": checksum,
         **statistics(computed.arrays[context.product.values[0].name]),
     }
-
-
-def _name_bands(product: Product, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of a tile by name of the band instead of what they are."""
-    names = {"value": "value", "sd": "sd", "quality": "qa", "count": "n_valid"}
-    return {band.name: arrays[names[band.role]] for band in product.bands}
 
 
 def _write(fork: Any, context: MapContext, task: Task, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     return write_tile(fork, product=context.product, tile=task.tile, arrays=arrays)
 
 
-def _read_source(context: MapContext, task: Task, access: Access) -> Source:
-    geobox = context.grid.source_geobox_of(context.window(task.tile))
-    return read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """Inputs of one window, and what is known of them."""
 
+    inputs: dict[str, npt.NDArray[Any]]
+    reference: Reference
+    n_valid: UInt16Array
+    """(y, x) of target pixels."""
+    flags: dict[str, BoolArray | bool]
+    uses: tuple[ItemUse, ...]
 
-def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
-    """The channels of the model, in its order: from a store, or as they would come back from one."""
-    window = context.window(task.tile)
-    if not context.reads_guide:
-        return Guide(
-            values=np.zeros((0, *window.shape), np.float32),
-            n_valid=np.zeros(window.shape, np.uint16),
-            gaps=np.zeros(window.shape, bool),
-            uses=(),
+    def join(self, guide: Guide | None) -> "_Read":
+        """Return this source with a guide, whose observations are counted unless the source counts dates."""
+        if guide is None:
+            return self
+        few = {"guide_gap": guide.gaps, "few_observations": guide.n_valid < FEW_OBSERVATIONS}
+        return replace(
+            self,
+            inputs=self.inputs | {"guide": guide.values[None]},
+            n_valid=self.n_valid if "few_dates" in self.flags else guide.n_valid,
+            flags=self.flags | few | {"item_dropped": self.flags["item_dropped"] or _is_dropped(guide.uses)},
+            uses=(*guide.uses, *self.uses),
         )
+
+
+def _read_source(context: MapContext, task: Task, access: Access) -> _Read:
+    window = context.window(task.tile)
+    geobox, options = context.grid.source_geobox_of(window), context.options
+    if context.spec.source.is_stack:
+        return _describe_stack(
+            read_stack(
+                task.source,
+                geobox,
+                spec=context.spec,
+                provider=context.provider,
+                access=access,
+                threads=options.read_threads,
+            ),
+            context,
+        )
+    source = read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
+    mean, sd = source.mean[None], source.sd[None]
+    return _Read(
+        inputs={"source": mean[None], "source.sd": sd[None]},
+        reference=Reference(image=mean, sd=sd),
+        n_valid=np.zeros(window.shape, np.uint16),
+        flags={"item_dropped": _is_dropped(source.uses)},
+        uses=source.uses,
+    )
+
+
+def _describe_stack(stack: Stack, context: MapContext) -> _Read:
+    """Return a stack as the model takes it, its bands in the order of the model."""
+    bands, scale = list(context.source_bands), context.grid.scale
+    n_valid = spread(stack.n_valid, scale)
+    return _Read(
+        inputs={
+            "source": stack.values[:, bands],
+            "source.clear": stack.clear,
+            "source.days": stack.days,
+            "source.anchor": stack.image[None, bands],
+        },
+        reference=Reference(image=stack.image, sd=np.full_like(stack.image, np.nan)),
+        n_valid=n_valid,
+        flags={"item_dropped": _is_dropped(stack.uses), "few_dates": n_valid < context.spec.source.dates},
+        uses=stack.uses,
+    )
+
+
+def _is_dropped(uses: Iterable[ItemUse]) -> bool:
+    """Return whether an item is missing that would have been used."""
+    return any(use.dropped and use.dropped != NOT_NEEDED for use in uses)
+
+
+def _read_guide(context: MapContext, task: Task, access: Access) -> Guide | None:
+    """Return the channels of the model, in its order: from a store, or as they would come back from one.
+
+    None for a model that looks at the source alone.
+    """
+    if not context.reads_guide:
+        return None
     if context.stored_guide:
         return read_stored_guide(context, context.stored_guide, task)
     guide = read_guide(
         task.guide,
-        context.grid.geobox_of(window),
+        context.grid.geobox_of(context.window(task.tile)),
         spec=context.spec,
         provider=context.provider,
         access=access,
@@ -202,27 +257,32 @@ def _read_guide(context: MapContext, task: Task, access: Access) -> Guide:
     return quantise_guide(guide, context)
 
 
-def load_predictor(context: MapContext) -> Predictor:
-    """The model of a map on the device of this process; read, checked and moved there once.
+def load_predictor(context: MapContext) -> Predictor | Sampler:
+    """Return the model of a map on the device of this process; read, checked and moved there once.
 
     Raises:
         WeightsError: If the model on this machine is not the planned one.
     """
     with _loading:
-        return _predictor(context.spec.model, context.model_digest, context.options)
+        return _load_predictor(context.spec.model, context.model_digest, context.options)
 
 
 @lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once
-def _predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor:
+def _load_predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor | Sampler:
     loaded = load_model(model)
     if loaded.digest != digest:
         raise WeightsError(
             f"model {model.name} has digest {loaded.digest[:12]} here, the plan was made for {digest[:12]}"
         )
-    return Predictor(
+    predictor = Predictor(
         loaded,
         device=options.device,
         precision=options.precision,
         patch_px=options.patch_px,
         batch=options.batch,
     )
+    contract = loaded.contract
+    if not contract.noise_bands:
+        return predictor
+    samples, steps = model.samples or contract.samples, model.steps or contract.steps
+    return Sampler(predictor=predictor, samples=samples, steps=steps, seed=model.seed)

@@ -1,10 +1,11 @@
-"""What a run did."""
+"""The report of a run."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mapper.markup.cards import show_shares
-from mapper.monitor.utilisation import WorkerUse, name_bottleneck, working
+from mapper.monitor.utilisation import name_bottleneck, working
+from mapper.store.totals import Totals
 from mapper.text import describe_bytes, describe_seconds
 
 _FAILURES_SHOWN = 10
@@ -24,41 +25,39 @@ class TileFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """What a run did; durations in seconds."""
+    """Outcome of a run; durations in seconds."""
 
     run_id: str
     tiles: int
     """Tiles that were due."""
     skipped: int
     """Tiles that were up to date."""
-    done: int
-    """Tiles with pixels."""
-    empty: int
-    failed: int
+    totals: Totals
+    """Sums over the tiles that came back."""
     commits: int
     snapshot: str
     """The last commit of this run; empty if there was none."""
     seconds: float
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    """Sums over all tiles, by stage: read, predict, wait (for a device that was taken), write."""
     commit_s: float = 0.0
-    """Of the driver, committing."""
-    device_s: float = 0.0
-    """That devices were held by predictions, all together."""
-    device_slots: int = 0
-    """Windows that all devices take at once: 1 for each GPU, 1 for each core of a CPU."""
-    workers: tuple[WorkerUse, ...] = ()
-    """The least busy first."""
-    pixels: int = 0
-    """Valid target pixels."""
-    requests: int = 0
-    """To archives, over the network."""
-    bytes_read: int = 0
-    retries: dict[str, int] = field(default_factory=dict)
-    """Requests that were put again, by reason."""
+    """Seconds that the driver committed."""
     failures: tuple[TileFailure, ...] = ()
     stopped: str = ""
     """Why the run ended early; empty if it did not."""
+
+    @property
+    def done(self) -> int:
+        """Tiles with pixels."""
+        return self.totals.tiles.get("ok", 0)
+
+    @property
+    def empty(self) -> int:
+        """Tiles without any pixel."""
+        return self.totals.tiles.get("empty", 0)
+
+    @property
+    def failed(self) -> int:
+        """Tiles that failed."""
+        return self.totals.tiles.get("failed", 0)
 
     @property
     def exit_code(self) -> int:
@@ -68,37 +67,61 @@ class RunReport:
     @property
     def megapixels_per_second(self) -> float:
         """Valid target pixels by wall time."""
-        return self.pixels / 1e6 / self.seconds if self.seconds else 0.0
+        return self.totals.pixels / 1e6 / self.seconds if self.seconds else 0.0
 
     @property
-    def device_busy(self) -> float | None:
+    def device_share(self) -> float | None:
         """Part of the wall time that devices were held, 0 to 1; None if nothing was predicted."""
-        possible = self.seconds * self.device_slots
-        return self.device_s / possible if possible else None
+        return self.totals.device_share(self.seconds)
 
     @property
     def bottleneck(self) -> str:
         """The stage that held the run back, see :func:`mapper.monitor.utilisation.name_bottleneck`."""
-        commit_busy = self.commit_s / self.seconds if self.seconds else None
-        return name_bottleneck(self.stage_seconds, device_busy=self.device_busy, commit_busy=commit_busy)
+        commit_share = self.commit_s / self.seconds if self.seconds else None
+        return name_bottleneck(self.totals.seconds, device_share=self.device_share, commit_share=commit_share)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = ("megapixels_per_second", "device_busy", "bottleneck")
-        rates = {name: getattr(self, name) for name in names}
-        return {**asdict(self), **rates, "exit_code": self.exit_code}
+        """Return the report for JSON."""
+        totals = self.totals
+        return {
+            "run_id": self.run_id,
+            "tiles": self.tiles,
+            "skipped": self.skipped,
+            "done": self.done,
+            "empty": self.empty,
+            "failed": self.failed,
+            "commits": self.commits,
+            "snapshot": self.snapshot,
+            "seconds": self.seconds,
+            "stage_seconds": totals.seconds,
+            "commit_s": self.commit_s,
+            "device_s": totals.device_s,
+            "device_slots": totals.device_slots,
+            "workers": [asdict(use) for use in totals.rank_workers()],
+            "pixels": totals.pixels,
+            "requests": totals.requests,
+            "bytes_read": totals.bytes_read,
+            "retries": totals.retries,
+            "failures": [asdict(failure) for failure in self.failures],
+            "stopped": self.stopped,
+            "megapixels_per_second": self.megapixels_per_second,
+            "device_busy": self.device_share,
+            "bottleneck": self.bottleneck,
+            "exit_code": self.exit_code,
+        }
 
     def summary(self) -> str:
-        """For people."""
+        """Return the report for people."""
         if not self.tiles:
             return f"nothing to do: {self.skipped} tiles are up to date"
         rate = f"{self.seconds:.1f} s, {self.megapixels_per_second:.2f} Mpx/s, {self.commits} commits"
         counts = f"{self.done} tiles done, {self.empty} empty, {self.failed} failed, {self.skipped} were up to date"
         lines = [f"{counts} ({rate})"]
-        if self.stage_seconds:
-            lines += self._say_work()
-        if self.requests:
-            lines.append(f"read: {self.requests} requests, {self.bytes_read / 1e6:.1f} MB{self._say_retries()}")
+        if self.totals.seconds:
+            lines += self._describe_work()
+        if self.totals.requests:
+            read = f"{self.totals.requests} requests, {self.totals.bytes_read / 1e6:.1f} MB"
+            lines.append(f"read: {read}{self._describe_retries()}")
         if self.stopped:
             lines.append(f"stopped: {self.stopped}; what was done is committed, run again to go on")
         lines += [f"failed: tile {failure}" for failure in self.failures[:_FAILURES_SHOWN]]
@@ -107,39 +130,42 @@ class RunReport:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return what a notebook shows."""
         facts = {
             "with pixels": self.done,
             "empty": self.empty,
             "failed": self.failed,
             "up to date before": self.skipped,
             "took": describe_seconds(self.seconds),
-            "valid pixels": f"{self.pixels:,} ({self.megapixels_per_second:.2f} M a second)",
+            "valid pixels": f"{self.totals.pixels:,} ({self.megapixels_per_second:.2f} M a second)",
             "commits": self.commits,
             "bottleneck": self.bottleneck,
-            "devices busy": None if self.device_busy is None else _percent(self.device_busy),
-            "read": f"{self.requests:,} requests, {describe_bytes(self.bytes_read)}" if self.requests else None,
+            "devices busy": None if self.device_share is None else _percent(self.device_share),
+            "read": f"{self.totals.requests:,} requests, {describe_bytes(self.totals.bytes_read)}"
+            if self.totals.requests
+            else None,
             "stopped": self.stopped,
             "snapshot": self.snapshot,
             **{f"tile {each.tile[0]},{each.tile[1]}": each.reason for each in self.failures[:_FAILURES_SHOWN]},
         }
-        return show_shares(f"Run of {self.tiles:,} tiles", facts, self.stage_seconds)
+        return show_shares(f"Run of {self.tiles:,} tiles", facts, self.totals.seconds)
 
-    def _say_work(self) -> list[str]:
-        stages = [f"{name} {self.stage_seconds[name]:.1f} s" for name in working(self.stage_seconds)]
-        if self.stage_seconds.get("wait", 0.0) >= _SHOWN_SECONDS:
-            stages.append(f"waiting for a device {self.stage_seconds['wait']:.1f} s")
-        busy = "" if self.device_busy is None else f"; devices busy {_percent(self.device_busy)} of the time"
+    def _describe_work(self) -> list[str]:
+        stages = [f"{name} {self.totals.seconds[name]:.1f} s" for name in working(self.totals.seconds)]
+        if self.totals.seconds.get("wait", 0.0) >= _SHOWN_SECONDS:
+            stages.append(f"waiting for a device {self.totals.seconds['wait']:.1f} s")
+        busy = "" if self.device_share is None else f"; devices busy {_percent(self.device_share)} of the time"
         lines = [f"seconds of work: {', '.join(stages)}{busy}; bottleneck: {self.bottleneck}"]
-        if len(self.workers) > 1:
-            shares = [f"{use.worker} {use.seconds:.1f} s" for use in (self.workers[0], self.workers[-1])]
-            lines.append(f"{len(self.workers)} workers: least at work {shares[0]}, most {shares[1]}")
+        workers = self.totals.rank_workers()
+        if len(workers) > 1:
+            shares = [f"{use.worker} {use.seconds:.1f} s" for use in (workers[0], workers[-1])]
+            lines.append(f"{len(workers)} workers: least at work {shares[0]}, most {shares[1]}")
         return lines
 
-    def _say_retries(self) -> str:
-        if not self.retries:
+    def _describe_retries(self) -> str:
+        if not self.totals.retries:
             return ""
-        reasons = sorted(self.retries.items(), key=lambda pair: -pair[1])
+        reasons = sorted(self.totals.retries.items(), key=lambda pair: -pair[1])
         return f"; put again: {', '.join(f'{count} {reason}' for reason, count in reasons)}"
 
 

@@ -32,7 +32,7 @@ from mapper.plan.guide_context import (
 from mapper.plan.job import Job
 from mapper.plan.pending import find_pending
 from mapper.plan.plan import make_plan
-from mapper.plan.task_table import tiles_of
+from mapper.plan.task_table import TaskTable
 from mapper.run.records import NOT_NEAR
 from mapper.spec import MapSpec
 from mapper.store.encoding import Encoding
@@ -44,7 +44,7 @@ from mapper.store.tiles import read_window
 _Dropped = Mapping[tuple[str, str], str]
 
 
-def attach_guide(context: MapContext, tasks: Sequence[Task], items: Items, location: str) -> MapContext:
+def attach_guide(context: MapContext, tasks: TaskTable, items: Items, location: str) -> MapContext:
     """Let the tasks of a map read their guide from a store.
 
     Args:
@@ -94,8 +94,8 @@ def read_stored_guide(context: MapContext, stored: StoredGuide, task: Task) -> G
     return Guide(values=values, n_valid=n_valid, gaps=gaps, uses=uses)
 
 
-def _check_reach(context: MapContext, guide: GuideContext, tasks: Sequence[Task], location: str) -> None:
-    for tile in tiles_of(tasks):
+def _check_reach(context: MapContext, guide: GuideContext, tasks: TaskTable, location: str) -> None:
+    for tile in tasks.tiles:
         window, held = context.window(tile), context.grid.window(tile, halo_px=guide.halo_px)
         first = held.top <= window.top and held.left <= window.left
         if not (first and window.bottom <= held.bottom and window.right <= held.right):
@@ -188,6 +188,6 @@ def read_from_guide(job: Job, location: str) -> MapContext:
         StoreMismatchError: If the store holds something else than the guide of this map.
         PlanError: If the guide does not reach far enough, is not complete, or was made from other items.
     """
-    todo = find_pending(job.plan, job.ledger, explain=False).todo
+    due = find_pending(job.plan, job.ledger, explain=False).tasks
     place = location if "://" in location else str(Path(location).absolute())
-    return attach_guide(job.context, [due.task for due in todo], job.items, place)
+    return attach_guide(job.context, due, job.items, place)

@@ -1,11 +1,10 @@
 """``/pixel`` and ``/history``: what a pixel holds, what made it, and what it held before."""
 
-import math
 import re
 from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
 from fastapi.responses import JSONResponse
@@ -13,10 +12,10 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from mapper.serve.errors import describe_refusals
-from mapper.serve.schemas import History, PixelAnswer
+from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
 from mapper.serve.versions import Found, Served, Version
 from mapper.store.errors import explain_faults
-from mapper.store.why import Answer, explain_pixel, trace_pixel
+from mapper.store.why import Answer, explain_pixel, to_plain, trace_pixel
 
 SAID: Mapping[str, str] = MappingProxyType(
     {
@@ -25,6 +24,7 @@ SAID: Mapping[str, str] = MappingProxyType(
         "source_disagrees": "the network's mean was farther from the source than the source's standard deviation",
         "outside_area": "not part of the map",
         "item_dropped": "an item of this tile could not be read and was left out",
+        "few_dates": "the stack has fewer dates here than were asked for",
         "few_observations": "few valid observations entered the guide",
         "not_written": "no tile with data was written here",
         "gap": "a channel had no valid observation",
@@ -44,13 +44,13 @@ def make_pixel_router(served: Served) -> APIRouter:
     """The routes of pixels and their history."""
     router = APIRouter(tags=["pixel"], responses=describe_refusals(404, 422))
 
-    @router.get("/pixel", summary="What a pixel holds and what made it", response_model=PixelAnswer)
+    @router.get("/pixel", summary="What a pixel holds and what made it", response_model=ServedPixel)
     def get_pixel(x: Coordinate, y: Coordinate, crs: CrsName = "EPSG:4326", ref: Ref = "main") -> Response:
         """Values with units, quality flags in words, and the record: items, dates, model, code, snapshot."""
         found = served.versions.find(ref)
         with explain_faults("the store"):
-            answer = _ask(found.version, x, y, crs)
-        return _reply(served, found, describe_answer(answer) | _name_version(ref, found))
+            answer = _explain(found.version, x, y, crs)
+        return _reply(served, found, _describe_pixel(answer, ref=ref, version=found.version.snapshot))
 
     @router.get("/history", summary="What a pixel held before", response_model=History)
     def get_history(
@@ -64,25 +64,25 @@ def make_pixel_router(served: Served) -> APIRouter:
         found = served.versions.find(ref)
         name = _check_crs(found.version, crs)
         try:
-            versions = list(islice(trace_pixel(found.version.ledger, x, y, crs=name), limit))
+            answers = trace_pixel(found.version.ledger, x, y, crs=name, description=found.version.description)
+            versions = [_describe_version(answer) for answer in islice(answers, limit)]
         except ProjError as error:
             raise _refuse_crs(crs) from error
-        content = {"versions": [_describe_version(answer) for answer in versions]}
-        return _reply(served, found, content | _name_version(ref, found))
+        return _reply(served, found, History(versions=versions, ref=ref, version=found.version.snapshot))
 
     return router
 
 
-def describe_answer(answer: Answer) -> dict[str, Any]:
-    """A pixel and what made it as JSON; flags in words."""
-    quality = [{"flag": name, "meaning": SAID.get(name, name.replace("_", " "))} for name in answer.flags]
-    values = {name: _shorten(value) for name, value in (("value", answer.value), ("sd", answer.sd))}
-    return {**_finite(answer.to_dict()), **values, "quality": quality}
+def _describe_pixel(answer: Answer, *, ref: str, version: str) -> ServedPixel:
+    """Return a pixel as it is served: flags in words, values with the digits that are known."""
+    quality = [FlagMeaning(flag=name, meaning=SAID.get(name, name.replace("_", " "))) for name in answer.flags]
+    values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd)}
+    return ServedPixel(**(vars(answer) | values), quality=quality, ref=ref, version=version)
 
 
-def _ask(version: Version, x: float, y: float, crs: str) -> Answer:
+def _explain(version: Version, x: float, y: float, crs: str) -> Answer:
     try:
-        return explain_pixel(version.ledger, x, y, crs=_check_crs(version, crs))
+        return explain_pixel(version.ledger, x, y, crs=_check_crs(version, crs), description=version.description)
     except ProjError as error:
         raise _refuse_crs(crs) from error
 
@@ -107,41 +107,24 @@ def _refuse_crs(crs: str) -> HTTPException:
     return HTTPException(422, f"crs: {said} is no CRS that points can be given in; expected EPSG:4326, say, or map")
 
 
-def _describe_version(answer: Answer) -> dict[str, Any]:
-    record = answer.record
-    facts = {name: getattr(record, name) for name in ("run_id", "task_id", "status", "reason", "model", "model_digest")}
-    return {
-        name: _finite(value)
-        for name, value in {
-            "snapshot": answer.snapshot,
-            "written_at": answer.written_at.isoformat() if answer.written_at else None,
-            "value": _shorten(answer.value),
-            "sd": _shorten(answer.sd),
-            "units": answer.units,
-            "flags": list(answer.flags),
-            **facts,
-        }.items()
-    }
+def _describe_version(answer: Answer) -> PixelVersion:
+    """Return one version of a pixel, which has a record: without one there would be no version."""
+    from_record = ("run_id", "task_id", "status", "reason", "model", "model_digest")
+    return PixelVersion(
+        snapshot=answer.snapshot,
+        written_at=answer.written_at,
+        value=_shorten(answer.value),
+        sd=_shorten(answer.sd),
+        units=answer.units,
+        flags=answer.flags,
+        **{name: getattr(answer.record, name) for name in from_record},
+    )
 
 
-def _name_version(ref: str, found: Found) -> dict[str, str]:
-    """Which version was asked; ``snapshot`` is the one that wrote the tile."""
-    return {"ref": ref, "version": found.version.snapshot}
-
-
-def _reply(served: Served, found: Found, content: dict[str, Any]) -> Response:
-    return JSONResponse(content, headers={"Cache-Control": served.say_caching(fixed=found.fixed)})
+def _reply(served: Served, found: Found, content: ServedPixel | History) -> Response:
+    return JSONResponse(to_plain(content), headers={"Cache-Control": served.say_caching(fixed=found.fixed)})
 
 
 def _shorten(value: float | None) -> float | None:
     """As many digits as a float32 holds."""
     return None if value is None else float(f"{value:.7g}")
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -1,66 +1,63 @@
-"""What answers in JSON hold, for the page of the API and for programs that are made from it."""
+"""Schemas of the answers in JSON: dataclasses that routes fill, and models of documents that they write."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mapper.grid import Tile
-from mapper.store.record import Record
+from mapper.serve.stats.sum_uncertainty import SumSd
+from mapper.store.snapshots import Commit
+from mapper.store.why import Answer
 
 
-class _Answer(BaseModel):
+class _Closed:
+    """Base of dataclasses that hold what their schema names and nothing else."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+class _Document(BaseModel):
+    """Base of documents with keys that no field can be named after, or that are left out."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Health(_Answer):
+class Health(_Document):
     """The store can be read."""
 
     status: Literal["ok"]
     snapshot: str
 
 
-class Quality(_Answer):
-    """A flag, and what it says."""
+@dataclass(frozen=True, kw_only=True)
+class FlagMeaning(_Closed):
+    """A quality flag and its meaning in words."""
 
     flag: str
     meaning: str
 
 
-class PixelAnswer(_Answer):
-    """What a pixel holds and what made it."""
+@dataclass(frozen=True, kw_only=True)
+class ServedPixel(_Closed, Answer):
+    """A pixel and what made it, its flags in words."""
 
-    x: float
-    y: float
-    crs: str
-    row: int
-    col: int
-    tile: Tile
-    target: str
-    units: str
-    value: float | None
-    sd: float | None
-    qa: int
-    flags: list[str]
-    n_valid: int
-    snapshot: str = Field(description="That wrote the tile; empty if it was never written or has expired")
-    written_at: datetime | None
-    record: Record | None = Field(description="null if the tile was never attempted")
-    channels: dict[str, float | None] = Field(description="Of a guide")
-    quality: list[Quality]
+    channels: dict[str, float | None]
+    quality: list[FlagMeaning]
     ref: str
-    version: str = Field(description="The snapshot that was asked")
+    version: Annotated[str, Field(description="The snapshot that was asked")]
 
 
-class PastPixel(_Answer):
-    """What a version held."""
+@dataclass(frozen=True, kw_only=True)
+class PixelVersion(_Closed):
+    """One version of a pixel: its values, and the attempt that made it."""
 
     snapshot: str
     written_at: datetime | None
     value: float | None
     sd: float | None
     units: str
-    flags: list[str]
+    flags: tuple[str, ...]
     run_id: str
     task_id: str
     status: str
@@ -69,45 +66,41 @@ class PastPixel(_Answer):
     model_digest: str
 
 
-class History(_Answer):
+@dataclass(frozen=True, kw_only=True)
+class History(_Closed):
     """Versions of a pixel, the latest first."""
 
-    versions: list[PastPixel]
+    versions: list[PixelVersion]
     ref: str
     version: str
 
 
-class Snapshot(_Answer):
-    """A commit."""
-
-    snapshot: str
-    written_at: datetime
-    message: str
-
-
-class NamedSnapshot(Snapshot):
-    """What a branch or a tag stands for."""
+@dataclass(frozen=True, kw_only=True)
+class NamedCommit(_Closed, Commit):
+    """The commit that a branch or a tag stands for."""
 
     name: str
 
 
-class VersionList(_Answer):
+@dataclass(frozen=True, kw_only=True)
+class VersionList(_Closed):
     """Versions of the map."""
 
     ref: str
     version: str
-    branches: list[NamedSnapshot]
-    tags: list[NamedSnapshot]
-    snapshots: list[Snapshot]
+    branches: list[NamedCommit]
+    tags: list[NamedCommit]
+    snapshots: list[Commit]
 
 
-class Swatch(Quality):
+@dataclass(frozen=True, kw_only=True)
+class FlagSwatch(FlagMeaning):
     """A flag and its colour."""
 
     colour: str
 
 
-class TileJson(_Answer):
+class TileJson(_Document):
     """TileJSON 3.0.0, and what a legend needs."""
 
     tilejson: Literal["3.0.0"]
@@ -129,27 +122,20 @@ class TileJson(_Answer):
     colormap: str = Field(default="", description="Of what is measured or counted")
     rescale: tuple[float, float] = Field(default=(0, 1), description="Values of the first and the last colour")
     colours: list[str] = []
-    legend: list[Swatch] = Field(default=[], description="Of flags, the gravest first")
+    legend: list[FlagSwatch] = Field(default=[], description="Of flags, the gravest first")
 
 
-class Deviation(_Answer):
-    """Standard deviation under three assumptions on how errors hang together."""
-
-    independent: float
-    correlated: float | None
-    correlation_m: float | None
-    fully_correlated: float
-
-
-class Amount(_Answer):
+@dataclass(frozen=True, kw_only=True)
+class Quantity(_Closed):
     """A number with its units and standard deviation."""
 
     value: float | None
     units: str
-    sd: Deviation | None
+    sd: SumSd | None
 
 
-class Histogram(_Answer):
+@dataclass(frozen=True, kw_only=True)
+class Histogram(_Closed):
     """Areas by value."""
 
     edges: list[float]
@@ -158,15 +144,17 @@ class Histogram(_Answer):
     above_ha: float
 
 
-class Share(Quality):
-    """How much of the area has a flag."""
+@dataclass(frozen=True, kw_only=True)
+class FlagShare(FlagMeaning):
+    """A flag and the part of the area that has it."""
 
     area_ha: float
     share: float
 
 
-class Resolution(_Answer):
-    """Which level was added up."""
+@dataclass(frozen=True, kw_only=True)
+class StatsResolution(_Closed):
+    """The level that was added up."""
 
     level: int
     pixel: float
@@ -177,7 +165,8 @@ class Resolution(_Answer):
     up_to_date: bool
 
 
-class Totals(_Answer):
+@dataclass(frozen=True, kw_only=True)
+class PolygonStats(_Closed):
     """What lies inside a polygon."""
 
     ref: str
@@ -187,14 +176,14 @@ class Totals(_Answer):
     area_in_map_ha: float
     valid_area_ha: float
     valid_fraction: float
-    total: Amount
-    mean: Amount
+    total: Quantity
+    mean: Quantity
     histogram: Histogram
-    quality: list[Share]
-    resolution: Resolution
+    quality: list[FlagShare]
+    resolution: StatsResolution
 
 
-class StacLink(_Answer):
+class StacLink(_Document):
     """A link of STAC."""
 
     rel: str
@@ -203,7 +192,7 @@ class StacLink(_Answer):
     title: str = ""
 
 
-class StacCollection(_Answer):
+class StacCollection(_Document):
     """A STAC collection."""
 
     type: Literal["Collection"]
@@ -218,7 +207,7 @@ class StacCollection(_Answer):
     links: list[StacLink]
 
 
-class StacAsset(_Answer):
+class StacAsset(_Document):
     """An asset of STAC."""
 
     href: str
@@ -227,7 +216,7 @@ class StacAsset(_Answer):
     roles: list[str]
 
 
-class StacItem(_Answer):
+class StacItem(_Document):
     """A STAC item."""
 
     type: Literal["Feature"]

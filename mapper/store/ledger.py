@@ -17,11 +17,12 @@ import numpy.typing as npt
 import zarr
 from icechunk.session import Session
 
+from mapper.events import Status
 from mapper.grid import Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES, read_blob, read_snapshot, read_status
 from mapper.store.parquet import load_record, load_records
-from mapper.store.record import Record, Status
+from mapper.store.record import Record
 from mapper.store.repository import open_repository, open_session
 from mapper.store.totals import Totals, read_totals
 

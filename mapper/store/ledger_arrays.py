@@ -24,9 +24,10 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
+from mapper.events import Status
 from mapper.grid import Tile
 from mapper.store.parquet import dump_records
-from mapper.store.record import Record, Status
+from mapper.store.record import Record
 
 STATUS_CODES: dict[Status, int] = {"ok": 1, "empty": 2, "failed": 3}
 """As stored in ``ledger/status``; 0 is a tile that was never attempted."""

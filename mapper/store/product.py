@@ -30,6 +30,10 @@ NO_GUIDE = 255
 """In ``gaps``, where no tile of the guide was written."""
 
 
+_NOT_IN_ATTRIBUTES = {"classes", "sd_classes"}
+"""Keys of a target that may hold infinity, which JSON cannot say; the description as a whole has them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Band:
     """One array of pixels, (y, x)."""
@@ -148,7 +152,7 @@ def map_product(spec: MapSpec) -> Product:
         digest=spec.digest,
         grid=spec.map_grid,
         bands=_make_map_bands(spec.target),
-        extra={"mapper:target": spec.target.model_dump(mode="json")},
+        extra={"mapper:target": spec.target.model_dump(mode="json", exclude=_NOT_IN_ATTRIBUTES)},
     )
 
 

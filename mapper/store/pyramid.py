@@ -1,4 +1,4 @@
-"""A pyramid of a store: which tiles of its levels are due, how one is made, and their writer.
+"""A pyramid of a store: the tiles of its levels that are due, the making of one, and their writer.
 
 A tile of level k is made from the 2 x 2 tiles below it. Its origin is a digest over what these are: of the map, the
 task and the commit that made a tile; of a level, the tile's own origin. So the origins of all levels follow from the
@@ -23,8 +23,8 @@ import zarr
 from icechunk.session import ForkSession, Session
 from zarr.abc.store import Store
 
-from mapper import __version__
 from mapper.arrays import ByteArray
+from mapper.events import TileResult
 from mapper.grid import Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
@@ -35,7 +35,7 @@ from mapper.store.product import Band
 from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
 from mapper.store.repository import open_repository
 from mapper.store.tiles import digest_bands, write_bands
-from mapper.store.writer import commit_session
+from mapper.store.writer import Writer
 
 _DIGEST = 32
 _RULES = b"mapper pyramid 1"
@@ -45,19 +45,17 @@ _STRIP = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class MadeTile:
-    """A tile of a level that was written into a fork."""
+class MadeTile(TileResult):
+    """A tile of a level, written into a fork unless it failed, and what it took."""
 
     at: LevelTile
-    origin: bytes
-    """What it was made from."""
-    content: bytes
-    """Sha256 over its encoded arrays."""
+    content: bytes = b""
+    """Sha256 over its encoded arrays; empty if it failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What the tiles of the levels are made from, and what they should be made from, at one version of a store."""
+    """Origins of the tiles of all levels at one version of a store: as they were made, and as they should be."""
 
     pyramid: Pyramid
     origins: tuple[ByteArray, ...]
@@ -66,7 +64,7 @@ class State:
     """For each level above the map (row, col, 64): of the tile as it was made, and its content; zeros where none is."""
 
     def due(self, redo: Collection[LevelTile] = ()) -> list[LevelTile]:
-        """Tiles to make (again), level by level from below.
+        """Return the tiles to make (again), level by level from below.
 
         Args:
             redo: Due although they are up to date, and all that is made from them.
@@ -79,15 +77,15 @@ class State:
         return sorted(found)
 
     def origin_of(self, at: LevelTile) -> bytes:
-        """What a tile should be made from now."""
+        """Return the origin that a tile should have now."""
         return self.origins[at.level - 1][at.tile.row, at.tile.col, :].tobytes()
 
     def content_of(self, at: LevelTile) -> bytes:
-        """Sha256 of a tile as it was made."""
+        """Return the sha256 of a tile as it was made."""
         return self.marks[at.level - 1][at.tile.row, at.tile.col, _DIGEST:].tobytes()
 
     def made(self) -> list[LevelTile]:
-        """Tiles that were made."""
+        """Return the tiles that were made."""
         return [
             LevelTile(number, Tile(row, col))
             for number, marks in enumerate(self.marks, start=1)
@@ -96,7 +94,7 @@ class State:
 
 
 def read_state(store: Store) -> State:
-    """What the levels of a store are and should be made from; of a store without a pyramid, all are to be made.
+    """Read the state of the levels of a store; in one without a pyramid, all tiles are to be made.
 
     Raises:
         StoreError: If the store was not made by mapper.
@@ -133,32 +131,25 @@ def make_level_tile(fork: ForkSession, pyramid: Pyramid, at: LevelTile) -> bytes
 
 
 def memory_bytes(pyramid: Pyramid) -> int:
-    """What making one tile takes: two arrays of four tiles each, as they are stored and decoded, and the results."""
+    """Return the bytes that making one tile takes.
+
+    These are two arrays of four tiles each, as they are stored and decoded, and the results.
+    """
     pixels = pyramid.levels[0].grid.tile_px ** 2
     sizes = [np.dtype(band.dtype).itemsize for band in pyramid.bands]
     return pixels * (4 * 4 * max(sizes) + 2 * sum(sizes))
 
 
-class LevelWriter:
-    """The writer of the levels of one store; open one with :func:`open_level_writer`. Used by one thread."""
+class LevelWriter(Writer[MadeTile]):
+    """The writer of the levels of one store; open one with :func:`open_level_writer`."""
 
     def __init__(
         self, repository: icechunk.Repository, *, location: Location, run_id: str, confirm: Callable[[], None]
     ) -> None:
-        self._repository = repository
-        self._location = str(location)
-        self._run_id = run_id
-        self._confirm = confirm
-        self._session = repository.writable_session("main")
-        self._pending: dict[LevelTile, tuple[ForkSession, MadeTile]] = {}
+        super().__init__(repository, location=location, run_id=run_id, confirm=confirm)
         self._commits = 0
         self.state = read_state(self._session.store)
-        """At the version that was the last when this was opened."""
-
-    @property
-    def pending(self) -> int:
-        """Tiles that were added and not yet committed."""
-        return len(self._pending)
+        """State of the levels at the version that was the last when this was opened."""
 
     def create(self) -> None:
         """Make the levels, without pixels, in a commit of their own; those that are there are left as they are."""
@@ -166,56 +157,37 @@ class LevelWriter:
             return
         self._confirm()
         with explain_faults(self._location):
-            session = self._repository.writable_session("main")
+            session = self._open_session()
             create_levels(session.store, self.state.pyramid)
-            self._commit(session, f"create pyramid: {len(self.state.origins)} levels", 0)
+            self._commit(session, f"create pyramid: {len(self.state.origins)} levels", self._count_commit(0))
+            self._renew()
 
-    def fork(self) -> ForkSession:
-        """A session for one task, which sees all that was committed; it may be pickled to another process."""
-        with explain_faults(self._location):
-            return self._session.fork()
+    def add(self, fork: ForkSession | None, result: MadeTile) -> None:
+        """Take back a finished tile, which becomes visible with the next commit; a failed one is left as it was."""
+        if result.status != "failed":
+            super().add(fork, result)
 
-    def add(self, fork: ForkSession, made: MadeTile) -> None:
-        """Take back a finished tile, which becomes visible with the next commit."""
-        self._pending[made.at] = fork, made
+    def _key_of(self, result: MadeTile) -> LevelTile:
+        return result.at
 
-    def commit(self) -> str:
-        """Make all added tiles visible, in one transaction.
-
-        Returns:
-            The snapshot id; empty if there was nothing to commit.
-
-        Raises:
-            StoreFullError: If the disk is full; nothing is lost, the commit may be tried again.
-            TransientStoreError: If the object store does not answer; likewise.
-            StoreLockedError: If another writer committed meanwhile, or the lock was lost.
-        """
-        if not self._pending:
-            return ""
-        self._confirm()
-        with explain_faults(self._location):
-            session = self._repository.writable_session("main")
-            session.merge(*(fork for fork, _ in self._pending.values()))
-            self._mark(session.store)
-            tiles = len(self._pending)
-            snapshot = self._commit(session, f"pyramid: {tiles} tiles", tiles)
-            self._pending.clear()
-        return snapshot
-
-    def _commit(self, session: Session, message: str, tiles: int) -> str:
-        facts = {"run_id": self._run_id, "pyramid_tiles": tiles, "pyramid_commit": self._commits}
-        snapshot = commit_session(self._repository, session, message, {**facts, "code_version": __version__})
-        self._commits += 1
-        self._session = self._repository.writable_session("main")
-        return snapshot
-
-    def _mark(self, store: Store) -> None:
+    def _write_rows(self, session: Session, results: list[MadeTile]) -> tuple[str, dict[str, Any]]:
         for level in self.state.pyramid.levels[1:]:
-            made = [made for _, made in self._pending.values() if made.at.level == level.number]
+            made = [each for each in results if each.at.level == level.number]
             if made:
                 tiles = np.array([(each.at.tile.row, each.at.tile.col) for each in made])
-                marks = np.array([list(each.origin + each.content) for each in made], np.uint8)
-                assign_tiles(zarr.open_array(store, path=level.marks, mode="r+"), tiles, marks)
+                marks = [list(self.state.origin_of(each.at) + each.content) for each in made]
+                array = zarr.open_array(session.store, path=level.marks, mode="r+")
+                assign_tiles(array, tiles, np.array(marks, np.uint8))
+        return f"pyramid: {len(results)} tiles", self._count_commit(len(results))
+
+    def _count_commit(self, tiles: int) -> dict[str, Any]:
+        """Return the metadata of the next commit of this run."""
+        self._commits += 1
+        return {"pyramid_tiles": tiles, "pyramid_commit": self._commits - 1}
+
+    def _renew(self) -> None:
+        """Fork from the newest version from now on, in which tiles find those below them."""
+        self._session = self._open_session()
 
 
 @contextmanager
@@ -236,7 +208,7 @@ def open_level_writer(location: str | Path, *, run_id: str) -> Iterator[LevelWri
 
 
 def _identify_map(store: Store) -> ByteArray:
-    """What each tile of the map is, (row, col, 20): task and commit; zeros where nothing stands."""
+    """Return the identity of each tile of the map, (row, col, 20): task and commit; zeros where none was written."""
     task = np.asarray(zarr.open_array(store, path="ledger/task", mode="r")[:])
     batch = np.ascontiguousarray(read_batches(store), "<u4")
     identities = np.concatenate([task, batch.view(np.uint8).reshape(*batch.shape, 4)], axis=-1)
@@ -245,7 +217,7 @@ def _identify_map(store: Store) -> ByteArray:
 
 
 def _find_origins(below: ByteArray, shape: tuple[int, int]) -> ByteArray:
-    """Origins of a level, from what the tiles below it are."""
+    """Return the origins of a level, from the identities of the tiles below it."""
     rows, cols = shape
     padded = np.zeros((2 * rows, 2 * cols, below.shape[-1]), np.uint8)
     padded[: below.shape[0], : below.shape[1]] = below
@@ -258,7 +230,7 @@ def _find_origins(below: ByteArray, shape: tuple[int, int]) -> ByteArray:
 
 
 def _reduce_tile(store: Store, pyramid: Pyramid, at: LevelTile) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a tile by path, in the order of the bands."""
+    """Return the arrays of a tile by path, in the order of the bands."""
     below, level = pyramid.levels[at.level - 1], pyramid.levels[at.level]
     flags = pyramid.quality
     told = _read_quad(store, below.array(flags.name), at.tile, level.grid.tile_px)
@@ -287,7 +259,7 @@ def _reduce(band: Band, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]
 
 
 def _read_quad(store: Store, path: str, tile: Tile, tile_px: int) -> npt.NDArray[Any]:
-    """The 2 x 2 tiles below a tile as one array; the fill where the level below has none."""
+    """Read the 2 x 2 tiles below a tile as one array; the fill where the level below has none."""
     array = zarr.open_array(store, path=path, mode="r")
     edge = 2 * tile_px
     part = np.asarray(array[tile.row * edge : (tile.row + 1) * edge, tile.col * edge : (tile.col + 1) * edge])

@@ -4,26 +4,20 @@ A record is complete without the run that wrote it: every item with its unsigned
 decided, the model, the code. Times are UTC, durations monotonic seconds.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from mapper.catalog.uses import ItemUse
-from mapper.events import ReadRetry
+from mapper.events import TileResult
 from mapper.grid import Tile
-
-Status = Literal["ok", "empty", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """The provenance of one tile."""
+class Record(TileResult):
+    """The provenance of one tile, and what it took."""
 
     tile: Tile
     task_id: str
-    status: Status
-    reason: str = ""
-    """Why the tile is empty or failed."""
     run_id: str = ""
     items: tuple[ItemUse, ...] = ()
     model: str = ""
@@ -34,30 +28,13 @@ class Record:
     code_version: str = ""
     environment: str = ""
     """Python and the libraries that decide numbers, as ``name==version`` separated by spaces."""
-    worker: str = ""
-    device: str = ""
-    device_s: float = 0.0
-    """Seconds that the tile held its device; waiting for it is left out."""
-    device_slots: int = 0
-    """Tiles that the device takes at once: 1 for a GPU, a core each for a CPU; 0 where nothing was predicted."""
     started_at: datetime | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage: read, predict, write; wait is for a device that was taken."""
-    attempts: int = 1
-    """Of the tile as a whole."""
-    requests: int = 0
-    """To archives, over the network."""
-    bytes_read: int = 0
-    """As they travelled."""
-    retries: tuple[ReadRetry, ...] = ()
-    """Requests that were put again, and why."""
-    valid_px: int = 0
     value_min: float | None = None
     value_mean: float | None = None
     value_max: float | None = None
     consistency_residual: float | None = None
     """Largest |block mean - source| left in the tile, in target units."""
     content_sha256: str = ""
-    """Of the encoded arrays of the tile."""
+    """Sha256 over the encoded arrays of the tile."""
     guide_store: str = ""
-    """Where the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    """Store that the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""

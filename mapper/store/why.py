@@ -1,8 +1,9 @@
 """What made a pixel: its values, and the record of the tile it lies in."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zarr.abc.store import Store
 
 from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
-from mapper.store.description import read_description
+from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger, read_ledger
 from mapper.store.product import Band, Banded
@@ -50,8 +51,8 @@ class Answer:
     """Of a guide: the value of each channel, None where missing; a guide has no other value."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON-ready values; times in ISO 8601."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Return the answer as JSON-ready values; see :func:`to_plain`."""
+        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self)}
 
     def to_text(self) -> str:
         """The answer for a terminal."""
@@ -92,10 +93,23 @@ def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref
         return explain_pixel(ledger, x, y, crs=crs)
 
 
-def explain_pixel(ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326") -> Answer:
-    """Tell what made the pixel that holds a point, of a store that is open; see :func:`why`."""
+def explain_pixel(
+    ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326", description: Description | None = None
+) -> Answer:
+    """Return what made the pixel that holds a point, of a store that is open; see :func:`why`.
+
+    Args:
+        ledger: Of one version.
+        x: Easting or longitude.
+        y: Northing or latitude.
+        crs: CRS of the point.
+        description: Of the store, if it was read before.
+
+    Raises:
+        GridError: If the point is outside the map.
+    """
     store = ledger.session.store
-    description = read_description(store)
+    description = description or read_description(store)
     row, col, tile = description.grid.locate(x, y, crs=crs)
     batch = ledger.batch_at(tile)
     snapshot = ledger.snapshot_of(batch) if batch else None
@@ -182,20 +196,26 @@ def _describe_item(item: ItemUse) -> str:
     return f"    {item.role:<6} {item.datetime:%Y-%m-%d} {item.collection}/{item.id} ({fate})"
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Return a value as JSON holds it: dataclasses as objects, times in ISO 8601, null where a number is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
-def trace_pixel(ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326") -> Iterator[Answer]:
-    """Tell what made the pixel that holds a point, then what made it before, back to the first.
+def trace_pixel(
+    ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326", description: Description | None = None
+) -> Iterator[Answer]:
+    """Yield what made the pixel that holds a point, then what made it before, back to the first.
 
-    The cost is that of the versions of this one tile, not of all commits. It ends where a version has expired.
+    The cost is that of the versions of this one tile, not of all commits. It ends where a version has expired. All
+    versions of a store have one description.
 
     Raises:
         StoreError: If the storage fails.
@@ -203,7 +223,8 @@ def trace_pixel(ledger: Ledger, x: float, y: float, *, crs: str = "EPSG:4326") -
     """
     while True:
         with explain_faults("the store"):
-            answer = explain_pixel(ledger, x, y, crs=crs)
+            description = description or read_description(ledger.session.store)
+            answer = explain_pixel(ledger, x, y, crs=crs, description=description)
         if answer.record is None:
             return
         yield answer

@@ -1,4 +1,4 @@
-"""The only writer of a store: hands forks to workers, takes back tiles and records, commits both together.
+"""The only writer of a store: gives forks to workers, takes back tiles and records, commits both together.
 
 A worker writes into a fork and sends it back; nothing is visible before :meth:`Writer.commit`. A commit merges the
 forks that came back into a session opened at that moment. Forks still in flight were taken from an older version and
@@ -6,11 +6,12 @@ are merged by a later commit, so commits never wait for tiles.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import icechunk
@@ -31,27 +32,26 @@ from mapper.store.totals import add_totals
 
 _log = logging.getLogger(__name__)
 
+_R = TypeVar("_R")
+"""What came of one tile."""
 
-class Writer:
-    """The writer of one store; open one with :func:`open_writer`. Used by one thread."""
+
+class Writer(ABC, Generic[_R]):
+    """The writer of one store: forks for workers, and transactions of what came back. Used by one thread.
+
+    What is written beside the pixels, in the same transaction, differs: records of tiles (:class:`TileWriter`), marks
+    of levels (:class:`mapper.store.pyramid.LevelWriter`).
+    """
 
     def __init__(
-        self,
-        repository: icechunk.Repository,
-        *,
-        location: Location,
-        product: Product,
-        run_id: str,
-        confirm: Callable[[], None],
+        self, repository: icechunk.Repository, *, location: Location, run_id: str, confirm: Callable[[], None]
     ) -> None:
         self._repository = repository
         self._confirm = confirm
         self._location = str(location)
-        self._product = product
         self._run_id = run_id
-        self._started = datetime.now(UTC)
-        self._clean = self._open_session()
-        self._pending: dict[Tile, tuple[ForkSession | None, Record]] = {}
+        self._session = self._open_session()
+        self._pending: dict[object, tuple[ForkSession | None, _R]] = {}
 
     @property
     def pending(self) -> int:
@@ -59,32 +59,16 @@ class Writer:
         return len(self._pending)
 
     def fork(self) -> ForkSession:
-        """A session for one task; it may be pickled to another process and outlive any number of commits."""
+        """Return a session for one task; it may be pickled to another process and outlive any number of commits."""
         with explain_faults(self._location):
-            return self._clean.fork()
+            return self._session.fork()
 
-    def add(self, fork: ForkSession | None, record: Record) -> None:
-        """Take back a finished task. What it wrote becomes visible with the next commit.
-
-        Args:
-            fork: The session that :func:`write_tile` wrote to; None if nothing was written. A failed tile's is ignored.
-            record: What became of the tile. An empty tile may be written (its flags say why) or not.
-
-        Raises:
-            ValueError: If the record lacks what its status needs, or its task id is no UUID.
-        """
-        self._product.grid.window(record.tile)
-        UUID(record.task_id)
-        if record.status == "failed":
-            fork = None
-        elif (fork is None) != (not record.content_sha256) or (fork is None and record.status == "ok"):
-            raise ValueError(f"tile {record.tile} is {record.status}: a fork and content_sha256 go together")
-        if record.status == "failed" and self._came_through(record.tile):
-            return
-        self._pending[record.tile] = fork, record
+    def add(self, fork: ForkSession | None, result: _R) -> None:
+        """Take back a finished tile. What was written for it becomes visible with the next commit."""
+        self._pending[self._key_of(result)] = fork, result
 
     def commit(self, message: str = "") -> str:
-        """Make all added tiles and their records visible, in one transaction.
+        """Make all added tiles visible with what is written beside them, in one transaction.
 
         Returns:
             The snapshot id; empty if there was nothing to commit.
@@ -100,43 +84,92 @@ class Writer:
         with explain_faults(self._location):
             session = self._open_session()
             session.merge(*(fork for fork, _ in self._pending.values() if fork is not None))
-            records = [record for _, record in self._pending.values()]
-            self._clear_unwritten(session, records)
-            batch = append_batch(session.store, records, previous_snapshot=self._find_last_batch(session))
-            self._add_totals(session, records, batch.number)
-            metadata = {
-                "run_id": self._run_id,
-                "batch": batch.number,
-                "tiles": len(records),
-                "parquet_sha256": batch.parquet_sha256,
-                "code_version": __version__,
-            }
-            message = message or f"batch {batch.number}: {len(records)} tiles"
-            snapshot = commit_session(self._repository, session, message, metadata)
+            text, metadata = self._write_rows(session, [result for _, result in self._pending.values()])
+            snapshot = self._commit(session, message or text, metadata)
             self._pending.clear()
-            with suppress(icechunk.IcechunkError):  # forks of the older version serve as well
-                self._clean = self._open_session()
+            self._renew()
         return snapshot
 
-    def _came_through(self, tile: Tile) -> bool:
-        """Whether another attempt at a tile is pending and did not fail."""
-        return tile in self._pending and self._pending[tile][1].status != "failed"
+    @abstractmethod
+    def _key_of(self, result: _R) -> object:
+        """Return what tells a tile from others."""
+
+    @abstractmethod
+    def _write_rows(self, session: Session, results: list[_R]) -> tuple[str, dict[str, Any]]:
+        """Write what belongs to the transaction beside pixels, and return its message and metadata."""
+
+    def _renew(self) -> None:
+        """Fork from the newest version from now on; where it cannot be opened, forks of an older one serve as well."""
+        with suppress(icechunk.IcechunkError):
+            self._session = self._open_session()
 
     def _open_session(self) -> Session:
         return self._repository.writable_session("main")
 
+    def _commit(self, session: Session, message: str, metadata: Mapping[str, Any]) -> str:
+        content = {"run_id": self._run_id, **metadata, "code_version": __version__}
+        return commit_session(self._repository, session, message, content)
+
+
+class TileWriter(Writer[Record]):
+    """The writer of the tiles of a map or guide, with their records; open one with :func:`open_writer`."""
+
+    def __init__(
+        self,
+        repository: icechunk.Repository,
+        *,
+        location: Location,
+        product: Product,
+        run_id: str,
+        confirm: Callable[[], None],
+    ) -> None:
+        super().__init__(repository, location=location, run_id=run_id, confirm=confirm)
+        self._product = product
+        self._started = datetime.now(UTC)
+
+    def add(self, fork: ForkSession | None, result: Record) -> None:
+        """Take back a finished task. What it wrote becomes visible with the next commit.
+
+        Args:
+            fork: The session that :func:`write_tile` wrote to; None if nothing was written. A failed tile's is ignored.
+            result: The record of the tile. An empty tile may be written (its flags say why) or not.
+
+        Raises:
+            ValueError: If the record lacks what its status needs, or its task id is no UUID.
+        """
+        self._product.grid.window(result.tile)
+        UUID(result.task_id)
+        if result.status == "failed":
+            fork = None
+        elif (fork is None) != (not result.content_sha256) or (fork is None and result.status == "ok"):
+            raise ValueError(f"tile {result.tile} is {result.status}: a fork and content_sha256 go together")
+        if result.status == "failed" and self._came_through(result.tile):
+            return
+        super().add(fork, result)
+
+    def _key_of(self, result: Record) -> Tile:
+        return result.tile
+
+    def _write_rows(self, session: Session, results: list[Record]) -> tuple[str, dict[str, Any]]:
+        self._clear_unwritten(session, results)
+        batch = append_batch(session.store, results, previous_snapshot=self._find_last_batch(session))
+        add_totals(session.store, results, batch=batch.number, run_id=self._run_id, started=self._started)
+        metadata = {"batch": batch.number, "tiles": len(results), "parquet_sha256": batch.parquet_sha256}
+        return f"batch {batch.number}: {len(results)} tiles", metadata
+
+    def _came_through(self, tile: Tile) -> bool:
+        """Check whether another attempt at a tile is pending and did not fail."""
+        return tile in self._pending and self._pending[tile][1].status != "failed"
+
     def _clear_unwritten(self, session: Session, records: list[Record]) -> None:
-        """Take away the pixels of tiles that stood and are now empty without being written."""
+        """Clear the pixels of tiles that were written before and are now empty without being written."""
         grid, names = self._product.grid, self._product.band_names
         unwritten = [record.tile for record in records if record.status == "empty" and not record.content_sha256]
         for tile in find_standing(session.store, unwritten):
             write_bands(session.store, grid=grid, tile=tile, bands=blank_bands(session.store, grid=grid, names=names))
 
-    def _add_totals(self, session: Session, records: list[Record], batch: int) -> None:
-        add_totals(session.store, records, batch=batch, run_id=self._run_id, started=self._started)
-
     def _find_last_batch(self, session: Session) -> str:
-        """Snapshot id of the last batch; commits of other things may lie above it."""
+        """Find the snapshot id of the last batch; commits of other things may lie above it."""
         for info in self._repository.ancestry(snapshot_id=session.snapshot_id):
             if "batch" in info.metadata:
                 return str(info.id)
@@ -144,7 +177,7 @@ class Writer:
 
 
 @contextmanager
-def open_writer(location: str | Path, *, product: Product, run_id: str) -> Iterator[Writer]:
+def open_writer(location: str | Path, *, product: Product, run_id: str) -> Iterator[TileWriter]:
     """Open a store for writing and hold its lock. What is not committed inside the block is lost.
 
     Args:
@@ -162,7 +195,7 @@ def open_writer(location: str | Path, *, product: Product, run_id: str) -> Itera
     with hold_lock(place, run_id=run_id) as confirm:
         repository = open_repository(location)
         with explain_faults(str(place)):
-            writer = Writer(repository, location=place, product=product, run_id=run_id, confirm=confirm)
+            writer = TileWriter(repository, location=place, product=product, run_id=run_id, confirm=confirm)
         yield writer
         if writer.pending:
             _log.warning("%s: %d finished tiles were not committed", place, writer.pending)
@@ -205,7 +238,7 @@ def write_encoded(fork: ForkSession, *, grid: MapGrid, tile: Tile, bands: Mappin
 
 
 def commit_session(repository: icechunk.Repository, session: Session, message: str, metadata: dict[str, Any]) -> str:
-    """Commit; where the answer was lost on the way, what came to pass looks like another's, and is recognised.
+    """Commit a session; a commit whose answer was lost on the way is recognised by its metadata.
 
     Args:
         repository: Of the session.

@@ -15,8 +15,9 @@ from odc.geo.geobox import GeoBox
 from scipy.special import ndtri
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key, node_uniform
 from mapper.synthetic.frames import Frame, write_cog
-from mapper.synthetic.noise import Raster, derive_key, node_uniform, smooth_noise
+from mapper.synthetic.noise import Raster, smooth_noise
 from mapper.synthetic.site import Site
 from mapper.synthetic.stac import describe_asset, describe_grid, make_item
 from mapper.synthetic.surface import average_blocks

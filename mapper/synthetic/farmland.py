@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Cells, Raster, derive_key, hash_uniform, smooth_noise
+from mapper.noise import derive_key, hash_uniform
+from mapper.synthetic.noise import Cells, Raster, smooth_noise
 from mapper.synthetic.surface import Cover, empty_cover
 
 _CROPS = ((0.36, Cover.WHEAT), (0.50, Cover.RAPE), (0.68, Cover.MAIZE), (0.93, Cover.GRASS), (1.0, Cover.SOIL))

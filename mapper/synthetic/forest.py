@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, smooth_noise
+from mapper.noise import derive_key
+from mapper.synthetic.noise import Cells, Raster, cut_cells, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _AGES = ([0.0, 0.11, 0.34, 0.80, 1.0], [0.0, 6.0, 36.0, 95.0, 150.0])

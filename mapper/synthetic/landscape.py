@@ -14,9 +14,10 @@ import numpy.typing as npt
 from odc.geo.geobox import GeoBox
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key
 from mapper.synthetic.farmland import OpenLand, build_village, till_fields
 from mapper.synthetic.forest import Trees, cut_stands, grow_trees
-from mapper.synthetic.noise import Cells, Raster, cut_cells, derive_key, fractal_noise, smooth_noise
+from mapper.synthetic.noise import Cells, Raster, cut_cells, fractal_noise, smooth_noise
 from mapper.synthetic.surface import Cover, Surface, average_blocks, empty_cover
 
 CRS = "EPSG:3035"

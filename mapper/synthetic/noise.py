@@ -4,7 +4,6 @@ Nothing here knows the window it is asked for: two windows that overlap get the 
 are metres of a projected CRS; random numbers come from hashing the integer nodes of a grid, never from a stream.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key, node_uniform
 
 _SPLINE_SD = math.sqrt((151 / 315) ** 2 / 12)
 """Standard deviation of a bicubic B-spline whose coefficients are uniform on [0, 1)."""
@@ -48,28 +48,6 @@ class Cells:
     def draw(self, name: str) -> Float32Array:
         """Draw one random number on [0, 1) for each cell; dims (y, x)."""
         return node_uniform(derive_key(self.key, name), self.rows, self.cols).ravel()[self.index]
-
-
-def derive_key(seed: int, *names: str | int) -> int:
-    """Return a 64-bit key for one purpose."""
-    text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def hash_uniform(key: int, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> Float32Array:
-    """Return uniform numbers on [0, 1) for pairs of integers; the arrays broadcast."""
-    with np.errstate(over="ignore"):
-        mixed = first.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(key)
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = mixed + second.astype(np.uint64) * np.uint64(0xC2B2AE3D27D4EB4F)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
-
-
-def node_uniform(key: int, rows: npt.NDArray[np.int64], cols: npt.NDArray[np.int64]) -> Float32Array:
-    """Return uniform numbers on [0, 1) at integer nodes; dims (row, col)."""
-    return hash_uniform(key, rows[:, None], cols[None, :])
 
 
 def smooth_noise(key: int, at: Raster, grain_m: float) -> Float32Array:

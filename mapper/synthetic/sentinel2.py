@@ -16,8 +16,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.arrays import Float32Array
+from mapper.noise import derive_key
 from mapper.synthetic.frames import Frame, GroundSampler, cover_box, swath_mask, write_cog
-from mapper.synthetic.noise import derive_key
 from mapper.synthetic.optics import BANDS, look_through, see_ground
 from mapper.synthetic.site import Site
 from mapper.synthetic.sky import Sky, Sun, cloud_sky

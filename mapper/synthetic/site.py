@@ -8,8 +8,9 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 
+from mapper.noise import derive_key
 from mapper.synthetic.landscape import Landscape
-from mapper.synthetic.noise import Raster, derive_key
+from mapper.synthetic.noise import Raster
 from mapper.synthetic.surface import Surface
 
 

@@ -11,7 +11,8 @@ from statistics import NormalDist
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.synthetic.noise import Raster, derive_key, fractal_noise, smooth_noise
+from mapper.noise import derive_key
+from mapper.synthetic.noise import Raster, fractal_noise, smooth_noise
 from mapper.synthetic.surface import smooth_step
 
 _CLOUD_BASE_M = 1300.0

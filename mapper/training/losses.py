@@ -20,9 +20,9 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.errors import InputError
-from mapper.models.contract import Bounds
 from mapper.models.ensemble import Ensemble
 from mapper.models.model import GuidedModel, Network, keep_within
+from mapper.spec.target import Bounds
 
 _BETA = 0.5
 _LEAST_SD = 1e-3

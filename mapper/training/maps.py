@@ -19,7 +19,7 @@ from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
 from mapper.errors import InputError, SearchError
 from mapper.grid import MapGrid, Window, coarsen
-from mapper.predict.consistency import block_mean
+from mapper.predict.operators import block_mean
 from mapper.spec import MapSpec, read_spec
 from mapper.training.config import TruthConfig
 from mapper.training.sample import Sample

@@ -13,7 +13,7 @@ import numpy as np
 from mapper.arrays import Float32Array
 from mapper.evaluation.metrics import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
-from mapper.predict.consistency import spread
+from mapper.predict.operators import spread
 from mapper.predict.predictor import Estimate
 from mapper.training.sample import Sample
 

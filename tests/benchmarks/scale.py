@@ -39,7 +39,7 @@ from mapper.events import BatchCommitted, RunStarted, TileFinished
 from mapper.execute.executors import SHORT_LOGS, DaskExecutor, ThreadExecutor
 from mapper.plan.plan import make_plan
 from mapper.plan.selection import order_tasks
-from mapper.run import runner
+from mapper.run import commit_loop, runner
 from mapper.store.ledger import read_ledger
 from mapper.store.product import map_product
 from mapper.store.repository import create_store
@@ -95,7 +95,12 @@ def work(plan, context, executor, watch):
     before = cpu_seconds(watch.driver)
     with mock.patch.multiple(runner, **continent.IDLE), clock("run") as taken:
         report = runner.run_plan(
-            plan, context, context.spec.store, executor, callbacks=[watch], policy=runner.RunPolicy(every=EVERY)
+            plan,
+            context,
+            context.spec.store,
+            executor,
+            callbacks=[watch],
+            policy=commit_loop.RunPolicy(commit_tiles=EVERY),
         )
     spent = (cpu_seconds(watch.driver) - before) / report.tiles
     assert (report.done, report.failed) == (report.tiles, 0)

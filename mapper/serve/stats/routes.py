@@ -15,15 +15,16 @@ from fastapi.responses import JSONResponse
 from mapper.errors import InputError
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import SAID, Ref
-from mapper.serve.schemas import Totals
+from mapper.serve.schemas import FlagShare, Histogram, PolygonStats, Quantity, StatsResolution
 from mapper.serve.stats.pixel_area import find_ground
 from mapper.serve.stats.polygon import project_outline, read_outline
-from mapper.serve.stats.sum_uncertainty import Deviation
-from mapper.serve.stats.zonal_sums import Bins, Sums, Zone
+from mapper.serve.stats.sum_uncertainty import SumSd
+from mapper.serve.stats.zonal_sums import HistogramBins, Sums, Zone
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.layers import Layer, Layers
 from mapper.serve.tiles.styles import Range, read_range
 from mapper.serve.versions import Served
+from mapper.store.why import to_plain
 
 _WAIT_S = 5.0
 _HECTARE = 1e-4
@@ -54,7 +55,7 @@ def make_stats_router(served: Served) -> APIRouter:
     @router.post(
         "/stats",
         summary="What lies inside a polygon",
-        response_model=Totals,
+        response_model=PolygonStats,
         responses=describe_refusals(400),
     )
     def post_stats(
@@ -69,7 +70,7 @@ def make_stats_router(served: Served) -> APIRouter:
         GeoJSON in longitude and latitude: a Polygon or MultiPolygon with holes, or a Feature with one.
         """
         content = desk.answer(polygon, ref, correlation=correlation, bins=bins, span=read_range(span, "range"))
-        return JSONResponse(content, headers={"Cache-Control": "no-store"})
+        return JSONResponse(to_plain(content), headers={"Cache-Control": "no-store"})
 
     return router
 
@@ -90,7 +91,7 @@ class _Desk:
         correlation: float | None,
         bins: int,
         span: tuple[float, float] | None,
-    ) -> dict[str, Any]:
+    ) -> PolygonStats:
         deadline = time.monotonic() + self._settings.max_seconds
         layer = self._layers.find(ref, None)
         description = layer.found.version.description
@@ -104,18 +105,24 @@ class _Desk:
         if correlation is None:
             correlation = _find_correlation(description.spec_yaml)
         with self._take_place():
-            sums = zone.add_up(Bins(low=low, high=high, count=bins), lambda: _check(deadline))
-            deviation = zone.deviate(sums, correlation) if sums.known else None
-        return {
-            "ref": ref,
-            "version": layer.found.version.snapshot,
-            "variable": layer.name,
-            **_describe_areas(sums, ground.measure_outline(area)),
-            **_describe_sums(sums, deviation, layer.units, correlation),
-            "histogram": _describe_histogram(sums),
-            "quality": _describe_flags(sums, layer),
-            "resolution": _describe_resolution(zone, sums, layer),
-        }
+            sums = zone.add_up(HistogramBins(low=low, high=high, count=bins), lambda: _check(deadline))
+            sd = zone.deviate(sums, correlation) if sums.known else None
+        outline_m2 = ground.measure_outline(area)
+        sd = sd if sums.known >= sums.valid * (1 - 1e-9) else None
+        return PolygonStats(
+            ref=ref,
+            version=layer.found.version.snapshot,
+            variable=layer.name,
+            area_ha=_round(outline_m2 * _HECTARE),
+            area_in_map_ha=_round(sums.inside * _HECTARE),
+            valid_area_ha=_round(sums.valid * _HECTARE),
+            valid_fraction=_round(min(1.0, sums.valid / outline_m2)),
+            total=_describe_total(sums, sd, layer.units),
+            mean=_describe_mean(sums, sd, layer.units),
+            histogram=_describe_histogram(sums),
+            quality=_describe_flags(sums, layer),
+            resolution=_describe_resolution(zone, sums, layer),
+        )
 
     @contextmanager
     def _take_place(self) -> Iterator[None]:
@@ -138,79 +145,75 @@ def _find_correlation(spec_yaml: str) -> float | None:
     return None if length is None else float(length)
 
 
-def _describe_areas(sums: Sums, outline: float) -> dict[str, Any]:
-    return {
-        "area_ha": _round(outline * _HECTARE),
-        "area_in_map_ha": _round(sums.inside * _HECTARE),
-        "valid_area_ha": _round(sums.valid * _HECTARE),
-        "valid_fraction": _round(min(1.0, sums.valid / outline)),
-    }
-
-
-def _describe_sums(sums: Sums, deviation: Deviation | None, units: str, length_m: float | None) -> dict[str, Any]:
-    """Total and mean of the area that has values."""
+def _describe_total(sums: Sums, sd: SumSd | None, units: str) -> Quantity:
+    """Return the total of the area that has values; its deviation if it is known of all of it."""
     amount, _, per = units.rpartition(" ")
     factor = _PER_AREA.get(per, 1.0)
-    total_units = amount if per in _PER_AREA else f"{units} m2"
-    mean: dict[str, Any] = {"value": _round(sums.total / sums.valid) if sums.valid else None, "units": units}
-    total: dict[str, Any] = {"value": _round(sums.total * factor), "units": total_units}
-    if deviation and sums.known >= sums.valid * (1 - 1e-9):
-        mean["sd"] = _describe_deviation(deviation, 1 / sums.valid, length_m)
-        total["sd"] = _describe_deviation(deviation, factor, length_m)
-    else:
-        mean["sd"] = total["sd"] = None
-    return {"total": total, "mean": mean}
+    return Quantity(
+        value=_round(sums.total * factor),
+        units=amount if per in _PER_AREA else f"{units} m2",
+        sd=_round_sd(sd.scale(factor)) if sd else None,
+    )
 
 
-def _describe_deviation(deviation: Deviation, factor: float, length_m: float | None) -> dict[str, Any]:
-    scaled = deviation.times(factor)
-    return {
-        "independent": _round(scaled.independent),
-        "correlated": None if scaled.correlated is None else _round(scaled.correlated),
-        "correlation_m": length_m,
-        "fully_correlated": _round(scaled.fully_correlated),
-    }
+def _describe_mean(sums: Sums, sd: SumSd | None, units: str) -> Quantity:
+    """Return the mean of the area that has values."""
+    return Quantity(
+        value=_round(sums.total / sums.valid) if sums.valid else None,
+        units=units,
+        sd=_round_sd(sd.scale(1 / sums.valid)) if sd else None,
+    )
 
 
-def _describe_histogram(sums: Sums) -> dict[str, Any]:
-    areas = [_round(area * _HECTARE) for area in sums.histogram.tolist()]
-    return {"edges": sums.bins.edges, "area_ha": areas[1:-1], "below_ha": areas[0], "above_ha": areas[-1]}
+def _round_sd(sd: SumSd) -> SumSd:
+    return SumSd(
+        independent=_round(sd.independent),
+        correlated=None if sd.correlated is None else _round(sd.correlated),
+        correlation_m=sd.correlation_m,
+        fully_correlated=_round(sd.fully_correlated),
+    )
 
 
-def _describe_flags(sums: Sums, layer: Layer) -> list[dict[str, Any]]:
-    """Shares of the area inside the map: a pixel with several flags counts for each."""
+def _describe_histogram(sums: Sums) -> Histogram:
+    below, *areas, above = (_round(area * _HECTARE) for area in sums.histogram.tolist())
+    return Histogram(edges=sums.bins.edges, area_ha=areas, below_ha=below, above_ha=above)
+
+
+def _describe_flags(sums: Sums, layer: Layer) -> list[FlagShare]:
+    """Return the shares of the area inside the map: a pixel with several flags counts for each."""
     attributes = layer.view.rasters.find("qa").attributes
     codes = np.arange(sums.flags.size)
     named = [("", "nothing to remark", codes == 0)]
     for name, mask in zip(str(attributes["flag_meanings"]).split(), attributes["flag_masks"], strict=True):
         named.append((name, SAID.get(name, name.replace("_", " ")), codes & int(mask) != 0))
+    areas = [float(sums.flags[where].sum()) for _, _, where in named]
     return [
-        {
-            "flag": name,
-            "meaning": meaning,
-            "area_ha": _round(float(sums.flags[where].sum()) * _HECTARE),
-            "share": _round(float(sums.flags[where].sum()) / sums.inside) if sums.inside else 0.0,
-        }
-        for name, meaning, where in named
+        FlagShare(
+            flag=name,
+            meaning=meaning,
+            area_ha=_round(area * _HECTARE),
+            share=_round(area / sums.inside) if sums.inside else 0.0,
+        )
+        for (name, meaning, _), area in zip(named, areas, strict=True)
     ]
 
 
-def _describe_resolution(zone: Zone, sums: Sums, layer: Layer) -> dict[str, Any]:
-    """Which level was added up, and how far its total may be from that of full resolution."""
+def _describe_resolution(zone: Zone, sums: Sums, layer: Layer) -> StatsResolution:
+    """Return which level was added up, and how far its total may be from that of full resolution."""
     grid, raster = layer.view.rasters.grid, layer.raster
     _, _, per = layer.units.rpartition(" ")
     encoding = raster.band.encoding
     rounding = encoding.scale_factor / 2 * zone.level if encoding and encoding.dtype != "float32" else 0.0
     tolerance = (sums.partial + rounding * sums.valid) * _PER_AREA.get(per, 1.0)
-    return {
-        "level": zone.level,
-        "pixel": float(grid.resolution) * 2**zone.level,
-        "crs": grid.crs,
-        "pixels": sums.pixels,
-        "total_tolerance": _round(tolerance),
-        "edges": _EDGES,
-        "up_to_date": zone.level == 0 or layer.view.rasters.up_to_date,
-    }
+    return StatsResolution(
+        level=zone.level,
+        pixel=float(grid.resolution) * 2**zone.level,
+        crs=grid.crs,
+        pixels=sums.pixels,
+        total_tolerance=_round(tolerance),
+        edges=_EDGES,
+        up_to_date=zone.level == 0 or layer.view.rasters.up_to_date,
+    )
 
 
 def _round(value: float) -> float:

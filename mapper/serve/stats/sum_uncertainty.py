@@ -13,7 +13,7 @@ their centres.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.fft
@@ -27,28 +27,30 @@ _MOST_PARTS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deviation:
+class SumSd:
     """Standard deviations of one sum, in its units."""
 
     independent: float
     """If only pixels of one source pixel share an error."""
     correlated: float | None
     """If errors correlate over the length that was given; None without one."""
+    correlation_m: float | None
+    """The length that was given, in metres."""
     fully_correlated: float
     """If all share one error."""
 
-    def times(self, factor: float) -> "Deviation":
-        """In other units."""
-        correlated = None if self.correlated is None else self.correlated * factor
-        return Deviation(
+    def scale(self, factor: float) -> "SumSd":
+        """Return the same in other units."""
+        return replace(
+            self,
             independent=self.independent * factor,
-            correlated=correlated,
+            correlated=None if self.correlated is None else self.correlated * factor,
             fully_correlated=self.fully_correlated * factor,
         )
 
 
-def deviate_sum(cells: Float64Array, *, parts: int, step_m: tuple[float, float], length_m: float | None) -> Deviation:
-    """Standard deviations of the sum of cells.
+def compute_sum_sd(cells: Float64Array, *, parts: int, step_m: tuple[float, float], length_m: float | None) -> SumSd:
+    """Return the standard deviations of the sum of cells.
 
     Args:
         cells: (y, x) sums of weight times standard deviation.
@@ -59,14 +61,14 @@ def deviate_sum(cells: Float64Array, *, parts: int, step_m: tuple[float, float],
     full = float(cells.sum())
     independent = math.sqrt(float((cells**2).sum())) / parts
     if length_m is None:
-        return Deviation(independent=independent, correlated=None, fully_correlated=full)
+        return SumSd(independent=independent, correlated=None, correlation_m=None, fully_correlated=full)
     variance = _sum_pairs(cells, _correlate(cells.shape, parts, step_m, length_m)) if length_m else independent**2
     correlated = min(max(math.sqrt(max(variance, 0.0)), independent), full)
-    return Deviation(independent=independent, correlated=correlated, fully_correlated=full)
+    return SumSd(independent=independent, correlated=correlated, correlation_m=length_m, fully_correlated=full)
 
 
 def _correlate(shape: tuple[int, ...], parts: int, step_m: tuple[float, float], length_m: float) -> Float64Array:
-    """Correlation of cells by their distance in rows and columns, from 0 up."""
+    """Return the correlation of cells by their distance in rows and columns, from 0 up."""
     rows, cols = (np.arange(size) for size in shape)
     centres: Float64Array = np.exp(-np.hypot(rows[:, None] * step_m[0], cols[None, :] * step_m[1]) / length_m)
     if parts > 1:
@@ -82,7 +84,7 @@ def _correlate(shape: tuple[int, ...], parts: int, step_m: tuple[float, float], 
 
 
 def _sum_pairs(cells: Float64Array, correlation: Float64Array) -> float:
-    """The sum over all pairs of cells, times their correlation."""
+    """Return the sum over all pairs of cells, times their correlation."""
     padded = tuple(scipy.fft.next_fast_len(2 * size - 1, real=True) for size in cells.shape)
     spectrum = scipy.fft.rfft2(cells, padded)
     products = scipy.fft.irfft2(spectrum.real**2 + spectrum.imag**2, padded)

@@ -18,7 +18,7 @@ from mapper.errors import InputError
 from mapper.grid import MapGrid
 from mapper.serve.stats.pixel_area import Ground
 from mapper.serve.stats.pixel_coverage import Area, cover_window
-from mapper.serve.stats.sum_uncertainty import Deviation, deviate_sum
+from mapper.serve.stats.sum_uncertainty import SumSd, compute_sum_sd
 from mapper.store.rasters import Rasters
 
 _BLOCK_PX = 1024
@@ -30,7 +30,7 @@ _MISSING = ("source_missing", "outside_area")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bins:
+class HistogramBins:
     """Classes of a histogram, of equal width."""
 
     low: float
@@ -47,7 +47,7 @@ class Bins:
 class Sums:
     """What was added up."""
 
-    bins: Bins
+    bins: HistogramBins
     cells: Float64Array
     pixels: int = 0
     """Looked at, in blocks that the polygon touches."""
@@ -111,7 +111,7 @@ class Zone:
         self.cell_px = _choose_cell(max(grid.scale, self._scale), self._bottom - self._top, self._right - self._left)
         """Edge of the cells on which errors are added up, in target pixels."""
 
-    def add_up(self, bins: Bins, check: Callable[[], None]) -> Sums:
+    def add_up(self, bins: HistogramBins, check: Callable[[], None]) -> Sums:
         """Go through all blocks.
 
         Args:
@@ -146,14 +146,14 @@ class Zone:
             self._add_errors(sums, np.where(np.isnan(value), np.float32(np.nan), sd), weights, block)
         return sums
 
-    def deviate(self, sums: Sums, length_m: float | None) -> Deviation:
+    def deviate(self, sums: Sums, length_m: float | None) -> SumSd:
         """Standard deviation of the total; lengths are those in the middle of the polygon."""
         grid = self._rasters.grid
         middle = shapely.box(*self.area.bounds).centroid
         north, east = self._ground.measure_step(middle.x, middle.y, float(grid.resolution))
         parts = max(1, round(self.cell_px / grid.scale))
         step = north * self.cell_px, east * self.cell_px
-        return deviate_sum(sums.cells, parts=parts, step_m=step, length_m=length_m)
+        return compute_sum_sd(sums.cells, parts=parts, step_m=step, length_m=length_m)
 
     def _missing_masks(self) -> int:
         attributes = self._rasters.find(self._rasters.names[2]).attributes
