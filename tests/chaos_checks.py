@@ -7,13 +7,12 @@ from pathlib import Path
 import numcodecs
 import numpy as np
 import zarr
-from store_maps import fill_tile, names_of
 
 from mapper.store.description import read_description
 from mapper.store.garbage import collect_garbage
 from mapper.store.ledger import read_ledger
 from mapper.store.repository import open_repository, store_exists
-from mapper.store.tiles import digest_bands
+from mapper.store.tiles import blank_bands, digest_bands
 from mapper.store.verify import verify_store
 
 _POLL_SECONDS = 0.1
@@ -54,10 +53,10 @@ class Watcher(threading.Thread):
 def find_partial_tiles(ledger):
     """Tiles whose pixels are neither what their record says nor, without a record, untouched."""
     store, description = ledger.session.store, read_description(ledger.session.store)
-    grid, target = description.grid, description.target
+    grid, names = description.grid, description.band_names
     records = {record.tile: record.content_sha256 for record in ledger.records(items=False)}
-    arrays = {name: np.asarray(zarr.open_array(store, path=name, mode="r")[:]) for name in names_of(target)}
-    untouched = digest_bands(fill_tile(grid, target))
+    arrays = {name: np.asarray(zarr.open_array(store, path=name, mode="r")[:]) for name in names}
+    untouched = digest_bands(blank_bands(store, grid=grid, names=names))
     for tile in grid.tiles():
         window = grid.window(tile).slices
         found = digest_bands({name: array[window] for name, array in arrays.items()})

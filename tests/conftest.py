@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -90,3 +91,24 @@ def stac_api(tmp_path, monkeypatch):
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture
+def offer(tmp_path, monkeypatch):
+    """Install a package of the name "toys" that offers objects as entry points of a registry, until the test ends."""
+    read = []
+
+    def install(registry, *, module="toys", **objects):
+        info = tmp_path / "toys-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
+        points = "\n".join(f"{name} = {module}:{name}" for name in objects)
+        (info / "entry_points.txt").write_text(f"[{registry.group}]\n{points}\n")
+        monkeypatch.setitem(sys.modules, "toys", SimpleNamespace(**objects))
+        monkeypatch.syspath_prepend(tmp_path)
+        read.append(registry)
+        vars(registry).pop("_entries", None)
+
+    yield install
+    for registry in read:
+        vars(registry).pop("_entries", None)

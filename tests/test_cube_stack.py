@@ -181,7 +181,7 @@ def test_another_lattice_is_left_out_by_name(tmp_path):
     stack = read([near, shifted])
     assert stack.dates == (date(2024, 6, 3),)
     (left_out,) = (use for use in stack.uses if use.id == "shifted")
-    assert "another lattice" in left_out.dropped
+    assert "another grid" in left_out.dropped
     projected = read([near, shifted], spec=spec_of(kind="projected"))
     assert len(projected.dates) == 2
 

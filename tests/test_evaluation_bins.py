@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from targets import BIOMASS
 
 from mapper.evaluation.bins import Bins
 
@@ -49,7 +50,7 @@ def test_truth_beyond_the_edges_and_gaps_are_left_out():
 
 def test_saturation_shows_as_bias_of_the_upper_classes():
     truth = np.linspace(0, 500, 2000)
-    bins = Bins.of(np.minimum(truth, 200), truth)
+    bins = Bins.of(np.minimum(truth, 200), truth, BIOMASS.classes)
     assert bins.labels[-1] == "≥ 400"
     assert bins.bias[:5] == (0,) * 5
     assert bins.bias[-1] == pytest.approx(-250, abs=1)
@@ -57,7 +58,9 @@ def test_saturation_shows_as_bias_of_the_upper_classes():
 
 
 def test_nothing_compared_has_classes_without_pixels():
-    assert {row["n"] for row in Bins().to_dict()} == {0}
+    nothing = np.empty(0)
+    assert [(row["n"], row["bias"]) for row in Bins.of(nothing, nothing, EDGES).to_dict()] == [(0, None)] * 3
+    assert Bins().to_dict() == []
 
 
 @pytest.mark.parametrize("edges", [(0.0,), (0.0, 0.0, 5.0), (3.0, 1.0)])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import norm
+from targets import BIOMASS
 
 from mapper.evaluation.uncertainty import (
     LEVELS,
@@ -77,8 +78,12 @@ def test_parts_pool_to_the_whole(pair, cut):
     whole = Coverage.of(error, sd)
     assert (pooled.n, pooled.hits) == (whole.n, whole.hits)
     assert pooled.sharpness == pytest.approx(whole.sharpness)
-    parts = ErrorBySd() + ErrorBySd.of(error[:cut], sd[:cut]) + ErrorBySd.of(error[cut:], sd[cut:])
-    np.testing.assert_allclose(parts.table(), ErrorBySd.of(error, sd).table())
+    parts = (
+        ErrorBySd()
+        + ErrorBySd.of(error[:cut], sd[:cut], BIOMASS.sd_classes)
+        + ErrorBySd.of(error[cut:], sd[cut:], BIOMASS.sd_classes)
+    )
+    np.testing.assert_allclose(parts.table(), ErrorBySd.of(error, sd, BIOMASS.sd_classes).table())
 
 
 def test_pixels_without_error_or_deviation_do_not_count():
@@ -95,7 +100,7 @@ def test_certainty_covers_only_what_is_right():
 
 
 def test_error_by_deviation_follows_honest_deviations(honest):
-    table = ErrorBySd.of(*honest).table()
+    table = ErrorBySd.of(*honest, BIOMASS.sd_classes).table()
     assert sum(n for _, _, n in table) == N
     for announced, rmse, _ in table:
         assert rmse == pytest.approx(announced, rel=0.06)

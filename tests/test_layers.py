@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "errors", "arrays", "noise", "text", "events", "grid", "markup", "description", "presets", "spec", "access",
-    "execute", "catalog", "cluster", "cube", "models", "predict", "store", "plan", "cost", "monitor", "run", "export",
-    "report", "serve", "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
+    "errors", "registry", "arrays", "noise", "text", "events", "grid", "markup", "description", "presets", "spec",
+    "access", "execute", "catalog", "cluster", "cube", "models", "predict", "store", "plan", "cost", "monitor", "run",
+    "export", "report", "serve", "synthetic", "evaluation", "training", "benchmark", "demo", "cli",
 ]  # fmt: skip
 
 HOMES = {

@@ -15,13 +15,13 @@ from store_maps import make_arrays, make_record, make_spec
 
 from mapper.errors import InputError, StoreError
 from mapper.report.charts import draw_timeline, find_ticks
-from mapper.report.contents import read_story
+from mapper.report.contents import read_contents
 from mapper.report.page import write_report
 from mapper.report.pixel_sample import sample_pixels
-from mapper.report.quicklook import blend, draw_picture, make_png
+from mapper.report.quicklook import blend, draw_quicklook, make_png
 from mapper.store.description import read_description
 from mapper.store.ledger import read_ledger
-from mapper.store.product import map_product
+from mapper.store.product import guide_product, map_product
 from mapper.store.rasters import Rasters
 from mapper.store.repository import create_store, open_map
 from mapper.store.writer import open_writer, write_tile
@@ -118,17 +118,18 @@ def test_a_missing_store_is_said_and_no_page_is_written(tmp_path):
 
 
 def test_means_and_counts_are_those_of_the_map(made):
-    story = read_story(made[0].store)
+    contents = read_contents(made[0].store)
+    (band,) = contents.bands
     there = open_map(made[0].store).load()
     value = there[made[0].target.name].to_numpy()
-    assert story.gathered.value_mean == pytest.approx(float(np.nanmean(value)), rel=1e-3)
-    assert story.pixels.whole
-    assert story.pixels.pixels == made[1] * 64 * 64
-    assert story.pixels.value.counts.sum() == np.isfinite(value).sum()
-    assert story.pixels.value.median == pytest.approx(float(np.nanmedian(value)), abs=0.1)
+    assert band.summary.mean == pytest.approx(float(np.nanmean(value)), rel=1e-3)
+    assert contents.sample.is_whole
+    assert contents.sample.pixels == made[1] * 64 * 64
+    assert band.values.counts.sum() == np.isfinite(value).sum()
+    assert band.values.median == pytest.approx(float(np.nanmedian(value)), abs=0.1)
     qa = there["qa"].to_numpy()
-    assert story.pixels.flags["few_observations"] == ((qa & 32 > 0) & (qa < 32768)).sum()
-    assert story.pixels.unflagged == (qa == 0).sum()
+    assert contents.sample.flags["few_observations"] == ((qa & 32 > 0) & (qa < 32768)).sum()
+    assert contents.sample.unflagged == (qa == 0).sum()
 
 
 def read_png(content):
@@ -148,14 +149,14 @@ def test_a_sample_of_a_large_map_is_of_whole_blocks_and_near_the_truth(made, mon
     monkeypatch.setattr(f"mapper.report.pixel_sample.{limit}", 1)
     tiles = [tile for tile, entry in read_ledger(made[0].store).entries.items() if entry.status == "ok"]
     found = sample_pixels(open_rasters(made[0]), tiles)
-    assert not found.whole
+    assert not found.is_whole
     assert found.pixels == len(tiles) * 32 * 32
-    assert found.value.mean == pytest.approx(120, rel=0.05)
+    assert found.histograms["agb"].mean == pytest.approx(120, rel=0.05)
 
 
 def test_a_picture_has_the_means_of_its_blocks(made):
     rasters = open_rasters(made[0])
-    picture = draw_picture(rasters, "agb", ramp="value", edge=max(rasters.grid.shape) // 4)
+    picture = draw_quicklook(rasters, "agb", ramp="value", edge=max(rasters.grid.shape) // 4)
     value = open_map(made[0].store)["agb"].to_numpy()
     rows, cols = (size // 4 for size in value.shape)
     blocks = value.reshape(rows, 4, cols, 4)
@@ -171,17 +172,17 @@ def test_a_picture_has_the_means_of_its_blocks(made):
 
 def test_too_large_a_map_without_a_pyramid_is_drawn_from_the_means_of_tiles(made, monkeypatch):
     monkeypatch.setattr("mapper.report.quicklook._ALL_PX", 1)
-    story = read_story(made[0].store)
-    assert story.value.origin == "the means of its tiles"
-    assert story.value.shape == made[0].map_grid.tile_shape
-    assert story.sd is None
+    (band,) = read_contents(made[0].store).bands
+    assert band.picture.origin == "the means of its tiles"
+    assert band.picture.shape == made[0].map_grid.tile_shape
+    assert band.sd_picture is None
 
 
 def test_a_picture_is_taken_from_the_pyramid_where_there_is_one(made):
     spec = made[0]
-    plain = draw_picture(open_rasters(spec), "agb", ramp="value", edge=48)
+    plain = draw_quicklook(open_rasters(spec), "agb", ramp="value", edge=48)
     assert run_mapper("pyramid", spec.store)[0] == 0
-    picture = draw_picture(open_rasters(spec), "agb", ramp="value", edge=48)
+    picture = draw_quicklook(open_rasters(spec), "agb", ramp="value", edge=48)
     assert "pyramid" in picture.origin
     assert picture.shape == plain.shape
     assert picture.low == pytest.approx(plain.low, rel=0.03)
@@ -213,15 +214,9 @@ def test_a_time_line_of_many_dates_stays_small():
     assert "&lt;two&gt;" in drawn
 
 
-def test_a_guide_has_no_report(tmp_path, monkeypatch):
+def test_a_guide_has_no_report(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    create_store(spec.store, product=map_product(spec))
-    described = read_description(read_ledger(spec.store).session.store)
-    monkeypatch.setattr("mapper.report.contents.read_description", lambda _: _without_target(described))
+    guide = guide_product(spec, grid=spec.map_grid, units={"sentinel-2-l2a": "1"}, halo_px=64)
+    create_store(spec.store, product=guide)
     with pytest.raises(InputError, match="holds a guide"):
-        read_story(spec.store)
-
-
-def _without_target(description):
-    object.__setattr__(description, "target", None)
-    return description
+        read_contents(spec.store)

@@ -40,7 +40,7 @@ def test_encoding_again_changes_nothing(array, spec):
 
 
 def test_biomass_keeps_zero_apart_from_missing():
-    encoding = Encoding.of_value(EncodingSpec())
+    encoding = Encoding.of_value(EncodingSpec(dtype="uint16", scale_factor=0.1))
     array = np.array([0, -3, 0.04, 0.06, 6553.4, 9000, np.nan, np.inf], np.float32)
     assert encoding.encode(array).tolist() == [0, 0, 0, 1, 65534, 65534, 65535, 65534]
     assert encoding.attributes == {"_FillValue": 65535, "scale_factor": 0.1}
@@ -58,10 +58,10 @@ def test_floats_are_stored_as_they_are_with_one_nan():
     assert encoding.count_clipped(array) == 0
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint32", "int32", "float32"])
 def test_a_standard_deviation_has_its_own_scale(dtype):
     sd = Encoding.of_sd(EncodingSpec(dtype=dtype, scale_factor=0.5, add_offset=-100))
-    assert sd.dtype == ("float32" if dtype == "float32" else "uint16")
+    assert sd.dtype == {"float32": "float32", "uint32": "uint32", "int32": "uint32"}.get(dtype, "uint16")
     assert sd.limits[0] <= 0
     assert sd.limits[1] > 3e4
     assert "add_offset" not in sd.attributes

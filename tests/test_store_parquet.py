@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_maps import make_items, make_record
 
@@ -14,7 +14,7 @@ from mapper.catalog.uses import ItemUse
 from mapper.events import ReadRetry
 from mapper.grid import Tile
 from mapper.store.parquet import SCHEMA, dump_records, load_record, load_records
-from mapper.store.record import Record
+from mapper.store.record import BandStatistics, Record
 
 EPOCH = datetime(1990, 1, 1, tzinfo=timezone(timedelta(hours=2)))
 
@@ -28,15 +28,18 @@ uses = st.builds(
 again = st.builds(
     ReadRetry, host=texts, item=texts, asset=texts, reason=texts, attempt=st.integers(1, 99), wait_s=floats
 )
+sums = st.builds(BandStatistics, band=texts, valid_px=st.integers(0, 2**40), mean=st.none() | floats, max=floats)
 records = st.builds(
     Record, tile=st.builds(Tile, st.integers(0, 9999), st.integers(0, 9999)), task_id=texts,
     status=st.sampled_from(["ok", "empty", "failed"]), reason=texts, items=st.lists(uses, max_size=3).map(tuple),
     started_at=st.none() | times, seconds=st.dictionaries(texts, floats, max_size=3), attempts=st.integers(0, 9),
     requests=st.integers(0, 2**40), bytes_read=st.integers(0, 2**50), retries=st.lists(again, max_size=3).map(tuple),
     valid_px=st.integers(0, 2**40), value_mean=st.none() | floats, consistency_residual=st.none() | floats,
+    statistics=st.lists(sums, max_size=3).map(tuple),
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(records, min_size=1, max_size=4, unique_by=lambda record: record.tile))
 def test_records_come_back_whole(originals):
     blob = dump_records(originals)

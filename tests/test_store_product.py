@@ -1,5 +1,7 @@
 """Products: bands with roles, which a store lists and a store of before is given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -47,9 +49,9 @@ def test_bands_are_read_as_they_were_described(spec, make):
 @pytest.mark.parametrize("make", [map_product, guide_of, lambda spec: guide_of(spec, "dB")])
 def test_a_store_that_lists_no_roles_has_those_of_its_kind(spec, make):
     root = make_group(make(spec))
-    with_roles = read_description(root.store).bands
+    with_roles = [replace(band, value_range=None) for band in read_description(root.store).bands]
     del root.attrs["mapper:roles"]
-    np.testing.assert_equal(read_description(root.store).bands, with_roles)
+    np.testing.assert_equal(list(read_description(root.store).bands), with_roles)
 
 
 def test_bands_are_found_by_role(spec):

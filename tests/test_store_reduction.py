@@ -38,7 +38,14 @@ def round_half_even(total, count):
 
 @SEEDS
 @pytest.mark.parametrize(
-    ("dtype", "fill", "high"), [("uint8", 255, 255), ("uint16", 65535, 65535), ("int16", -32768, 32767)]
+    ("dtype", "fill", "high"),
+    [
+        ("uint8", 255, 255),
+        ("uint16", 65535, 65535),
+        ("int16", -32768, 32767),
+        ("uint32", 2**32 - 1, 2**32 - 1),
+        ("int32", -(2**31), 2**31 - 1),
+    ],
 )
 def test_integers_become_the_rounded_mean_of_the_valid(seed, dtype, fill, high):
     stored = draw(seed, dtype=dtype, high=high, fill=fill)

@@ -51,7 +51,7 @@ def test_data_of_every_kind_are_described(tmp_path):
         ({"data": [{"kind": "maps", "maps": ["a"], "truth": {}}]}, "exactly one of collection and store"),
         ({"augment": {"guide_dropout": 1}}, "augment.guide_dropout"),
         ({"hold_out": {"share": 1}}, "hold_out.share"),
-        ({"loss": "rmse"}, "loss"),
+        ({"loss": "rmse"}, "loss: unknown loss, expected one of l1, huber, mse, nll"),
         ({"validation": [MAPS]}, "may not be trained on"),
     ],
 )

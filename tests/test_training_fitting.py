@@ -19,7 +19,7 @@ from mapper.training.losses import members_of
 
 @pytest.fixture
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.initial_model"):
+    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 

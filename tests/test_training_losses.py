@@ -7,7 +7,7 @@ from places import SCALE, Plain, make_config, make_place
 
 from mapper.errors import InputError
 from mapper.training.initial_model import make_model
-from mapper.training.losses import Objective, Patches, bend, sum_loss
+from mapper.training.losses import LOSSES, Objective, Patches, bend, beside_mean, sum_loss
 
 
 def pair(value, truth, sd=None):
@@ -27,7 +27,7 @@ def test_losses_are_in_units_and_leave_the_unknown_out(loss, expected):
     assert output.grad[..., 2] == 0
 
 
-@pytest.mark.parametrize("loss", ["l1", "huber", "mse", "nll"])
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_the_best_deviation_is_that_of_the_errors(loss):
     error = np.random.default_rng(0).normal(0, 20, 4000)
     sd = torch.tensor(3.0, requires_grad=True)
@@ -99,6 +99,19 @@ def test_members_learn_from_their_own_patches_alone():
 def test_nll_needs_a_deviation():
     with pytest.raises(InputError, match="msg does not"):
         make_objective(loss="nll")
+
+
+def test_an_unknown_loss_is_refused_with_the_names_of_all():
+    with pytest.raises(InputError, match="unknown loss 'rmse': expected one of l1, huber, mse, nll"):
+        make_objective(loss="rmse")
+
+
+def test_a_loss_of_another_package_is_trained_with(offer):
+    offer(LOSSES, cubic=beside_mean(lambda error: error.abs() ** 3))
+    output, truth = pair([5, 30, 7], [0, 0, np.nan])
+    assert sum_loss(output, truth, loss="cubic", unit=10).item() == pytest.approx(0.125 + 27)
+    assert make_config(loss="cubic").loss == "cubic"
+    assert make_objective(loss="cubic").count(make_patches(1)).tolist() == [2 * (2 * SCALE) ** 2]
 
 
 def test_every_parameter_learns_beside_a_deviation(monkeypatch):

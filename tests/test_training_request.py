@@ -1,6 +1,7 @@
 """What is asked for on the command line becomes a training, and a training a model that a map can name."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from mapper.errors import SpecError
 from mapper.models.card import read_card
 from mapper.spec import ModelSpec
 from mapper.training.config import Changes, MapsData, WaldData, describe_training
+from mapper.training.losses import LOSSES
 
 TRUTH = {"collection": "truth", "variable": "agb", "limit": 500}
 MAPS = {"kind": "maps", "maps": ["a/map.yaml"], "truth": TRUTH}
@@ -84,3 +86,9 @@ def test_nothing_to_train_on_is_bad_usage():
     code, text = run_mapper("train")
     assert code == 2
     assert "--wald" in text
+
+
+def test_help_names_every_loss():
+    code, text = run_mapper("train", "--help")
+    assert code == 0
+    assert all(re.search(rf"\b{name}\b", text) for name in LOSSES)

@@ -9,7 +9,6 @@ import torch
 from places import SCALE, Plain, make_config, make_place
 
 from mapper.errors import ContractError, InputError, WeightsError
-from mapper.evaluation.metrics import Score
 from mapper.models.card import read_card
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model
@@ -26,7 +25,7 @@ PLAIN = {"architecture": "plain"}
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    for module in ("mapper.models.weights", "mapper.training.initial_model"):
+    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
         monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
 
 
@@ -34,7 +33,7 @@ def plain(monkeypatch):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("mapper.models.weights", "mapper.training.initial_model"):
+        for module in ("mapper.models.architectures", "mapper.training.initial_model"):
             patch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
         config = make_config(folder, steps=40, loss="nll", model=PLAIN, validate_every=20, threads=1)
         return train(config, samples=TRAIN, validation=VALIDATE, command="mapper train tiny.yaml"), folder
@@ -59,7 +58,7 @@ def test_weights_load_and_the_card_tells_how_they_came_about(trained):
 def test_scores_are_those_of_the_model_that_was_saved(trained):
     card, folder = trained
     model = load_model(ModelSpec(name="tiny", weights=folder / "tiny.safetensors"))
-    scores = {sample.name: Score.of(predict_sample(model, sample).mean, sample.truth).rmse for sample in VALIDATE}
+    scores = {sample.name: scoring.score(predict_sample(model, sample), sample).value("rmse") for sample in VALIDATE}
     assert card.training["scores"]["model"]["places"] == pytest.approx(scores, rel=1e-4)
     assert card.training["scores"]["model"]["rmse"] < card.training["scores"]["bicubic"]["rmse"]
     last = (folder / "tiny.run/tiny.curves.csv").read_text().splitlines()[-1]

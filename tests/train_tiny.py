@@ -5,13 +5,13 @@ import sys
 import torch
 from places import Plain, make_config, make_place
 
-from mapper.models import weights
-from mapper.training import initial_model as design
+from mapper.models import architectures
+from mapper.training import initial_model
 from mapper.training.curves import Row
 from mapper.training.trainer import train
 
 torch.set_num_threads(1)
-weights.ARCHITECTURES = design.ARCHITECTURES = {"plain": Plain, **weights.ARCHITECTURES}
+architectures.ARCHITECTURES = initial_model.ARCHITECTURES = {"plain": Plain, **architectures.ARCHITECTURES}
 
 
 def train_tiny(out, steps, **changes):

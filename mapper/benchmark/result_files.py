@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mapper.benchmark.results import Outcome, Report
 from mapper.benchmark.sites import slug
-from mapper.evaluation.density import Density
-from mapper.evaluation.plots import plot_bins, plot_maps, plot_reliability, plot_scatter
+from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.plots import plot_maps, plot_tallies
 from mapper.evaluation.tables import Cell, Column, score_columns, score_row, to_csv, to_markdown
-from mapper.evaluation.uncertainty import LEVELS, ErrorBySd
+from mapper.evaluation.uncertainty import LEVELS
 
 _GROUPS = {"guide+source": "guide + source", "source": "source only", "guide": "guide only"}
 _METRICS = ("rmse", "mae", "bias", "r2", "psnr", "ssim", "gradient_rmse", "residual_mean")
@@ -27,30 +27,29 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
         Name of each file to its path.
     """
     work.mkdir(parents=True, exist_ok=True)
+    pictures = draw(report, work)
     texts = {
-        "suite.md": to_text(report, pictures=True),
+        "suite.md": to_text(report, pictures=pictures),
         "suite.csv": to_csv(table_rows(report), table_columns(report)),
         "suite.json": json.dumps(report.to_dict(), indent=2, default=str) + "\n",
     }
     for name, text in texts.items():
         (work / name).write_text(text)
-    return {name: work / name for name in texts} | {path.name: path for path in draw(report, work)}
+    return {name: work / name for name in texts} | {path.name: path for path in pictures}
 
 
 def table_columns(report: Report) -> tuple[Column, ...]:
     """Columns of the main table; of those with units, most are in those of the target."""
     units = report.units
-    scores = {column.key: column for column in score_columns(units, metrics=_METRICS)}
-    scores["gradient_rmse"] = replace(scores["gradient_rmse"], title="gradient")
-    scores["residual_mean"] = replace(scores["residual_mean"], title="block residual")
-    native = [Column(key="rmse_native", title="native", units=units, best="low")] if report.suite.native else []
+    scores = {column.key: column for column in score_columns(choose_metrics(report.target, _METRICS).values())}
+    native = [Column(key="rmse_native", title="native", units=units, better="lower")] if report.suite.native else []
     levels = [Column(key=f"coverage_{round(100 * level)}", title=f"in {level:.0%}", digits=3) for level in LEVELS]
-    places = [Column(key=f"rmse {name}", title=name, units=units, best="low") for name in report.samples]
+    places = [Column(key=f"rmse {name}", title=name, units=units, better="lower") for name in report.samples]
     return (
         Column(key="parameters", title="parameters"),
         scores.pop("rmse"),
-        Column(key="rmse_mean", title="mean of places", units=units, best="low"),
-        Column(key="ratio", title="/ bicubic", digits=3, best="low"),
+        Column(key="rmse_mean", title="mean of places", units=units, better="lower"),
+        Column(key="ratio", title="/ bicubic", digits=3, better="lower"),
         *native,
         *scores.values(),
         *(levels if any(outcome.coverage for outcome in report.outcomes) else ()),
@@ -64,53 +63,48 @@ def table_rows(report: Report) -> list[dict[str, Cell]]:
     return [_row(report, outcome) for outcome in report.outcomes]
 
 
-def to_text(report: Report, *, pictures: bool = False) -> str:
+def to_text(report: Report, *, pictures: Sequence[Path] = ()) -> str:
     """The report in Markdown: the main table, errors by class of the truth, and how it was made."""
     suite = report.suite
     columns = [replace(column, units="") for column in table_columns(report)]
     parts = [f"# {suite.title}", _describe(report), to_markdown(table_rows(report), columns)]
-    for quantity, title in (("bias", "Bias"), ("rmse", "RMSE"), ("median_error", "Median error")):
+    classes = _bin_columns(report)
+    for quantity, title in (("bias", "Bias"), ("rmse", "RMSE"), ("median_error", "Median error")) if classes else ():
         rows = [_bin_row(outcome, quantity) for outcome in report.outcomes]
-        parts += [f"## {title} by class of the truth ({report.units})", to_markdown(rows, _bin_columns(report))]
+        parts += [f"## {title} by class of the truth ({report.units})", to_markdown(rows, classes)]
     if pictures:
-        parts += ["\n".join(f"![{path.stem}]({path.name})" for path in _pictures(report, Path()))]
+        parts += ["\n".join(f"![{path.stem}]({path.name})" for path in pictures)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def draw(report: Report, work: Path) -> list[Path]:
-    """Draw the pictures of a report: scatter, errors by class, reliability, and a panel of maps for each place."""
-    label = report.units
-    scatter, bins, *rest = _pictures(report, work)
-    densities = {outcome.method.name: _density(report, outcome) for outcome in report.outcomes}
-    plot_scatter(densities, {o.method.name: o.scores.pooled for o in report.outcomes}, scatter, label=label)
-    plot_bins({outcome.method.name: outcome.bins for outcome in report.outcomes}, bins, units=label)
-    coverages = {outcome.method.name: c for outcome in report.outcomes if (c := outcome.coverage) is not None}
-    if coverages:
-        by_sd = {outcome.method.name: _by_sd(report, outcome) for outcome in report.outcomes if outcome.coverage}
-        plot_reliability(coverages, rest.pop(0), units=label, by_sd=by_sd)
-    for (place, sample), path in zip(report.samples.items(), rest, strict=True):
-        maps = {outcome.method.name: outcome.results[place].value for outcome in report.outcomes}
-        plot_maps({"source": sample.source} | maps, sample.truth, path, label=label)
-    return _pictures(report, work)
-
-
-def _pictures(report: Report, work: Path) -> list[Path]:
-    reliability = ["reliability.png"] if any(outcome.coverage for outcome in report.outcomes) else []
-    maps = [f"maps-{slug(name)}.png" for name in report.samples]
-    return [work / name for name in ("scatter.png", "bins.png", *reliability, *maps)]
+    """Draw scatter, errors by class and reliability, and a panel of maps for each site; return the paths."""
+    target = report.target
+    tallies = {outcome.method.name: outcome.tally for outcome in report.outcomes}
+    uncertainties = {outcome.method.name: u for outcome in report.outcomes if (u := outcome.uncertainty) is not None}
+    paths = plot_tallies(
+        tallies, work, units=report.units, quantity=target.long_name or "value", uncertainties=uncertainties
+    )
+    for site, sample in report.samples.items():
+        maps = {outcome.method.name: outcome.results[site].value for outcome in report.outcomes}
+        path = work / f"maps-{slug(site)}.png"
+        shown = {"source": sample.source} | maps
+        paths.append(plot_maps(shown, sample.truth, path, label=report.units, low=target.bounds[0]))
+    return paths
 
 
 def _describe(report: Report) -> str:
     suite, places = report.suite, report.samples
     sources = sorted({sample.degradation for sample in places.values() if sample.degradation})
     scale = next(iter(places.values())).scale
+    span = report.target.value_range
     native = ", at the label's own (`native`) resolution" if suite.native else ""
     lines = [
         f"- places: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in places.items())}",
         f"- source pixel: {scale} x {scale} target pixels; {'; '.join(sources) or 'as delivered'}",
         f"- errors are in {report.units}: RMSE over all pixels, its mean over places{native}, and by place",
         f"- gradients are in {report.units} per pixel; the block residual is the mean of |block mean of map - source|",
-        f"- PSNR (dB) and SSIM refer to a fixed range of {suite.data_range:g} {report.units}",
+        *([f"- PSNR (dB) and SSIM refer to a fixed range of {span:g} {report.units}"] if span else []),
         "- `in 90%`: share of errors within the interval that is to hold 90 %",
         f"- Mpx/s: from arrays in memory to arrays in memory, on {report.device}",
         *(f"- {outcome.method.name}: {how}" for outcome in report.outcomes if (how := _how(outcome))),
@@ -138,32 +132,16 @@ def _row(report: Report, outcome: Outcome) -> dict[str, Cell]:
     row = score_row(outcome.method.name, scores.pooled, group=_GROUPS[outcome.method.group])
     row |= {"parameters": outcome.parameters, "rmse_mean": scores.mean(), "ratio": report.ratio(outcome)}
     if native is not None:
-        row |= {"rmse_native": native.pooled.rmse, "rmse_native_mean": native.mean()}
+        row |= {"rmse_native": native.pooled.value("rmse"), "rmse_native_mean": native.mean()}
     row |= {f"coverage_{round(100 * level)}": coverage.share(level) if coverage else None for level in LEVELS}
     row["mpx_per_second"] = outcome.mpx_per_second
-    return row | {f"rmse {name}": score.rmse for name, score in scores.places.items()}
+    return row | {f"rmse {name}": score.value("rmse") for name, score in scores.sites.items()}
 
 
 def _bin_columns(report: Report) -> tuple[Column, ...]:
-    return tuple(Column(key=label, title=label, digits=1) for label in report.outcomes[0].bins.labels)
+    return tuple(Column(key=label, title=label, digits=1) for label in report.outcomes[0].tally.bins.labels)
 
 
 def _bin_row(outcome: Outcome, quantity: str) -> dict[str, Cell]:
-    values: Sequence[float] = getattr(outcome.bins, quantity)
-    return {"method": outcome.method.name} | dict(zip(outcome.bins.labels, values, strict=True))
-
-
-def _density(report: Report, outcome: Outcome) -> Density:
-    """All places together."""
-    limit = report.suite.data_range
-    first, *rest = (Density.of(r.value, report.samples[name].truth, limit=limit) for name, r in outcome.results.items())
-    return sum(rest, first)
-
-
-def _by_sd(report: Report, outcome: Outcome) -> ErrorBySd:
-    parts = (
-        ErrorBySd.of(result.value - report.samples[name].truth, result.sd)
-        for name, result in outcome.results.items()
-        if result.sd is not None
-    )
-    return sum(parts, ErrorBySd())
+    values: Sequence[float] = getattr(outcome.tally.bins, quantity)
+    return {"method": outcome.method.name} | dict(zip(outcome.tally.bins.labels, values, strict=True))

@@ -8,9 +8,10 @@ from typing import Any
 
 from mapper.arrays import Float32Array
 from mapper.benchmark.suite import MethodConfig, Suite
-from mapper.evaluation.bins import Bins
-from mapper.evaluation.metrics import Score, Scores, rounded
+from mapper.evaluation.score import Score, Scores, rounded
+from mapper.evaluation.tally import Tally, Uncertainty
 from mapper.evaluation.uncertainty import Coverage
+from mapper.spec.target import BandSpec
 from mapper.training.sample import Sample
 
 YARDSTICK = "bicubic"
@@ -25,11 +26,12 @@ class Result:
     """(y, x) in target units; NaN where nothing is scored."""
     sd: Float32Array | None
     """Like ``value``: its standard deviation; None where the model gives none."""
-    score: Score
+    tally: Tally
+    """Scores, errors by class of the truth and scatter."""
     native: Score | None
-    """At the label's own resolution."""
-    bins: Bins
-    coverage: Coverage | None
+    """Score at the label's own resolution; None where the suite does not ask for it."""
+    uncertainty: Uncertainty | None
+    """Counts of the standard deviation; None where the model gives none."""
     seconds: float
     """From arrays in memory to arrays in memory; loading and warming up are not in it."""
     weights: str
@@ -39,8 +41,13 @@ class Result:
     """What predicted, and on a CPU with how many threads."""
 
     @property
+    def score(self) -> Score:
+        """Scores on the pixels of the map."""
+        return self.tally.score
+
+    @property
     def pixels(self) -> int:
-        """Pixels that were predicted."""
+        """Number of pixels that were predicted."""
         return int(self.value.size)
 
 
@@ -54,25 +61,35 @@ class Outcome:
 
     @property
     def scores(self) -> Scores:
-        """On the pixels of the map."""
-        return Scores(places={name: result.score for name, result in self.results.items()})
+        """Scores on the pixels of the map."""
+        return Scores(sites={name: result.score for name, result in self.results.items()})
+
+    @property
+    def rmse(self) -> float:
+        """RMSE over all pixels of all sites, in target units."""
+        return self.scores.pooled.value("rmse")
 
     @property
     def native(self) -> Scores | None:
-        """At the label's own resolution, where the suite asks for it."""
+        """Scores at the label's own resolution; None where the suite does not ask for it."""
         native = {name: result.native for name, result in self.results.items() if result.native is not None}
-        return Scores(places=native) if native else None
+        return Scores(sites=native) if native else None
 
     @property
-    def bins(self) -> Bins:
-        """Errors by class of the truth, all places together."""
-        return reduce(add, (result.bins for result in self.results.values()))
+    def tally(self) -> Tally:
+        """Everything that was counted, all sites together."""
+        return reduce(add, (result.tally for result in self.results.values()))
+
+    @property
+    def uncertainty(self) -> Uncertainty | None:
+        """Counts of the standard deviation, all sites together; None where the model gives none."""
+        known = [result.uncertainty for result in self.results.values() if result.uncertainty is not None]
+        return reduce(add, known) if known else None
 
     @property
     def coverage(self) -> Coverage | None:
-        """All places together; None where the model gives no standard deviation."""
-        known = [result.coverage for result in self.results.values() if result.coverage is not None]
-        return reduce(add, known) if known else None
+        """Coverage of all sites together; None where the model gives no standard deviation."""
+        return self.uncertainty.coverage if self.uncertainty else None
 
     @property
     def parameters(self) -> int:
@@ -94,10 +111,12 @@ class Outcome:
             "mpx_per_second": rounded(self.mpx_per_second),
             "scores": self.scores.to_dict(),
             "native": self.native.to_dict() if self.native else None,
-            "bins": self.bins.to_dict(),
+            "bins": self.tally.bins.to_dict(),
             "coverage": self.coverage.to_dict() if self.coverage else None,
             "coverage_places": {
-                name: result.coverage.to_dict() for name, result in self.results.items() if result.coverage
+                name: result.uncertainty.coverage.to_dict()
+                for name, result in self.results.items()
+                if result.uncertainty
             },
         }
 
@@ -117,8 +136,13 @@ class Report:
 
     @property
     def units(self) -> str:
-        """Of the target."""
+        """Units of the target."""
         return next(iter(self.samples.values())).source_units
+
+    @property
+    def target(self) -> BandSpec:
+        """Properties of what is scored."""
+        return self.suite.describe_target(self.units)
 
     @property
     def yardstick(self) -> Outcome | None:
@@ -127,7 +151,7 @@ class Report:
 
     def ratio(self, outcome: Outcome) -> float:
         """Pooled RMSE / that of the yardstick; NaN without one."""
-        return outcome.scores.pooled.rmse / self.yardstick.scores.pooled.rmse if self.yardstick else float("nan")
+        return outcome.rmse / self.yardstick.rmse if self.yardstick else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, for JSON."""

@@ -17,18 +17,17 @@ from mapper.benchmark.results import Outcome, Report, Result
 from mapper.benchmark.sites import Place, read_places
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import SpecError
-from mapper.evaluation.bins import Bins
 from mapper.evaluation.label_resolution import drop_repeats
-from mapper.evaluation.metrics import Score
-from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage
-from mapper.predict.operators import BlockMean, block_mean, spread
+from mapper.evaluation.metric import Metric
+from mapper.evaluation.score import Score
+from mapper.evaluation.tally import Tally, Uncertainty
+from mapper.predict.operators import BlockMean, spread
 from mapper.predict.predictor import Estimate, Predictor
 from mapper.training.sample import Sample
 from mapper.training.trainer import predict_sample
 
 Notify = Callable[[str], None]
 
-_LEVELS = tuple(sorted({*LEVELS, *RELIABILITY_LEVELS}))
 _WARM_UP_PX = 200
 
 
@@ -84,9 +83,9 @@ def _run_method(run: _Run, method: MethodConfig) -> Outcome:
         others = [other for other in run.places if other is not place]
         contestant = open_contestant(method, place, others, weights=run.weights, notify=run.notify)
         prediction, seconds = _predict(contestant, place.blind)
-        result = score(run.suite, method, contestant, place.sample, prediction, seconds)
+        result = _judge(run.suite, method, contestant, place.sample, prediction, seconds)
         results[place.name] = result
-        run.notify(f"{method.name} at {place.name}: RMSE {result.score.rmse:.2f}, {seconds:.1f} s")
+        run.notify(f"{method.name} at {place.name}: RMSE {result.score.value('rmse'):.2f}, {seconds:.1f} s")
     return Outcome(method=method, results=results)
 
 
@@ -101,32 +100,32 @@ def _predict(contestant: Contestant, sample: Sample) -> tuple[Estimate, float]:
     return predict_sample(contestant.model, sample), time.perf_counter() - start
 
 
-def score(
+def _judge(
     suite: Suite, method: MethodConfig, contestant: Contestant, sample: Sample, prediction: Estimate, seconds: float
 ) -> Result:
-    """Compare what a model gave with the truth, as a map would hold it: the source honoured, not below 0.
+    """Compare what a model gave with the truth, as a map would hold it: the source honoured, within its bounds.
 
     Raises:
         SpecError: If the suite asks for the label's own resolution, and the label has no other than its pixels.
     """
+    target = suite.describe_target(sample.source_units)
     value = BlockMean(sample.scale).enforce(
         prediction.mean,
         sample.source,
         sample.source_sd,
         mode=method.consistency,
-        bounds=(0 if suite.non_negative else None, None),
+        bounds=target.bounds,
     )
-    known = np.isfinite(sample.truth) & np.isfinite(spread(sample.source, sample.scale))
-    blocks = Score.of_blocks(block_mean(value, sample.scale), sample.source)
-    value, truth = np.where(known, value, np.float32(np.nan)), np.where(known, sample.truth, np.float32(np.nan))
+    truth = sample.known_truth
+    tally = Tally.of(value, truth, sample.source, target=target)
+    value = np.where(np.isfinite(truth), value, np.float32(np.nan))
     sd = deviation(prediction, sample, sees_source_sd=contestant.model.contract.sees_source_sd)
     return Result(
         value=value,
         sd=sd,
-        score=Score.of(value, truth, data_range=suite.data_range) + blocks,
-        native=_native_score(suite, sample.name, value, truth),
-        bins=Bins.of(value, truth, suite.bins),
-        coverage=None if sd is None else Coverage.of(value - truth, sd, _LEVELS),
+        tally=tally,
+        native=_score_native(suite, sample.name, value, truth, tally.score.metrics) if suite.native else None,
+        uncertainty=None if sd is None else Uncertainty.of(value - truth, sd, target=target),
         seconds=seconds,
         weights=contestant.name,
         parameters=contestant.parameters,
@@ -139,13 +138,13 @@ def deviation(prediction: Estimate, sample: Sample, *, sees_source_sd: bool) -> 
     return prediction.total_sd(spread(sample.source_sd, sample.scale), sees_source_sd=sees_source_sd)
 
 
-def _native_score(suite: Suite, place: str, value: Float32Array, truth: Float32Array) -> Score | None:
-    if not suite.native:
-        return None
+def _score_native(
+    suite: Suite, site: str, value: Float32Array, truth: Float32Array, metrics: Mapping[str, Metric]
+) -> Score:
     try:
-        return Score.of(*drop_repeats(value, truth), data_range=suite.data_range)
+        return Score.of(*drop_repeats(value, truth), metrics=metrics)
     except ValueError as error:
-        raise SpecError(f"suite {suite.name} asks for native resolution, but {place} has none: {error}") from error
+        raise SpecError(f"suite {suite.name} asks for native resolution, but {site} has none: {error}") from error
 
 
 def _corner(sample: Sample) -> Sample:

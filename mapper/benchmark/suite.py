@@ -11,11 +11,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from mapper.description import FilePath, Part, describe_faults, make_absolute, read_yaml
+from mapper.description import FilePath, NameOrFile, Part, describe_faults, make_absolute, read_yaml
 from mapper.errors import SpecError
-from mapper.evaluation.bins import BIOMASS_EDGES
-from mapper.evaluation.metrics import DATA_RANGE
 from mapper.models.card import PER_SCENE
+from mapper.presets import DEFAULT, read_preset
+from mapper.spec.target import BandSpec
 from mapper.training.config import DataConfig
 
 Group = Literal["guide+source", "source", "guide"]
@@ -75,12 +75,14 @@ class Suite(Part):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     """The places that are scored; each sample is one."""
     methods: tuple[MethodConfig, ...] = Field(min_length=1)
-    data_range: float = Field(default=DATA_RANGE, gt=0)
-    """What PSNR and SSIM call the full range, in target units: declared, never taken from the data."""
-    bins: tuple[float, ...] = BIOMASS_EDGES
-    """Edges of classes of the truth, in target units; ``.inf`` leaves the last one open."""
-    non_negative: bool = True
-    """Whether values below 0 are set to 0 before they are scored, as in a map."""
+    preset: NameOrFile = DEFAULT
+    """Kind of map that is scored; its target gives range of values, classes and bounds."""
+    data_range: float | None = Field(default=None, gt=0)
+    """Range of values that PSNR and SSIM refer to, in target units, instead of the preset's; never that of the data."""
+    bins: tuple[float, ...] | None = None
+    """Edges of classes of the truth, in target units, instead of the preset's; ``.inf`` leaves the last one open."""
+    non_negative: bool | None = None
+    """True sets values below 0 to 0 before they are scored, as in a map; None does so where the preset does."""
     native: bool = False
     """Score also at the label's own resolution, where the label repeats its pixels on a finer grid."""
 
@@ -90,9 +92,30 @@ class Suite(Part):
         double = sorted({name for name in names if names.count(name) > 1})
         if double:
             raise ValueError(f"methods appear twice: {', '.join(double)}")
-        if len(self.bins) < 2 or any(b <= a for a, b in zip(self.bins, self.bins[1:], strict=False)):
+        if self.bins is not None and (
+            len(self.bins) < 2 or any(b <= a for a, b in zip(self.bins, self.bins[1:], strict=False))
+        ):
             raise ValueError(f"bins must be at least 2 edges that rise, got {list(self.bins)}")
         return self
+
+    def describe_target(self, units: str) -> BandSpec:
+        """Return the properties of what is scored: those of the preset, and what the suite gives instead.
+
+        Args:
+            units: Units of the truth.
+
+        Raises:
+            SpecError: If there is no such preset.
+        """
+        section = read_preset(self.preset).content.get("target", {})
+        own = {
+            "value_range": self.data_range,
+            "classes": self.bins,
+            "bounds": None if self.non_negative is None else (0 if self.non_negative else None, None),
+        }
+        given = {name: value for name, value in own.items() if value is not None}
+        preset = {name: value for name, value in section.items() if name in BandSpec.model_fields}
+        return BandSpec.model_validate(preset | given | {"units": units})
 
     def choose(self, names: Sequence[str] = (), *, slow: bool = False) -> tuple[MethodConfig, ...]:
         """The methods of these names, or all; slow ones only where named or asked for.

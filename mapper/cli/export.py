@@ -48,7 +48,9 @@ def export_command(  # noqa: PLR0913
     form: Annotated[
         Form | None, typer.Option("--as", help="Format; default: by the name, **.tif**, **.zarr** or **.parquet**.")
     ] = None,
-    variable: Annotated[str, typer.Option(metavar="NAME", help="Array of a GeoTIFF; default: the values.")] = "",
+    variable: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Bands of a GeoTIFF; default: the target bands.")
+    ] = "",
     bbox: Annotated[
         str | None,
         typer.Option("--bbox", metavar="W,S,E,N", help="Only this box, in degrees."),
@@ -61,10 +63,10 @@ def export_command(  # noqa: PLR0913
 ) -> None:
     """Export a map, or a piece of it, to a file that any program reads.
 
-    **geotiff**: one array as a cloud-optimised GeoTIFF with overviews, in the numbers of the store (scale, offset,
-    nodata and units are in the file, and so is what made it). **zarr**: all of a version as plain Zarr v3, levels of
-    the pyramid too; an interrupted copy resumes when it is called again. **stac-geoparquet**: the ledger, an item for
-    each tile with its footprint, dates, status, model, checksum and seconds.
+    **geotiff**: one band or several as a cloud-optimised GeoTIFF with overviews, in the numbers of the store (scale,
+    offset, nodata and units are in the file, and so is what made it). **zarr**: all of a version as plain Zarr v3,
+    levels of the pyramid too; an interrupted copy goes on when it is called again. **stac-geoparquet**: the ledger, an
+    item for each tile with its footprint, dates, status, model, checksum and seconds.
     """
     form = form or _FORMS.get(out.suffix.lower())
     if form is None:

@@ -38,8 +38,11 @@ def evaluate(  # noqa: PLR0913 - options of a command
         float | None, typer.Option(help="Map: largest true value, in the map's units; larger ones count as it.")
     ] = None,
     data_range: Annotated[
-        float, typer.Option(min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to.")
-    ] = 500,
+        float | None,
+        typer.Option(
+            min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
+        ),
+    ] = None,
     overview: Annotated[
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
@@ -108,6 +111,8 @@ def train_command(  # noqa: PLR0913 - options of a command
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
+    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
+
     The same command resumes a training that was interrupted, and leaves a finished one alone. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
     """
@@ -160,7 +165,13 @@ def models_command(
 
 
 def _evaluate_map(
-    map_path: Path, truth: str, clip: float | None, data_range: float, *, overview: Path | None, plots: Path | None
+    map_path: Path,
+    truth: str,
+    clip: float | None,
+    data_range: float | None,
+    *,
+    overview: Path | None,
+    plots: Path | None,
 ) -> "Comparison":
     from mapper.catalog.inventory import inventory_path, take_inventory
     from mapper.evaluation.overview import draw_overview
@@ -173,7 +184,7 @@ def _evaluate_map(
     if overview:
         draw_overview(spec, items, overview, truth=known)
     if plots:
-        draw_comparison(comparison, plots, quantity=spec.target.long_name)
+        draw_comparison(comparison, plots)
     return comparison
 
 

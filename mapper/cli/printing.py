@@ -86,5 +86,5 @@ def describe_scores(card: Card) -> dict[str, object]:
 
 def print_comparison(comparison: "Comparison") -> None:
     """Print the scores of a map."""
-    for title, columns, rows in comparison.tables():
-        print_table(title, columns, rows)
+    for table in comparison.tables():
+        typer.echo(table.to_markdown())

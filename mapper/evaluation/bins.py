@@ -9,10 +9,7 @@ from typing import Self
 import numpy as np
 
 from mapper.arrays import FloatArray, IntArray
-from mapper.evaluation.metrics import rounded
-
-BIOMASS_EDGES = (0.0, 25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, math.inf)
-"""Classes of above-ground biomass, in Mg ha-1; the last is open."""
+from mapper.evaluation.score import rounded
 
 _ERROR_STEPS = 1000
 """Steps of the histogram of errors to either side; errors beyond count as the outermost."""
@@ -25,9 +22,10 @@ class Bins:
     Each class holds its lower edge and not its upper; truth outside the edges is left out.
     """
 
-    edges: tuple[float, ...] = BIOMASS_EDGES
+    edges: tuple[float, ...] = ()
+    """Edges of the classes, rising, in target units; none where nothing was compared."""
     n: tuple[int, ...] = ()
-    """Pixels by class; empty where nothing was compared."""
+    """Number of pixels by class; empty where nothing was compared."""
     error_sum: tuple[float, ...] = ()
     square_sum: tuple[float, ...] = ()
     truth_sum: tuple[float, ...] = ()
@@ -37,9 +35,7 @@ class Bins:
     """Errors counted in steps, (class, step): medians do not add up, their histograms do."""
 
     @classmethod
-    def of(
-        cls, value: FloatArray, truth: FloatArray, edges: Sequence[float] = BIOMASS_EDGES, *, error_step: float = 1.0
-    ) -> Self:
+    def of(cls, value: FloatArray, truth: FloatArray, edges: Sequence[float], *, error_step: float = 1.0) -> Self:
         """Sort the errors of values by their truth.
 
         Args:
@@ -56,20 +52,20 @@ class Bins:
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
             raise ValueError(f"edges must rise, got {tuple(edges)}")
         classes = len(edges) - 1
-        place = np.searchsorted(edges, truth, side="right") - 1
-        inside = np.isfinite(value) & np.isfinite(truth) & (place >= 0) & (place < classes)
-        place, expected = place[inside], truth[inside].astype(np.float64)
+        index = np.searchsorted(edges, truth, side="right") - 1
+        inside = np.isfinite(value) & np.isfinite(truth) & (index >= 0) & (index < classes)
+        index, expected = index[inside], truth[inside].astype(np.float64)
         error = value[inside].astype(np.float64) - expected
         step = np.clip(np.rint(error / error_step), -_ERROR_STEPS, _ERROR_STEPS).astype(np.int64) + _ERROR_STEPS
         steps = 2 * _ERROR_STEPS + 1
         return cls(
             edges=tuple(float(edge) for edge in edges),
-            n=tuple(np.bincount(place, minlength=classes).tolist()),
-            error_sum=tuple(np.bincount(place, weights=error, minlength=classes).tolist()),
-            square_sum=tuple(np.bincount(place, weights=error**2, minlength=classes).tolist()),
-            truth_sum=tuple(np.bincount(place, weights=expected, minlength=classes).tolist()),
+            n=tuple(np.bincount(index, minlength=classes).tolist()),
+            error_sum=tuple(np.bincount(index, weights=error, minlength=classes).tolist()),
+            square_sum=tuple(np.bincount(index, weights=error**2, minlength=classes).tolist()),
+            truth_sum=tuple(np.bincount(index, weights=expected, minlength=classes).tolist()),
             error_step=error_step,
-            histogram=np.bincount(place * steps + step, minlength=classes * steps).reshape(classes, steps),
+            histogram=np.bincount(index * steps + step, minlength=classes * steps).reshape(classes, steps),
         )
 
     def __add__(self, other: "Bins") -> "Bins":
@@ -92,17 +88,17 @@ class Bins:
 
     @property
     def bias(self) -> tuple[float, ...]:
-        """Mean error by class, NaN where it is empty."""
+        """Mean error by class; NaN where it is empty."""
         return tuple(total / n if n else math.nan for total, n in zip(self.error_sum, self.n, strict=True))
 
     @property
     def rmse(self) -> tuple[float, ...]:
-        """Root mean squared error by class, NaN where it is empty."""
+        """Root mean squared error by class; NaN where it is empty."""
         return tuple(math.sqrt(total / n) if n else math.nan for total, n in zip(self.square_sum, self.n, strict=True))
 
     @property
     def mean_truth(self) -> tuple[float, ...]:
-        """Mean truth by class, NaN where it is empty."""
+        """Mean truth by class; NaN where it is empty."""
         return tuple(total / n if n else math.nan for total, n in zip(self.truth_sum, self.n, strict=True))
 
     @property
@@ -115,14 +111,14 @@ class Bins:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """``0-25``, ..., ``>= 400``."""
+        """Names of the classes: ``0-25``, ..., ``≥ 400``."""
         return tuple(
             f"≥ {low:g}" if math.isinf(high) else f"< {high:g}" if math.isinf(low) else f"{low:g}-{high:g}"
             for low, high in pairwise(self.edges)
         )
 
     def to_dict(self) -> list[dict[str, object]]:
-        """One entry by class, for JSON."""
+        """Return one entry for each class, for JSON."""
         n = self.n or (0,) * len(self.labels)
         columns = {"bias": self.bias, "rmse": self.rmse, "median_error": self.median_error}
         return [

@@ -1,4 +1,4 @@
-"""Scores of how things lie beside each other: structural similarity and gradients, where whole neighbourhoods exist.
+"""Scores of neighbourhoods: structural similarity and gradients, where all neighbours are known.
 
 Both need neighbours: a window counts only if every pixel in it has a value on both sides, so that gaps and edges are
 neither filled nor padded.
@@ -20,7 +20,7 @@ _INNER = (slice(WINDOW_PX // 2, -(WINDOW_PX // 2)),) * 2
 
 
 def ssim_map(value: FloatArray, truth: FloatArray, data_range: float) -> Float64Array:
-    """Structural similarity of each window of 11 x 11 pixels under a Gaussian of sigma 1.5 pixels.
+    """Return the structural similarity of each window of 11 x 11 pixels under a Gaussian of sigma 1.5 pixels.
 
     Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli: Image quality assessment: from error visibility to
     structural similarity. IEEE Transactions on Image Processing 13 (2004), 600-612. The constants are
@@ -29,7 +29,7 @@ def ssim_map(value: FloatArray, truth: FloatArray, data_range: float) -> Float64
     Args:
         value: (y, x).
         truth: (y, x), same units.
-        data_range: The range of the values, fixed beforehand: one taken from the data would differ from place to place.
+        data_range: The range of the values, fixed beforehand: one taken from the data would differ from site to site.
 
     Returns:
         (y - 10, x - 10), NaN where the window has a gap; empty where the arrays are smaller than a window.
@@ -50,7 +50,7 @@ def ssim_map(value: FloatArray, truth: FloatArray, data_range: float) -> Float64
 
 
 def gradient_error(value: FloatArray, truth: FloatArray) -> Float64Array:
-    """Squared length of the difference between the gradients of two maps, in squared units per pixel.
+    """Return the squared length of the difference between the gradients of two maps, in squared units per pixel.
 
     The gradient is Sobel's, divided by 8 so that a ramp of one unit per pixel has the gradient 1. It is linear, so this
     is the gradient of the error: misplaced edges count as much as missing ones.
@@ -78,7 +78,7 @@ def _gaussian() -> tuple[float, ...]:
 
 
 def _weigh(array: Float64Array) -> Float64Array:
-    """Weighted mean of each whole window."""
+    """Return the weighted mean of each whole window."""
     weights = _gaussian()
     rows = ndimage.correlate1d(array, weights, axis=0, mode="constant")
     whole: Float64Array = ndimage.correlate1d(rows, weights, axis=1, mode="constant")[_INNER]

@@ -1,4 +1,4 @@
-"""Scores at the resolution that a label really has.
+"""Labels at the resolution that they really have.
 
 A label drawn on finer pixels by nearest neighbour repeats whole rows and columns. Scored as it is drawn, its large
 cells count by how often they happen to be shown, and a map is asked for steps that nobody measured. Here the label
@@ -20,19 +20,20 @@ CELL_PX = Fraction(8, 5)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NativeGrid:
-    """Which cell each row and each column of a label shows."""
+    """Cells that the rows and columns of a label show."""
 
     rows: IntArray
-    """(y,), cell from 0, rising by 0 or 1."""
+    """(y,) number of the cell that a row shows, from 0, rising by 0 or 1."""
     cols: IntArray
+    """(x,) number of the cell that a column shows."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Cells (y, x)."""
+        """Number of cells, (y, x)."""
         return int(self.rows[-1]) + 1, int(self.cols[-1]) + 1
 
     def average(self, array: FloatArray) -> Float64Array:
-        """Mean over the pixels of each cell; float64, NaN where one of them is missing.
+        """Return the mean over the pixels of each cell; float64, NaN where one of them is missing.
 
         Raises:
             ValueError: If the array does not have the label's shape.
@@ -90,7 +91,7 @@ def drop_repeats(
 
 
 def _find_phase(label: FloatArray, cell_px: Fraction) -> IntArray | None:
-    """Cell of each row for the first phase whose cells are uniform along the rows; None without one."""
+    """Return the cell of each row for the first phase whose cells are uniform along the rows; None without one."""
     equal = ((label[1:] == label[:-1]) | ~np.isfinite(label[1:] - label[:-1])).all(axis=1)
     for phase in range(cell_px.numerator):
         cell = (np.arange(len(label)) * cell_px.denominator + phase) // cell_px.numerator

@@ -1,4 +1,4 @@
-"""What an overview shows, gathered from a finished map and its inputs."""
+"""Overviews: source, guide, map, truth and their difference on one sheet, read from a finished map and its inputs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,15 +25,17 @@ from mapper.store.repository import open_map
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What an overview shows; all fine arrays (y, x) on one grid, the source coarser by the scale."""
+    """Content of an overview; all fine arrays (y, x) on one grid, the source coarser by the scale."""
 
     title: str
     label: str
     """Name and units of the target, for the colour bar."""
+    low: float | None = None
+    """Lower end of the colours, in target units; None takes the 0.5th percentile of what is shown."""
     extent: tuple[float, float, float, float]
     """Left, right, bottom, top in the CRS."""
     unit: float = 1000.0
-    """What the axes count in, in units of the CRS."""
+    """Unit of the axes, in units of the CRS."""
     axis_label: str = "km from the upper left corner"
     source: FloatArray
     guide_rgb: npt.NDArray[np.floating]
@@ -63,13 +65,14 @@ def plot_overview(sheet: Sheet, path: Path) -> Path:
     """
     figure = Figure(figsize=(15, 9.2), layout="constrained")
     axes = figure.subplots(2, 3).ravel()
-    limit = float(np.nanpercentile(sheet.target if sheet.truth is None else sheet.truth, 99.5))
+    least, most = np.nanpercentile(sheet.target if sheet.truth is None else sheet.truth, (0.5, 99.5)).tolist()
+    ends = {"vmin": least if sheet.low is None else sheet.low, "vmax": most}
     maps: Mapping[str, FloatArray | None] = {"source": sheet.source, "map": sheet.target, "truth": sheet.truth}
     for axis, (name, values) in zip(axes[[0, 2, 3]], maps.items(), strict=True):
         if values is None:
             axis.axis("off")
             continue
-        image = _show(axis, values, sheet, cmap="viridis", vmin=0, vmax=limit)
+        image = _show(axis, values, sheet, cmap="viridis", **ends)
         axis.set_title(f"{name}: {_describe(values)}")
         figure.colorbar(image, ax=axis, label=sheet.label, shrink=0.85)
     _show(axes[1], sheet.guide_rgb, sheet)
@@ -145,12 +148,14 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
     left, bottom, right, top = grid.geobox_of(window).boundingbox.bbox
     geographic = spec.grid.kind == "native"
     source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
-    target = np.where(inside, read_written(written[spec.target.name], window), np.nan)
+    band = spec.targets[0] if truth is None else truth.target
+    target = np.where(inside, read_written(written[band.name], window), np.nan)
     true_values = None if truth is None else np.where(inside, read_truth(grid, window, truth, provider), np.nan)
     sheet = Sheet(
         title=f"{spec.name}: {spec.model.name}, {float(spec.source.resolution):g} to {float(spec.grid.resolution):g}, "
-        f"consistency {spec.consistency}, {grid.crs}",
-        label=f"{spec.target.long_name} ({spec.target.units})",
+        f"consistency {spec.consistency.mode}, {grid.crs}",
+        label=f"{band.long_name} ({band.units})",
+        low=band.bounds[0],
         extent=(left, right, bottom, top),
         unit=1.0 if geographic else 1000.0,
         axis_label=f"degrees from ({left:.4f}, {top:.4f})" if geographic else f"km from ({left:.0f}, {top:.0f})",
@@ -164,7 +169,7 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
 
 
 def _middle(grid: MapGrid) -> Window:
-    """At most so many pixels around the middle of the area, as whole source pixels."""
+    """Return a window of at most so many pixels around the middle of the area, in whole source pixels."""
     left, bottom, right, top = grid.area.boundingbox.bbox
     (c0, r0), (c1, r1) = ~grid.geobox.transform @ (left, top), ~grid.geobox.transform @ (right, bottom)
     rows, cols = (min(_LONGEST_PX, round(size)) for size in (r1 - r0, c1 - c0))
@@ -173,7 +178,7 @@ def _middle(grid: MapGrid) -> Window:
 
 
 def _true_colour(spec: MapSpec, items: Items, provider: Provider, window: Window) -> npt.NDArray[np.floating]:
-    """True colour over all seasons, so that clouds of one leave no hole, else the first three channels."""
+    """Read true colour over all seasons, so that clouds of one leave no hole, else the first three channels."""
     names = [channel.band for channel in spec.guide.channels]
     if all(band in names for band in _TRUE_COLOUR):
         layer = next(layer for layer in spec.guide.layers if _TRUE_COLOUR[0] in layer.bands)

@@ -1,4 +1,4 @@
-"""Pictures of scores, for people: scatter, error by class of the truth, reliability, and maps side by side."""
+"""Pictures of scores: scatter, error by class of the truth, reliability, and maps side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,11 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mapper.arrays import FloatArray
 from mapper.evaluation.bins import Bins
 from mapper.evaluation.density import Density
-from mapper.evaluation.metrics import Score
+from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.score import Score
 from mapper.evaluation.tally import Tally, Uncertainty
 from mapper.evaluation.uncertainty import Coverage, ErrorBySd
+from mapper.spec.target import BandSpec
 
 _COLOURS = (
     "#0072b2",
@@ -46,6 +48,9 @@ def plot_tallies(
 ) -> list[Path]:
     """Draw ``scatter.png`` and ``bins.png`` of all methods, and ``reliability.png`` of those with deviations.
 
+    A picture is left out where nothing was counted for it: without a range of values there is no scatter, without
+    classes no error by class.
+
     Args:
         tallies: By method.
         directory: Where the PNGs go.
@@ -54,14 +59,16 @@ def plot_tallies(
         uncertainties: By method; those of no pixels are left out.
 
     Returns:
-        The paths.
+        Paths of the pictures that were drawn.
     """
-    densities, bins = ({name: getattr(t, part) for name, t in tallies.items()} for part in ("density", "bins"))
-    scores = {name: tally.score for name, tally in tallies.items()}
-    paths = [
-        plot_scatter(densities, scores, directory / "scatter.png", label=f"{quantity} ({units})"),
-        plot_bins(bins, directory / "bins.png", units=units, quantity=f"true {quantity}"),
-    ]
+    paths = []
+    if any(tally.density.n for tally in tallies.values()):
+        densities = {name: tally.density for name, tally in tallies.items()}
+        scores = {name: tally.score for name, tally in tallies.items()}
+        paths.append(plot_scatter(densities, scores, directory / "scatter.png", label=f"{quantity} ({units})"))
+    if any(tally.bins.n for tally in tallies.values()):
+        bins = {name: tally.bins for name, tally in tallies.items()}
+        paths.append(plot_bins(bins, directory / "bins.png", units=units, quantity=f"true {quantity}"))
     known = {name: entry for name, entry in (uncertainties or {}).items() if entry.coverage.n}
     if known:
         coverages = {name: entry.coverage for name, entry in known.items()}
@@ -87,11 +94,12 @@ def plot_scatter(densities: Mapping[str, Density], scores: Mapping[str, Score], 
     norm = LogNorm(1, max(top, 2))
     mesh = None
     for axis, (name, density) in zip(axes, densities.items(), strict=True):
-        edges = np.linspace(0, density.limit, len(density.counts) + 1)
+        span = density.low, density.high
+        edges = np.linspace(*span, len(density.counts) + 1)
         shown = np.ma.masked_equal(density.counts, 0)
         mesh = axis.pcolormesh(edges, edges, shown, norm=norm, cmap="viridis", rasterized=True)
-        axis.plot((0, density.limit), (0, density.limit), color="#222222", linewidth=0.9, linestyle=(0, (4, 3)))
-        axis.set(aspect="equal", xlim=(0, density.limit), ylim=(0, density.limit))
+        axis.plot(span, span, color="#222222", linewidth=0.9, linestyle=(0, (4, 3)))
+        axis.set(aspect="equal", xlim=span, ylim=span)
         for direction in (axis.xaxis, axis.yaxis):
             direction.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         _entitle(axis, name, _describe(scores[name]))
@@ -131,8 +139,8 @@ def plot_bins(bins: Mapping[str, Bins], path: Path, *, units: str, quantity: str
     count.bar(np.arange(len(first.n)), first.n, width=0.72, color="#b8c4ce")
     count.set_xticks(np.arange(len(first.labels)), first.labels)
     count.margins(y=0.3)
-    for place, n in enumerate(first.n):
-        count.annotate(_short(n), (place, n), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+    for index, n in enumerate(first.n):
+        count.annotate(_short(n), (index, n), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     bias.set_ylabel(f"bias ({units})")
     rmse.set_ylabel(f"RMSE ({units})")
     rmse.set_ylim(bottom=0)
@@ -152,7 +160,7 @@ def plot_reliability(
     """Draw observed against nominal coverage, and the RMSE of pixels against the deviation announced for them.
 
     Args:
-        coverages: By method or place.
+        coverages: Coverages by method or site.
         path: Where the PNG goes.
         units: Of the target.
         by_sd: Errors by announced deviation, by the same names; None leaves that panel out.
@@ -191,9 +199,9 @@ def plot_maps(
     *,
     label: str,
     guide: FloatArray | None = None,
-    limit: float | None = None,
+    low: float | None = None,
 ) -> Path:
-    """Draw the truth and the maps of one place, six in a row, and below each map its difference from the truth.
+    """Draw the truth and the maps of one site, six in a row, and below each map its difference from the truth.
 
     Args:
         maps: By name, (y, x) like the truth, or coarser by a whole factor as the source is.
@@ -201,12 +209,13 @@ def plot_maps(
         path: Where the PNG goes.
         label: Name and units of the target.
         guide: Three channels (y, x, 3) from 0 to 1, shown below the truth.
-        limit: Upper end of the colours; None takes the 99.5th percentile of the truth.
+        low: Lower end of the colours; None takes the 0.5th percentile of the truth, as its 99.5th is the upper end.
 
     Returns:
         The path.
     """
-    limit = limit or float(np.nanpercentile(truth, 99.5))
+    least, most = np.nanpercentile(truth, (0.5, 99.5)).tolist()
+    ends = {"low": least if low is None else low, "high": most}
     cols = min(_MAPS_IN_A_ROW, len(maps) + 1)
     bands = -(-(len(maps) + 1) // cols)
     figure = Figure(figsize=(2.6 * cols + 2.2, 5.9 * bands), layout="constrained")
@@ -214,7 +223,7 @@ def plot_maps(
     upper, lower = axes[::2].ravel(), axes[1::2].ravel()
     for axis in (*upper[len(maps) + 1 :], *lower[len(maps) + 1 :]):
         axis.axis("off")
-    image = _show(upper[0], truth, cmap="viridis", low=0, high=limit)
+    image = _show(upper[0], truth, cmap="viridis", **ends)
     _entitle(upper[0], "truth", f"mean {np.nanmean(truth):.1f}")
     lower[0].axis("off")
     if guide is not None:
@@ -224,12 +233,12 @@ def plot_maps(
     span = max((float(np.nanpercentile(np.abs(error), 98)) for error in errors.values()), default=1.0)
     difference = None
     for axis, below, (name, values) in zip(upper[1:], lower[1:], maps.items(), strict=False):
-        _show(axis, values, cmap="viridis", low=0, high=limit)
+        _show(axis, values, cmap="viridis", **ends)
         _entitle(axis, name, f"mean {np.nanmean(values):.1f}")
         error = errors[name]
         difference = _show(below, error, cmap="RdBu", low=-span, high=span)
-        score = Score.of(error, np.zeros_like(error))
-        below.set_title(f"RMSE {score.rmse:.1f}   bias {_signed(score.bias)}", fontsize=9)
+        score = Score.of(error, np.zeros_like(error), metrics=choose_metrics(BandSpec(), ("rmse", "bias")))
+        below.set_title(f"RMSE {score.value('rmse'):.1f}   bias {_signed(score.value('bias'))}", fontsize=9)
     figure.colorbar(image, ax=axes, label=label, shrink=0.6, aspect=30, pad=0.01)
     if difference is not None:
         figure.colorbar(difference, ax=axes, label=f"map - truth: {label}", shrink=0.6, aspect=30, pad=0.01)
@@ -237,7 +246,7 @@ def plot_maps(
 
 
 def _draw_by_sd(axis: Axes, by_sd: Mapping[str, ErrorBySd], units: str) -> None:
-    """RMSE against announced deviation; classes of too few pixels say nothing."""
+    """Draw RMSE against announced deviation; classes of too few pixels are left out."""
     top = 0.0
     for entry, style in zip(by_sd.values(), _styles(), strict=False):
         total = sum(entry.n)
@@ -253,7 +262,7 @@ def _draw_by_sd(axis: Axes, by_sd: Mapping[str, ErrorBySd], units: str) -> None:
 
 
 def _panels(number: int, *, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
-    """Figure with so many panels that share their axes, at most four side by side."""
+    """Return a figure with so many panels that share their axes, at most four side by side."""
     cols = min(4, max(number, 1))
     rows = -(-max(number, 1) // cols)
     figure = Figure(figsize=(width * cols + 1.4, height * rows + 0.4), layout="constrained")
@@ -266,21 +275,22 @@ def _panels(number: int, *, width: float, height: float) -> tuple[Figure, Sequen
 
 
 def _styles() -> Iterator[dict[str, Any]]:
-    """Lines that differ in colour and marker, then again in dashes."""
+    """Yield styles of lines that differ in colour and marker, then again in dashes."""
     for dashes in ("-", "--", ":"):
         for colour, marker in zip(_COLOURS, _MARKERS, strict=True):
             yield {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.5, "linestyle": dashes}
 
 
-def _entitle(axis: Axes, name: str, facts: str) -> None:
-    """Name in bold above a line of facts; the pad leaves room for them."""
+def _entitle(axis: Axes, name: str, subtitle: str) -> None:
+    """Write a name in bold above a subtitle; the pad leaves room for it."""
     axis.set_title(name, fontsize=11, weight="bold", pad=18)
     style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": "#444444"}
-    axis.annotate(facts, (0.5, 1), (0, 4), "axes fraction", "offset points", **style)
+    axis.annotate(subtitle, (0.5, 1), (0, 4), "axes fraction", "offset points", **style)
 
 
 def _describe(score: Score) -> str:
-    return f"RMSE {score.rmse:.1f}   bias {_signed(score.bias)}   R² {score.r2:.2f}"
+    rmse, bias, r2 = (score.value(name) for name in ("rmse", "bias", "r2"))
+    return f"RMSE {rmse:.1f}   bias {_signed(bias)}   R² {r2:.2f}"
 
 
 def _signed(number: float) -> str:

@@ -4,8 +4,8 @@ All methods are compared on the same pixels: inside the area, where the truth, t
 The truth is read on the map's grid by nearest neighbour; nothing is smoothed before it is scored.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,24 +18,18 @@ from mapper.catalog.search import search_collection
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
 from mapper.errors import SpecError
-from mapper.evaluation.metrics import DATA_RANGE, Score
+from mapper.evaluation.metric import choose_metrics
 from mapper.evaluation.plots import plot_tallies
+from mapper.evaluation.score import Score
+from mapper.evaluation.tables import Table, coverage_table, score_columns, score_row
 from mapper.evaluation.tally import Tally, Uncertainty
-from mapper.evaluation.uncertainty import LEVELS
 from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.card import INTERPOLATIONS
 from mapper.models.weights import load_model
 from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
-from mapper.spec import MapSpec, ModelSpec
+from mapper.spec import MapSpec, ModelSpec, TargetBand
 from mapper.store.repository import open_map
-
-Table = tuple[str, Sequence[str], Sequence[Sequence[str | float]]]
-
-
-_TITLES = ("RMSE", "MAE", "bias", "R2", "PSNR", "SSIM", "gradient RMSE", "|block mean - source|", "largest")
-"""Of the metrics of a score, in their order."""
-
 
 _BLOCK_PX = 1000
 """Edge of the blocks a map is scored in, before it is widened to whole source pixels."""
@@ -43,56 +37,63 @@ _BLOCK_PX = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """Where the truth is, and how it is limited before it is scored."""
+    """The truth in the catalogue of a map, and the target band that is held against it."""
 
     collection: str
     variable: str
+    """Band of the collection."""
     items: Items
     clip: float | None = None
-    """Larger values count as this one (label outliers)."""
-    data_range: float = DATA_RANGE
-    """Range of the values: what PSNR and SSIM refer to, and what classes and axes are scaled to."""
+    """Value that larger ones count as (label outliers), in target units."""
+    target: TargetBand
+    """Target band that is scored, with its range of values and its classes."""
+
+    @property
+    def name(self) -> str:
+        """Name as on the command line: ``collection:band``."""
+        return f"{self.collection}:{self.variable}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Scores by method, and whether the map's own deviations hold."""
+    """Scores by method, and coverage of the map's own deviations."""
 
     tallies: Mapping[str, Tally]
-    units: str
-    truth: str
-    clip: float | None = None
+    """Everything that was counted, by method."""
+    truth: Truth
     own: str | None = None
     """Name of the written map among the methods."""
     uncertainty: Uncertainty = field(default_factory=Uncertainty)
-    """Of the written map; of no pixels where it has no deviations."""
+    """Counts of the written map's deviations; of no pixels where it has none."""
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Scores by method."""
+        """Scores by name of the method."""
         return {name: tally.score for name, tally in self.tallies.items()}
 
     def to_dict(self) -> dict[str, object]:
-        """Everything, for JSON."""
+        """Return everything, for JSON."""
         coverage = self.uncertainty.coverage
         return {
-            "truth": self.truth,
-            "clip": self.clip,
-            "units": self.units,
+            "truth": self.truth.name,
+            "clip": self.truth.clip,
+            "units": self.truth.target.units,
             "methods": {name: score.to_dict() for name, score in self.scores.items()},
             "bins": {name: tally.bins.to_dict() for name, tally in self.tallies.items()},
             "uncertainty": coverage.to_dict() if coverage.n else None,
         }
 
     def tables(self) -> list[Table]:
-        """Title, columns and rows of what people read: scores, and coverage where the map has deviations."""
-        rows: list[tuple[str | float, ...]] = [(name, *score.metrics().values()) for name, score in self.scores.items()]
-        tables: list[Table] = [(f"against {self.truth}, {self.units}", ("method", *_TITLES), rows)]
+        """Return the tables that people read: scores, and coverage where the map has deviations."""
+        units = self.truth.target.units
+        scored = score_columns(choose_metrics(self.truth.target).values())
+        columns = tuple(replace(column, units="", digits=3) for column in scored)
+        rows = [score_row(name, score) for name, score in self.scores.items()]
+        tables = [Table(title=f"against {self.truth.name}, {units}", columns=columns, rows=rows)]
         coverage = self.uncertainty.coverage
         if coverage.n:
-            shares = [(f"{level:.0%}", f"{coverage.share(level):.1%}", coverage.width(level)) for level in LEVELS]
-            title = f"intervals of {self.own} from its standard deviation, {self.units}"
-            tables.append((title, ("nominal", "observed", "mean width"), shares))
+            title = f"intervals of {self.own} from its standard deviation, {units}"
+            tables.append(coverage_table(coverage, title=title))
         return tables
 
 
@@ -121,7 +122,8 @@ def compare_methods(
     grid = spec.map_grid
     own = "map" if spec.model.name in interpolations else spec.model.name
     methods = [*interpolations, *([own] if written is not None else [])]
-    tallies, uncertainty = dict.fromkeys(methods, Tally()), Uncertainty()
+    band, nothing = truth.target, np.empty((0, 0), np.float32)
+    tallies, uncertainty = dict.fromkeys(methods, Tally.of(nothing, nothing, target=band)), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid):
         inside = grid.inside_area(window)
@@ -133,23 +135,18 @@ def compare_methods(
         source = context[coarsen(window.inside(wide), grid.scale)]
         values = {name: _interpolate(method, context, wide, window) for name, method in interpolations.items()}
         if written is not None:
-            values[own] = read_written(written[spec.target.name], window)
+            values[own] = read_written(written[band.name], window)
         common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
-        whole = block_mean(inside.astype(np.float32), grid.scale) == 1
+        scored = np.where(common, expected, np.nan)
+        held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
         for name, value in values.items():
-            means = np.where(whole, block_mean(value, grid.scale), np.nan)
-            residual = Tally(score=Score.of_blocks(means, source))
-            shared = np.where(common, value, np.nan)
-            tallies[name] += Tally.of(shared, expected, data_range=truth.data_range) + residual
-        if written is not None and f"{spec.target.name}_sd" in written:
-            deviation = read_written(written[f"{spec.target.name}_sd"], window)
-            error = np.where(common, values[own] - expected, np.nan)
-            uncertainty += Uncertainty.of(error, deviation, data_range=truth.data_range)
+            tallies[name] += Tally.of(value, scored, held, target=band)
+        if written is not None and f"{band.name}_sd" in written:
+            deviation = read_written(written[f"{band.name}_sd"], window)
+            uncertainty += Uncertainty.of(values[own] - scored, deviation, target=band)
     return Comparison(
         tallies=tallies,
-        units=spec.target.units,
-        truth=f"{truth.collection}:{truth.variable}",
-        clip=truth.clip,
+        truth=truth,
         own=own if written is not None else None,
         uncertainty=uncertainty,
     )
@@ -193,14 +190,14 @@ def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: 
     return predicted
 
 
-def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_range: float = DATA_RANGE) -> Truth:
+def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_range: float | None = None) -> Truth:
     """Find the truth of a map in its own catalogue.
 
     Args:
         spec: The map.
-        name: ``collection:band``.
-        clip: Larger true values count as this one.
-        data_range: Range of the values, which PSNR and SSIM refer to.
+        name: ``collection:band``; scored is the target band of that name, or the first.
+        clip: Value that larger ones count as, in target units.
+        data_range: Range of the values, which PSNR and SSIM refer to; None takes that of the target.
 
     Raises:
         SpecError: If the name has no band, or the provider does not describe it.
@@ -210,12 +207,13 @@ def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_rang
     bands = provider_of(spec).rule(collection).bands
     if variable not in bands:
         raise SpecError(f"truth {name!r} is not COLLECTION:BAND; {collection} has the bands {', '.join(sorted(bands))}")
+    target = next((band for band in spec.targets if band.name == variable), spec.targets[0])
     return Truth(
         collection=collection,
         variable=variable,
         items=search_collection(spec, collection),
         clip=clip,
-        data_range=data_range,
+        target=target if data_range is None else target.model_copy(update={"value_range": data_range}),
     )
 
 
@@ -231,15 +229,18 @@ def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
     )
 
 
-def draw_comparison(comparison: Comparison, directory: Path, *, quantity: str) -> list[Path]:
+def draw_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Draw scatter and error by class of the truth for all methods, and the reliability of the written map.
 
     Args:
         comparison: What to draw.
         directory: Where the PNGs go.
-        quantity: Name of the target.
+
+    Returns:
+        Paths of the pictures.
     """
+    band = comparison.truth.target
     uncertainties = {comparison.own: comparison.uncertainty} if comparison.own else None
     return plot_tallies(
-        comparison.tallies, directory, units=comparison.units, quantity=quantity, uncertainties=uncertainties
+        comparison.tallies, directory, units=band.units, quantity=band.long_name, uncertainties=uncertainties
     )

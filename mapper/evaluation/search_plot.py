@@ -1,4 +1,4 @@
-"""A picture of what a search found: items by month, and where they promise too few observations."""
+"""A picture of the items that a search found: by month, and the tiles for which they promise too few observations."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _ENOUGH = ("#d1e5f0", "#92c5de", "#4393c3", "#2166ac", "#053061")
 _LEVELS = (0, 1, 2, FEW_OBSERVATIONS, 5, 8, 12, 20, 1000)
 """Edges of the classes of expected observations; those of ``_TOO_FEW`` end where there are enough."""
 _FRAMED = 1500
-"""Tiles that are drawn apart, at most."""
+"""Largest number of tiles that are drawn apart."""
 _DPI = 120
 
 
@@ -32,7 +32,7 @@ def plot_search(coverage: Coverage, path: Path, *, title: str) -> Path:
     Args:
         coverage: From :func:`mapper.catalog.coverage.survey`.
         path: Where the PNG goes.
-        title: Of the picture.
+        title: Title of the picture.
 
     Returns:
         The path.
@@ -51,7 +51,7 @@ def plot_search(coverage: Coverage, path: Path, *, title: str) -> Path:
 
 
 def _draw_months(axis: Axes, coverage: Coverage, months: list[str], views: list[str]) -> None:
-    """One box for each month and view, filled as far as the area is covered."""
+    """Draw one box for each month and view, filled as far as the area is covered."""
     for row in coverage.months:
         left, top = months.index(row.month) - 0.42, views.index(str(row.view)) - 0.34
         colour = _UNSTATED if row.cloud is None else _CLOUDS(row.cloud / 100)
@@ -77,7 +77,7 @@ def _draw_months(axis: Axes, coverage: Coverage, months: list[str], views: list[
 
 
 def _draw_tiles(axis: Axes, coverage: Coverage) -> None:
-    """Every tile in the colour of its class; row and column as tiles are named."""
+    """Draw every tile in the colour of its class; row and column as tiles are named."""
     worst = coverage.worst
     clear = np.zeros(len(coverage.tiles)) if worst is None else worst.clear
     rows, cols = (np.array([getattr(tile, name) for tile in coverage.tiles]) for name in ("row", "col"))
@@ -121,7 +121,7 @@ def _name_of(expectation: Expectation) -> str:
 def _spread(
     values: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """(row, col), NaN where there is no tile."""
+    """Return values as (row, col), NaN where there is no tile."""
     image = np.full((rows.max() + 1, cols.max() + 1), np.nan)
     image[rows, cols] = np.minimum(values, _LEVELS[-1] - 1)
     return image

@@ -3,83 +3,100 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from mapper.evaluation.metrics import METRICS, Score
+from mapper.evaluation.metric import Better, Metric
+from mapper.evaluation.score import Score
+from mapper.evaluation.uncertainty import LEVELS, Coverage
 
 Cell = str | float | int | None
 Row = Mapping[str, Cell]
 
 GROUPS = ("guide + source", "source only", "guide only")
-"""What methods see, in the order of tables; other groups follow."""
+"""Inputs that methods see, in the order of tables; other groups follow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """How one entry of the rows is shown."""
+    """One entry of the rows, and how it is shown."""
 
     key: str
     title: str
     units: str = ""
     digits: int = 2
     """Decimals in Markdown; CSV keeps them all."""
-    best: Literal["low", "high"] | None = None
-    """Which end is set in bold."""
+    better: Better | None = None
+    """End of the scale at which a value is better; the best is set in bold, where that end is not zero."""
 
     @property
     def header(self) -> str:
-        """Title with units."""
+        """Title, with units where there are any."""
         return f"{self.title} ({self.units})" if self.units else self.title
 
 
-def score_columns(units: str, *, metrics: Sequence[str] = METRICS) -> tuple[Column, ...]:
-    """Columns of the metrics of a score.
-
-    Args:
-        units: Of the target.
-        metrics: Which of them.
-
-    Raises:
-        ValueError: If a metric is unknown.
-    """
-    columns = {
-        "rmse": Column(key="rmse", title="RMSE", units=units, best="low"),
-        "mae": Column(key="mae", title="MAE", units=units, best="low"),
-        "bias": Column(key="bias", title="bias", units=units),
-        "r2": Column(key="r2", title="R²", digits=3, best="high"),
-        "psnr": Column(key="psnr", title="PSNR", units="dB", best="high"),
-        "ssim": Column(key="ssim", title="SSIM", digits=3, best="high"),
-        "gradient_rmse": Column(key="gradient_rmse", title="gradient RMSE", units=f"{units} / px", best="low"),
-        "residual_mean": Column(key="residual_mean", title="block mean - source, mean", units=units),
-        "residual_max": Column(key="residual_max", title="largest", units=units),
-    }
-    unknown = [name for name in metrics if name not in columns]
-    if unknown:
-        raise ValueError(f"no metrics {', '.join(unknown)}; there are {', '.join(columns)}")
-    return tuple(columns[name] for name in metrics)
+def score_columns(metrics: Iterable[Metric]) -> tuple[Column, ...]:
+    """Return a column for each metric."""
+    return tuple(
+        Column(
+            key=metric.name,
+            title=metric.title,
+            units=metric.units,
+            digits=2 if metric.units else 3,
+            better=metric.better,
+        )
+        for metric in metrics
+    )
 
 
 def score_row(method: str, score: Score, *, group: str = "", **further: Cell) -> dict[str, Cell]:
-    """Row of a table: method, group, metrics, and whatever else is known of the method."""
-    row: dict[str, Cell] = {"group": group, "method": method, "n": score.n}
-    return row | score.metrics() | further
+    """Return the row of a method in a table: its name, group and scores, and whatever else is known of it."""
+    row: dict[str, Cell] = {"group": group} if group else {}
+    return row | {"method": method, "n": score.n} | score.values() | further
 
 
-def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """Format rows as a Markdown table that also reads well as plain text.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows with their columns under a title."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Row]
+    first: str = "method"
+    """Title of the first column, which names the rows."""
+
+    def to_markdown(self) -> str:
+        """Return title and rows as Markdown that also reads well as plain text."""
+        return f"{self.title}\n\n{to_markdown(self.rows, self.columns, first=self.first)}"
+
+
+def coverage_table(coverage: Coverage, *, title: str) -> Table:
+    """Return nominal and observed coverage, and the mean width of the intervals, a row for each level."""
+    rows: list[dict[str, Cell]] = [
+        {"method": f"{level:.0%}", "observed": 100 * coverage.share(level), "width": coverage.width(level)}
+        for level in LEVELS
+    ]
+    columns = (
+        Column(key="observed", title="observed", units="%", digits=1),
+        Column(key="width", title="mean width", digits=3),
+    )
+    return Table(title=title, columns=columns, rows=rows, first="nominal")
+
+
+def to_markdown(rows: Sequence[Row], columns: Sequence[Column], *, first: str = "method") -> str:
+    """Return rows as a Markdown table that also reads well as plain text.
 
     Rows are gathered by their ``group``, in the order of :data:`GROUPS`; the name of a group stands at its first row.
     The best of a column is bold. Missing and undefined cells hold a dash.
 
     Args:
         rows: Each with ``method`` and, where there are groups, ``group``.
-        columns: What follows the method.
+        columns: Columns that follow the method.
+        first: Title of the column of methods.
     """
     ordered = _by_group(rows)
     grouped = any(row.get("group") for row in rows)
-    leading = [Column(key="method", title="method")]
+    leading = [Column(key="method", title=first)]
     if grouped:
         leading.insert(0, Column(key="group", title="group"))
     shown = [*leading, *columns]
@@ -103,7 +120,7 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[Column] = ()) -> str:
-    """Format rows as CSV in full precision: what a reader computes with.
+    """Return rows as CSV in full precision, to compute with.
 
     Args:
         rows: In the order they go out.
@@ -126,9 +143,9 @@ def _by_group(rows: Sequence[Row]) -> list[Row]:
 
 def _best(rows: Sequence[Row], column: Column) -> float | None:
     values = [value for row in rows if isinstance(value := row.get(column.key), int | float) and math.isfinite(value)]
-    if column.best is None or len(values) < 2:
+    if column.better not in ("lower", "higher") or len(values) < 2:
         return None
-    return min(values) if column.best == "low" else max(values)
+    return min(values) if column.better == "lower" else max(values)
 
 
 def _format(cell: Cell, column: Column, best: float | None) -> str:

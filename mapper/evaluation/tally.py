@@ -1,13 +1,22 @@
-"""Everything that is counted about a method while its map passes by, tile by tile or place by place."""
+"""Everything that is counted about a method while its map passes by, block by block or site by site."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Self
 
+import numpy as np
+
 from mapper.arrays import FloatArray
-from mapper.evaluation.bins import BIOMASS_EDGES, Bins
+from mapper.evaluation.bins import Bins
 from mapper.evaluation.density import Density
-from mapper.evaluation.metrics import DATA_RANGE, Score
-from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, SD_EDGES, Coverage, ErrorBySd
+from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.score import Score
+from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage, ErrorBySd
+from mapper.spec.target import BandSpec
+
+_NOTHING = np.empty((0, 0))
+_ERROR_STEPS = 500
+"""Steps of the median error within the range of values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,22 +25,26 @@ class Tally:
 
     score: Score = field(default_factory=Score)
     bins: Bins = field(default_factory=Bins)
+    """Errors by class of the truth; without classes where the target names none."""
     density: Density = field(default_factory=Density)
+    """Pixels by truth and value; without cells where the target has no range of values."""
 
     @classmethod
-    def of(cls, value: FloatArray, truth: FloatArray, *, data_range: float = DATA_RANGE) -> Self:
-        """Compare values (y, x) with the truth.
+    def of(cls, value: FloatArray, truth: FloatArray, source: FloatArray = _NOTHING, *, target: BandSpec) -> Self:
+        """Compare values with the truth, and their block means with the source.
 
         Args:
-            value: (y, x).
-            truth: Same shape and units.
-            data_range: Range of the values, which classes and axes are scaled to; fixed, so that places add up.
+            value: (y, x) in units of the target, NaN where missing.
+            truth: Same shape and units, NaN where unknown or not to be scored.
+            source: (y / scale, x / scale) in the same units, NaN where the map is not held against it.
+            target: Band that is scored; its range of values and classes are fixed beforehand, so that blocks add up.
         """
-        step = data_range / DATA_RANGE
+        low, span = target.bounds[0] or 0.0, target.value_range
+        bins = Bins.of(value, truth, target.classes, error_step=_find_step(target)) if target.classes else Bins()
         return cls(
-            score=Score.of(value, truth, data_range=data_range),
-            bins=Bins.of(value, truth, [edge * step for edge in BIOMASS_EDGES], error_step=step),
-            density=Density.of(value, truth, limit=data_range),
+            score=Score.of(value, truth, source, metrics=choose_metrics(target)),
+            bins=bins,
+            density=Density.of(value, truth, low=low, high=low + span) if span else Density(),
         )
 
     def __add__(self, other: "Tally") -> "Tally":
@@ -40,17 +53,24 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncertainty:
-    """What is counted about standard deviations. Add two of them to pool them."""
+    """Everything that is counted about standard deviations. Add two of them to pool them."""
 
     coverage: Coverage = field(default_factory=Coverage)
     by_sd: ErrorBySd = field(default_factory=ErrorBySd)
+    """Errors by class of standard deviation; without classes where the target names none."""
 
     @classmethod
-    def of(cls, error: FloatArray, sd: FloatArray, *, data_range: float = DATA_RANGE) -> Self:
-        """Compare errors (value minus truth) with their deviations, in classes scaled to the range of the values."""
+    def of(cls, error: FloatArray, sd: FloatArray, *, target: BandSpec) -> Self:
+        """Compare errors (value minus truth) with their standard deviations, in classes of the target."""
         levels = sorted({*LEVELS, *RELIABILITY_LEVELS})
-        edges = [edge * data_range / DATA_RANGE for edge in SD_EDGES]
-        return cls(coverage=Coverage.of(error, sd, levels), by_sd=ErrorBySd.of(error, sd, edges))
+        by_sd = ErrorBySd.of(error, sd, target.sd_classes) if target.sd_classes else ErrorBySd()
+        return cls(coverage=Coverage.of(error, sd, levels), by_sd=by_sd)
 
     def __add__(self, other: "Uncertainty") -> "Uncertainty":
         return Uncertainty(coverage=self.coverage + other.coverage, by_sd=self.by_sd + other.by_sd)
+
+
+def _find_step(target: BandSpec) -> float:
+    """Return the resolution of median errors: a share of the range of values, or else of the widest class."""
+    widths = [high - low for low, high in pairwise(target.classes) if np.isfinite(high - low)]
+    return (target.value_range or max(widths, default=1.0)) / _ERROR_STEPS

@@ -1,8 +1,8 @@
-"""Whether a standard deviation means what it says: coverage, reliability, and a scale that makes it so.
+"""Checks of standard deviations: coverage, reliability, and the scale that makes intervals hold what they promise.
 
 An error is value minus truth; intervals are value +- z sd with z the quantile of the normal distribution. Pixels
 without error or deviation (NaN) do not count. Neighbouring pixels err together: coverage over many pixels of few
-places is far less certain than the number of pixels suggests.
+sites is far less certain than the number of pixels suggests.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from mapper.arrays import Float64Array, FloatArray
-from mapper.evaluation.metrics import rounded
+from mapper.evaluation.score import rounded
 
 LEVELS = (0.68, 0.90, 0.95)
 """Nominal coverages that are reported."""
@@ -22,12 +22,9 @@ LEVELS = (0.68, 0.90, 0.95)
 RELIABILITY_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Nominal coverages of a reliability diagram: 5 to 95 %."""
 
-SD_EDGES = (0.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 120.0, math.inf)
-"""Classes of predicted standard deviation, in Mg ha-1; fixed, so that places add up."""
-
 
 def gaussian_quantile(level: float) -> float:
-    """Half-width of the central interval that holds a share of a normal distribution, in standard deviations.
+    """Return the half-width of the central interval that holds a share of a normal distribution, in deviations.
 
     Raises:
         ValueError: If the level is not between 0 and 1.
@@ -43,7 +40,7 @@ def calibrate_scale(error: FloatArray, sd: FloatArray, *, level: float = 0.9) ->
     Split conformal prediction with normalised residuals: the ceil((n + 1) level)-th smallest |error| / sd of the n
     calibration pixels, over the normal quantile. J. Lei, M. G'Sell, A. Rinaldo, R. J. Tibshirani, L. Wasserman:
     Distribution-free predictive inference for regression. JASA 113 (2018), 1094-1111, section 5.2. The guarantee
-    holds for pixels exchangeable with these: calibrate on places like those to map, and not on those trained on.
+    holds for pixels exchangeable with these: calibrate on sites like those to map, and not on those trained on.
 
     Args:
         error: Value minus truth on calibration pixels, any shape.
@@ -72,11 +69,11 @@ def calibrate_scale(error: FloatArray, sd: FloatArray, *, level: float = 0.9) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How many errors lie within intervals of nominal levels. Add two of them to pool them."""
+    """Counts of the errors that lie within intervals of nominal levels. Add two of them to pool them."""
 
     levels: tuple[float, ...] = LEVELS
     hits: tuple[int, ...] = ()
-    """Pixels within the interval, by level."""
+    """Number of pixels within the interval, by level."""
     n: int = 0
     sd_sum: float = 0.0
     variance_sum: float = 0.0
@@ -116,7 +113,7 @@ class Coverage:
         )
 
     def share(self, level: float) -> float:
-        """Share of errors within the interval of a level.
+        """Return the share of errors within the interval of a level.
 
         Raises:
             ValueError: If the level was not counted.
@@ -126,7 +123,7 @@ class Coverage:
         return self.hits[self.levels.index(level)] / self.n if self.n else math.nan
 
     def width(self, level: float) -> float:
-        """Mean width of the interval of a level, in target units."""
+        """Return the mean width of the interval of a level, in target units."""
         return 2 * gaussian_quantile(level) * self.mean_sd
 
     @property
@@ -147,11 +144,11 @@ class Coverage:
         return sum(abs(observed - nominal) for nominal, observed in self.table()) / len(self.levels)
 
     def table(self) -> tuple[tuple[float, float], ...]:
-        """Nominal and observed coverage, level by level."""
+        """Return nominal and observed coverage, level by level."""
         return tuple((level, self.share(level)) for level in self.levels)
 
     def to_dict(self) -> dict[str, object]:
-        """Everything, rounded, for JSON; None where there is nothing."""
+        """Return everything, rounded, for JSON; None where there is nothing."""
         return {
             "n": self.n,
             "mean_sd": rounded(self.mean_sd),
@@ -164,15 +161,16 @@ class Coverage:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorBySd:
-    """Whether pixels announced as worse are worse: RMSE by class of predicted deviation. Add two to pool them."""
+    """Squared errors by class of predicted standard deviation: are pixels announced as worse worse? Add to pool."""
 
-    edges: tuple[float, ...] = SD_EDGES
+    edges: tuple[float, ...] = ()
+    """Edges of the classes, rising, in target units; none where nothing was compared."""
     n: tuple[int, ...] = ()
     square_sum: tuple[float, ...] = ()
     variance_sum: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, error: FloatArray, sd: FloatArray, edges: Sequence[float] = SD_EDGES) -> Self:
+    def of(cls, error: FloatArray, sd: FloatArray, edges: Sequence[float]) -> Self:
         """Sort errors by predicted deviation; classes hold their lower edge, deviations beyond all edges are left out.
 
         Raises:
@@ -181,15 +179,15 @@ class ErrorBySd:
         if len(edges) < 2 or not (np.diff(edges) > 0).all():
             raise ValueError(f"edges must rise, got {tuple(edges)}")
         known, deviation = _known(error, sd)
-        place = np.searchsorted(edges, deviation, side="right") - 1
-        inside = (place >= 0) & (place < len(edges) - 1)
-        place, known, deviation = place[inside], known[inside], deviation[inside]
+        index = np.searchsorted(edges, deviation, side="right") - 1
+        inside = (index >= 0) & (index < len(edges) - 1)
+        index, known, deviation = index[inside], known[inside], deviation[inside]
         bins = len(edges) - 1
         return cls(
             edges=tuple(edges),
-            n=tuple(np.bincount(place, minlength=bins).tolist()),
-            square_sum=tuple(np.bincount(place, weights=known**2, minlength=bins).tolist()),
-            variance_sum=tuple(np.bincount(place, weights=deviation**2, minlength=bins).tolist()),
+            n=tuple(np.bincount(index, minlength=bins).tolist()),
+            square_sum=tuple(np.bincount(index, weights=known**2, minlength=bins).tolist()),
+            variance_sum=tuple(np.bincount(index, weights=deviation**2, minlength=bins).tolist()),
         )
 
     def __add__(self, other: "ErrorBySd") -> "ErrorBySd":
@@ -205,7 +203,7 @@ class ErrorBySd:
         )
 
     def table(self) -> tuple[tuple[float, float, int], ...]:
-        """Announced deviation (root mean square), RMSE and number of pixels, for each class that has any."""
+        """Return announced deviation (root mean square), RMSE and number of pixels of each class that has any."""
         return tuple(
             (math.sqrt(variance / n), math.sqrt(square / n), n)
             for n, square, variance in zip(self.n, self.square_sum, self.variance_sum, strict=True)
@@ -214,7 +212,7 @@ class ErrorBySd:
 
 
 def _known(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Array]:
-    """Errors and deviations where both are known, flat."""
+    """Return errors and deviations where both are known, flat."""
     if error.shape != sd.shape:
         raise ValueError(f"error has shape {error.shape}, its deviation {sd.shape}")
     valid = np.isfinite(error) & np.isfinite(sd)
@@ -225,7 +223,7 @@ def _known(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Arra
 
 
 def _ratio(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Array]:
-    """|Error| in deviations, and the deviations; infinite where a deviation of 0 errs, 0 where it does not."""
+    """Return |error| in deviations, and the deviations; infinite where a deviation of 0 errs, 0 where it does not."""
     known, deviation = _known(error, sd)
     certain = deviation == 0
     ratio = np.abs(known) / np.where(certain, 1.0, deviation)
@@ -233,5 +231,5 @@ def _ratio(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Arra
 
 
 def _ceil(number: float) -> int:
-    """Next whole number, where 9.000000000000002 is 9."""
+    """Return the next whole number, where 9.000000000000002 is 9."""
     return math.ceil(round(number, 9))

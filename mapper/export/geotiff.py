@@ -1,4 +1,7 @@
-"""One array of a map, or a piece of it, as a cloud-optimised GeoTIFF.
+"""Bands of a map, or a piece of them, as a cloud-optimised GeoTIFF.
+
+All bands of a file have one dtype and one nodata value, as GDAL wants: the target bands of a map go together, their
+standard deviations go together, flags and counts go alone.
 
 Numbers are those of the store, with its scale, offset and nodata. They are read part by part into a plain GeoTIFF,
 which GDAL then arranges: headers first, overviews before pixels. Both steps hold a bounded part of the pixels in
@@ -33,7 +36,7 @@ _PART = 4 * _BLOCK
 """Edge of what is read from the store at once: whole blocks, so that none is written twice."""
 _CACHE_MB = 64
 _SEMANTICS = {"values": "AVERAGE", "counts": "AVERAGE", "flags": "NEAREST"}
-"""How overviews are made: bits have no mean."""
+"""Resampling of overviews: bits have no mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +45,20 @@ class GeotiffReport:
 
     path: str
     variable: str
+    """Names of the bands, with commas between them."""
     rows: int
     cols: int
     overviews: tuple[int, ...]
-    """Factors."""
+    """Factors of the overviews."""
     bytes: int
     snapshot: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as JSON-ready values."""
         return asdict(self)
 
     def summary(self) -> str:
-        """For people, in one line."""
+        """Return the report for people, in one line."""
         return f"{self.variable}, {self.rows:,} x {self.cols:,} px, overviews {self.overviews or 'none'}"
 
 
@@ -68,19 +72,21 @@ def export_geotiff(
     area: Path | str | None = None,
     progress: Progress = ignore_progress,
 ) -> GeotiffReport:
-    """Write one array of a store, or a piece of it, as a cloud-optimised GeoTIFF.
+    """Write bands of a store, or a piece of them, as a cloud-optimised GeoTIFF.
 
     Args:
-        location: Of the store.
-        out: Where the file appears, whole or not at all.
-        variable: Name of the array; empty takes the first, of a map its values.
+        location: Directory, or s3://, gs://, az:// location of the store.
+        out: File that appears, whole or not at all.
+        variable: Names of the bands, with commas between them; empty takes all target bands of a map, of a guide its
+            first channel.
         ref: Branch, tag or snapshot id.
         bbox: Only these pixels: west, south, east, north in degrees.
         area: Only the pixels in the polygons of this GeoJSON file.
-        progress: Told of every part that was read.
+        progress: Called for every part that was read.
 
     Raises:
-        InputError: If there is no such array, the file exists already, or box or area make no sense.
+        InputError: If there is no such band, bands are stored in different ways, the file exists already, or box or
+            area make no sense.
         GridError: If nothing of the piece lies on the map.
         StoreError: If the store or the version does not exist, or the file cannot be written.
     """
@@ -89,31 +95,42 @@ def export_geotiff(
     store = ledger.session.store
     description = read_description(store)
     piece = choose_piece(description.grid, bbox=bbox, area=area)
-    raster = _find_raster(Rasters(store, description), variable or description.bands[0].name)
+    rasters = _find_rasters(Rasters(store, description), variable)
     makers = find_makers(ledger, set(piece.tiles()).intersection(description.grid.tiles()))
     tags = describe_provenance(description, snapshot=ledger.session.snapshot_id, makers=makers)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")
         try:
-            _write_draft(draft, raster, piece, tags=_describe_file(description.extra, raster, tags), progress=progress)
-            _arrange(draft, final, resampling=_SEMANTICS[raster.kind])
+            tags = _describe_file(description.extra, rasters, tags)
+            _write_draft(draft, rasters, piece, tags=tags, progress=progress)
+            _arrange(draft, final, resampling=_SEMANTICS[rasters[0].kind])
         except (RasterioError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
-    return _report(out, raster, ledger)
+    return _report(out, rasters, ledger)
 
 
-def _find_raster(rasters: Rasters, variable: str) -> Raster:
-    try:
-        return rasters.find(variable)
-    except KeyError as error:
-        raise InputError(f"the store has no array {variable!r}, it has {', '.join(rasters.names)}") from error
+def _find_rasters(rasters: Rasters, variable: str) -> list[Raster]:
+    """Return the bands of a file.
+
+    Raises:
+        InputError: If one is missing, or they cannot go into one file.
+    """
+    default = [band.name for band in rasters.bands.values or rasters.bands.bands[:1]]
+    names = [name.strip() for name in variable.split(",")] if variable else default
+    unknown = [name for name in names if name not in rasters.names]
+    if unknown:
+        raise InputError(f"the store has no array {unknown[0]!r}, it has {', '.join(rasters.names)}")
+    found = [rasters.find(name) for name in names]
+    if len({(raster.kind, raster.band.dtype, repr(raster.band.fill)) for raster in found}) > 1:
+        stored = ", ".join(f"{raster.name} as {raster.band.dtype} {raster.kind}" for raster in found)
+        raise InputError(f"bands of one GeoTIFF are stored alike, got {stored}: export them one by one")
+    return found
 
 
-def _write_draft(draft: Path, raster: Raster, piece: Piece, *, tags: dict[str, str], progress: Progress) -> None:
+def _write_draft(draft: Path, rasters: list[Raster], piece: Piece, *, tags: dict[str, str], progress: Progress) -> None:
     """Write the pixels of a piece, part by part."""
     rows, cols = piece.window.shape
-    geobox = piece.grid.geobox_of(piece.window)
-    fill = _fill_of(raster)
+    geobox, band = piece.grid.geobox_of(piece.window), rasters[0].band
     parts = list(_parts_of(piece.window))
     with rasterio.open(
         draft,
@@ -121,11 +138,11 @@ def _write_draft(draft: Path, raster: Raster, piece: Piece, *, tags: dict[str, s
         driver="GTiff",
         width=cols,
         height=rows,
-        count=1,
-        dtype=raster.array.dtype,
+        count=len(rasters),
+        dtype=band.dtype,
         crs=CRS.from_user_input(piece.grid.crs),
         transform=geobox.transform,
-        nodata=None if raster.kind == "counts" else fill,
+        nodata=None if rasters[0].kind == "counts" else band.fill,
         tiled=True,
         blockxsize=_BLOCK,
         blockysize=_BLOCK,
@@ -135,14 +152,15 @@ def _write_draft(draft: Path, raster: Raster, piece: Piece, *, tags: dict[str, s
         sparse_ok=True,
     ) as file:
         file.update_tags(**tags)
-        _describe_band(file, raster)
+        _describe_bands(file, rasters)
         for number, part in enumerate(parts, start=1):
-            pixels = raster.read(*part.slices)
             inside = piece.inside(part)
-            if inside is not None:
-                pixels = np.where(inside, pixels, pixels.dtype.type(fill))
             top, left = part.top - piece.window.top, part.left - piece.window.left
-            file.write(pixels, 1, window=FileWindow(left, top, *reversed(part.shape)))
+            for index, raster in enumerate(rasters, start=1):
+                pixels = raster.read(*part.slices)
+                if inside is not None:
+                    pixels = np.where(inside, pixels, pixels.dtype.type(band.fill))
+                file.write(pixels, index, window=FileWindow(left, top, *reversed(part.shape)))
             progress(number, len(parts))
 
 
@@ -153,31 +171,34 @@ def _parts_of(window: Window) -> Iterator[Window]:
             yield Window(top=top, left=left, bottom=bottom, right=right)
 
 
-def _describe_band(file: Any, raster: Raster) -> None:
-    about = raster.attributes
-    file.set_band_description(1, str(about.get("long_name", raster.name)))
-    if raster.band.encoding:
-        file.scales, file.offsets = (raster.band.encoding.scale_factor,), (raster.band.encoding.add_offset,)
-    if raster.kind != "flags":
-        file.set_band_unit(1, raster.units)
-    else:
-        masks = [int(mask) for mask in about["flag_masks"]]
-        meanings = zip(masks, str(about["flag_meanings"]).split(), strict=True)
-        file.update_tags(1, flags=", ".join(f"{mask} {meaning}" for mask, meaning in meanings))
+def _describe_bands(file: Any, rasters: list[Raster]) -> None:
+    encodings = [raster.band.encoding for raster in rasters if raster.band.encoding]
+    if encodings:
+        file.scales = [encoding.scale_factor for encoding in encodings]
+        file.offsets = [encoding.add_offset for encoding in encodings]
+    for index, raster in enumerate(rasters, start=1):
+        file.set_band_description(index, raster.band.long_name)
+        if raster.kind != "flags":
+            file.set_band_unit(index, raster.units)
+        else:
+            about = raster.attributes
+            meanings = zip(map(int, about["flag_masks"]), str(about["flag_meanings"]).split(), strict=True)
+            file.update_tags(index, flags=", ".join(f"{mask} {meaning}" for mask, meaning in meanings))
 
 
-def _describe_file(about: Any, raster: Raster, tags: dict[str, str]) -> dict[str, str]:
-    """Tags of the file: those that TIFF knows, and ours."""
+def _describe_file(about: Any, rasters: list[Raster], tags: dict[str, str]) -> dict[str, str]:
+    """Return the tags of the file: those that TIFF knows, and ours."""
     rights = "; ".join(tags[name] for name in ("licence", "attribution") if name in tags)
-    said = {
-        "TIFFTAG_IMAGEDESCRIPTION": f"{about['title']} ({raster.name})",
+    names = ",".join(raster.name for raster in rasters)
+    texts = {
+        "TIFFTAG_IMAGEDESCRIPTION": f"{about['title']} ({names})",
         "TIFFTAG_SOFTWARE": f"mapper {__version__}",
         "TIFFTAG_COPYRIGHT": rights,
-        "variable": raster.name,
-        "units": raster.units,
+        "variable": names,
+        "units": ",".join(dict.fromkeys(raster.units for raster in rasters)),
         **tags,
     }
-    return {name: text for name, text in said.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
 def _arrange(draft: Path, final: Path, *, resampling: str) -> None:
@@ -196,16 +217,11 @@ def _arrange(draft: Path, final: Path, *, resampling: str) -> None:
     )
 
 
-def _fill_of(raster: Raster) -> float:
-    fill: float = raster.array.fill_value.item()
-    return fill
-
-
-def _report(out: Path, raster: Raster, ledger: Ledger) -> GeotiffReport:
+def _report(out: Path, rasters: list[Raster], ledger: Ledger) -> GeotiffReport:
     with rasterio.open(out) as file:
         return GeotiffReport(
             path=str(out),
-            variable=raster.name,
+            variable=",".join(raster.name for raster in rasters),
             rows=file.height,
             cols=file.width,
             overviews=tuple(file.overviews(1)),

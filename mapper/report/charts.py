@@ -18,7 +18,7 @@ _MONTHS_SHOWN = 13
 
 
 def find_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers between two, about so many."""
+    """Return round numbers between two, about ``count`` of them."""
     span = high - low
     if span <= 0:
         return [low]
@@ -30,7 +30,7 @@ def find_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 
 
 def draw_histogram(histogram: Histogram, *, label: str, colour: str = BLUE) -> Markup:
-    """Pixels by value, with mean and median."""
+    """Draw pixels by value, with mean and median."""
     low, high = float(histogram.edges[0]), float(histogram.edges[-1])
     top = max(int(histogram.counts.max()), 1)
     total = max(int(histogram.counts.sum()), 1)
@@ -56,7 +56,7 @@ def draw_histogram(histogram: Histogram, *, label: str, colour: str = BLUE) -> M
 def draw_bars(
     values: Mapping[str, float], *, say: Callable[[float], str], colours: Mapping[str, str], whole: float | None = None
 ) -> Markup:
-    """Horizontal bars with a name and a number each; ``whole`` is as long as the drawing, else the longest is."""
+    """Draw horizontal bars with a name and a number each; ``whole`` is as long as the drawing, else the longest is."""
     left, width = 126, _WIDE
     longest = whole or max(values.values(), default=0) or 1
     room = width - left - 132
@@ -73,7 +73,7 @@ def draw_bars(
 
 
 def draw_work(finished: Sequence[tuple[datetime, int]], begun: datetime, *, bins: int = 60) -> Markup:
-    """Tiles that were done over time, as bars, and all so far, as a line."""
+    """Draw tiles that were done over time, as bars, and all so far, as a line."""
     times = np.sort(np.array([moment.timestamp() for moment, _ in finished]))
     start, end = begun.timestamp(), float(times[-1])
     span = max(end - start, 1.0)
@@ -105,7 +105,7 @@ def draw_work(finished: Sequence[tuple[datetime, int]], begun: datetime, *, bins
 
 
 def draw_timeline(rows: Mapping[str, tuple[Sequence[datetime], Sequence[datetime]]]) -> Markup:
-    """Dates as ticks, a row for each name: of what was used above the line, of what was dropped below it."""
+    """Draw dates as ticks, a row for each name: of what was used above the line, of what was dropped below it."""
     width, left, high = 2 * _WIDE, 150, 40
     moments = [moment for pair in rows.values() for part in pair for moment in part]
     start, end = min(moments), max(moments)
@@ -132,7 +132,7 @@ def draw_timeline(rows: Mapping[str, tuple[Sequence[datetime], Sequence[datetime
 
 
 def draw_ramp(colours: Sequence[str], low: float, high: float, *, label: str) -> Markup:
-    """A colour bar."""
+    """Draw a colour bar."""
     stops = "".join(
         f'<stop offset="{number / (len(colours) - 1):.3f}" stop-color="#{colour}"/>'
         for number, colour in enumerate(colours)
@@ -153,7 +153,7 @@ def draw_ramp(colours: Sequence[str], low: float, high: float, *, label: str) ->
 def _draw_marks(
     moments: Sequence[datetime], x: Callable[[datetime], float], top: float, length: float, colour: str
 ) -> str:
-    """Ticks; those that would hide each other are one, so the drawing is bounded."""
+    """Draw ticks; those that would hide each other are one, so the drawing is bounded."""
     places = sorted({round(x(moment) * 2) / 2 for moment in moments})
     path = "".join(f"M{place:g} {top:g}v{length:g}" for place in places)
     return f'<path stroke="{colour}" stroke-width="1.4" d="{path}"/>' if path else ""
@@ -172,13 +172,13 @@ def _month_ticks(start: datetime, end: datetime) -> list[tuple[datetime, str]]:
 
 
 def _clock_ticks(start: float, span: float) -> list[tuple[float, str]]:
-    """Moments since the begin, in the unit that suits."""
+    """Return moments since the begin, in the unit that suits."""
     size, unit = next(((s, u) for s, u in ((86400, "d"), (3600, "h"), (60, "min")) if span >= 2 * s), (1, "s"))
     return [(start + tick * size, f"{tick:g} {unit}") for tick in find_ticks(0, span / size)]
 
 
 def _draw_shares(largest: float, y: Callable[[float], float], top: float) -> str:
-    """Lines at round shares of all pixels."""
+    """Draw levels at round shares of all pixels."""
     ticks = find_ticks(0, 100 * largest, count=3)
     return _draw_levels([(y(tick / 100 / largest * top), f"{tick:g} %") for tick in ticks])
 
@@ -204,7 +204,7 @@ def _draw_axis(ticks: Sequence[tuple[float, str]], label: str) -> str:
 
 
 def _mark(at: float, text: str, *, line: int) -> str:
-    """A dashed line; its text beside it, in the line of that number."""
+    """Draw a dashed line with its text beside it, in the row of that number."""
     side, shift = ("start", 5) if at < 0.7 * _WIDE else ("end", -5)
     place = f'x="{at + shift:.1f}" y="{_TOP + 5 + 14 * line}" text-anchor="{side}"'
     return (

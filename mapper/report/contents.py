@@ -1,4 +1,4 @@
-"""All that the page of a run tells, read from one version of its store."""
+"""Contents of the page of a run, read from one version of its store."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,72 +12,97 @@ from mapper.errors import InputError, SpecError, WeightsError
 from mapper.grid import Tile
 from mapper.models.card import Card, read_card
 from mapper.monitor.status import Standing, read_standing
-from mapper.report.pixel_sample import Distributions, sample_pixels
-from mapper.report.quicklook import Picture, draw_picture
-from mapper.report.record_summary import Gathered, gather
-from mapper.spec import MapSpec, TargetSpec, parse_spec
+from mapper.report.pixel_sample import Histogram, PixelSample, sample_pixels
+from mapper.report.quicklook import Quicklook, draw_quicklook
+from mapper.report.record_summary import BandSummary, RecordSummary, summarise_records
+from mapper.spec import MapSpec, parse_spec
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import read_ledger
 from mapper.store.ledger_arrays import STATUS_CODES
+from mapper.store.product import Band
 from mapper.store.rasters import Rasters
 
 _EDGE, _SMALL_EDGE = 900, 320
-"""Pixels that pictures may be wide and high."""
+"""Most pixels along an edge of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Story:
-    """What there is to tell of a map."""
+class BandContents:
+    """Pixels of one target band."""
 
-    standing: Standing
+    band: Band
+    summary: BandSummary
+    values: Histogram | None
+    """None if no pixel is valid."""
+    sds: Histogram | None
+    picture: Quicklook | None
+    sd_picture: Quicklook | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything that is on the page of a run."""
+
+    status: Standing
     description: Description
-    target: TargetSpec
     spec: MapSpec | None
     """None where the description of the map cannot be read by this version."""
     provider: Provider | None
     card: Card | None
-    """Of the model; None where it is not at hand, or is another one by now."""
-    gathered: Gathered
-    pixels: Distributions
-    value: Picture | None
-    sd: Picture | None
-    n_valid: Picture | None
+    """Card of the model; None where it is not at hand, or is another one by now."""
+    summary: RecordSummary
+    sample: PixelSample
+    bands: tuple[BandContents, ...]
+    """Target bands, in the order of the store."""
+    count_picture: Quicklook | None
+    """Valid observations."""
 
 
-def read_story(location: str | Path, *, prices: Prices | None = None) -> Story:
-    """Read all that the page of a run tells; a run may be on meanwhile.
+def read_contents(location: str | Path, *, prices: Prices | None = None) -> Contents:
+    """Read everything that is on the page of a run; the run may be on meanwhile.
 
     Raises:
         InputError: If the store holds a guide.
         StoreError: If there is no store.
     """
-    standing = read_standing(location, prices=prices)
-    ledger = read_ledger(location, ref=standing.snapshot)
+    status = read_standing(location, prices=prices)
+    ledger = read_ledger(location, ref=status.snapshot)
     store = ledger.session.store
     description = read_description(store)
-    if description.target is None:
+    if not description.values:
         raise InputError(f"{location} holds a guide, a report is of a map")
     rasters = Rasters(store, description)
+    names = [band.name for band in description.values]
     with explain_faults(str(location)):
-        gathered = gather(ledger.records(), description.grid.tile_shape)
+        summary = summarise_records(ledger.records(), description.grid.tile_shape, bands=names)
         made = np.argwhere(ledger.state == STATUS_CODES["ok"])
-        pixels = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
-    value = description.values[0].name
-    sd = description.sd_of(value)
+        sample = sample_pixels(rasters, [Tile(row, col) for row, col in made.tolist()])
     spec = _read_spec(description)
-    return Story(
-        standing=standing,
+    return Contents(
+        status=status,
         description=description,
-        target=description.target,
         spec=spec,
         provider=_find_provider(spec),
-        card=_find_card(spec, gathered),
-        gathered=gathered,
-        pixels=pixels,
-        value=draw_picture(rasters, value, ramp="value", edge=_EDGE, means=gathered.means),
-        sd=draw_picture(rasters, sd.name, ramp="sd", edge=_SMALL_EDGE) if sd else None,
-        n_valid=draw_picture(rasters, description.count.name, ramp="n_valid", edge=_SMALL_EDGE),
+        card=_find_card(spec, summary),
+        summary=summary,
+        sample=sample,
+        bands=tuple(_read_band(rasters, band, summary, sample) for band in description.values),
+        count_picture=draw_quicklook(rasters, description.count.name, ramp="n_valid", edge=_SMALL_EDGE),
+    )
+
+
+def _read_band(rasters: Rasters, band: Band, summary: RecordSummary, sample: PixelSample) -> BandContents:
+    sd, found = rasters.bands.sd_of(band.name), summary.bands[band.name]
+    is_first = band == rasters.bands.values[0]
+    edge = _EDGE if is_first else _SMALL_EDGE
+    return BandContents(
+        band=band,
+        summary=found,
+        values=sample.histograms[band.name],
+        sds=sample.histograms[sd.name] if sd else None,
+        picture=draw_quicklook(rasters, band.name, ramp="value", edge=edge, means=found.tile_means),
+        sd_picture=draw_quicklook(rasters, sd.name, ramp="sd", edge=_SMALL_EDGE) if sd else None,
     )
 
 
@@ -95,11 +120,11 @@ def _find_provider(spec: MapSpec | None) -> Provider | None:
         return None
 
 
-def _find_card(spec: MapSpec | None, gathered: Gathered) -> Card | None:
-    """The card of the model that made the tiles, if it is here."""
+def _find_card(spec: MapSpec | None, summary: RecordSummary) -> Card | None:
+    """Return the card of the model that made the tiles, if it is here."""
     try:
         card = read_card(spec.model) if spec else None
     except WeightsError:
         return None
-    digests = {digest for _, digest in gathered.models}
+    digests = {digest for _, digest in summary.models}
     return card if card and (not digests or card.digest in digests) else None

@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that holds its pictures, asks nothing of the network and runs no script."""
+"""Page of a run: one HTML file that holds its pictures, asks nothing of the network and runs no script."""
 
 import html
 import tempfile
@@ -8,20 +8,20 @@ from pathlib import Path
 from mapper import __version__
 from mapper.cost.prices import Prices
 from mapper.errors import StoreError
-from mapper.report.contents import Story, read_story
+from mapper.report.contents import Contents, read_contents
 from mapper.report.sections import describe_run
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-"""What a browser may load: nothing."""
+"""Content security policy: a browser may load nothing."""
 
 
 def write_report(location: str | Path, out: Path, *, prices: Prices | None = None) -> Path:
     """Write the page of a run, whole or not at all; a page that is there is replaced.
 
     Args:
-        location: Of the store.
-        out: Where.
-        prices: Adds the cost.
+        location: Directory, or s3://, gs://, az:// location of the store.
+        out: File that is written.
+        prices: Prices of the cost section; None leaves it out.
 
     Returns:
         The path.
@@ -30,7 +30,7 @@ def write_report(location: str | Path, out: Path, *, prices: Prices | None = Non
         InputError: If the store holds a guide.
         StoreError: If there is no store, or the page cannot be written.
     """
-    page = make_page(read_story(location, prices=prices))
+    page = make_page(read_contents(location, prices=prices))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -42,16 +42,16 @@ def write_report(location: str | Path, out: Path, *, prices: Prices | None = Non
     return out
 
 
-def make_page(story: Story) -> str:
-    """The page as text."""
+def make_page(contents: Contents) -> str:
+    """Return the page as text."""
     style = resources.files("mapper.report").joinpath("page.css").read_text(encoding="utf-8")
-    title = html.escape(f"{story.standing.name}: report")
-    body = "".join(map(str, describe_run(story)))
+    title = html.escape(f"{contents.status.name}: report")
+    body = "".join(map(str, describe_run(contents)))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{title}</title><style>{style}</style></head><body><main>{body}"
-        f"<footer>Written by mapper {__version__} on {story.standing.now:%Y-%m-%d %H:%M} UTC from snapshot "
-        f"{html.escape(story.standing.snapshot)}.</footer></main></body></html>\n"
+        f"<footer>Written by mapper {__version__} on {contents.status.now:%Y-%m-%d %H:%M} UTC from snapshot "
+        f"{html.escape(contents.status.snapshot)}.</footer></main></body></html>\n"
     )

@@ -1,4 +1,4 @@
-"""A map as a picture: from its pyramid, from all pixels of a small map, else from the means of its tiles."""
+"""Quicklooks of a map: from its pyramid, from all pixels of a small map, else from the means of its tiles."""
 
 import base64
 import struct
@@ -19,14 +19,14 @@ RAMPS = {
 }
 """Colours from low to high: viridis, magma, blues."""
 _ALL_PX = 1 << 26
-"""A map of so many pixels is read as a whole where it has no pyramid."""
+"""Most pixels of a map without a pyramid that is read as a whole."""
 _TINTS = 255
 _STRIP_PX = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A small picture of one array."""
+class Quicklook:
+    """A small picture of one band."""
 
     png: bytes
     shape: tuple[int, int]
@@ -34,29 +34,30 @@ class Picture:
     low: float
     """Value of the first colour."""
     high: float
+    """Value of the last."""
     colours: tuple[str, ...]
     origin: str
-    """What its pixels were made from."""
+    """Pixels that it was made from."""
     map_px: float
     """Pixels of the map along one of its pixels."""
 
     @property
     def uri(self) -> str:
-        """The picture as a link that holds it."""
+        """Return the picture as a link that holds it."""
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
-def draw_picture(
+def draw_quicklook(
     rasters: Rasters, name: str, *, ramp: str, edge: int, means: Float32Array | None = None
-) -> Picture | None:
-    """Draw one array.
+) -> Quicklook | None:
+    """Draw one band.
 
     Args:
-        rasters: Of the map.
-        name: Of the array.
+        rasters: Bands of the map.
+        name: Name of the band.
         ramp: One of :data:`RAMPS`.
-        edge: Pixels that it may be wide and high.
-        means: Of its tiles, where there are too many pixels; None leaves the picture out then.
+        edge: Most pixels that it is wide and high.
+        means: Means of its tiles, used where there are too many pixels; None leaves the picture out then.
 
     Returns:
         The picture; None if no pixel is valid, or too many would have to be read.
@@ -74,15 +75,15 @@ def draw_picture(
 
 
 def make_png(indices: npt.NDArray[np.uint8], colours: Sequence[str]) -> bytes:
-    """A PNG of places in a palette, of which 0 is transparent and 1 the first colour."""
+    """Return a PNG of indices into a palette, of which 0 is transparent and 1 the first colour."""
     rows, cols = indices.shape
     palette = bytes(3) + b"".join(map(bytes.fromhex, colours))
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), indices], axis=1).tobytes()
+    rows_of_bytes = np.concatenate([np.zeros((rows, 1), np.uint8), indices], axis=1).tobytes()
     parts = (
         (b"IHDR", struct.pack(">IIBBBBB", cols, rows, 8, 3, 0, 0, 0)),
         (b"PLTE", palette),
         (b"tRNS", bytes(1)),
-        (b"IDAT", zlib.compress(lines, 9)),
+        (b"IDAT", zlib.compress(rows_of_bytes, 9)),
         (b"IEND", b""),
     )
     chunks = (
@@ -93,7 +94,7 @@ def make_png(indices: npt.NDArray[np.uint8], colours: Sequence[str]) -> bytes:
 
 
 def blend(ramp: Sequence[str], count: int = _TINTS) -> list[str]:
-    """So many colours between those of a ramp."""
+    """Return colours between those of a ramp."""
     stops = np.array([list(bytes.fromhex(colour)) for colour in ramp], float)
     at = np.linspace(0, len(ramp) - 1, count)
     mixed = np.stack([np.interp(at, range(len(ramp)), stops[:, band]) for band in range(3)], axis=1)
@@ -101,12 +102,12 @@ def blend(ramp: Sequence[str], count: int = _TINTS) -> list[str]:
 
 
 def _choose_level(rasters: Rasters, edge: int) -> int:
-    """The coarsest level that is not coarser than the picture."""
+    """Return the coarsest level that is not coarser than the picture."""
     return rasters.choose_level(max(rasters.grid.shape) / edge)
 
 
 def _shrink(raster: Raster, rasters: Rasters, edge: int) -> tuple[Float32Array, int]:
-    """Means of blocks of valid pixels, read strip by strip, and how many pixels a block is long."""
+    """Return the means of blocks of valid pixels, read strip by strip, and the pixels along a block."""
     used = tuple(-(-size // 2**raster.level) for size in rasters.grid.shape)  # levels are padded to whole tiles
     rows, cols = min(used[0], raster.shape[0]), min(used[1], raster.shape[1])
     factor = max(1, -(-max(rows, cols) // edge))
@@ -134,7 +135,7 @@ def _mean_blocks(values: Float32Array, factor: int) -> Float32Array:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
 
 
-def _colour(values: Float32Array, ramp: Sequence[str], *, origin: str, map_px: float) -> Picture | None:
+def _colour(values: Float32Array, ramp: Sequence[str], *, origin: str, map_px: float) -> Quicklook | None:
     valid = values[np.isfinite(values)]
     if not valid.size:
         return None
@@ -143,7 +144,7 @@ def _colour(values: Float32Array, ramp: Sequence[str], *, origin: str, map_px: f
         high = low + max(1.0, abs(low))
     share = np.clip((np.nan_to_num(values, nan=low) - low) / (high - low), 0, 1)
     indices = np.where(np.isfinite(values), 1 + np.rint(share * (_TINTS - 1)), 0).astype(np.uint8)
-    return Picture(
+    return Quicklook(
         png=make_png(indices, blend(ramp)),
         shape=(indices.shape[0], indices.shape[1]),
         low=low,

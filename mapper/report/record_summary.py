@@ -1,7 +1,7 @@
-"""What the records of all tiles tell, gathered in one pass: times, acquisitions, models, machines."""
+"""Summary of the records of all tiles, made in one pass: times, acquisitions, values, models, machines."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -17,7 +17,7 @@ _SLOWEST = 5
 
 @dataclass(kw_only=True)
 class Acquisition:
-    """One item, over all tiles."""
+    """Use of one item, over all tiles."""
 
     collection: str
     role: str
@@ -35,22 +35,38 @@ class SlowTile:
     tile: Tile
     seconds: float
     stage: str
-    """That took most of it."""
+    """Stage that took most of it."""
     items: int
 
 
 @dataclass(kw_only=True)
-class Gathered:
-    """What the records of the standing tiles tell together."""
+class BandSummary:
+    """Values of one target band, over all tiles."""
 
-    means: npt.NDArray[np.float32]
+    tile_means: npt.NDArray[np.float32]
     """(row, col): mean value of each tile, NaN where it has none."""
+    valid_px: int = 0
+    total: float = 0.0
+    """Sum of all valid pixels, in units of the band."""
+
+    @property
+    def mean(self) -> float | None:
+        """Return the mean of all valid pixels; None if there is none."""
+        return self.total / self.valid_px if self.valid_px else None
+
+
+@dataclass(kw_only=True)
+class RecordSummary:
+    """Records of the tiles of a map, added up."""
+
+    bands: dict[str, BandSummary]
+    """Target bands by name, in the order of the store."""
     acquisitions: dict[tuple[str, str], Acquisition] = field(default_factory=dict)
-    """By collection and id."""
+    """Items by collection and id."""
     drops: Counter[str] = field(default_factory=Counter)
-    """Tiles and items that did not come together, by reason."""
+    """Times that an item was left out of a tile, by reason."""
     finished: list[tuple[datetime, int]] = field(default_factory=list)
-    """When tiles were done, and how many valid pixels they have."""
+    """Moments at which tiles were done, and their valid pixels."""
     begun: list[datetime] = field(default_factory=list)
     slowest: list[SlowTile] = field(default_factory=list)
     models: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -61,27 +77,19 @@ class Gathered:
     workers: Counter[str] = field(default_factory=Counter)
     guides: Counter[str] = field(default_factory=Counter)
     """Stores that the guide was read from."""
-    valid_px: int = 0
-    value_sum: float = 0.0
-    value_min: float = float("inf")
-    value_max: float = -float("inf")
     residual: float = 0.0
-    """Largest that is left between a block mean and its source pixel."""
-
-    @property
-    def value_mean(self) -> float | None:
-        """Over all valid pixels; None if there is none."""
-        return self.value_sum / self.valid_px if self.valid_px else None
+    """Largest difference that is left between a block mean and its source pixel."""
 
 
-def gather(records: Iterable[Record], shape: tuple[int, int]) -> Gathered:
-    """Read the records of all standing tiles.
+def summarise_records(records: Iterable[Record], shape: tuple[int, int], *, bands: Sequence[str]) -> RecordSummary:
+    """Add up the records of the tiles of a map.
 
     Args:
         records: One a tile, with items.
         shape: Rows and columns of tiles.
+        bands: Names of the target bands.
     """
-    found = Gathered(means=np.full(shape, np.nan, np.float32))
+    found = RecordSummary(bands={name: BandSummary(tile_means=np.full(shape, np.nan, np.float32)) for name in bands})
     for record in records:
         _add_work(found, record)
         _add_values(found, record)
@@ -90,7 +98,7 @@ def gather(records: Iterable[Record], shape: tuple[int, int]) -> Gathered:
     return found
 
 
-def _add_work(found: Gathered, record: Record) -> None:
+def _add_work(found: RecordSummary, record: Record) -> None:
     seconds = sum(record.seconds.values())
     if record.started_at:
         found.begun.append(record.started_at)
@@ -111,18 +119,19 @@ def _add_work(found: Gathered, record: Record) -> None:
         found.models[record.model, record.model_digest] += 1
 
 
-def _add_values(found: Gathered, record: Record) -> None:
-    if record.value_mean is None or not record.valid_px or record.status != "ok":
+def _add_values(found: RecordSummary, record: Record) -> None:
+    if record.status != "ok":
         return
-    found.means[record.tile.row, record.tile.col] = record.value_mean
-    found.valid_px += record.valid_px
-    found.value_sum += record.value_mean * record.valid_px
-    found.value_min = min(found.value_min, record.value_mean if record.value_min is None else record.value_min)
-    found.value_max = max(found.value_max, record.value_mean if record.value_max is None else record.value_max)
     found.residual = max(found.residual, record.consistency_residual or 0.0)
+    for name, summary in found.bands.items():
+        statistics = record.statistics_of(name)
+        if statistics.mean is not None:
+            summary.tile_means[record.tile.row, record.tile.col] = statistics.mean
+            summary.valid_px += statistics.valid_px
+            summary.total += statistics.mean * statistics.valid_px
 
 
-def _add_item(found: Gathered, item: ItemUse) -> None:
+def _add_item(found: RecordSummary, item: ItemUse) -> None:
     key = item.collection, item.id
     known = found.acquisitions.get(key)
     if known is None:

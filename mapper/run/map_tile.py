@@ -155,7 +155,7 @@ def _make_tile(fork: Any, context: MapContext, task: Task, attempts: Attempts, a
         "seconds": computed.seconds | clock.seconds,
         "consistency_residual": max((left for left in computed.residuals.values() if left is not None), default=None),
         "content_sha256": checksum,
-        **statistics(computed.arrays[context.product.values[0].name]),
+        **statistics(computed.arrays, context.product.values),
     }
 
 

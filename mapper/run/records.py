@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
@@ -22,7 +22,8 @@ from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.uses import ItemUse
 from mapper.errors import InputError, StoreFullError
 from mapper.plan.context import Context, Task
-from mapper.store.record import Record
+from mapper.store.product import Band
+from mapper.store.record import BandStatistics, Record
 from mapper.text import describe_error
 
 _LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
@@ -67,17 +68,30 @@ def reading(tally: Tally) -> dict[str, Any]:
     return {"requests": tally.requests, "bytes_read": tally.bytes_read, "retries": tuple(tally.retries)}
 
 
-def statistics(value: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Fields of a record that sum up the values of a tile, in target units."""
-    valid = value[np.isfinite(value)].astype(np.float64)
+def statistics(arrays: Mapping[str, npt.NDArray[Any]], bands: Sequence[Band]) -> dict[str, Any]:
+    """Return the fields of a record that sum up the values of a tile, in target units.
+
+    Args:
+        arrays: Pixels of the tile by name of the band.
+        bands: Value bands of the map.
+    """
+    found = tuple(_sum_up(band.name, arrays[band.name]) for band in bands)
+    first, several = found[0], found if len(found) > 1 else ()
+    values = {"value_min": first.min, "value_mean": first.mean, "value_max": first.max}
+    return {"valid_px": first.valid_px, **values, "statistics": several}
+
+
+def _sum_up(band: str, values: npt.NDArray[np.float32]) -> BandStatistics:
+    valid = values[np.isfinite(values)].astype(np.float64)
     if not valid.size:
-        return {"valid_px": 0}
-    return {
-        "valid_px": int(valid.size),
-        "value_min": float(valid.min()),
-        "value_mean": float(valid.mean()),
-        "value_max": float(valid.max()),
-    }
+        return BandStatistics(band=band)
+    return BandStatistics(
+        band=band,
+        valid_px=int(valid.size),
+        min=float(valid.min()),
+        mean=float(valid.mean()),
+        max=float(valid.max()),
+    )
 
 
 def worker_name() -> str:

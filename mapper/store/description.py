@@ -23,13 +23,13 @@ from zarr.abc.store import Store
 from mapper import __version__
 from mapper.errors import StoreError, StoreMismatchError
 from mapper.grid import MapGrid
-from mapper.spec import TargetSpec
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import GRID_MAPPING
 from mapper.store.product import Band, Banded, Kind, Product, Role, choose_reduction
 
-_LAYOUTS: Mapping[Kind, int] = MappingProxyType({"map": 1, "guide": 2})
-"""Version of the arrangement of a store; another number where an older mapper could not read a newer store."""
+_KINDS: Mapping[int, Kind] = MappingProxyType({1: "map", 2: "guide", 3: "map"})
+"""Kind of a store by the version of its arrangement; another number where an older mapper could not read it: maps of
+several target bands, or without a standard deviation, have 3."""
 _AREA = "ledger/area"
 
 
@@ -42,8 +42,6 @@ class Description(Banded):
     spec_yaml: str
     spec_digest: str
     grid: MapGrid
-    target: TargetSpec | None
-    """None for a guide."""
     extra: Mapping[str, Any]
     """Attributes of the root group."""
 
@@ -60,15 +58,13 @@ def describe(product: Product) -> dict[str, Any]:
         "time_coverage_start": spec.period.start.isoformat(),
         "time_coverage_end": spec.period.end.isoformat(),
         "coordinates": GRID_MAPPING,  # so that the CRS comes along with every array, whatever xarray is told
-        "mapper:layout": _LAYOUTS[product.kind],
+        "mapper:layout": _choose_layout(product),
         "mapper:name": product.name,
         "mapper:spec": spec.to_yaml(),
         "mapper:spec_digest": product.digest,
         "mapper:grid_digest": grid.digest,
         **product.extra,
-        "mapper:roles": [
-            {"name": band.name, "role": band.role, "of": band.of, "reduction": band.reduction} for band in product.bands
-        ],
+        "mapper:roles": [_describe_role(band) for band in product.bands],
         "mapper:grid": {
             "crs": grid.crs,
             "transform": list(grid.geobox.transform)[:6],
@@ -79,6 +75,18 @@ def describe(product: Product) -> dict[str, Any]:
             "chunk_px": grid.chunk_px,
         },
     }
+
+
+def _choose_layout(product: Product) -> int:
+    if product.kind == "guide":
+        return 2
+    roles = [band.role for band in product.bands]
+    return 1 if roles == ["value", "sd", "quality", "count"] else 3
+
+
+def _describe_role(band: Band) -> dict[str, Any]:
+    about = {"name": band.name, "role": band.role, "of": band.of, "reduction": band.reduction}
+    return about | {"bounds": list(band.bounds), "value_range": band.value_range} if band.role == "value" else about
 
 
 def write_description(root: zarr.Group, product: Product) -> None:
@@ -97,14 +105,13 @@ def read_description(store: Store) -> Description:
     root = zarr.open_group(store, mode="r")
     attributes: dict[str, Any] = dict(root.attrs)
     layout = attributes.get("mapper:layout")
-    kind = next((kind for kind, number in _LAYOUTS.items() if number == layout), None)
+    kind = _KINDS.get(layout) if isinstance(layout, int) else None
     if kind is None:
         raise StoreError(
             "the store was not made by mapper"
             if layout is None
-            else f"the store has layout {layout}, this mapper reads {max(_LAYOUTS.values())}; update mapper"
+            else f"the store has layout {layout}, this mapper reads up to {max(_KINDS)}; update mapper"
         )
-    target = TargetSpec.model_validate(attributes["mapper:target"]) if kind == "map" else None
     return Description(
         kind=kind,
         name=attributes["mapper:name"],
@@ -112,7 +119,6 @@ def read_description(store: Store) -> Description:
         spec_digest=attributes["mapper:spec_digest"],
         grid=_read_grid(store, attributes["mapper:grid"]),
         bands=_read_bands(root, attributes.get("mapper:roles") or _derive_roles(root, attributes)),
-        target=target,
         extra=attributes,
     )
 
@@ -125,8 +131,9 @@ def _read_bands(root: zarr.Group, roles: Sequence[Mapping[str, Any]]) -> tuple[B
 def _read_band(array: "zarr.Array[Any]", about: Mapping[str, Any]) -> Band:
     dtype, attributes = str(array.dtype), dict(array.attrs)
     is_encoded = about["role"] in ("value", "sd", "channel")
+    low, high = about.get("bounds", (None, None))
     return Band(
-        **about,
+        **(dict(about) | {"bounds": (low, high)}),
         dtype=dtype,
         fill=array.fill_value.item(),
         encoding=Encoding.of_attributes(dtype, attributes) if is_encoded else None,
@@ -140,9 +147,11 @@ def _derive_roles(root: zarr.Group, attributes: Mapping[str, Any]) -> list[dict[
     A map held ``<target>``, ``<target>_sd``, ``qa`` and ``n_valid``; a guide its channels, ``n_valid`` and ``gaps``.
     """
     roles: dict[str, tuple[Role, str]] = {}
-    if "mapper:target" in attributes:
-        target = attributes["mapper:target"]["name"]
-        roles = {target: ("value", ""), f"{target}_sd": ("sd", target), "qa": ("quality", ""), "n_valid": ("count", "")}
+    target = attributes.get("mapper:target", {})
+    low = 0 if target.get("non_negative") else None
+    if target:
+        name = target["name"]
+        roles = {name: ("value", ""), f"{name}_sd": ("sd", name), "qa": ("quality", ""), "n_valid": ("count", "")}
     else:
         roles = dict.fromkeys(attributes["mapper:bands"], ("channel", ""))
         roles |= {"n_valid": ("count", ""), "gaps": ("quality", "")}
@@ -151,6 +160,7 @@ def _derive_roles(root: zarr.Group, attributes: Mapping[str, Any]) -> list[dict[
             "name": name,
             "role": role,
             "of": of,
+            "bounds": (low if role == "value" else None, None),
             "reduction": choose_reduction(role, str(root[name].attrs.get("units", "1"))),
         }
         for name, (role, of) in roles.items()

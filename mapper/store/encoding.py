@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec
 
 from mapper.spec import EncodingSpec
 
-_FILLS = {"uint8": 255, "uint16": 65535, "int16": -32768}
+_FILLS = {"uint8": 255, "uint16": 65535, "uint32": 4294967295, "int16": -32768, "int32": -2147483648}
 _PACKINGS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"1": (1e-4, -0.1), "dB": (2e-3, -80), "m": (0.2, -1000)}
 )
@@ -44,10 +44,10 @@ class Encoding:
 
     @classmethod
     def of_sd(cls, spec: EncodingSpec) -> "Encoding":
-        """How its standard deviation is stored: never negative, without offset, always with 16 bits."""
+        """Return the encoding of its standard deviation: never negative, without offset, with at least 16 bits."""
         if spec.dtype == "float32":
             return cls(dtype="float32")
-        return cls(dtype="uint16", scale_factor=spec.scale_factor)
+        return cls(dtype="uint32" if spec.dtype.endswith("32") else "uint16", scale_factor=spec.scale_factor)
 
     @classmethod
     def of_units(cls, units: str) -> "Encoding":

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mapper.catalog.uses import ItemUse
 from mapper.events import ReadRetry
 from mapper.grid import Tile
-from mapper.store.record import Record
+from mapper.store.record import BandStatistics, Record
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -39,6 +39,16 @@ _RETRY = pa.struct(
         ("reason", pa.string()),
         ("attempt", pa.uint32()),
         ("wait_s", pa.float64()),
+    ]
+)
+
+_STATISTICS = pa.struct(
+    [
+        ("band", pa.string()),
+        ("valid_px", pa.uint64()),
+        ("min", pa.float64()),
+        ("mean", pa.float64()),
+        ("max", pa.float64()),
     ]
 )
 
@@ -75,19 +85,26 @@ SCHEMA = pa.schema(
         ("consistency_residual", pa.float64()),
         ("content_sha256", pa.string()),
         ("guide_store", pa.string()),
+        ("statistics", pa.list_(_STATISTICS)),
     ]
 )
 """Columns of the ledger: the fields of :class:`Record`, the tile as two columns."""
 
 _RECORD_FIELDS = tuple(field.name for field in fields(Record) if field.name != "tile")
-_NESTED: Mapping[str, type[ItemUse | ReadRetry]] = MappingProxyType({"items": ItemUse, "retries": ReadRetry})
-_PLAIN = tuple(name for name in SCHEMA.names if name not in _NESTED)
+_Member = ItemUse | ReadRetry | BandStatistics
+_NESTED: Mapping[str, type[_Member]] = MappingProxyType(
+    {"items": ItemUse, "retries": ReadRetry, "statistics": BandStatistics}
+)
+_SLIM = tuple(name for name in SCHEMA.names if name not in ("items", "retries"))
+"""Columns that are read quickly."""
 
 
 def dump_records(records: list[Record]) -> bytes:
-    """Records as one Parquet file."""
+    """Return records as one Parquet file."""
     buffer = io.BytesIO()
     table = pa.Table.from_pylist([_to_row(record) for record in records], schema=SCHEMA)
+    if not any(record.statistics for record in records):  # a map of one band does without their five columns
+        table = table.drop_columns(["statistics"])
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
@@ -99,7 +116,7 @@ def load_records(blob: bytes, *, items: bool = True) -> list[Record]:
         blob: The file.
         items: False leaves out items and retries, which take nearly all of the time.
     """
-    return _to_records(_read_table(blob, None if items else _PLAIN))
+    return _to_records(_read_table(blob, None if items else _SLIM))
 
 
 def load_record(blob: bytes, tile: Tile) -> Record | None:
@@ -122,6 +139,7 @@ def _to_row(record: Record) -> dict[str, Any]:
     row["seconds"] = list(record.seconds.items())
     row["items"] = [vars(item) for item in record.items]
     row["retries"] = [vars(retry) for retry in record.retries]
+    row["statistics"] = [vars(each) for each in record.statistics]
     return row
 
 
@@ -137,7 +155,7 @@ def _to_records(table: pa.Table) -> list[Record]:
     return [Record(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
-def _to_members(column: pa.ChunkedArray, kind: type[ItemUse | ReadRetry]) -> list[tuple[Any, ...]]:
+def _to_members(column: pa.ChunkedArray, kind: type[_Member]) -> list[tuple[Any, ...]]:
     """A column of lists of structs as tuples of objects: field by field, quicker than row by row."""
     lists = column.combine_chunks()
     structs = lists.flatten()

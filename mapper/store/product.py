@@ -4,8 +4,9 @@ The store itself treats both alike: tiles of whole shards, a record for each, on
 which bands there are and what the root group says of them, and that is a :class:`Product`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
 from mapper.predict.quality import cf_attributes
-from mapper.spec import Channel, MapSpec, TargetSpec
+from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import GRID_MAPPING
 from mapper.store.reduction import Rule
@@ -22,8 +23,8 @@ Kind = Literal["map", "guide"]
 Role = Literal["value", "sd", "quality", "count", "channel"]
 """What the pixels of a band are: a target, its standard deviation, flags, observations, a channel of a guide."""
 
-RESERVED = ("x", "y", "qa", "n_valid", "ledger", GRID_MAPPING)
-"""Names that a target may not have."""
+_COORDINATES = ("x", "y", "ledger", "pyramid", GRID_MAPPING)
+"""Names of what lies beside the bands in the root group."""
 NOT_WRITTEN = 1 << 15
 """Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""
 NO_GUIDE = 255
@@ -52,6 +53,10 @@ class Band:
     """Rule by which a pyramid reduces 2 x 2 pixels."""
     attributes: Mapping[str, Any]
     """CF attributes."""
+    bounds: tuple[float | None, float | None] = (None, None)
+    """Least and greatest value that there can be; None where there is none."""
+    value_range: float | None = None
+    """Width of the usual range of values, for colours; None where nothing is known of it."""
 
     @property
     def units(self) -> str:
@@ -134,25 +139,27 @@ class Product(Banded):
 
 
 def map_product(spec: MapSpec) -> Product:
-    """Return the product that a map is.
+    """Return the product that a map is: its target bands, each with its standard deviation, flags and observations.
 
     Raises:
-        SpecError: If the target has the name of another array.
+        SpecError: If a target band has the name of another array.
     """
-    if spec.target.name in RESERVED:
-        raise SpecError(f"target.name {spec.target.name!r} is the name of another array of the store; choose another")
+    bands = (*_make_target_bands(spec.targets), _make_quality_band(), _make_count_band())
+    clash = _find_clash(bands)
+    if clash:
+        raise SpecError(f"the target gives two arrays of the store the name {clash}; choose another name of its band")
     collections = ", ".join(sorted({layer.collection for layer in spec.guide.layers}))
     sharpened = f"{spec.source.collection} ({', '.join(spec.source.band_names)}) sharpened by {spec.model.name}"
     return Product(
         kind="map",
         name=spec.name,
-        title=f"{spec.name}: {spec.target.long_name}",
+        title=f"{spec.name}: {_name_targets(spec)}",
         source=f"{sharpened} with {collections}" if collections else sharpened,
         spec=spec,
         digest=spec.digest,
         grid=spec.map_grid,
-        bands=_make_map_bands(spec.target),
-        extra={"mapper:target": spec.target.model_dump(mode="json", exclude=_NOT_IN_ATTRIBUTES)},
+        bands=bands,
+        extra=_describe_single(spec.targets),
     )
 
 
@@ -168,12 +175,11 @@ def guide_product(spec: MapSpec, *, grid: MapGrid, units: Mapping[str, str], hal
     Raises:
         SpecError: If a channel has the name of another array.
     """
-    names = [channel.name for channel in spec.guide.channels]
-    clash = sorted({"gaps", *RESERVED}.intersection(names))
-    if clash:
-        raise SpecError(f"guide channel {', '.join(clash)} has the name of another array of the store; rename the band")
     channels = (_make_channel_band(channel, units[channel.collection]) for channel in spec.guide.channels)
     bands = (*channels, _make_count_band(), _make_gap_band())
+    clash = _find_clash(bands)
+    if clash:
+        raise SpecError(f"guide channel {clash} has the name of another array of the store; rename the band")
     return Product(
         kind="guide",
         name=spec.name,
@@ -193,7 +199,7 @@ def choose_reduction(role: Role, units: str) -> Rule:
         return "flags"
     if role == "count":
         return "count"
-    return "decibels" if units == "dB" else "mean"
+    return "decibels" if units == "dB" and role != "sd" else "mean"
 
 
 def _make_channel_band(channel: Channel, units: str) -> Band:
@@ -248,25 +254,59 @@ def _make_quality_band() -> Band:
     return Band(name="qa", role="quality", dtype="uint16", fill=NOT_WRITTEN, reduction="flags", attributes=attributes)
 
 
-def _make_map_bands(target: TargetSpec) -> tuple[Band, ...]:
-    value, sd = Encoding.of_value(target.encoding), Encoding.of_sd(target.encoding)
-    name, sd_name = target.name, f"{target.name}_sd"
-    about_value = {
-        "long_name": target.long_name,
+def _find_clash(bands: Sequence[Band]) -> str:
+    """Return the names that two arrays of a store would have; empty if there is none."""
+    names = Counter([*_COORDINATES, *(band.name for band in bands)])
+    return ", ".join(sorted(name for name, count in names.items() if count > 1))
+
+
+def _make_target_bands(targets: Sequence[TargetBand]) -> Iterator[Band]:
+    shared = Counter(target.long_name for target in targets)
+    for target in targets:
+        is_shared = shared[target.long_name] > 1
+        long_name = ", ".join(filter(None, (target.long_name, target.name))) if is_shared else target.long_name
+        yield _make_value_band(target, long_name or target.name)
+        if target.sd:
+            yield _make_sd_band(target, long_name or target.name)
+
+
+def _make_value_band(target: TargetBand, long_name: str) -> Band:
+    encoding = Encoding.of_value(target.encoding)
+    ancillary = [_name_sd(target)] if target.sd else []
+    attributes = {
+        "long_name": long_name,
         "units": target.units,
-        "ancillary_variables": f"{sd_name} qa n_valid",
-        **value.attributes,
+        "ancillary_variables": " ".join([*ancillary, "qa", "n_valid"]),
+        **encoding.attributes,
     }
-    about_sd = {
-        "long_name": f"standard deviation of {target.long_name}",
+    band = _make_encoded_band(target.name, "value", encoding, attributes)
+    return replace(band, bounds=target.bounds, value_range=target.value_range)
+
+
+def _make_sd_band(target: TargetBand, long_name: str) -> Band:
+    encoding = Encoding.of_sd(target.encoding)
+    attributes = {
+        "long_name": f"standard deviation of {long_name}",
         "units": target.units,
         "comment": "of a model that gives one: the model's, calibrated on places it was not trained on, "
         "with that of the source in it; of any other model: that of the source pixel alone",
-        **sd.attributes,
+        **encoding.attributes,
     }
-    return (
-        _make_encoded_band(name, "value", value, about_value),
-        _make_encoded_band(sd_name, "sd", sd, about_sd, of=name),
-        _make_quality_band(),
-        _make_count_band(),
-    )
+    return _make_encoded_band(_name_sd(target), "sd", encoding, attributes, of=target.name)
+
+
+def _name_sd(target: TargetBand) -> str:
+    return f"{target.name}_sd"
+
+
+def _describe_single(targets: Sequence[TargetBand]) -> dict[str, Any]:
+    """Return the attribute by which a mapper that knows no roles finds the only band of a map."""
+    if len(targets) > 1 or not targets[0].sd:
+        return {}
+    about = targets[0].model_dump(mode="json", include={"name", "long_name", "units", "encoding"})
+    return {"mapper:target": about | {"non_negative": targets[0].bounds == (0, None)}}
+
+
+def _name_targets(spec: MapSpec) -> str:
+    names = ", ".join(band.long_name or band.name for band in spec.targets)
+    return spec.target.long_name or names

@@ -13,6 +13,18 @@ from mapper.grid import Tile
 
 
 @dataclass(frozen=True, kw_only=True)
+class BandStatistics:
+    """Valid pixels of one target band in one tile, in its units."""
+
+    band: str
+    valid_px: int = 0
+    min: float | None = None
+    """None where no pixel is valid."""
+    mean: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record(TileResult):
     """The provenance of one tile, and what it took."""
 
@@ -38,3 +50,12 @@ class Record(TileResult):
     """Sha256 over the encoded arrays of the tile."""
     guide_store: str = ""
     """Store that the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    statistics: tuple[BandStatistics, ...] = ()
+    """Statistics of each of several target bands; empty where there is one, whose are the fields above."""
+
+    def statistics_of(self, band: str) -> BandStatistics:
+        """Return the statistics of a target band."""
+        if not self.statistics:
+            values = {"min": self.value_min, "mean": self.value_mean, "max": self.value_max}
+            return BandStatistics(band=band, valid_px=self.valid_px, **values)
+        return next((each for each in self.statistics if each.band == band), BandStatistics(band=band))

@@ -75,7 +75,8 @@ def combine_flags(stored: _Array, *, fill: int) -> _Array:
 def _average(stored: _Array, valid: BoolArray, fill: float) -> _Array:
     floating = np.issubdtype(stored.dtype, np.floating)
     shape = stored.shape[0] // 2, stored.shape[1] // 2
-    total = np.zeros(shape, np.float64 if floating else np.int32)  # four 16 bit integers fit many times
+    # four stored numbers fit many times, and every mean of four is exact in float64
+    total = np.zeros(shape, np.float64 if floating else np.int32 if stored.dtype.itemsize <= 2 else np.int64)
     count = np.zeros(shape, np.uint8)
     for corner, here in zip(_corners(stored), _corners(valid), strict=True):
         total += np.where(here, corner, stored.dtype.type(0))

@@ -1,4 +1,4 @@
-"""What made a pixel: its values, and the record of the tile it lies in."""
+"""Explanation of a pixel: its values, and the record of the tile it lies in."""
 
 import math
 from collections import Counter
@@ -23,6 +23,18 @@ from mapper.store.repository import open_session
 
 
 @dataclass(frozen=True, kw_only=True)
+class BandValue:
+    """Value of one target band at one pixel, in its units."""
+
+    name: str
+    units: str
+    value: float | None
+    """None where missing."""
+    sd: float | None
+    """None where missing, or where the map has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One pixel and what made it."""
 
@@ -34,9 +46,10 @@ class Answer:
     col: int
     tile: Tile
     target: str
+    """Name of the first target band; ``guide`` for a guide."""
     units: str
     value: float | None
-    """None where missing."""
+    """Value of the first target band, None where missing."""
     sd: float | None
     qa: int
     flags: tuple[str, ...]
@@ -48,7 +61,9 @@ class Answer:
     record: Record | None
     """None if the tile was never attempted."""
     channels: dict[str, float | None] = field(default_factory=dict)
-    """Of a guide: the value of each channel, None where missing; a guide has no other value."""
+    """Values of the channels of a guide by name, None where missing; a guide has no other value."""
+    bands: tuple[BandValue, ...] = ()
+    """Values of the target bands of a map, in the order of the store."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values; see :func:`to_plain`."""
@@ -57,7 +72,7 @@ class Answer:
     def to_text(self) -> str:
         """The answer for a terminal."""
         lines = [
-            *self._say_values(),
+            *self._describe_values(),
             f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
             f"  quality   {', '.join(self.flags) or 'nothing to remark'}; {self.n_valid} valid observations",
         ]
@@ -65,13 +80,11 @@ class Answer:
             return "\n".join([*lines, "  made by   nothing: this tile was never attempted"])
         return "\n".join([*lines, *_describe_record(self.record, self.snapshot, self.written_at)])
 
-    def _say_values(self) -> list[str]:
+    def _describe_values(self) -> list[str]:
         if self.channels:
             values = {name: "no value" if value is None else f"{value:g}" for name, value in self.channels.items()}
             return [self.target, *(f"  {name:<24} {value}" for name, value in values.items())]
-        value = "no value" if self.value is None else f"{self.value:g} {self.units}"
-        sd = "" if self.sd is None else f" ± {self.sd:g} (standard deviation)"
-        return [f"{self.target} {value}{sd}"]
+        return [_describe_value(band) for band in self.bands]
 
 
 def why(location: str | Path, x: float, y: float, *, crs: str = "EPSG:4326", ref: str = "main") -> Answer:
@@ -130,28 +143,38 @@ def explain_pixel(
 def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, Any]:
     """Return the decoded values of one pixel, as fields of an answer."""
 
-    def read(band: Band | None) -> int | float | None:
-        return None if band is None else _decode(band, zarr.open_array(store, path=band.name, mode="r")[row, col])
+    def read(band: Band) -> Any:
+        return np.asarray(zarr.open_array(store, path=band.name, mode="r")[row, col])
 
-    value, quality = next(iter(bands.values), None), int(read(bands.quality) or 0)
-    is_guide = value is None
+    def decode(band: Band | None) -> float | None:
+        if band is None or band.encoding is None:
+            return None
+        value = float(band.encoding.decode(read(band)))
+        return None if np.isnan(value) else value
+
+    values = tuple(
+        BandValue(name=band.name, units=band.units, value=decode(band), sd=decode(bands.sd_of(band.name)))
+        for band in bands.values
+    )
+    first = values[0] if values else BandValue(name="guide", units="", value=None, sd=None)
+    quality = int(read(bands.quality))
     return {
-        "target": "guide" if value is None else value.name,
-        "units": "" if value is None else value.units,
-        "value": read(value),
-        "sd": read(bands.sd_of(value.name)) if value else None,
-        "qa": 0 if is_guide else quality,
+        "target": first.name,
+        "units": first.units,
+        "value": first.value,
+        "sd": first.sd,
+        "qa": quality if values else 0,
         "flags": name_flags(bands.quality, quality),
-        "n_valid": int(read(bands.count) or 0),
-        "channels": {band.name: read(band) for band in bands.channels},
+        "n_valid": int(read(bands.count)),
+        "channels": {band.name: decode(band) for band in bands.channels},
+        "bands": values,
     }
 
 
-def _decode(band: Band, stored: Any) -> int | float | None:
-    if band.encoding is None:
-        return int(stored)
-    value = float(band.encoding.decode(np.asarray(stored)))
-    return None if np.isnan(value) else value
+def _describe_value(band: BandValue) -> str:
+    value = "no value" if band.value is None else f"{band.value:g} {band.units}"
+    sd = "" if band.sd is None else f" ± {band.sd:g} (standard deviation)"
+    return f"{band.name} {value}{sd}"
 
 
 def name_flags(quality: Band, stored: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
@@ -144,8 +144,9 @@ class TrainConfig(Part):
     steps: int = Field(default=2000, gt=0)
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    loss: Literal["l1", "huber", "mse", "nll"] = "huber"
-    """``nll`` is for networks that give a standard deviation; see :mod:`mapper.training.losses`."""
+    loss: str = "huber"
+    """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
+    or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is kept."""
     clip: float = Field(default=1.0, gt=0)
@@ -158,6 +159,15 @@ class TrainConfig(Part):
     seed: int = 0
     threads: int | None = Field(default=None, gt=0)
     """Of the CPU; None leaves it to torch."""
+
+    @field_validator("loss")
+    @classmethod
+    def _is_loss(cls, name: str) -> str:
+        from mapper.training.losses import LOSSES  # noqa: PLC0415 - imports torch, which suites do not need
+
+        if name not in LOSSES:
+            raise ValueError(f"unknown loss, expected one of {', '.join(LOSSES)}")
+        return name
 
     @model_validator(mode="after")
     def _places_are_apart(self) -> Self:

@@ -1,4 +1,4 @@
-"""What a training minimises, on pixels whose truth is known, in units of the source's training spread.
+"""Losses of a training, on pixels whose truth is known, in units of the source's training spread.
 
 The mean is judged by ``l1``, ``huber`` (bends at one spread), ``mse`` or ``nll``. A network that gives a standard
 deviation learns it beside the mean, whatever the loss of the mean, by the Gaussian likelihood of what the mean leaves.
@@ -12,7 +12,9 @@ beta 0.5, to which half the squared error is added: no pixel is given up, howeve
 Members of an ensemble learn each from its own output and patches, never from their mean.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,11 @@ from torch import Tensor, nn
 from mapper.errors import InputError
 from mapper.models.ensemble import Ensemble
 from mapper.models.model import GuidedModel, Network, keep_within
+from mapper.registry import Registry
 from mapper.spec.target import Bounds
+
+Loss = Callable[[Tensor, Tensor | None], Tensor]
+"""Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None."""
 
 _BETA = 0.5
 _LEAST_SD = 1e-3
@@ -30,7 +36,7 @@ _LEAST_SD = 1e-3
 
 
 class Patches(NamedTuple):
-    """What all members are shown in one step; (member, patch, channel, y, x)."""
+    """Input and truth of all members in one step; (member, patch, channel, y, x)."""
 
     guide: Tensor
     source: Tensor
@@ -43,21 +49,18 @@ class Objective(nn.Module):
 
     Args:
         model: Its members share their parameters with it.
-        loss: Of the mean.
+        loss: Name of a loss, one of :data:`LOSSES`.
         rim_source_px: Rim of a patch that is not judged: there the network sees the edge.
         bf16: Compute the network in bfloat16.
 
     Raises:
-        InputError: If the loss is ``nll`` and the network gives no standard deviation.
+        InputError: If there is no such loss, or it needs a standard deviation that the network does not give.
     """
 
     def __init__(self, model: GuidedModel, *, loss: str, rim_source_px: int = 0, bf16: bool = False) -> None:
         super().__init__()
         members = members_of(model)
-        if loss == "nll" and not all(member.gives_sd for member in members):
-            raise InputError(
-                f"loss nll needs a network that gives a standard deviation; {model.contract.model} does not"
-            )
+        _check_loss(loss, model.contract.model, gives_sd=all(member.gives_sd for member in members))
         straight = replace(model.contract, bounds=(None, None))
         self.members = nn.ModuleList(GuidedModel(member, straight) for member in members)
         self.bounds = model.contract.bounds
@@ -67,7 +70,7 @@ class Objective(nn.Module):
         self.unit = model.source.sd
 
     def forward(self, patches: Patches) -> Tensor:
-        """Sum of losses of each member, (member,)."""
+        """Return the sum of losses of each member, (member,)."""
         rim = self._rim(patches)
         sums = []
         members = (member for member in self.members if isinstance(member, GuidedModel))
@@ -80,18 +83,18 @@ class Objective(nn.Module):
         return torch.stack(sums)
 
     def count(self, patches: Patches) -> Tensor:
-        """Pixels that are judged, (member,)."""
+        """Return the number of pixels that are judged, (member,)."""
         return torch.isfinite(_crop(patches.truth, self._rim(patches))).sum((1, 2, 3, 4))
 
     def _rim(self, patches: Patches) -> int:
-        """In target pixels; at least the middle of a small patch is judged."""
+        """Return the rim in target pixels; at least the middle of a small patch is judged."""
         pixels = patches.source.shape[-1]
         scale = patches.truth.shape[-1] // pixels
         return min(self.rim_source_px, (pixels - 1) // 2) * scale
 
 
 def members_of(model: GuidedModel) -> list[Network]:
-    """The networks of a model: those of its ensemble, or the only one."""
+    """Return the networks of a model: those of its ensemble, or the only one."""
     network = model.network
     if not isinstance(network, Ensemble):
         return [network]
@@ -121,28 +124,75 @@ def bend(output: Tensor, truth: Tensor, *, bounds: Bounds, unit: float) -> Tenso
 
 
 def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float) -> Tensor:
-    """Loss summed over pixels whose truth is known.
+    """Return the loss summed over pixels whose truth is known.
 
     Args:
         output: (batch, 1 or 2, y, x): mean and, where given, standard deviation, in target units.
         truth: (batch, 1, y, x), NaN where unknown.
-        loss: Of the mean: l1, huber, mse or nll.
-        unit: What counts as 1, in target units.
+        loss: Name of a loss, one of :data:`LOSSES`.
+        unit: Amount that counts as 1, in target units.
     """
     known = torch.isfinite(truth)
     error = torch.where(known, output[:, :1] - truth, 0.0) / unit
-    total = _judge_mean(error, "mse" if loss == "nll" else loss)
-    if output.shape[1] > 1:
-        sd = (output[:, 1:] / unit).clamp(min=_LEAST_SD)
-        total = total / 2 + _beta_nll(error, sd) if loss == "nll" else total + _beta_nll(error.detach(), sd)
-    return torch.where(known, total, 0.0).sum()
+    sd = (output[:, 1:] / unit).clamp(min=_LEAST_SD) if output.shape[1] > 1 else None
+    return torch.where(known, LOSSES[loss](error, sd), 0.0).sum()
 
 
-def _judge_mean(error: Tensor, loss: str) -> Tensor:
-    if loss == "mse":
-        return error.square()
-    zero = torch.zeros_like(error)
-    return F.smooth_l1_loss(error, zero, reduction="none", beta=1.0 if loss == "huber" else 0.0)
+def beside_mean(judge: Callable[[Tensor], Tensor]) -> Loss:
+    """Return a loss that judges the mean, and beside it any standard deviation by the errors as they are given.
+
+    Args:
+        judge: Loss of each pixel's error.
+    """
+
+    def loss(error: Tensor, sd: Tensor | None) -> Tensor:
+        total = judge(error)
+        return total if sd is None else total + _beta_nll(error.detach(), sd)
+
+    return loss
+
+
+def nll(error: Tensor, sd: Tensor | None) -> Tensor:
+    """Return half the squared error and the likelihood in which the deviation weighs the mean.
+
+    Raises:
+        InputError: If there is no standard deviation.
+    """
+    if sd is None:
+        raise InputError("loss nll needs a network that gives a standard deviation")
+    return error.square() / 2 + _beta_nll(error, sd)
+
+
+def _smooth_l1(error: Tensor, *, bend: float) -> Tensor:
+    return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=bend)
+
+
+LOSSES: Registry[Loss] = Registry(
+    "mapper.losses",
+    {
+        "l1": beside_mean(partial(_smooth_l1, bend=0.0)),
+        "huber": beside_mean(partial(_smooth_l1, bend=1.0)),
+        "mse": beside_mean(torch.square),
+        "nll": nll,
+    },
+    kind=Callable,
+)
+"""Losses by name; other packages add theirs as entry points of ``mapper.losses``."""
+
+
+def _check_loss(name: str, model: str, *, gives_sd: bool) -> None:
+    """Try a loss on one pixel of what a network gives.
+
+    Raises:
+        InputError: If there is no such loss, or it does not take what the network gives.
+    """
+    if name not in LOSSES:
+        raise InputError(f"unknown loss {name!r}: expected one of {', '.join(LOSSES)}")
+    one = torch.ones(1, 1, 1, 1)
+    try:
+        LOSSES[name](one, one if gives_sd else None)
+    except InputError as error:
+        raise InputError(f"{error}; {model} does not") from error
 
 
 def _beta_nll(error: Tensor, sd: Tensor) -> Tensor:

@@ -63,6 +63,12 @@ class Sample:
         )
         return chosen.get("guide", ())
 
+    @property
+    def known_truth(self) -> Float32Array:
+        """Truth that is scored: (y, x), NaN where the source is missing, since a map has no value there."""
+        known = np.isfinite(self.source).repeat(self.scale, 0).repeat(self.scale, 1)
+        return np.where(known, self.truth, np.float32(np.nan))
+
     def cut_truth(self, limit: float) -> "Sample":
         """This sample with truth above a limit set to the limit."""
         return replace(self, truth=np.minimum(self.truth, np.float32(limit)))

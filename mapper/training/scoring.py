@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.evaluation.metrics import Score, rounded
+from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.score import Score, rounded
 from mapper.evaluation.uncertainty import Coverage, calibrate_scale, gaussian_quantile
 from mapper.predict.operators import spread
 from mapper.predict.predictor import Estimate
+from mapper.spec.target import BandSpec
 from mapper.training.sample import Sample
 
 _LEVEL = 0.9
@@ -24,15 +26,9 @@ _LEAST_SCALE = 0.01
 
 
 def score(prediction: Estimate, sample: Sample) -> Score:
-    """Compare with the truth, pixel by pixel."""
-    error = _error(prediction, sample)
-    known = np.isfinite(error)
-    return Score.of(prediction.mean[known], sample.truth[known])
-
-
-def pool(scores: Sequence[Score]) -> Score:
-    """All pixels together."""
-    return reduce(add, scores, Score())
+    """Return RMSE and bias of a prediction."""
+    metrics = choose_metrics(BandSpec(units=sample.source_units), ("rmse", "bias"))
+    return Score.of(prediction.mean, sample.known_truth, metrics=metrics)
 
 
 def calibrate(predictions: Sequence[Estimate], samples: Sequence[Sample], *, holds_source_sd: bool) -> float | None:
@@ -107,9 +103,8 @@ def describe_coverage(
 
 
 def _error(prediction: Estimate, sample: Sample) -> Float32Array:
-    """(y, x), NaN where source or truth is unknown."""
-    known = spread(np.isfinite(sample.source), sample.scale)
-    return np.where(known, prediction.mean - sample.truth, np.float32(np.nan))
+    """Return prediction minus truth (y, x), NaN where source or truth is unknown."""
+    return np.asarray(prediction.mean - sample.known_truth, np.float32)
 
 
 def _spread_sd(sample: Sample) -> Float32Array:

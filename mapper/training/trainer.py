@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mapper.errors import InputError, WeightsError
-from mapper.evaluation.metrics import Score, rounded
+from mapper.evaluation.score import Score, pool, rounded
 from mapper.models.card import Card, read_card
 from mapper.models.model import GuidedModel, Model
 from mapper.models.weights import load_model, save_model
@@ -25,7 +25,7 @@ from mapper.training.fitting import Fitted, Watch, fit
 from mapper.training.initial_model import choose_options
 from mapper.training.sample import Sample
 from mapper.training.sampler import pad_sample
-from mapper.training.scoring import calibrate, describe_coverage, pool, score
+from mapper.training.scoring import calibrate, describe_coverage, score
 from mapper.training.split import hold_out
 
 _UNDECISIVE = {"name", "out", "data", "validation", "threads", "validate_every", "checkpoint_every"}
@@ -155,11 +155,11 @@ def _gather(
 
 def _validate(samples: Sequence[Sample], model: GuidedModel) -> float:
     device = str(model.guide_mean.device)
-    return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).rmse
+    return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).value("rmse")
 
 
 def _score_bicubic(samples: Sequence[Sample]) -> float | None:
-    return pool([_interpolate(sample) for sample in samples]).rmse if samples else None
+    return pool([_interpolate(sample) for sample in samples]).value("rmse") if samples else None
 
 
 def _interpolate(sample: Sample) -> Score:
@@ -199,9 +199,9 @@ def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, 
     }
     facts: dict[str, Any] = {
         name: {
-            "rmse": rounded(pool(parts).rmse),
-            "bias": rounded(pool(parts).bias),
-            "places": {sample.name: rounded(part.rmse) for sample, part in zip(samples, parts, strict=True)},
+            "rmse": rounded(pool(parts).value("rmse")),
+            "bias": rounded(pool(parts).value("bias")),
+            "places": {sample.name: rounded(part.value("rmse")) for sample, part in zip(samples, parts, strict=True)},
         }
         for name, parts in scores.items()
     }

@@ -95,7 +95,7 @@ class _Desk:
         deadline = time.monotonic() + self._settings.max_seconds
         layer = self._layers.find(ref, None)
         description = layer.found.version.description
-        if description.target is None:
+        if not description.values:
             raise HTTPException(404, "this store holds a guide, which has no totals")
         area = read_outline(polygon)
         ground = find_ground(description.grid.crs)
