@@ -66,4 +66,5 @@ def test_an_unknown_order_is_refused():
 def test_the_command_line_names_the_orders(tmp_path):
     code, text = run_mapper("run", tmp_path / "map.yaml", "--order", "random")
     assert code == 2
-    assert "--order is blocks, rows or spread" in text
+    for word in ("--order", "'random'", "'blocks'", "'rows'", "'spread'"):
+        assert word in text
