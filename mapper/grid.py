@@ -2,7 +2,7 @@
 
 Conventions: rows grow southwards, columns eastwards, both counted in target pixels from the outer upper-left corner of
 the map. Bounds are pixel edges (left, bottom, right, top). The origin lies on a source pixel edge counted from the
-origin of the CRS, so that maps of neighbouring regions share one lattice; ``scale`` target pixels make one source
+origin of the CRS, so that maps of neighbouring regions share their pixel edges; ``scale`` target pixels make one source
 pixel. Tiles may have any size: a window that feeds a network is always widened to whole source pixels, which makes
 the result independent of the tiling.
 """

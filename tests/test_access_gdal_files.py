@@ -84,7 +84,7 @@ import sys
 sys.path.insert(0, {str(tmp_path.parent)!r})
 sys.path.insert(0, {__file__.rsplit("/", 1)[0]!r})
 from pathlib import Path
-from test_access_opener import Fake, read_all, read_remote
+from test_access_gdal_files import Fake, read_all, read_remote
 print(read_remote(Fake(Path({str(path)!r}).read_bytes()), read_all).sum())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

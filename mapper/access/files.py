@@ -1,7 +1,7 @@
 """Opening files: all of the project's rasters are read through :meth:`Access.read`.
 
-Local files are GDAL's own business. Remote ones come through :mod:`mapper.access.remote`, which tells network trouble
-from a broken file before GDAL sees a byte; what GDAL then cannot read is broken.
+Local files are GDAL's own business. Remote ones come through :mod:`mapper.access.remote`, which separates network
+trouble from a broken file before GDAL sees a byte; what GDAL then cannot read is broken.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Remote files read by byte ranges over HTTP: checked, and requested again when the network or the archive fails.
 
-What an answer means decides what happens to it. Throttling, a busy server, a broken or silent connection and a body
-that is too short are tried again. A refused signature is made anew. A file that does not exist or ends
-too early is corrupt, and dropped by those who read it. A denial that a new signature does not cure is neither: wrong
+The meaning of an answer decides what follows. Throttling, an overloaded server, a broken or silent connection and a
+body that is too short are tried again. A refused signature is made anew. A file that does not exist or
+ends too early is corrupt, and dropped by its readers. A denial that a new signature does not cure is neither: wrong
 keys must not quietly thin out a map.
 """
 

@@ -50,7 +50,7 @@ class Signer:
         """Return a location with a valid token; one on another host, or public, comes back unsigned.
 
         Raises:
-            TransientAssetError: If the token service does not answer or is busy.
+            TransientAssetError: If the token service does not answer or is overloaded.
             AssetError: If it refuses.
         """
         href = unsign(href)

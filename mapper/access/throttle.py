@@ -1,7 +1,7 @@
 """Pacing of requests to archives: a token bucket for each host, and pauses that a host asks for.
 
 A bucket holds at most ``burst`` tokens and gains ``requests_per_second``; a request takes one. Nobody is queued: who
-gets no token is told how long to wait before asking again.
+gets no token learns how long to wait before asking again.
 """
 
 import threading

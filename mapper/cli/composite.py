@@ -16,13 +16,14 @@ from mapper.cli.options import (
     LogOption,
     MapArgument,
     OnlyOption,
+    OrderOption,
     RefreshOption,
     SettingsOption,
     WorkersOption,
     kubernetes_options,
     selection_of,
 )
-from mapper.cli.printing import notify, print_json
+from mapper.cli.printing import notify, print_due, print_json
 from mapper.cli.run_callbacks import make_policy, open_callbacks
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def composite(  # noqa: PLR0913 - options of a command
     commit_tiles: CommitTilesOption = 32,
     commit_seconds: CommitSecondsOption = 60,
     failure_budget: BudgetOption = None,
-    order: Annotated[str, typer.Option(help="Order of the tiles, as for **mapper run**.")] = "blocks",
+    order: OrderOption = "blocks",
     log: LogOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,14 +78,13 @@ def composite(  # noqa: PLR0913 - options of a command
     from mapper.run.runner import run_plan
 
     policy = make_policy(commit_tiles, commit_seconds, failure_budget, order)
-    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path, settings, keep=keep_cluster)
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
     which = selection_of(only, every)
     guide = GuideOptions(location=out, halo_px=halo)
     job = prepare_job(map_path, guide=guide, only=which, refresh=refresh, worker_memory=memory)
     if dry_run:
-        for due in job.pending().todo:
-            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        print_due(job.pending())
         return
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = run_plan(job.plan, job.context, job.location, executor, callbacks=callbacks, policy=policy)

@@ -33,7 +33,7 @@ from mapper.cli.options import (
     kubernetes_options,
     selection_of,
 )
-from mapper.cli.printing import notify, print_comparison, print_json, print_months
+from mapper.cli.printing import notify, print_comparison, print_due, print_json, print_months
 from mapper.cli.run_callbacks import make_policy, open_callbacks, print_run_report
 from mapper.spec import MapSpec, read_spec
 
@@ -76,7 +76,7 @@ def demo(
         return
     print_comparison(report.comparison)
     typer.echo(report.answer.to_text())
-    notify(f"look at {directory / 'overview.png'}; go on with {directory / 'map.yaml'}")
+    notify(f"see {directory / 'overview.png'}; go on with {directory / 'map.yaml'}")
 
 
 @maps_app.command("search")
@@ -194,12 +194,11 @@ def run(  # noqa: PLR0913 - options of a command
     price_list = read_prices(prices) if prices else None  # what is wrong with it is wrong before the run
     policy = make_policy(commit_tiles, commit_seconds, failure_budget, order)
     options = RunOptions(device=device, batch=batch, patch_px=patch)
-    kubernetes = kubernetes_options(map_path, settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path, settings, keep=keep_cluster)
     memory = memory_of_task(cluster, workers, kubernetes=kubernetes)
     job = prepare_job(map_path, only=selection_of(only, every), refresh=refresh, options=options, worker_memory=memory)
     if dry_run:
-        for due in job.pending().todo:
-            typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
+        print_due(job.pending())
         return
     job.freeze()
     planned = MapPlan(job=replace(job, context=read_from_guide(job, guide)) if guide else job, prices=price_list)
@@ -290,7 +289,7 @@ def _repair(map_path: Path, job: "Job", report: "VerifyReport", cluster: str, wo
     plan = plan_repair(job.plan, report)
     if not plan.tasks:
         return None
-    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path)
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
         return run_plan(
             plan, job.context, job.spec.store, executor, callbacks=(ProgressBar(),), redo=tuple(report.corrupt)
@@ -307,7 +306,7 @@ def _repair_levels(
 
     if report.pyramid is None or report.pyramid.is_complete:
         return None
-    kubernetes = kubernetes_options(map_path, None, keep=False) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, map_path)
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor:
         return build_pyramid(location, executor, callbacks=(ProgressBar(),), redo=tuple(report.pyramid.corrupt))
 

@@ -1,7 +1,7 @@
 """Arguments and options that several commands take."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -33,7 +33,8 @@ ClusterOption = Annotated[
     typer.Option(help="**threads**, **serial**, **local** processes, **kubernetes**[:POOL], or a scheduler's address."),
 ]
 OrderOption = Annotated[
-    str, typer.Option(help="**blocks** shares scenes between neighbours, **spread** spares the archive, or **rows**.")
+    Literal["blocks", "rows", "spread"],
+    typer.Option(help="**blocks** shares scenes between neighbours, **spread** spares the archive, or **rows**."),
 ]
 LogOption = Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")]
 MetricsOption = Annotated[
@@ -60,8 +61,12 @@ BudgetOption = Annotated[
 ]
 
 
-def kubernetes_options(map_path: Path, settings: Path | None, *, keep: bool) -> "KubernetesOptions":
-    """Return the settings and options of Kubernetes that a command was given."""
+def kubernetes_options(
+    cluster: str, map_path: Path, settings: Path | None = None, *, keep: bool = False
+) -> "KubernetesOptions | None":
+    """Return the settings and options of Kubernetes that a command was given; None for a cluster elsewhere."""
+    if "kubernetes" not in cluster:
+        return None
     from mapper.cluster.kubernetes.session import KubernetesOptions
     from mapper.cluster.settings import find_settings
 

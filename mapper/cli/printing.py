@@ -14,6 +14,7 @@ from mapper.models.card import Card
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
     from mapper.evaluation.score_map import Comparison
+    from mapper.plan.pending import Pending
 
 
 def notify(text: str) -> None:
@@ -34,6 +35,12 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[obje
     for row in rows:
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
     Console(width=120 if not sys.stdout.isatty() else None).print(table)
+
+
+def print_due(pending: "Pending") -> None:
+    """Print tile, cause and reason of each task that is due, separated by tabs."""
+    for due in pending.todo:
+        typer.echo(f"{due.task.tile}\t{due.cause}\t{due.reason}")
 
 
 def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:

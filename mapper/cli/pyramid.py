@@ -58,7 +58,7 @@ def pyramid(  # noqa: PLR0913 - options of a command
     from mapper.run.pyramid import build_pyramid, find_damage
 
     location = location_of(store)
-    kubernetes = kubernetes_options(Path(store), settings, keep=keep_cluster) if "kubernetes" in cluster else None
+    kubernetes = kubernetes_options(cluster, Path(store), settings, keep=keep_cluster)
     redo = find_damage(location) if check else []
     with open_executor(cluster, workers, kubernetes=kubernetes) as executor, open_callbacks(log, None) as callbacks:
         report = build_pyramid(

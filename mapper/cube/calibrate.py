@@ -2,7 +2,7 @@
 
 What an item declares goes first, then what is said of its collection; Sentinel-2 has a module of its own
 (:mod:`mapper.cube.sentinel2_offset`). An item that contradicts itself or its collection is refused, unless the
-collection says whom to ``trust``. The decision and what it rests on are kept as text in the provenance.
+collection says whom to ``trust``. The decision and its evidence are stored as text in the provenance.
 """
 
 from dataclasses import dataclass

@@ -88,7 +88,7 @@ def find_chips(folder: Path, names: Sequence[str] | None = None) -> list[Chip]:
     """Find the chips in a folder and the folders in it: those that have a label.
 
     Args:
-        folder: Where to look.
+        folder: Folder of the chips.
         names: Of the chips that have to be there; None asks for none.
 
     Returns:
