@@ -24,8 +24,8 @@ _BITS = (
     QualityBit(
         name="source_disagrees",
         mask=4,
-        description="the network, seen as the source sees it, was farther from the source than the source's "
-        "standard deviation or, where that is unknown, than the tolerance",
+        # seen as the source sees it; where the deviation is unknown, a tolerance takes its place
+        description="the network's mean was farther from the source than the source's standard deviation",
     ),
     QualityBit(name="outside_area", mask=8, description="not part of the map"),
     QualityBit(name="item_dropped", mask=16, description="an item of this tile could not be read and was left out"),
