@@ -192,7 +192,7 @@ def serve(path):
     return {
         "pixel": {name: pixel[name] for name in ("value", "sd", "units", "quality", "n_valid", "row", "col", "tile")},
         "history": [[version["snapshot"], version["value"], version["task_id"]] for version in history],
-        "total": {name: _round(value) for name, value in total.items() if name not in ("version", "variable")},
+        "total": {name: _round(value) for name, value in total.items() if name != "version"},
         "tile": [int(np.isfinite(tile).sum()), _sha256(np.ascontiguousarray(tile).tobytes())],
         "chunks": {key: _sha256(client.get(f"/zarr/main/{key}").raise_for_status().content) for key in keys},
     }
