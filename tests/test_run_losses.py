@@ -45,6 +45,8 @@ def test_a_tile_that_no_memory_is_enough_for_fails_alone_and_says_that_workers_d
 class Failing:
     """Serial, but some tiles fail."""
 
+    dashboard = ""
+
     def __init__(self, tiles):
         self.tiles, self.throttle, self.given = tiles, SerialExecutor().throttle, []
 
