@@ -38,7 +38,7 @@ from mapper.models.model import GuidedModel
 from mapper.models.weights import build_network, save_model
 from mapper.plan.context import RunOptions, make_context
 from mapper.plan.guide_context import make_guide_context
-from mapper.run.runner import RunPolicy
+from mapper.run.commit_loop import RunPolicy
 from mapper.run.stored_guide import attach_guide
 from mapper.spec import parse_spec
 from mapper.store.map_store import MapStore
@@ -186,7 +186,7 @@ def _write_finished(folder):
     run_plan(make_plan(spec, items, context=guide), guide, "map.guide.icechunk", SerialExecutor())
     plan = make_plan(spec, items, context=context)
     half = make_plan(spec, items, context=context, only="::2")
-    run_plan(half, context, "map.icechunk", SerialExecutor(), policy=RunPolicy(every=1))
+    run_plan(half, context, "map.icechunk", SerialExecutor(), policy=RunPolicy(commit_tiles=1))
     stored = attach_guide(context, plan.tasks, items, "map.guide.icechunk")
     run_plan(plan, stored, "map.icechunk", SerialExecutor())
     build_pyramid("map.icechunk", SerialExecutor())
