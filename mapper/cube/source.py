@@ -36,12 +36,24 @@ _NESTING_TOLERANCE = 1e-2
 class Source:
     """Source map over one window, on the source grid."""
 
-    mean: Float32Array
-    """(y, x) mean in the units of its collection, NaN where missing."""
-    sd: Float32Array
-    """(y, x) standard deviation in the same units, NaN where unknown."""
+    image: Float32Array
+    """(band, y, x) mean in the units of its collection, NaN where missing."""
+    image_sd: Float32Array
+    """(band, y, x) standard deviation in the same units, NaN where unknown."""
     uses: tuple[ItemUse, ...]
     """Uses of all items, those left out included."""
+
+    @property
+    def mean(self) -> Float32Array:
+        """(y, x) mean of the first band."""
+        first: Float32Array = self.image[0]
+        return first
+
+    @property
+    def sd(self) -> Float32Array:
+        """(y, x) standard deviation of the first band."""
+        first: Float32Array = self.image_sd[0]
+        return first
 
 
 def read_source(
@@ -84,13 +96,14 @@ def read_source(
     reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access())
     dropped: dict[str, str] = {}
     images = read_sound(chosen, dropped, lambda sound: _read_images(reader, sound, bands))
-    mean = average_blocks(images[0], scale)
-    sd = np.full(mean.shape, np.nan, np.float32)
+    image = np.stack([average_blocks(each, scale) for each in images[: len(spec.source.band_names)]])
+    sd = np.full(image.shape, np.nan, np.float32)
     if spec.source.sd:
         read = [item for item in chosen if item["id"] not in dropped]
-        sd = _average_sd(images[1], geobox, read, reader, spec)
+        sd[0] = _average_sd(images[1], geobox, read, reader, spec)
     uses = (describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
-    return Source(mean=mean, sd=sd, uses=tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses))
+    noted = tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses)
+    return Source(image=image, image_sd=sd, uses=noted)
 
 
 def select_source(items: Items, spec: MapSpec) -> Items:

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from mapper.access.files import Access
-from mapper.arrays import BoolArray, Float32Array, UInt16Array
+from mapper.arrays import BoolArray, Float32Array, IntArray, UInt16Array
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
@@ -45,6 +45,8 @@ class Stack:
     """(date,) days from the anchor; from the middle of the period where the anchor is no date."""
     image: Float32Array
     """(band, y, x) image that the map shows: the anchor, NaN where no date is clear."""
+    shown: IntArray
+    """(y, x) number of the date that ``image`` shows; -1 where there is none, and everywhere for the median."""
     n_valid: UInt16Array
     """(y, x) number of dates that are used."""
     uses: tuple[ItemUse, ...]
@@ -147,7 +149,8 @@ class _Picker:
     def __post_init__(self) -> None:
         shape = tuple(self.reader.geobox.shape)
         self.count: UInt16Array = np.zeros(shape, np.uint16)
-        self.clearest: Float32Array = np.full((len(self.source.band_names), *shape), np.nan, np.float32)
+        self.clearest: IntArray = np.zeros(shape, np.int64)
+        """(y, x) ordinal of the clearest day; 0 where there is none."""
 
     def read(self, groups: Sequence[Observation]) -> None:
         """Read observations in their order until no pixel lacks a date."""
@@ -165,15 +168,28 @@ class _Picker:
         clear = np.zeros((len(dates), *shape), bool)
         for number, day in enumerate(dates):
             values[number], clear[number] = self.images[day], self.clear[day]
+        shown = self._find_shown(clear, dates)
+        image = self._blank
+        if self.source.anchor == "median" and dates:
+            image = bn.nanmedian(values, axis=0)
+        elif dates:
+            picked = np.take_along_axis(values, np.maximum(shown, 0)[None, None], axis=0)[0]
+            image = np.where(shown >= 0, picked, np.float32(np.nan))
         return Stack(
             values=values,
             clear=clear,
             dates=dates,
             days=np.array([(day - anchor).days for day in dates], np.float32),
-            image=self._show(values, clear, dates),
+            image=image,
+            shown=shown,
             n_valid=self.count,
             uses=(),
         )
+
+    @property
+    def _blank(self) -> Float32Array:
+        """Image without a value, (band, y, x)."""
+        return np.full((len(self.source.band_names), *self.count.shape), np.nan, np.float32)
 
     @property
     def _lacks(self) -> BoolArray:
@@ -211,29 +227,24 @@ class _Picker:
 
     def _take(self, day: date, takes: BoolArray, pixels: Float32Array) -> None:
         if day not in self.images:
-            self.images[day] = np.full_like(self.clearest, np.nan)
+            self.images[day] = self._blank
             self.clear[day] = np.zeros_like(takes)
         self.images[day][:, takes] = pixels[:, takes]
         self.clear[day] |= takes
-        fresh = takes & (self.count == 0)
-        self.clearest[:, fresh] = pixels[:, fresh]
+        self.clearest[takes & (self.count == 0)] = day.toordinal()
         self.count += takes
 
-    def _show(self, values: Float32Array, clear: BoolArray, dates: Sequence[date]) -> Float32Array:
-        """Return the image of the anchor, (band, y, x)."""
+    def _find_shown(self, clear: BoolArray, dates: Sequence[date]) -> IntArray:
+        """Return the number of the date of the anchor, (y, x); -1 where there is none."""
+        shown: IntArray = np.full(self.count.shape, -1, np.int64)
         anchor = self.source.anchor
-        if anchor == "clearest" or not dates:
-            return self.clearest
-        if anchor == "median":
-            median: Float32Array = bn.nanmedian(values, axis=0)
-            return median
-        image = np.full_like(self.clearest, np.nan)
-        shown = np.zeros(self.count.shape, bool)
-        for number in sorted(range(len(dates)), key=lambda number: (abs((dates[number] - anchor).days), number)):
-            fresh = clear[number] & ~shown
-            image[:, fresh] = values[number][:, fresh]
-            shown |= fresh
-        return image
+        if anchor == "clearest":
+            ordinals = np.array([day.toordinal() for day in dates], np.int64)
+            shown = np.where(self.clearest > 0, np.searchsorted(ordinals, self.clearest), -1)
+        elif isinstance(anchor, date):
+            for number in sorted(range(len(dates)), key=lambda number: (abs((dates[number] - anchor).days), number)):
+                shown[clear[number] & (shown < 0)] = number
+        return shown
 
 
 def _split_nested(

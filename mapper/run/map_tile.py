@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import lru_cache, partial
 from typing import Any
 
@@ -26,6 +27,7 @@ from mapper.cube.composite import Guide, read_guide
 from mapper.cube.source import read_source
 from mapper.cube.stack import NOT_NEEDED, Stack, read_stack
 from mapper.errors import WeightsError
+from mapper.grid import coarsen
 from mapper.models.weights import load_model
 from mapper.plan.context import Context, RunOptions, Task
 from mapper.predict.operators import expand
@@ -58,6 +60,10 @@ class Computed:
     residuals: Mapping[str, float | None] = field(default_factory=dict)
     """Largest difference to the source that is left under the tile, in target units, by name of the value band."""
     seconds: dict[str, float] = field(default_factory=dict)
+    dates: tuple[date, ...] = ()
+    """Days of a stack, in UTC, that pixels are made from."""
+    anchor: str = ""
+    """Moment of a stack that is shown, and the part of the tile that shows each day."""
 
 
 class _Clock:
@@ -131,6 +137,8 @@ def compute_tile(
         device_slots=predictor.slots,
         residuals=residuals,
         seconds=clock.seconds,
+        dates=read.dates,
+        anchor=read.anchor,
     )
 
 
@@ -155,6 +163,8 @@ def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, acce
         "seconds": computed.seconds | clock.seconds,
         "consistency_residual": max((left for left in computed.residuals.values() if left is not None), default=None),
         "content_sha256": checksum,
+        "dates": computed.dates,
+        "anchor": computed.anchor,
         **statistics(computed.arrays, context.product.values),
     }
 
@@ -173,6 +183,10 @@ class _Read:
     """(y, x) of target pixels."""
     flags: dict[str, BoolArray | bool]
     uses: tuple[ItemUse, ...]
+    dates: tuple[date, ...] = ()
+    """Days of a stack, in UTC, that pixels of the tile are made from."""
+    anchor: str = ""
+    """Moment of a stack that the tile shows."""
 
     def join(self, guide: Guide | None) -> "_Read":
         """Return this source with a guide, whose observations are counted unless the source counts dates."""
@@ -190,7 +204,8 @@ class _Read:
 
 def _read_source(context: Context, task: Task, access: Access) -> _Read:
     window = context.window(task.tile)
-    geobox, options = context.grid.source_geobox_of(window), context.options
+    grid, options = context.grid, context.options
+    geobox = grid.source_geobox_of(window)
     if context.spec.source.is_stack:
         return _describe_stack(
             read_stack(
@@ -202,20 +217,27 @@ def _read_source(context: Context, task: Task, access: Access) -> _Read:
                 threads=options.read_threads,
             ),
             context,
+            tile=coarsen(grid.window(task.tile).grown(0, grid.scale).inside(window), grid.scale),
         )
     source = read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
-    mean, sd = source.mean[None], source.sd[None]
+    bands = list(context.require_model().source_bands)
     return _Read(
-        inputs={"source": mean[None], "source.sd": sd[None]},
-        reference=Reference(image=mean, sd=sd),
+        inputs={"source": source.image[None, bands], "source.sd": source.image_sd[None, bands]},
+        reference=Reference(image=source.image, sd=source.image_sd),
         n_valid=np.zeros(window.shape, np.uint16),
         flags={"item_dropped": _is_dropped(source.uses)},
         uses=source.uses,
     )
 
 
-def _describe_stack(stack: Stack, context: Context) -> _Read:
-    """Return a stack as the model takes it, its bands in the order of the model."""
+def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]) -> _Read:
+    """Return a stack as the model takes it, its bands in the order of the model.
+
+    Args:
+        stack: Dates of the window.
+        context: What all tasks share.
+        tile: Rows and columns of the window, in source pixels, that the tile touches.
+    """
     bands, scale = list(context.require_model().source_bands), context.grid.scale
     n_valid = expand(stack.n_valid, scale)
     return _Read(
@@ -229,7 +251,21 @@ def _describe_stack(stack: Stack, context: Context) -> _Read:
         n_valid=n_valid,
         flags={"item_dropped": _is_dropped(stack.uses), "few_dates": n_valid < context.spec.source.dates},
         uses=stack.uses,
+        **_describe_dates(stack, tile, context.spec.source.anchor),
     )
+
+
+def _describe_dates(stack: Stack, tile: tuple[slice, slice], anchor: date | str) -> dict[str, Any]:
+    """Return what a record says of the dates of a tile, and of the part of it that shows each."""
+    used = tuple(day for day, clear in zip(stack.dates, stack.clear[:, *tile], strict=True) if clear.any())
+    shown = stack.shown[tile]
+    counts = np.bincount(shown[shown >= 0], minlength=len(stack.dates))
+    parts = [
+        f"{stack.dates[number]} {counts[number] / counts.sum():.0%}"
+        for number in np.argsort(-counts, kind="stable").tolist()
+        if counts[number]
+    ]
+    return {"dates": used, "anchor": f"{anchor}: {', '.join(parts)}" if parts else str(anchor)}
 
 
 def _is_dropped(uses: Iterable[ItemUse]) -> bool:

@@ -85,6 +85,8 @@ SCHEMA = pa.schema(
         ("consistency_residual", pa.float64()),
         ("content_sha256", pa.string()),
         ("guide_store", pa.string()),
+        ("dates", pa.list_(pa.date32())),
+        ("anchor", pa.string()),
         ("statistics", pa.list_(_STATISTICS)),
     ]
 )
@@ -95,6 +97,8 @@ _Member = ItemUse | ReadRetry | BandStatistics
 _NESTED: Mapping[str, type[_Member]] = MappingProxyType(
     {"items": ItemUse, "retries": ReadRetry, "statistics": BandStatistics}
 )
+_RARE = ("dates", "anchor", "statistics")
+"""Columns that are written where they hold something."""
 _SLIM = tuple(name for name in SCHEMA.names if name not in ("items", "retries"))
 """Columns that are read quickly."""
 
@@ -103,8 +107,8 @@ def dump_records(records: list[Record]) -> bytes:
     """Return records as one Parquet file."""
     buffer = io.BytesIO()
     table = pa.Table.from_pylist([_to_row(record) for record in records], schema=SCHEMA)
-    if not any(record.statistics for record in records):  # a map of one band does without their five columns
-        table = table.drop_columns(["statistics"])
+    # a map of one band, or of one date, does without their columns
+    table = table.drop_columns([name for name in _RARE if not any(getattr(record, name) for record in records)])
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()
 
@@ -150,6 +154,8 @@ def _to_records(table: pa.Table) -> list[Record]:
     for name, kind in _NESTED.items():
         if name in table.column_names:
             columns[name] = _to_members(table[name], kind)
+    if "dates" in columns:
+        columns["dates"] = [tuple(days or ()) for days in columns["dates"]]
     columns["tile"] = list(map(Tile, table["tile_row"].to_pylist(), table["tile_col"].to_pylist()))
     columns["seconds"] = [dict(pairs) for pairs in table["seconds"].to_pylist()]
     return [Record(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

@@ -5,7 +5,7 @@ decided, the model, the code. Times are UTC, durations monotonic seconds.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from mapper.catalog.uses import ItemUse
 from mapper.events import TileResult
@@ -50,6 +50,10 @@ class Record(TileResult):
     """Sha256 over the encoded arrays of the tile."""
     guide_store: str = ""
     """Store that the guide was read from instead of the archives, as ``location at snapshot``; empty if it was not."""
+    dates: tuple[date, ...] = ()
+    """Days in UTC that a map of several dates is made from here; empty for any other."""
+    anchor: str = ""
+    """Moment that a map of several dates shows, and the part of the tile that shows each day."""
     statistics: tuple[BandStatistics, ...] = ()
     """Statistics of each of several target bands; empty where there is one, whose are the fields above."""
 
