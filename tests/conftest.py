@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,7 +96,7 @@ def stac_api(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offer(tmp_path, monkeypatch):
-    """Install a package of the name "toys" that offers objects as entry points of a registry, until the test ends."""
+    """Stand in for a package "toys" that offers objects as entry points of a registry, until the test ends."""
     read = []
 
     def install(registry, *, module="toys", **objects):
@@ -105,7 +106,9 @@ def offer(tmp_path, monkeypatch):
         points = "\n".join(f"{name} = {module}:{name}" for name in objects)
         (info / "entry_points.txt").write_text(f"[{registry.group}]\n{points}\n")
         monkeypatch.setitem(sys.modules, "toys", SimpleNamespace(**objects))
-        monkeypatch.syspath_prepend(tmp_path)
+        toys = PathDistribution(info).entry_points
+        # beside what is installed: metadata that is found by a search of sys.path may be that of an earlier test
+        monkeypatch.setattr("mapper.registry.entry_points", lambda group: toys.select(group=group))
         read.append(registry)
         vars(registry).pop("_entries", None)
 

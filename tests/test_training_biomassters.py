@@ -154,7 +154,7 @@ def test_a_chip_is_read_as_a_map_of_it_is(tmp_path, name, seasons):
     """What a network learns from files is what it sees at work."""
     source = SHARED / "biomassters"
     make_biomassters_catalog(source, tmp_path, chips=[name], seasons=seasons)
-    (chip,) = read_samples([BioMasstersData(folder=source, chips=[name], seasons=seasons)])
+    (chip,) = read_samples([BioMasstersData(folder=source, chips=[name], seasons=seasons, limit=500)])
     truth = TruthConfig(collection="truth", limit=500)
     (place,) = read_samples([MapsData(maps=[tmp_path / f"{name}.yaml"], truth=truth)])
     assert (chip.bands, chip.dates, chip.source_units) == (place.bands, place.dates, place.source_units)
