@@ -54,6 +54,18 @@ def test_a_description_goes_before_its_preset(tmp_path):
     assert {band.value_range for band in spec.targets} == {0.5}
 
 
+def test_a_consistency_with_its_operator_takes_the_place_of_that_of_the_preset(tmp_path):
+    content = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"]}
+    other = parse_spec(content | {"consistency": {"operator": "block-mean", "mode": "hard"}}, base=tmp_path)
+    assert (other.consistency.operator, other.consistency.mtf) == ("block-mean", None)
+    softer = parse_spec(content | {"consistency": {"mode": "soft", "tolerance": 0.01}}, base=tmp_path)
+    assert (softer.consistency.operator, softer.consistency.mtf, softer.consistency.mode) == (
+        "gaussian-psf",
+        0.2,
+        "soft",
+    )
+
+
 def test_one_band_takes_the_place_of_several(tmp_path):
     content = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"]}
     one = parse_spec(content | {"source": {"variable": "B08"}}, base=tmp_path)

@@ -1,7 +1,8 @@
 """Presets: the defaults of a kind of map, one YAML file each.
 
 A preset is a part of a MAP.yaml. A description says ``preset: NAME``, or the path of a file of one's own, and gives
-what differs; mappings are merged key by key, everything else is replaced.
+what differs; mappings are merged key by key, everything else is replaced. A consistency that names its operator takes
+the place of that of the preset.
 """
 
 from collections.abc import Mapping
@@ -72,6 +73,9 @@ def fill_defaults(content: Mapping[str, Any], *, base: Path) -> dict[str, Any]:
         given, default = content.get(section), defaults.get(section)
         if isinstance(given, Mapping) and isinstance(default, Mapping) and (one in given or other in given):
             defaults[section] = {key: value for key, value in default.items() if key not in (one, other)}
+    tie = content.get("consistency")
+    if isinstance(tie, Mapping) and "operator" in tie:  # another operator has keys of its own
+        defaults.pop("consistency", None)
     return _merge(defaults, content)
 
 
