@@ -1,7 +1,9 @@
 """Presets: what ships is valid, fills the gaps of a description, and gives way to what a description says."""
 
+import ast
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -128,3 +130,20 @@ def test_a_preset_does_not_change_what_it_is_merged_into(tmp_path):
     before = copy.deepcopy(CONTENT)
     parse_spec(CONTENT, base=tmp_path)
     assert before == CONTENT
+
+
+def strings_of(path):
+    """String constants of a module, documentation left out."""
+    tree = ast.parse(path.read_text())
+    documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return {node.value for node in constants if id(node) not in documented}
+
+
+def test_only_presets_importers_and_data_sets_know_biomass():
+    package = Path(__file__).parents[1] / "mapper"
+    data_sets = {"catalog/importers", "synthetic", "training/biomassters.py", "training/landscapes.py"}
+    knowing = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") if strings_of(path) & {"agb", "Mg ha-1"}
+    }
+    assert {name for name in knowing if not name.startswith(tuple(data_sets))} == set()
