@@ -8,12 +8,13 @@ import yaml
 from mapper.catalog.provider import provider_of
 from mapper.spec import parse_spec
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-PACKAGE = Path(__file__).parents[1] / "mapper"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ARCHIVES = (ROOT / "docs" / "archives.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_example_is_a_valid_description(tmp_path):
@@ -27,7 +28,7 @@ def test_the_example_is_a_valid_description(tmp_path):
 
 
 def test_the_archive_of_ones_own_is_valid(tmp_path):
-    example, own = (yaml.safe_load(block) for block in blocks("yaml"))
+    example, own = (yaml.safe_load(blocks("yaml", text)[0]) for text in (README, ARCHIVES))
     layers = [{"collection": "s2_l2a", "bands": ["B04"]}]
     spec = parse_spec(example | own | {"guide": {**example["guide"], "layers": layers}}, base=tmp_path)
     assert provider_of(spec).rule("s2_l2a").bands["B04"].asset == "red"
@@ -40,8 +41,8 @@ def test_quick_start_holds_exactly_two_commands_of_one_line():
     assert all(command.count("\n") == 1 for command in commands)
 
 
-def test_the_module_table_names_every_package():
-    table = README.split("## Modules")[1].split("\n## ")[0]
-    names = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    for name in names - {"__init__", "__pycache__"}:
-        assert f"`{name}`" in table, f"{name} is not in README's table"
+def test_the_first_page_is_short_and_its_links_lead_somewhere():
+    assert len(README.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links if "://" not in link)

@@ -1,4 +1,4 @@
-"""The command about presets: kinds of map, and the defaults of each."""
+"""The commands about descriptions: kinds of map with their defaults, and the keys of MAP.yaml."""
 
 from typing import Annotated
 
@@ -33,3 +33,17 @@ def presets(
         return
     rows = [(f"{each.name} (default)" if each.name == DEFAULT else each.name, each.title) for each in found]
     print_table("presets", ("name", "kind of map"), rows)
+
+
+@presets_app.command()
+def schema(
+    *,
+    reference: Annotated[bool, typer.Option("--reference", help="Print a Markdown reference of all keys.")] = False,
+) -> None:
+    """Print the JSON schema of MAP.yaml, for editors and checks.
+
+    An editor completes and checks a MAP.yaml whose first line is **# yaml-language-server: $schema=map.schema.json**
+    """
+    from mapper.spec.reference import make_reference, make_schema
+
+    typer.echo(make_reference() if reference else make_schema(), nl=False)

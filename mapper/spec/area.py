@@ -17,7 +17,9 @@ class AreaSpec(Part):
     """The area that is mapped: a box (west, south, east, north; degrees) or the polygons of a GeoJSON file."""
 
     bbox: tuple[float, float, float, float] | None = None
+    """West, south, east and north in degrees."""
     geojson: FilePath | None = None
+    """File with polygons in longitude and latitude, instead of a box."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -57,7 +59,9 @@ class PeriodSpec(Part):
     """First and last day, both included."""
 
     start: date
+    """First day."""
     end: date
+    """Last day, included."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -74,7 +78,9 @@ class GridSpec(Part):
     """
 
     kind: Literal["projected", "native"] = "projected"
+    """Grid of its own, or the lattice of the source divided."""
     crs: str = "EPSG:3035"
+    """Coordinate reference system, as an EPSG code or anything that PROJ reads."""
     resolution: Fractional
     """Edge of a target pixel in units of the CRS."""
     tile: int = Field(default=1024, gt=0)

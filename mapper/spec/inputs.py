@@ -24,6 +24,7 @@ class CatalogSpec(Part):
     """An archive: a provider by name (or YAML path), and changes to its description."""
 
     provider: NameOrFile
+    """Name from `mapper catalog list`, or a YAML file that describes an archive."""
     href: Location | None = None
     """STAC API root or static ``catalog.json``, instead of the provider's own endpoint."""
     override: dict[str, Any] = Field(default_factory=dict)
@@ -34,7 +35,9 @@ class LayerSpec(Part):
     """Bands of one collection that enter the guide."""
 
     collection: str
+    """Collection of the archive."""
     bands: tuple[str, ...] = Field(min_length=1)
+    """Bands by our names, for example B04, vv, elevation."""
     orbit: Orbit | None = None
     """Orbit direction that is used alone (Sentinel-1); None uses both."""
     cloud_limit: float = Field(default=100, ge=0, le=100)
@@ -122,7 +125,9 @@ class SourceSpec(Part):
     """
 
     kind: Literal["map", "stack"] = "map"
+    """Whether items are one map, or single dates that are kept apart."""
     collection: str
+    """Collection of the archive."""
     variable: str = ""
     """Band of a map that is sharpened; ``bands`` names several."""
     bands: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ class MapSpec(Part):
     preset: NameOrFile = DEFAULT
     """Kind of map whose defaults fill this description: a name from ``mapper presets``, or a YAML file."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the map; changes no pixel."""
     area: AreaSpec
     period: PeriodSpec
     grid: GridSpec

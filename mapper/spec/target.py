@@ -17,6 +17,7 @@ class ModelSpec(Part):
     """The network: a name from ``mapper models``, or any name with its own weights."""
 
     name: str
+    """Name of an architecture without weights, of shipped weights, or of those in ``weights``."""
     weights: FilePath | None = None
     """File of weights (``.safetensors``) with its card beside it (``.json``)."""
     samples: int | None = Field(default=None, ge=1)
@@ -31,14 +32,18 @@ class EncodingSpec(Part):
     """The numbers a band is stored as: integers times ``scale_factor`` plus ``add_offset``, or floats as they are."""
 
     dtype: Literal["uint8", "uint16", "int16", "int32", "uint32", "float32"] = "float32"
+    """Type of the stored numbers."""
     scale_factor: float = Field(default=1.0, gt=0)
+    """Step of the values of integers, in units of the band."""
     add_offset: float = 0.0
+    """Value of a stored 0, in units of the band."""
 
 
 class BandSpec(Part):
     """Properties of a target band; those that are not given are taken from the target, or from the preset."""
 
     long_name: str = ""
+    """Name for people."""
     units: str = "1"
     """CF units."""
     bounds: Bounds = (None, None)
@@ -50,6 +55,7 @@ class BandSpec(Part):
     sd_classes: tuple[float, ...] = ()
     """Edges of classes of standard deviations, for scores of the uncertainty."""
     encoding: EncodingSpec = EncodingSpec()
+    """Numbers that the band is stored as."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -84,6 +90,7 @@ class TargetSpec(BandSpec):
     """The map that is written: one band by ``name``, or several in ``bands``."""
 
     name: str = Field(default="", pattern=rf"{_BAND_NAME}|^$")
+    """Name of the only band."""
     bands: Literal["source"] | tuple[NamedBand, ...] | None = None
     """``source`` for one band for each of the source, or a list; None for one band."""
     sd: bool | None = None
