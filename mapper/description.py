@@ -15,9 +15,12 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
 )
 
 from mapper.errors import SpecError
+
+JsonDict = dict[str, Any]
 
 
 class Part(BaseModel):
@@ -67,7 +70,15 @@ def _to_fraction(value: object) -> Fraction:
 
 NameOrFile = Annotated[str, AfterValidator(_locate_file)]
 """A name, or the path of a YAML file; relative paths refer to the folder of the description."""
-Fractional = Annotated[Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0)]
+_POSITIVE: JsonDict = {
+    "anyOf": [
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "string", "format": "fraction", "pattern": r"^[0-9]+(\.[0-9]+|/[0-9]+)?$"},
+    ]
+}
+Fractional = Annotated[
+    Fraction, BeforeValidator(_to_fraction), PlainSerializer(str), Field(gt=0), WithJsonSchema(_POSITIVE)
+]
 """A positive number, exact: an integer, a decimal or a fraction such as ``1/11250``."""
 
 
@@ -88,6 +99,13 @@ def read_yaml(path: Path | str, *, what: str = "") -> Any:
         raise SpecError(f"{named} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise SpecError(f"{named} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def drop_titles(schema: JsonDict) -> None:
+    """Leave out of a JSON schema the titles that repeat the names of classes and fields."""
+    schema.pop("title", None)
+    for content in schema.get("properties", {}).values():
+        content.pop("title", None)
 
 
 def describe_faults(error: ValidationError, whole: str) -> str:

@@ -21,11 +21,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mapper.access.rules import AccessRule
 from mapper.catalog.footprint import central_longitude
 from mapper.catalog.items import ItemDict, item_datetime
-from mapper.description import Part, describe_faults
+from mapper.description import JsonDict, Part, describe_faults, drop_titles
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
-
-JsonDict = dict[str, Any]
 
 _EXTENDS = "Provider that this one is, but for what is written here: a name, or a path from this file."
 _LIKE = "Collection of the same provider that this one is, but for what is written here."
@@ -317,9 +315,8 @@ def provider_schema() -> JsonDict:
     schema = Provider.model_json_schema()
     definitions: JsonDict = schema["$defs"]
     for definition in definitions.values():
-        definition.pop("title", None)
-        _drop_titles(definition)
-    _drop_titles(schema)
+        drop_titles(definition)
+    drop_titles(schema)
     collection = definitions["CollectionRule"]
     collection["properties"]["like"] = {"type": "string", "description": _LIKE}
     bands = collection["properties"]["bands"]
@@ -349,9 +346,3 @@ def provider_schema() -> JsonDict:
 def format_schema() -> str:
     """Return the schema as the text of ``provider.schema.json``."""
     return json.dumps(provider_schema(), indent=2) + "\n"
-
-
-def _drop_titles(definition: JsonDict) -> None:
-    """Leave out the titles that repeat the names of the fields."""
-    for content in definition.get("properties", {}).values():
-        content.pop("title", None)

@@ -24,7 +24,7 @@ class CatalogSpec(Part):
     """An archive: a provider by name (or YAML path), and changes to its description."""
 
     provider: NameOrFile
-    """Name from `mapper catalog list`, or a YAML file that describes an archive."""
+    """Name from ``mapper catalog list``, or a YAML file that describes an archive."""
     href: Location | None = None
     """STAC API root or static ``catalog.json``, instead of the provider's own endpoint."""
     override: dict[str, Any] = Field(default_factory=dict)
@@ -68,6 +68,7 @@ class GuideSpec(Part):
     """The fine predictors: layers of bands, reduced to one image a season. Without a layer there is no guide."""
 
     layers: tuple[LayerSpec, ...] = ()
+    """Layers, one for each collection and choice of its items."""
     seasons: dict[str, Months] = Field(default_factory=dict)
     """Months by season name; a channel exists for every season and band."""
 
@@ -125,7 +126,7 @@ class SourceSpec(Part):
     """
 
     kind: Literal["map", "stack"] = "map"
-    """Whether items are one map, or single dates that are kept apart."""
+    """Kind of input: one value for each pixel, or single dates that are kept apart."""
     collection: str
     """Collection of the archive."""
     variable: str = ""

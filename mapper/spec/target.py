@@ -77,20 +77,28 @@ class NamedBand(Part):
     """One band of a list: its name, and what differs from the target."""
 
     name: str = Field(pattern=_BAND_NAME)
+    """Name of the array in the store."""
     long_name: str | None = None
+    """Name for people."""
     units: str | None = None
+    """CF units."""
     bounds: Bounds | None = None
+    """Least and greatest value that the band can have; null where there is none."""
     value_range: float | None = Field(default=None, gt=0)
+    """Width of the usual range of values, for metrics and colours."""
     classes: tuple[float, ...] | None = None
+    """Edges of classes of values, for scores by class."""
     sd_classes: tuple[float, ...] | None = None
+    """Edges of classes of standard deviations, for scores of the uncertainty."""
     encoding: EncodingSpec | None = None
+    """Numbers that the band is stored as."""
 
 
 class TargetSpec(BandSpec):
     """The map that is written: one band by ``name``, or several in ``bands``."""
 
     name: str = Field(default="", pattern=rf"{_BAND_NAME}|^$")
-    """Name of the only band."""
+    """Name of the array in the store, of a map of one band."""
     bands: Literal["source"] | tuple[NamedBand, ...] | None = None
     """``source`` for one band for each of the source, or a list; None for one band."""
     sd: bool | None = None
