@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mapper.plan.plan import make_plan
     from mapper.run.pyramid import build_pyramid
     from mapper.run.runner import run_plan
+    from mapper.run.sharpen import open_inputs, sharpen
     from mapper.spec import MapSpec, read_spec
     from mapper.store.verify import verify_store
     from mapper.store.why import why
@@ -44,6 +45,7 @@ _HOMES = {
     "make_plan": "mapper.plan.plan",
     "open_cluster": "mapper.cluster.notebook",
     "open_cube": "mapper.cube.open",
+    "open_inputs": "mapper.run.sharpen",
     "open_map": "mapper.api",
     "read_block": "mapper.cube.read",
     "read_guide": "mapper.cube.composite",
@@ -51,6 +53,7 @@ _HOMES = {
     "read_spec": "mapper.spec",
     "run_plan": "mapper.run.runner",
     "search": "mapper.api",
+    "sharpen": "mapper.run.sharpen",
     "train": "mapper.api",
     "verify_store": "mapper.store.verify",
     "why": "mapper.store.why",
@@ -69,6 +72,7 @@ __all__ = [
     "make_plan",
     "open_cluster",
     "open_cube",
+    "open_inputs",
     "open_map",
     "plan",
     "read_block",
@@ -79,6 +83,7 @@ __all__ = [
     "run_plan",
     "search",
     "serve",
+    "sharpen",
     "train",
     "verify_store",
     "why",

@@ -10,13 +10,21 @@ from jsonschema import Draft202012Validator
 from region import run_mapper
 from test_spec import CONTENT
 
-DOCS = Path(__file__).parents[1] / "docs"
-PACKAGE = Path(__file__).parents[1] / "mapper"
+import mapper
+from mapper.models.architectures import ARCHITECTURES
+from mapper.predict.quality import BITS, MAP_BITS
+from mapper.store.product import NOT_WRITTEN
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "mapper"
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
+GROUPS = {ARCHITECTURES.group, "mapper.metrics", "mapper.losses"}
 
 
 def named_modules():
-    return sorted(set(re.findall(r"`(mapper(?:\.\w+)+)`", ARCHITECTURE)) - {"mapper.metrics", "mapper.losses"})
+    return sorted(set(re.findall(r"`(mapper(?:\.\w+)+)`", ARCHITECTURE)) - GROUPS)
 
 
 @pytest.mark.parametrize("name", named_modules())
@@ -37,6 +45,38 @@ def test_the_table_names_every_package():
     table = ARCHITECTURE.split("## Packages")[1]
     names = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert {name for name in names - {"__init__", "__pycache__"} if f"`{name}`" not in table} == set()
+
+
+def test_the_table_of_flags_is_that_of_the_code():
+    rows = [
+        (bit.mask, bit.name, bit.description, "all" if bit.name in MAP_BITS else "of a stack") for bit in BITS.values()
+    ]
+    rows.append((NOT_WRITTEN, "not_written", "the tile was never written, or failed", "all"))
+    written = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \| (.*) \|$", (DOCS / "quality.md").read_text(), re.MULTILINE)
+    assert [(int(mask), *words) for mask, *words in written] == rows
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_names_of_files_lead_somewhere(page):
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+    assert [name for name in re.findall(r"\btests/\w+(?:/\w+)*\.py", text) if not (ROOT / name).exists()] == []
+    tests = re.findall(r"`(test_\w+)`", text)
+    assert [name for name in tests if not (ROOT / "tests" / f"{name}.py").exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_are_shown_exist(page):
+    code, printed = run_mapper("--help")
+    assert code == 0
+    for command in re.findall(r"(?:^|`)mapper (\w+)", page.read_text(), re.MULTILINE):
+        assert re.search(rf"^\W*{command}\b", printed, re.MULTILINE), command
+
+
+def test_what_is_cited_is_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == mapper.__version__
 
 
 @pytest.mark.parametrize(("page", "options"), [("map-yaml.md", ["--reference"]), ("map.schema.json", [])])

@@ -229,12 +229,12 @@ def test_the_order_of_the_items_changes_no_bit(dates, tmp_path):
     assert sums[0] == sums[1] == {record.tile: record.content_sha256 for record in ledger.records()}
 
 
-def test_a_plan_of_each_kind_is_explained(finished):
+def test_a_plan_of_each_kind_is_explained(finished, tmp_path):
     planned = run_json("plan", finished)
     assert json.dumps(planned)
     code, text = run_mapper("status", finished)
     assert code == 0, text
-    code, text = run_mapper("report", finished)
+    code, text = run_mapper("report", finished, "--out", tmp_path / "report.html")
     assert code == 0, text
 
 

@@ -18,7 +18,7 @@ HOMES = {
     "torch": {"models", "predict", "training", "benchmark.speed"},
     "safetensors": {"models", "training.checkpoint"},
     "distributed": {"execute", "cluster"},
-    "dask": {"cube.open", "execute", "cluster"},
+    "dask": {"cube.open", "execute", "cluster", "run.sharpen"},
     "icechunk": {"store"},
     "zarr": {"store"},
     "pystac_client": {"catalog.search"},

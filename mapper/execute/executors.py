@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 import dask
-from distributed import Client, SchedulerPlugin
+from distributed import Client, SchedulerPlugin, default_client
 
 from mapper.access.retry import RetryPolicy
 from mapper.access.throttle import Throttle, process_throttle
@@ -225,3 +225,13 @@ class DaskExecutor:
             client.wait_for_workers(1, timeout=self.retry.connect_timeout_s)
         except (TimeoutError, OSError) as error:
             raise ClusterError(f"no worker joined the Dask cluster in {self.retry.connect_timeout_s:g} s") from error
+
+
+def find_task_resources() -> dict[str, float]:
+    """Return the resources that one task asks of a worker: a GPU where the cluster at hand offers one; else none."""
+    try:
+        client = default_client()
+    except ValueError:  # there is no cluster: threads of this process
+        return {}
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {"GPU": 1.0} if any(worker["resources"].get("GPU") for worker in workers) else {}

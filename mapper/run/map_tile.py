@@ -24,10 +24,10 @@ from mapper.arrays import BoolArray, UInt16Array
 from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
-from mapper.cube.source import read_source
+from mapper.cube.source import Source, read_source
 from mapper.cube.stack import NOT_NEEDED, Stack, read_stack
 from mapper.errors import WeightsError
-from mapper.grid import coarsen
+from mapper.grid import Tile, coarsen
 from mapper.models.weights import load_model
 from mapper.plan.context import Context, RunOptions, Task
 from mapper.predict.operators import expand
@@ -117,29 +117,37 @@ def compute_tile(
     with clock.stage("read"):
         read = source.join(attempts.call(partial(_read_guide, context, task, access)))
     with clock.stage("predict"):
-        predictor = load_predictor(context)
-        prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
-        finish = Postprocessor(
-            spec=context.spec,
-            contract=predictor.contract,
-            scale=grid.scale,
-            core=core,
-            window=window,
-            inside=grid.inside_area(window),
-        ).finish
-        arrays, residuals = finish(prediction, read.reference, n_valid=read.n_valid, flags=read.flags)
-    clock.set_apart("wait", prediction.waited_s, of="predict")
-    return Computed(
+        found, waited_s = predict_tile(context, task.tile, read)
+    clock.set_apart("wait", waited_s, of="predict")
+    return replace(found, uses=read.uses, seconds=clock.seconds, dates=read.dates, anchor=read.anchor)
+
+
+def predict_tile(context: Context, tile: Tile, read: "WindowInputs") -> tuple[Computed, float]:
+    """Predict a tile from the inputs of its window; returns its pixels, and seconds of waiting for the device.
+
+    Raises:
+        WeightsError: If the model on this machine is not the planned one.
+    """
+    grid, window = context.grid, context.window(tile)
+    predictor = load_predictor(context)
+    prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
+    finish = Postprocessor(
+        spec=context.spec,
+        contract=predictor.contract,
+        scale=grid.scale,
+        core=grid.window(tile),
+        window=window,
+        inside=grid.inside_area(window),
+    ).finish
+    arrays, residuals = finish(prediction, read.reference, n_valid=read.n_valid, flags=read.flags)
+    found = Computed(
         arrays=arrays,
-        uses=read.uses,
         device=str(predictor.device),
         device_s=prediction.device_s,
         device_slots=predictor.slots,
         residuals=residuals,
-        seconds=clock.seconds,
-        dates=read.dates,
-        anchor=read.anchor,
     )
+    return found, prediction.waited_s
 
 
 def run_task(fork: Any, context: Context, task: Task, *, throttle: Throttle | None = None) -> tuple[Any, Record]:
@@ -174,7 +182,7 @@ def _write(fork: Any, context: Context, task: Task, arrays: Mapping[str, npt.NDA
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Read:
+class WindowInputs:
     """Inputs of one window, and what is known of them."""
 
     inputs: dict[str, npt.NDArray[Any]]
@@ -188,7 +196,7 @@ class _Read:
     anchor: str = ""
     """Moment of a stack that the tile shows."""
 
-    def join(self, guide: Guide | None) -> "_Read":
+    def join(self, guide: Guide | None) -> "WindowInputs":
         """Return this source with a guide, whose observations are counted unless the source counts dates."""
         if guide is None:
             return self
@@ -202,7 +210,7 @@ class _Read:
         )
 
 
-def _read_source(context: Context, task: Task, access: Access) -> _Read:
+def _read_source(context: Context, task: Task, access: Access) -> WindowInputs:
     window = context.window(task.tile)
     grid, options = context.grid, context.options
     geobox = grid.source_geobox_of(window)
@@ -220,17 +228,22 @@ def _read_source(context: Context, task: Task, access: Access) -> _Read:
             tile=coarsen(grid.window(task.tile).grown(0, grid.scale).inside(window), grid.scale),
         )
     source = read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
+    return describe_source(source, context, window.shape)
+
+
+def describe_source(source: Source, context: Context, shape: tuple[int, int]) -> WindowInputs:
+    """Return a source as the model takes it, its bands in the order of the model; ``shape`` in target pixels."""
     bands = list(context.require_model().source_bands)
-    return _Read(
+    return WindowInputs(
         inputs={"source": source.image[None, bands], "source.sd": source.image_sd[None, bands]},
         reference=Reference(image=source.image, sd=source.image_sd),
-        n_valid=np.zeros(window.shape, np.uint16),
+        n_valid=np.zeros(shape, np.uint16),
         flags={"item_dropped": _is_dropped(source.uses)},
         uses=source.uses,
     )
 
 
-def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]) -> _Read:
+def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]) -> WindowInputs:
     """Return a stack as the model takes it, its bands in the order of the model.
 
     Args:
@@ -240,7 +253,7 @@ def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]
     """
     bands, scale = list(context.require_model().source_bands), context.grid.scale
     n_valid = expand(stack.n_valid, scale)
-    return _Read(
+    return WindowInputs(
         inputs={
             "source": stack.values[:, bands],
             "source.clear": stack.clear,
