@@ -50,7 +50,7 @@ class _KernelNetwork(Network):
         base = upsample(source, self.scale, "bicubic")
         return correct(base, self.guide_branch(guide), self.source_branch(base))
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         span = self._branch_span(pixel)
         displaced = Span(pixel - RADIUS, pixel + RADIUS)

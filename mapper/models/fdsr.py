@@ -90,7 +90,7 @@ class FDSR(Network):
             details.append(pair[0])
         return [*details[:-1], _add_smooth(*pair)]
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         block = 2 * _DILATION + 1
         span = Span(pixel, pixel).conv(3).upsample(0, 2).conv(3).upsample(0, 2).conv(3).conv(block)

@@ -75,7 +75,7 @@ class JointBilateral(Network):
         tap = torch.arange(-self.radius, self.radius + 1, dtype=like.dtype, device=like.device)
         return -(tap[:, None] - position).square() / (2 * torch.exp(2 * self.log_spatial))
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         source = Span(pixel, pixel).upsample(self.radius, self.scale)
         return ReceptiveField(guide=source.pool(self.scale, self.scale, 0), source=source)

@@ -100,14 +100,14 @@ class Network(nn.Module):
         The farthest over all positions that a target pixel can have in source pixels and in the coarsest pixels inside.
         """
         positions = range(math.lcm(self.scale, self.align_px))
-        return halo_of([self._receptive_field(pixel) for pixel in positions], self.scale)
+        return halo_of([self.receptive_field(pixel) for pixel in positions], self.scale)
 
     @property
     def align_px(self) -> int:
         """Edges of its input are multiples of this, beside the scale, counted from the corner of the map."""
         return 1
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         raise NotImplementedError
 

@@ -95,7 +95,7 @@ class MSG(Network):
             levels.append(step(levels[-1]))
         return levels[::-1]
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         span = Span(pixel, pixel).conv(5).conv(5).conv(5).conv(5)
         guide = Span(pixel, pixel) if self.guide_head is None else span.conv(5).conv(7)

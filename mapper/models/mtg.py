@@ -130,7 +130,7 @@ class MTG(Network):
         residual = torch.sigmoid(self.share(deep).float()) * (source - F.avg_pool2d(value, self.scale))
         return torch.cat([value + upsample(residual, self.scale, "bicubic"), F.softplus(sd) + _LEAST_SD], 1)
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on: what the residuals that are interpolated to it do."""
         cell = Span(pixel, pixel).bicubic(self.scale)
         return self._field_up(0, Span(cell.first * self.scale, (cell.last + 1) * self.scale - 1).conv(3))

@@ -71,7 +71,7 @@ class Pixelwise(Network):
         mean = value + upsample(residual, self.scale, "bicubic")
         return torch.cat([mean, F.softplus(sd) + _LEAST_SD], 1)
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on: itself, and the residuals that are interpolated to it."""
         cells = Span(pixel, pixel).bicubic(self.scale)
         return ReceptiveField(guide=Span(cells.first * self.scale, (cells.last + 1) * self.scale - 1), source=cells)

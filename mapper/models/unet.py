@@ -68,7 +68,7 @@ class UNet(Network):
         target: Tensor = self.last(F.gelu(features))
         return target
 
-    def _receptive_field(self, pixel: int) -> ReceptiveField:
+    def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         span = Span(pixel, pixel)
         for _ in self.up:

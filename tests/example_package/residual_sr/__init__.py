@@ -1,0 +1,1 @@
+"""A residual network, a metric and a loss for mapper."""
