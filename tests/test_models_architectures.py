@@ -6,7 +6,7 @@ from places import Plain
 from region import run_mapper
 
 from mapper.errors import InputError, WeightsError
-from mapper.models.architectures import ARCHITECTURES, build_network
+from mapper.models import architectures
 from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
 from mapper.models.model import GuidedModel, Network
 from mapper.models.weights import load_model, save_model
@@ -14,8 +14,8 @@ from mapper.spec import ModelSpec
 
 
 def test_a_network_of_another_package_is_built_saved_loaded_and_listed(offer, tmp_path):
-    offer(ARCHITECTURES, plain=Plain)
-    network = build_network("plain", guide_channels=2, scale=4, options={"width": 3})
+    offer(architectures.ARCHITECTURES, plain=Plain)
+    network = architectures.build_network("plain", guide_channels=2, scale=4, options={"width": 3})
     assert isinstance(network, Plain)
     contract = Contract(
         model="plain",
@@ -39,18 +39,18 @@ def test_a_network_of_another_package_is_built_saved_loaded_and_listed(offer, tm
 
 
 def test_a_broken_package_is_one_clear_error(offer):
-    offer(ARCHITECTURES, module="stars", gan=Plain)
+    offer(architectures.ARCHITECTURES, module="stars", gan=Plain)
     with pytest.raises(InputError, match=r"mapper\.models:gan .* of toys cannot be imported .*stars"):
-        build_network("gan", guide_channels=2, scale=4, options={})
+        architectures.build_network("gan", guide_channels=2, scale=4, options={})
 
 
 def test_what_is_no_network_is_refused(offer):
-    offer(ARCHITECTURES, gan=print)
+    offer(architectures.ARCHITECTURES, gan=print)
     with pytest.raises(InputError, match="expected type"):
-        build_network("gan", guide_channels=2, scale=4, options={})
+        architectures.build_network("gan", guide_channels=2, scale=4, options={})
 
 
 def test_all_are_networks_and_an_unknown_one_names_them():
-    assert all(issubclass(network, Network) for network in ARCHITECTURES.values())
+    assert all(issubclass(network, Network) for network in architectures.ARCHITECTURES.values())
     with pytest.raises(WeightsError, match="unknown architecture 'gan': expected one of dkn, fdkn"):
-        build_network("gan", guide_channels=1, scale=2, options={})
+        architectures.build_network("gan", guide_channels=1, scale=2, options={})
