@@ -333,7 +333,7 @@ class _Stacker:
 
 
 class _ImageReader:
-    """What stackstac opens an image with; most of what it offers is decided elsewhere."""
+    """The reader with which stackstac opens an image; most of what it is offered is decided elsewhere."""
 
     def __init__(self, stacker: _Stacker, resampling: Resampling, /, *, url: _Image, **_options: object) -> None:
         self.stacker = stacker
