@@ -29,7 +29,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What the demo makes.
+    """Choices of a demo: size of the area, tiles, seed and workers.
 
     Raises:
         ValueError: If the tile is not a multiple of the chunk.
@@ -45,11 +45,11 @@ class DemoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoReport:
-    """What the demo found."""
+    """Outcome of a demo."""
 
     comparison: Comparison
     answer: Answer
-    """What made the pixel in the middle of the map."""
+    """Provenance of the pixel in the middle of the map."""
     run: RunReport
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds by step."""

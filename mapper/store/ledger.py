@@ -131,7 +131,7 @@ class Ledger:
     @cached_property
     @explains_faults
     def totals(self) -> Totals:
-        """What all work on the store took."""
+        """Return what all work on the store took."""
         return read_totals(self.session.store)
 
     @explains_faults
