@@ -25,8 +25,9 @@ PLAYER = Path(__file__).with_name("notebook_player.py")
 PICTURE = r"picture of \d+ x \d+ px"
 SHOWN = {
     "01_regional_run": (
-        "<b>Map demo</b>", r"<b>\d+ items</b>", "<b>Plan of 2 tiles</b>", "<b>Run of 2 tiles</b>", "state +complete",
-        "bicubic", PICTURE, "1 of 1 tiles of 1 levels made", "2 ok, 0 empty, 0 failed, 0 missing", r"agb \d.* Mg ha-1",
+        "<b>Map demo</b>", r"<b>\d+ items</b>", r"agb_sd[^\[]*dask\.array", "<b>Plan of 2 tiles</b>",
+        "<b>Run of 2 tiles</b>", "state +complete", "bicubic", PICTURE, "1 of 1 tiles of 1 levels made",
+        "2 ok, 0 empty, 0 failed, 0 missing", r"agb \d.* Mg ha-1",
     ),
     "02_train_and_evaluate": (
         "RMSE on blocks held out", "<b>Run of 2 tiles</b>", "against truth:agb, Mg ha-1", "intervals of tiny", PICTURE,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from places import SCALE, Plain, make_config, make_place
+from places import SCALE, know_plain, make_config, make_place
 
 from mapper.errors import InputError, MapperError
 from mapper.models.weights import load_model, save_model
@@ -18,9 +18,9 @@ from mapper.training.losses import members_of
 
 
 @pytest.fixture
-def plain(monkeypatch):
-    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
-        monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
+def plain():
+    with know_plain():
+        yield
 
 
 @pytest.fixture(scope="module")

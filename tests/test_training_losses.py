@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from places import SCALE, Plain, make_config, make_place
+from places import SCALE, know_plain, make_config, make_place
 
 from mapper.errors import InputError
 from mapper.training.initial_model import make_model
@@ -114,11 +114,10 @@ def test_a_loss_of_another_package_is_trained_with(offer):
     assert make_objective(loss="cubic").count(make_patches(1)).tolist() == [2 * (2 * SCALE) ** 2]
 
 
-def test_every_parameter_learns_beside_a_deviation(monkeypatch):
-    monkeypatch.setattr("mapper.models.architectures.ARCHITECTURES", {"plain": Plain})
-    monkeypatch.setattr("mapper.training.initial_model.ARCHITECTURES", {"plain": Plain})
+def test_every_parameter_learns_beside_a_deviation():
     config = make_config(model={"architecture": "plain"})
-    objective = Objective(make_model([make_place(0)], config), loss="huber")
+    with know_plain():
+        objective = Objective(make_model([make_place(0)], config), loss="huber")
     torch.autograd.backward(objective(make_patches(1)).sum())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.parameters())
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from places import SCALE, Plain, make_config, make_place
+from places import SCALE, know_plain, make_config, make_place
 
 from mapper.errors import ContractError, InputError, WeightsError
 from mapper.models.card import read_card
@@ -24,17 +24,15 @@ PLAIN = {"architecture": "plain"}
 
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch):
-    for module in ("mapper.models.architectures", "mapper.training.initial_model"):
-        monkeypatch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
+def plain():
+    with know_plain():
+        yield
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("mapper.models.architectures", "mapper.training.initial_model"):
-            patch.setattr(f"{module}.ARCHITECTURES", {"plain": Plain})
+    with know_plain():
         config = make_config(folder, steps=40, loss="nll", model=PLAIN, validate_every=20, threads=1)
         return train(config, samples=TRAIN, validation=VALIDATE, command="mapper train tiny.yaml"), folder
 
