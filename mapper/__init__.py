@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mapper.api import evaluate, open_map, plan, run, search, serve, train
     from mapper.catalog.items import Items
     from mapper.catalog.provider import load_provider
-    from mapper.cluster.notebook import open_cluster
+    from mapper.cluster.open_executor import open_cluster
     from mapper.cube.composite import read_guide
     from mapper.cube.open import open_cube
     from mapper.cube.read import read_block
@@ -43,7 +43,7 @@ _HOMES = {
     "evaluate": "mapper.api",
     "load_provider": "mapper.catalog.provider",
     "make_plan": "mapper.plan.plan",
-    "open_cluster": "mapper.cluster.notebook",
+    "open_cluster": "mapper.cluster.open_executor",
     "open_cube": "mapper.cube.open",
     "open_inputs": "mapper.run.sharpen",
     "open_map": "mapper.api",

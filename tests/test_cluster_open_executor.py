@@ -83,7 +83,7 @@ def test_a_block_of_code_has_a_pool_on_kubernetes(monkeypatch, tmp_path, capsys)
         with mapper.open_cluster(workers=1) as client:
             yield client.scheduler_info()["address"]
 
-    monkeypatch.setattr("mapper.cluster.notebook.open_pool", hold)
+    monkeypatch.setattr("mapper.cluster.open_executor.open_pool", hold)
     (tmp_path / "cluster.yaml").write_text("name: alps")
     with mapper.open_cluster(tmp_path / "cluster.yaml", pool="readers", keep=True, wait=5) as client:
         assert client.submit(abs, -1).result() == 1
