@@ -165,6 +165,8 @@ class FuturesWindow(Generic[T, R]):
                     yield outcome
                     self._submit_more()
                 self._submit_more()
+        except ClusterError:
+            raise
         except Exception as error:
             if self._gone:  # it has tried to reconnect for as long as it may
                 raise ClusterError(f"the Dask scheduler is gone: {error}") from error
@@ -184,9 +186,11 @@ class FuturesWindow(Generic[T, R]):
                 for plugin in self._rules.plugins:
                     self._client.register_plugin(plugin)
                 self._client.register_plugin(self._plugin)
-            except (*_LOST, UnpreparedError) as error:
-                if isinstance(error, UnpreparedError) or self._gone or time.monotonic() > deadline:
-                    raise ClusterError(f"the cluster cannot be made ready: {error}") from error
+            except UnpreparedError as error:
+                raise ClusterError(f"the cluster cannot be made ready: {error}") from error
+            except _LOST as error:
+                if self._gone or time.monotonic() > deadline:
+                    raise ClusterError(f"the Dask scheduler is gone: {error}") from error
                 time.sleep(_TICK_SECONDS)
             else:
                 return
