@@ -17,8 +17,10 @@ import numpy as np
 import shapely
 import yaml
 import zarr
-from contracts import make_contract
 from pyproj import Transformer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from contracts import make_contract
 from store_maps import name_bands
 
 from mapper.catalog.freeze import save_items
