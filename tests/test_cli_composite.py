@@ -1,6 +1,6 @@
 """`mapper composite`, `run --guide` and the comparison in `mapper plan`, from end to end."""
 
-from region import run_json, run_mapper
+from region import JULY, JULY_CHANNELS, run_json, run_mapper, write_weights
 
 from mapper.store.map_store import MapStore
 
@@ -10,7 +10,8 @@ def checksums(location):
 
 
 def test_a_guide_is_written_and_a_map_made_from_it(region):
-    region.change(grid__tile=256)
+    weights = write_weights(region.folder, channels=JULY_CHANNELS)
+    region.change(grid__tile=256, guide=JULY, model={"name": "tiny", "weights": str(weights)})
     guide = region.folder / "map.guide.icechunk"
     code, listed = run_mapper("composite", region.map, "--dry-run")
     assert code == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - registers the accessor
 import xarray as xr
-from region import Region, run_json, run_mapper, write_weights
+from region import JULY, JULY_CHANNELS, Region, run_json, run_mapper, write_weights
 
 from mapper.cluster.local import local_cluster
 from mapper.execute.executors import DaskExecutor
@@ -34,8 +34,8 @@ def compute_map(region, tile, **options):
 
 @pytest.fixture
 def guided_region(region):
-    write_weights(region.folder)
-    return region.change(model={"name": "tiny", "weights": "tiny.safetensors"})
+    write_weights(region.folder, channels=JULY_CHANNELS)
+    return region.change(guide=JULY, model={"name": "tiny", "weights": "tiny.safetensors"})
 
 
 @pytest.fixture(scope="module")

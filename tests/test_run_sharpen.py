@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
-from region import run_json, write_weights
+from region import JULY, JULY_CHANNELS, run_json, write_weights
 
 import mapper
 from mapper import read_spec
@@ -15,16 +15,13 @@ from mapper.run.sharpen import open_inputs, sharpen
 from mapper.store.map_store import MapStore
 from mapper.store.tiles import digest_bands, encode_tile
 
-CHANNELS = {"july_B04": ("1", 0.06), "july_B08": ("1", 0.3)}
-
 
 @pytest.fixture(scope="module")
 def finished(made_region, tmp_path_factory):
     """A region whose map is made."""
     region = made_region.copy(tmp_path_factory.mktemp("sharpen"))
-    guide = {"layers": [{"collection": "sentinel-2-l2a", "bands": ["B04", "B08"]}], "seasons": {"july": [7]}}
-    region.change(guide=guide, grid__tile=64, grid__chunk=64, area={"bbox": [11.992, 51.411, 12.004, 51.418]})
-    region.change(model={"name": "tiny", "weights": str(write_weights(region.folder, channels=CHANNELS))})
+    region.change(guide=JULY, grid__tile=64, grid__chunk=64, area={"bbox": [11.992, 51.411, 12.004, 51.418]})
+    region.change(model={"name": "tiny", "weights": str(write_weights(region.folder, channels=JULY_CHANNELS))})
     run_json("run", region.map)
     return region
 
