@@ -150,4 +150,5 @@ def _believe_place(item: ItemDict, asset: str) -> tuple[str | None, Affine | Non
         crs, grid = declared_crs(item, asset), declared_grid(item, asset)
     except SpecError:
         return None, None, None
-    return None if crs is None else crs.srs, grid and grid.transform, grid and grid.shape
+    code = None if crs is None else crs.srs
+    return (code, None, None) if grid is None else (code, grid.transform, grid.shape)

@@ -68,8 +68,9 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     dates = _most_dates(context, tasks)
     reading = _COPIES_READ * dates * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
-    needed: Float64Array = channels * plane + np.maximum(reading, finishing)
-    return needed + np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
+    kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
+    needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
+    return needed
 
 
 def _most_shared(context: Context) -> int:
