@@ -8,8 +8,10 @@ import rasterio
 import yaml
 from cci_maps import STEP, pixel_of, write_cell
 from dialects import PASSES, describe
+from headers import item_of, write_file
 from pyproj import Transformer
 from region import run_json, run_mapper, write_weights
+from scenes import HERE
 from shared import SHARED, needs_shared
 
 from mapper.catalog.provider import format_schema
@@ -85,6 +87,33 @@ def test_an_item_that_cannot_be_read_is_told_in_a_line_and_by_the_exit_code(item
     (line,) = [line for line in said.splitlines() if "refused" in line]
     assert "contradicts itself about the offset of B04_10m" in line
     assert "B8A_20m" in said
+
+
+def test_files_are_opened_and_held_against_their_item(tmp_path):
+    """Nothing is said in the item but a scale; the file is a pair, with a value of no data and a mask."""
+    pixels = np.stack([np.full(HERE.shape, value, np.int16) for value in (120, 15)])
+    mask = np.full(HERE.shape, 255, np.uint8)
+    write_file(tmp_path / "pair.tif", pixels, nodata=-9999, mask=mask, names=("agb", "spread"), scales=(0.5, 1.0))
+    item = item_of("pair.tif", ("map",), collection="pairs")
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    bands = {"agb": "map", "agb_sd": {"asset": "map", "band": "spread"}}
+    mine = {"extends": "stac-api", "collections": {"pairs": {"like": "biomass", "bands": bands}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    arguments = ("catalog", "check", tmp_path / "mine.yaml", "--item", tmp_path / "item.json", "--open")
+    code, said = run_mapper(*arguments)
+    assert code == 0, said
+    for word in ("agb_sd is band 2 of 2", "no data -9999 by the file", "scale 0.5 by the file", "internal mask"):
+        assert word in said
+    first, second = run_json(*arguments)
+    assert {row["property"]: row["found"] for row in first["compared"]}["scale"] == "0.5, none"
+    assert [row["decision"] for row in second["compared"] if row["property"] == "band"] == ["agb_sd is band 2 of 2"]
+    item["assets"]["map"]["raster:bands"] = [{"scale": 0.1}, {"scale": 1}]
+    item["assets"]["map"]["eo:bands"] = [{"name": "agb"}, {"name": "spread"}]
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    code, said = run_mapper(*arguments)
+    assert code == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("the-item refused")]
+    assert "its header has scale 0.5, item and collection say 0.1" in line
 
 
 def test_items_may_be_read_as_those_of_another_collection(items):

@@ -271,3 +271,26 @@ def test_items_as_served(path, band, asset, expected):
         assert decision.reason.startswith("processing baseline")
     else:
         assert decision.offset == float(expected)
+
+
+def test_bands_of_one_asset_are_declared_apart():
+    """By number, by name, and as we call them; in any of the lists that STAC knows."""
+    rule = MAP.model_copy(
+        update={"nodata": None, "bands": {"agb": "map", "agb_sd": {"asset": "map", "band": "spread"}}}
+    )
+    numbers = [{"scale": 0.1, "nodata": -1}, {"scale": 0.5, "nodata": -2}]
+    names = [{"name": "agb"}, {"eo:common_name": "spread"}]
+    prefixed = [{f"raster:{key}": value for key, value in band.items()} for band in numbers]
+    listed = [name | band for name, band in zip(names, prefixed, strict=True)]
+    cases = [{"raster:bands": numbers, "eo:bands": names}, {"bands": listed}]
+    for asset in cases:
+        described = {"id": "x", "assets": {"map": asset}, "properties": {}}
+        assert [decide(described, rule, band).scale for band in ("agb", "agb_sd")] == [0.1, 0.5]
+        assert [missing_values(described, rule, band) for band in ("agb", "agb_sd")] == [(-1,), (-2,)]
+    numbered = rule.model_copy(update={"bands": {"agb": {"asset": "map", "band": 2}}})
+    assert (
+        decide({"id": "x", "assets": {"map": {"raster:bands": numbers}}, "properties": {}}, numbered, "agb").scale
+        == 0.5
+    )
+    with pytest.raises(SpecError, match="which is meant cannot be told"):
+        decide({"id": "x", "assets": {"map": {"raster:bands": numbers}}, "properties": {}}, rule, "agb")

@@ -27,6 +27,7 @@ from mapper.access.files import Access
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.catalog.items import Items, freeze_items
+from mapper.cube.belief import Belief
 from mapper.cube.read import read_block
 from mapper.cube.resample import Sampler
 from mapper.errors import CorruptAssetError, SpecError
@@ -266,7 +267,8 @@ def test_wanted_pixels_are_the_same_as_among_all(tmp_path, how, dtype):
     turned = box_at("EPSG:3035", 4440500, 3128000, size=300)
     turned = turned.translate_pix(*(~turned.transform @ place.to_crs("EPSG:3035").extent.centroid.coords[0]))
     turned = turned.translate_pix(-150, -150)
-    options = {"access": Access(), "rule": AccessRule(), "resampling": how, "missing": (0.0,)}
+    options = {"access": Access(), "rule": AccessRule(), "resampling": how}
+    options["beliefs"] = [Belief(band="B02", missing=(0.0,))]
     whole = Sampler().read(name, turned, **options)
     assert 0.05 < np.isnan(whole).mean() < 0.4
     wanted = rng.random(turned.shape) < 0.3

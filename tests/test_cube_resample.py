@@ -13,6 +13,7 @@ from scenes import box_at, reflectance, write_cog
 from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
+from mapper.cube.belief import Belief
 from mapper.cube.resample import Sampler
 from mapper.errors import CorruptAssetError, TransientAssetError
 
@@ -37,7 +38,12 @@ def name_of(path):
 def read(path, geobox, resampling="bilinear", missing=(0,), sampler=None):
     with gdal_environment():
         return (sampler or Sampler()).read(
-            name_of(path), geobox, access=Access(), rule=AccessRule(), resampling=resampling, missing=missing
+            name_of(path),
+            geobox,
+            access=Access(),
+            rule=AccessRule(),
+            resampling=resampling,
+            beliefs=[Belief(band="B02", missing=missing)],
         )
 
 
@@ -135,12 +141,12 @@ def test_missing_pixels_are_never_mixed_in(tmp_path):
         np.testing.assert_allclose(found[~np.isnan(found)], 3000, rtol=1e-5)
 
 
-def test_all_missing_values_count_and_the_tag_of_the_file_does_not(tmp_path):
+def test_all_missing_values_count_and_the_tag_of_the_file_does_too(tmp_path):
     pixels = np.array([[0, 5], [7, 65535]], np.uint16)
     grid = box_at("EPSG:32633", 300000, 5700000, size=2)
     path = write_cog(tmp_path / "tag.tif", pixels, grid, nodata=5)
-    np.testing.assert_array_equal(read(path, grid, missing=(0, 65535)), [[np.nan, 5], [7, np.nan]])
-    np.testing.assert_array_equal(read(path, grid, missing=()), pixels)
+    np.testing.assert_array_equal(read(path, grid, missing=(0, 65535)), [[np.nan, np.nan], [7, np.nan]])
+    np.testing.assert_array_equal(read(path, grid, missing=()), [[0, np.nan], [7, 65535]])
 
 
 @pytest.mark.parametrize("how", ["nearest", "bilinear", "cubic"])

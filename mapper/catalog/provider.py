@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from mapper.access.rules import AccessRule
 from mapper.catalog.footprint import central_longitude
@@ -34,6 +34,8 @@ class MaskRule(Part):
 
     asset: str
     """Key of the asset that holds the mask."""
+    band: PositiveInt | str | None = None
+    """Number, from 1, or name of the band in its file, where the file has several."""
     rule: Literal["classes", "above", "bits"]
     """``classes``: a pixel whose value is listed is bad; ``above``: a pixel greater than ``limit`` is bad;
     ``bits``: a pixel with any of these bits set (0 is the lowest) is bad."""
@@ -52,6 +54,9 @@ class BandRule(Part):
 
     asset: str
     """Key of the asset."""
+    band: PositiveInt | str | None = None
+    """Number, from 1, or name of the band in its file. Null: the only band of a file; where a file has several, that
+    which the item or the file names as we do."""
     items: str = "*"
     """Pattern of the ids of the items that hold the band, where one collection holds different things."""
 
@@ -67,14 +72,15 @@ class CollectionRule(Part):
     """``sentinel-2``: reflectance from digital numbers, the offset decided per item; ``linear-power``: gamma0 to dB;
     ``decibel``: already dB; ``identity``: physical after the scale and offset that an item declares."""
     scale: float = Field(default=1.0, gt=0)
-    """Scale of items that declare none: stored * scale + offset is physical (``sentinel-2`` knows its own)."""
+    """Scale of items that declare none: stored * scale + offset is physical (``sentinel-2`` knows its own). Where it is
+    1 and the item is silent, the header of a file counts."""
     offset: float = 0.0
-    """Offset of items that declare none."""
+    """Offset of items that declare none; where it is 0 and the item is silent, the header of a file counts."""
     dtype: str
     """Type of the stored numbers, for estimates; files know their own."""
     nodata: float | None
-    """Stored value that means no data, besides what an item declares; null: every value is real unless an item says
-    otherwise."""
+    """Stored value that means no data, besides what an item and the header of a file declare; null: every value is real
+    unless one of them says otherwise."""
     mask: MaskRule | None = None
     """Rule for the pixels that are not to be used; null: all are used."""
     zero_is_border: bool = False
@@ -85,9 +91,10 @@ class CollectionRule(Part):
     """Resampling of pixels onto the grid of a map."""
     group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
     """Properties that separate passes, besides the solar day."""
-    trust: Literal["none", "flag", "declaration", "baseline"] = "none"
-    """Evidence that decides where an item contradicts itself: the flag that its offset was applied, its declaration, or
-    its processing baseline; ``none`` refuses such an item."""
+    trust: Literal["none", "flag", "declaration", "baseline", "file"] = "none"
+    """Evidence that decides where an item contradicts itself or the header of its file: the flag that its offset was
+    applied, its declaration, its processing baseline, or the file; ``none`` refuses such an item. ``declaration`` takes
+    the values that mean no data from item and collection alone."""
     refused: str | None = None
     """Reason not to use the collection; a map that knows better overrides it with null."""
     access: AccessRule = AccessRule()

@@ -26,6 +26,7 @@ _WIDTH = 140
 
 
 _COLUMNS = ("band", "asset", "CRS", "pixel", "type", "missing", "calibration")
+_COMPARED = ("property", "item and collection", "file", "what counts")
 
 
 def print_providers(providers: Iterable[Provider]) -> None:
@@ -37,15 +38,17 @@ def print_providers(providers: Iterable[Provider]) -> None:
 def load_item_files(paths: Sequence[Path]) -> list[ItemDict]:
     """Return the items in files that hold one, a feature collection or a list; of a directory, in all its JSON files.
 
+    An item without a link to itself gets one to its file, which relative locations refer to.
+
     Raises:
         SearchError: If a file that is named holds no item, or cannot be read.
     """
     items = []
     for path in paths:
         if path.is_dir():
-            found = [item for file in sorted(path.rglob("*.json")) for item in _items_in(_load(file))]
+            found = [item for file in sorted(path.rglob("*.json")) for item in _items_of(file)]
         else:
-            found = list(_items_in(_load(path)))
+            found = list(_items_of(path))
         if not found:
             raise SearchError(f"{path} holds no STAC item")
         items += found
@@ -54,18 +57,23 @@ def load_item_files(paths: Sequence[Path]) -> list[ItemDict]:
 
 def list_readings(readings: Iterable[BandReading]) -> list[dict[str, Any]]:
     """Return readings as JSON, without what is unknown."""
-    return [{key: value for key, value in asdict(each).items() if value not in ("", None)} for each in readings]
+    known = [{key: value for key, value in asdict(each).items() if value not in ("", None)} for each in readings]
+    return [{key: value for key, value in each.items() if key != "compared" or value} for each in known]
 
 
 def print_readings(readings: Sequence[BandReading]) -> None:
     """Print one table for an item, or why it is refused."""
     first = readings[0]
-    if first.error:
-        line = Text(f"{first.item or 'item'} refused: {first.error}", style="red")
-        Console(soft_wrap=True, highlight=False).print(line)
-        return
-    title = f"{first.item} ({first.collection}), image {first.image}"
-    _print_table(title, _COLUMNS, (_describe_band(each) for each in readings))
+    if first.image:
+        title = f"{first.item} ({first.collection}), image {first.image}"
+        _print_table(title, _COLUMNS, (_describe_band(each) for each in readings))
+    for each in readings:
+        if each.compared:
+            rows = ((row.property, row.believed, row.found, row.decision) for row in each.compared)
+            _print_table(f"{each.band}: asset {each.asset} of {each.item}", _COMPARED, rows)
+        if each.error:
+            line = Text(f"{each.item or 'item'} refused: {each.error}", style="red")
+            Console(soft_wrap=True, highlight=False).print(line)
 
 
 def _describe_band(reading: BandReading) -> tuple[str, ...]:
@@ -97,6 +105,17 @@ def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+
+
+def _items_of(path: Path) -> Iterator[ItemDict]:
+    for item in _items_in(_load(path)):
+        links = [link for link in _listed(item.get("links")) if isinstance(link, dict)]
+        here = next((str(link.get("href")) for link in links if link.get("rel") == "self"), str(path.absolute()))
+        yield {**item, "links": [{"rel": "self", "href": here}]}
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else []
 
 
 def _load(path: Path) -> Any:
@@ -140,6 +159,9 @@ def check_provider(
         typer.Option(metavar="ITEM.json", help="Show how the items in this file or directory are read; repeatable."),
     ] = None,
     collection: Annotated[str | None, typer.Option(help="Read the items as if they were of this collection.")] = None,
+    open_files: Annotated[
+        bool, typer.Option("--open", help="Open their files too, and hold the headers against the items.")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of provider files.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -159,22 +181,44 @@ def check_provider(
         content = provider.model_dump(mode="json")
         typer.echo(json.dumps(content, indent=2) if as_json else yaml.safe_dump(content, sort_keys=False))
         return
-    if not _inspect_items(provider, item, collection, as_json=as_json):
+    if not _inspect_items(provider, item, collection, open_files=open_files, as_json=as_json):
         raise typer.Exit(1)
 
 
-def _inspect_items(provider: Provider, paths: list[Path], collection: str | None, *, as_json: bool) -> bool:
+def _inspect_items(
+    provider: Provider, paths: list[Path], collection: str | None, *, open_files: bool, as_json: bool
+) -> bool:
     """Print how items are read; returns True if all of them can be."""
-    from mapper.cube.inspection import inspect_item
+    from mapper.cube.inspection import inspect_item, open_item
 
     named = {} if collection is None else {"collection": collection}
-    readings = [inspect_item({**item, **named}, provider) for item in load_item_files(paths)]
+    items = [{**item, **named} for item in load_item_files(paths)]
+    if open_files:
+        readings = [open_item(_locate_files(item), provider) for item in items]
+    else:
+        readings = [inspect_item(item, provider) for item in items]
     if as_json:
         print_json(list_readings(each for group in readings for each in group))
     else:
         for group in readings:
             print_readings(group)
     return not any(each.error for group in readings for each in group)
+
+
+def _locate_files(item: ItemDict) -> ItemDict:
+    """Return an item with absolute locations of its files; what is no asset stays as it is."""
+    from mapper.catalog.normalise import locate
+
+    here, assets = item["links"][0]["href"], item.get("assets")
+    if not isinstance(assets, dict):
+        return item
+    placed = {
+        key: {**asset, "href": locate(str(asset["href"]), here)}
+        if isinstance(asset, dict) and asset.get("href")
+        else asset
+        for key, asset in assets.items()
+    }
+    return {**item, "assets": placed}
 
 
 @catalog_app.command("biomassters")

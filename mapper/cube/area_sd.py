@@ -17,7 +17,6 @@ for source pixels of 100 m that moves a sample by less than 1e-4 of a stored pix
 from collections.abc import Sequence
 
 import numpy as np
-import rasterio
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
@@ -26,7 +25,9 @@ from mapper.access.tally import AssetName
 from mapper.arrays import Float32Array, Float64Array, IntArray
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import CollectionRule
+from mapper.cube.header import Header
 from mapper.cube.projection import AssetGrid, declared_grid
+from mapper.cube.witness import Witness
 from mapper.errors import GridError
 
 _TIE = 5e-7
@@ -72,14 +73,19 @@ def average_deviation(fine: Float32Array, geobox: GeoBox, *, stored: AssetGrid, 
     return deviation.astype(np.float32)
 
 
-def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access) -> AssetGrid | None:
+def find_stored_grid(
+    items: Sequence[ItemDict], *, rule: CollectionRule, band: str, access: Access, witness: Witness | None = None
+) -> AssetGrid | None:
     """Return the grid of the stored pixels of a band, as items declare it, else as files do; None without items.
+
+    A file that was opened and lies elsewhere than its item declares counts, not its item.
 
     Args:
         items: Items of one collection.
         rule: How it is read.
         band: Our band name.
         access: How files are reached, and who counts.
+        witness: What was learned from the files that were opened.
 
     Returns:
         The grid of the first item's file, on the grid of them all; None if no item holds the band.
@@ -93,7 +99,9 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
         asset = rule.asset(item, band)
         if asset is None:
             continue
-        grid = declared_grid(item, asset) or _read_grid(item, asset, rule, access)
+        name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+        header = witness and witness.find_elsewhere(name, band)
+        grid = _grid_of(header) if header else declared_grid(item, asset) or _read_grid(name, rule, access)
         if first is None:
             first = item["id"], grid
         elif not _share_grid(first[1], grid):
@@ -104,14 +112,19 @@ def find_stored_grid(items: Sequence[ItemDict], *, rule: CollectionRule, band: s
     return first and first[1]
 
 
-def _read_grid(item: ItemDict, asset: str, rule: CollectionRule, access: Access) -> AssetGrid:
-    def read(dataset: rasterio.DatasetReader) -> AssetGrid:
-        if dataset.crs is None:
-            raise OSError(f"{dataset.name} has no georeference")
-        return AssetGrid(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
+def _read_grid(name: AssetName, rule: CollectionRule, access: Access) -> AssetGrid:
+    return access.read(name, rule.access, lambda dataset: _grid_of(Header.of(dataset)))
 
-    name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
-    return access.read(name, rule.access, read)
+
+def _grid_of(header: Header) -> AssetGrid:
+    """Return the grid of a file.
+
+    Raises:
+        OSError: If it has none.
+    """
+    if header.crs is None:
+        raise OSError("the file has no georeference")
+    return AssetGrid(crs=CRS.from_wkt(header.crs), transform=header.transform, shape=header.shape)
 
 
 def _share_grid(one: AssetGrid, other: AssetGrid) -> bool:

@@ -62,7 +62,7 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
         SpecError: If the item does not say, or contradicts itself and the rule trusts no one.
     """
     asset = rule.bands[band].asset
-    declared = read_declaration(item, asset, trust=rule.trust)
+    declared = read_declaration(item, asset, trust=rule.trust, band=rule.bands[band].band or band)
     if declared.scale == 0:
         raise SpecError(f"item {item['id']} declares a scale of 0 for asset {asset}")
     if rule.calibration == "sentinel-2":
@@ -118,7 +118,8 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
     Raises:
         SpecError: If what the item declares is no number.
     """
-    values = set(read_declaration(item, rule.bands[band].asset, trust="declaration").nodata)
+    where = rule.bands[band]
+    values = set(read_declaration(item, where.asset, trust="declaration", band=where.band or band).nodata)
     if rule.nodata is not None:
         values.add(float(rule.nodata))
     if rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power"):

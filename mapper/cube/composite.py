@@ -25,6 +25,7 @@ from mapper.cube.check import GuideCheck
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.cube.resample import Sampler
+from mapper.cube.witness import Witness
 from mapper.spec import LayerSpec, MapSpec
 
 Reducer = Literal["median", "mean"]
@@ -148,12 +149,17 @@ def read_guide(
             channel += 1
         n_valid += count if layer is counted else np.uint16(0)
     dropped = {(name, item): reason for name, each in composer.dropped.items() for item, reason in each.items()}
-    uses = describe_guide(near, spec=spec, provider=provider, dropped=dropped)
+    uses = describe_guide(near, spec=spec, provider=provider, dropped=dropped, witness=composer.sampler.witness)
     return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
 
 
 def describe_guide(
-    items: Items, *, spec: MapSpec, provider: Provider, dropped: Mapping[tuple[str, str], str]
+    items: Items,
+    *,
+    spec: MapSpec,
+    provider: Provider,
+    dropped: Mapping[tuple[str, str], str],
+    witness: Witness | None = None,
 ) -> tuple[ItemUse, ...]:
     """Return the provenance of a guide: the uses of its items.
 
@@ -162,6 +168,7 @@ def describe_guide(
         spec: What is asked for.
         provider: How the collections are read.
         dropped: Reasons of items that were left out, by collection and id; others than ``items`` are ignored.
+        witness: What was learned from the files that were opened.
     """
     asked: dict[tuple[str, str], tuple[ItemDict, set[str]]] = {}
     for _, months, layer in spec.guide.composites:
@@ -174,6 +181,7 @@ def describe_guide(
             sorted(bands),
             role="guide",
             dropped=dropped.get(key, ""),
+            witness=witness,
         )
         for key, (item, bands) in asked.items()
     )

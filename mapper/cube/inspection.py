@@ -1,15 +1,37 @@
-"""Inspection of an item without reading it: asset, grid and calibration of every band, or why it is refused."""
+"""Inspection of an item: asset, grid and calibration of every band, or why it is refused.
+
+Nothing is opened unless it is asked for; then the header of each file is held against what item and collection say.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from mapper.access.files import Access, gdal_environment
+from mapper.access.tally import AssetName
 from mapper.catalog.items import ItemDict, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider, name_pass
+from mapper.cube.agreement import ContradictionError, decide_reading, describe_belief, describe_header
+from mapper.cube.belief import believe_band, believe_mask
 from mapper.cube.calibrate import decide, missing_values
 from mapper.cube.declaration import read_declaration
+from mapper.cube.header import Header
 from mapper.cube.observations import group_items
 from mapper.cube.projection import declared_crs, declared_grid
-from mapper.errors import SpecError
+from mapper.errors import AssetError, SpecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Comparison of a file's header with what is said of it, in one property."""
+
+    property: str
+    believed: str
+    """What item and collection say; empty where they are silent."""
+    found: str
+    """What the file says; empty where it is silent."""
+    decision: str
+    """What counts, by the rules of :mod:`mapper.cube.agreement`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +54,8 @@ class BandReading:
     """Name of the pass that the item belongs to."""
     error: str = ""
     """Reason why the item is refused; empty if it can be read."""
+    compared: tuple[Comparison, ...] = ()
+    """What was found in the file, by property; empty if it was not opened."""
 
 
 def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandReading, ...]:
@@ -49,6 +73,60 @@ def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandReading, ...]:
         return (BandReading(item=name, collection=collection, error=str(error)),)
 
 
+def open_item(item: ItemDict, provider: Provider, *, access: Access | None = None) -> tuple[BandReading, ...]:
+    """Return how a reader reads each band of an item, its mask among them, with the headers of their files.
+
+    Args:
+        item: STAC item with absolute locations.
+        provider: How its collection is read.
+        access: How files are reached, and who counts.
+    """
+    readings = inspect_item(item, provider)
+    if readings[0].error:
+        return readings
+    rule, reach = provider.rule(item["collection"]), access or Access()
+    opened = [replace(each, **_open_band(item, rule, each.band, reach)) for each in readings]
+    if rule.mask is not None:
+        mask = replace(readings[0], band="mask", asset=rule.mask.asset, nodata=(), calibration=rule.mask.rule, dtype="")
+        opened.append(replace(mask, **_open_band(item, rule, "", reach)))
+    return tuple(opened)
+
+
+def _open_band(item: ItemDict, rule: CollectionRule, band: str, access: Access) -> dict[str, Any]:
+    """Return the comparison of the file of one band, and why it is refused; of the mask if no band is given."""
+    belief = believe_band(item, rule, band) if band else believe_mask(item, rule)
+    asset = rule.bands[band].asset if band else (rule.mask.asset if rule.mask else "")
+    name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+    try:
+        with gdal_environment():
+            header = access.read(name, rule.access, lambda dataset: Header.of(dataset, name.href))
+    except AssetError as error:
+        return {"error": str(error)}
+    believed, found = describe_belief(belief), describe_header(header)
+    notes, refused = {}, {}
+    try:
+        notes = dict(decide_reading(header, belief).notes)
+    except ContradictionError as error:
+        refused = {error.subject: f"refused: {error}"}
+    compared = tuple(
+        Comparison(
+            property=subject,
+            believed=believed[subject],
+            found=found[subject],
+            decision=refused.get(subject) or notes.get(subject) or _agree_on(believed[subject], found[subject]),
+        )
+        for subject in found
+    )
+    return {"compared": compared, "error": next(iter(refused.values()), "").removeprefix("refused: ")}
+
+
+def _agree_on(believed: str, found: str) -> str:
+    """Return what counts where nobody contradicts."""
+    if believed and found:
+        return "agree"
+    return "item and collection" if believed else "the file" if found else ""
+
+
 def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading]:
     held = [band for band in rule.bands if rule.asset(item, band)]
     group_items([item], rule, held)
@@ -62,7 +140,8 @@ def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading
             asset=asset,
             crs="" if crs is None else crs.to_string() if crs.to_epsg() is None else f"EPSG:{crs.to_epsg()}",
             resolution=None if grid is None else abs(grid.transform.a),
-            dtype=read_declaration(item, asset, trust=rule.trust).dtype or rule.dtype,
+            dtype=read_declaration(item, asset, trust=rule.trust, band=rule.bands[band].band or band).dtype
+            or rule.dtype,
             nodata=missing_values(item, rule, band),
             calibration=str(decide(item, rule, band)),
             image=name_pass(item, rule),

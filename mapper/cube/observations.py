@@ -14,6 +14,7 @@ from mapper.catalog.provider import CollectionRule, name_pass
 from mapper.catalog.uses import ItemUse, Role
 from mapper.cube.calibrate import Calibration, decide
 from mapper.cube.projection import declared_crs
+from mapper.cube.witness import Witness
 from mapper.errors import SpecError
 
 _TILES = ("grid:code", "s2:mgrs_tile")
@@ -141,13 +142,23 @@ def require_known(rule: CollectionRule, bands: Sequence[str]) -> None:
 
 
 def describe_use(
-    item: ItemDict, rule: CollectionRule, bands: Iterable[str], *, role: Role, dropped: str = ""
+    item: ItemDict,
+    rule: CollectionRule,
+    bands: Iterable[str],
+    *,
+    role: Role,
+    dropped: str = "",
+    witness: Witness | None = None,
 ) -> ItemUse:
-    """Return the provenance of one item in one tile."""
+    """Return the provenance of one item in one tile, with what was taken from the headers of its files."""
+    bands = tuple(bands)
     present = [band for band in bands if rule.asset(item, band)]
     absent = [band for band in bands if band not in present]
     notes = sorted({str(decide(item, rule, band)) for band in present}) + [f"no {band}" for band in absent]
     assets = [rule.bands[band].asset for band in present] + ([rule.mask.asset] if rule.mask else [])
+    if witness is not None:
+        places = {band: rule.bands[band].asset for band in present} | ({"": rule.mask.asset} if rule.mask else {})
+        notes += dict.fromkeys(witness.notes(item, places))
     return ItemUse.of(
         item,
         role=role,

@@ -34,7 +34,8 @@ from mapper.catalog.inventory import inventory_path, take_inventory
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, name_pass, provider_of, solar_day
 from mapper.catalog.search import search
-from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
+from mapper.cube.belief import Belief, Beliefs
+from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands
 from mapper.cube.projection import declared_grid
 from mapper.cube.read import as_dataset, split_usable
@@ -219,8 +220,8 @@ class _File:
     name: AssetName
     bounds: Bounds
     """Left, bottom, right, top in the CRS of the cube, with a margin."""
-    missing: tuple[float, ...]
-    """Stored values that are no measurements."""
+    beliefs: tuple[Belief, ...]
+    """What item and collection say of the band, then of other bands of the file that are read next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,21 +250,23 @@ def _stack_bands(
     """Return a dask array (time, y, x) for each band, NaN where missing or masked."""
     clear = []
     if rule.mask is not None:
-        nodata = () if rule.mask.nodata is None else (float(rule.mask.nodata),)
-        masks = [stacker.collect(group, rule.mask.asset, missing=lambda _: nodata) for group in groups]
+        masks = [stacker.collect(group, rule.mask.asset, believe=Beliefs(rule=rule).of_mask) for group in groups]
         clear = [da.map_blocks(find_clear, stacker.stack(masks, "nearest"), rule.mask, dtype=bool)]
-    stacks = {}
+    stacks, beliefs = {}, Beliefs(rule=rule)
     for band, kernel in kernels.items():
-        images = stacker.stack([_collect_band(stacker, group, rule, band) for group in groups], kernel)
+        images = stacker.stack([_collect_band(stacker, group, beliefs, band) for group in groups], kernel)
         stacks[band] = da.map_blocks(partial(_finish, dtype=dtype), images, *clear, dtype=dtype)[:, 0]
     return stacks
 
 
-def _collect_band(stacker: "_Stacker", group: Observation, rule: CollectionRule, band: str) -> _Image:
-    holding = [item for item in group.items if rule.asset(item, band)]
-    missing = partial(missing_values, rule=rule, band=band)
+def _collect_band(stacker: "_Stacker", group: Observation, beliefs: Beliefs, band: str) -> _Image:
+    holding = [item for item in group.items if beliefs.rule.asset(item, band)]
+    # which band of a file is asked for first is up to dask
+    believe = partial(beliefs.of_bands, band=band, order=dict.fromkeys((band, *group.calibrations)))
     calibration = group.calibrations.get(band)
-    return stacker.collect(group, rule.bands[band].asset, missing=missing, items=holding, calibration=calibration)
+    return stacker.collect(
+        group, beliefs.rule.bands[band].asset, believe=believe, items=holding, calibration=calibration
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,7 +285,7 @@ class _Stacker:
         group: Observation,
         asset: str,
         *,
-        missing: Callable[[ItemDict], tuple[float, ...]],
+        believe: Callable[[ItemDict], tuple[Belief, ...]],
         items: Sequence[ItemDict] | None = None,
         calibration: Calibration | None = None,
     ) -> _Image:
@@ -291,7 +294,7 @@ class _Stacker:
             _File(
                 name=AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"]),
                 bounds=bounds,
-                missing=missing(item),
+                beliefs=believe(item),
             )
             for item in (group.items if items is None else items)
             if asset in item["assets"] and (bounds := _bounds_on(self.geobox, item, asset)) is not None
@@ -355,7 +358,7 @@ class _ImageReader:
                     access=stacker.access,
                     rule=stacker.rule,
                     resampling=self.kernel,
-                    missing=file.missing,
+                    beliefs=file.beliefs,
                     wanted=lacking,
                 )
                 if found is not None:

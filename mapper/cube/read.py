@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -25,7 +26,8 @@ from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule
-from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
+from mapper.cube.belief import Belief, Beliefs
+from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands, select_band
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import CorruptAssetError
@@ -38,8 +40,8 @@ class FileRequest:
     """One file to read, as the driver data of a source."""
 
     name: AssetName
-    missing: tuple[float, ...]
-    """Stored values that are no measurements."""
+    beliefs: tuple[Belief, ...]
+    """What item and collection say of the band, then of other bands of the file that are read next."""
     pending: BoolArray | None
     """(y, x) True for the pixels that its image still lacks, shared by the files of an image; None for all pixels."""
 
@@ -91,7 +93,7 @@ class _FileReader:
             access=self.driver.access,
             rule=self.driver.rule,
             resampling=config.resampling,
-            missing=self.request.missing,
+            beliefs=self.request.beliefs,
             wanted=pending,
         )
         if pending is not None and pixels is not None:
@@ -118,13 +120,16 @@ class BlockReader:
     """Number of files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
 
+    @cached_property
+    def _beliefs(self) -> Beliefs:
+        return Beliefs(rule=self.rule)
+
     def read_clear(self, groups: Sequence[Observation]) -> BoolArray:
         """Return True where the mask of the collection lets a pixel pass; dims (group, y, x)."""
         mask = self.rule.mask
         if mask is None or not groups:
             return np.ones((len(groups), *self.geobox.shape), bool)
-        missing = () if mask.nodata is None else (float(mask.nodata),)
-        return find_clear(self._load(groups, mask.asset, missing=lambda _: missing, resampling="nearest"), mask)
+        return find_clear(self._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest"), mask)
 
     def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
         """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
@@ -144,7 +149,7 @@ class BlockReader:
         stack = self._load(
             [select_band(groups[k], self.rule, band) for k in wanted],
             self.rule.bands[band].asset,
-            missing=lambda item: missing_values(item, self.rule, band),
+            believe=lambda item: self._beliefs.of_bands(item, band, groups[wanted[0]].calibrations),
             resampling=self.rule.resampling,
             clear=[clear[k] for k in wanted],
         )
@@ -161,7 +166,7 @@ class BlockReader:
         groups: Sequence[Observation],
         asset: str,
         *,
-        missing: Callable[[ItemDict], tuple[float, ...]],
+        believe: Callable[[ItemDict], tuple[Belief, ...]],
         resampling: Resampling,
         clear: Sequence[BoolArray] | None = None,
     ) -> Float32Array:
@@ -174,7 +179,7 @@ class BlockReader:
             images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
             for item in members:
                 name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
-                request = FileRequest(name=name, missing=missing(item), pending=pending)
+                request = FileRequest(name=name, beliefs=believe(item), pending=pending)
                 sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
         driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
         dataset = chunked_load(

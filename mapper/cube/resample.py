@@ -26,7 +26,11 @@ from mapper.access.files import Access
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
+from mapper.cube.agreement import Decision
+from mapper.cube.belief import Belief
+from mapper.cube.header import read_bands
 from mapper.cube.pixel_positions import PixelPositions, SourceGrid, locate
+from mapper.cube.witness import Witness
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 
@@ -50,10 +54,14 @@ class SourcePixels:
         return valid
 
 
+_Found = tuple[PixelPositions, SourcePixels, Decision]
+
+
 @dataclass(kw_only=True)
 class Sampler:
     """Reader of files onto geoboxes, which remembers the pixel positions used last. May be shared by threads."""
 
+    witness: Witness = field(default_factory=Witness)
     _positions: OrderedDict[tuple[GeoBox, SourceGrid], PixelPositions] = field(default_factory=OrderedDict)
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -71,10 +79,10 @@ class Sampler:
         access: Access,
         rule: AccessRule,
         resampling: Resampling,
-        missing: Sequence[float],
+        beliefs: Sequence[Belief],
         wanted: BoolArray | None = None,
     ) -> Float32Array | None:
-        """Read the first band of a file onto a geobox; returns None where the file has no pixel.
+        """Read one band of a file onto a geobox; returns None where the file has no pixel.
 
         Args:
             name: What the file is, and where.
@@ -82,7 +90,7 @@ class Sampler:
             access: How files are reached, and who counts.
             rule: How the files of its collection are reached.
             resampling: How.
-            missing: Stored values that are no measurements.
+            beliefs: What item and collection say of the band, then of others that are decoded with it and read next.
             wanted: (y, x) True for the pixels that are asked for; None for all.
 
         Returns:
@@ -90,17 +98,27 @@ class Sampler:
 
         Raises:
             TransientAssetError: Throttling or network.
-            CorruptAssetError: The file is missing, truncated or no georeferenced raster.
+            CorruptAssetError: The file is missing, truncated, no georeferenced raster, or contradicts its item.
         """
 
-        def read_window(dataset: rasterio.DatasetReader) -> tuple[PixelPositions, SourcePixels] | None:
+        def read_window(dataset: rasterio.DatasetReader) -> _Found | None:
+            bands, decisions = zip(*self.witness.decide(dataset, name, beliefs), strict=True)
             grid, origin = SourceGrid.of(dataset)
             positions = self.positions(geobox, grid)
-            raw = _read_window(dataset, origin, positions, missing)
-            return None if raw is None else (positions, raw)
+            raws = _read_window(dataset, origin, positions, decisions)
+            if not raws:
+                return None
+            for band, raw, decision in list(zip(bands, raws, decisions, strict=True))[1:]:
+                self.witness.keep((name, band, geobox), (positions, raw, decision), raw.stored.nbytes)
+            return positions, raws[0], decisions[0]
 
-        found = access.read(name, rule, read_window)
-        return None if found is None else resample(found[1], found[0], resampling, wanted)
+        found: _Found | None = self.witness.take((name, beliefs[0].band, geobox)) or access.read(
+            name, rule, read_window
+        )
+        if found is None:
+            return None
+        positions, raw, decision = found
+        return decision.rescale(resample(raw, positions, resampling, wanted))
 
     def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
         """Locate the pixels of a geobox on a source grid, or return their remembered positions."""
@@ -262,24 +280,31 @@ def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32
 
 
 def _read_window(
-    dataset: rasterio.DatasetReader, origin: tuple[int, int], positions: PixelPositions, missing: Sequence[float]
-) -> SourcePixels | None:
-    """Read the pixels of a file in a source window, missing where it has none; returns None if it has none at all."""
+    dataset: rasterio.DatasetReader, origin: tuple[int, int], positions: PixelPositions, decisions: Sequence[Decision]
+) -> list[SourcePixels]:
+    """Read bands of a file in a source window, missing where it has no pixel; returns none if it has none at all."""
     top, left = positions.top - origin[0], positions.left - origin[1]
     row, col = max(top, 0), max(left, 0)
     height = min(top + positions.shape[0], dataset.height) - row
     width = min(left + positions.shape[1], dataset.width) - col
     if height <= 0 or width <= 0:
-        return None
-    part = _mark_missing(dataset.read(1, window=Window(col, row, width, height)), missing)
-    if part.stored.shape == positions.shape:
-        return part
-    stored = np.full(positions.shape, np.nan if part.missing is None else part.missing, part.stored.dtype)
-    stored[row - top : row - top + height, col - left : col - left + width] = part.stored
-    return SourcePixels(stored=stored, missing=part.missing)
+        return []
+    bands = read_bands(dataset, Window(col, row, width, height), [decision.stored for decision in decisions])
+    parts = [
+        _mark_missing(stored, decision.missing, hidden)
+        for (stored, hidden), decision in zip(bands, decisions, strict=True)
+    ]
+    if parts[0].stored.shape == positions.shape:
+        return parts
+    found = []
+    for part in parts:
+        stored = np.full(positions.shape, np.nan if part.missing is None else part.missing, part.stored.dtype)
+        stored[row - top : row - top + height, col - left : col - left + width] = part.stored
+        found.append(SourcePixels(stored=stored, missing=part.missing))
+    return found
 
 
-def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> SourcePixels:
+def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float], hidden: BoolArray | None = None) -> SourcePixels:
     """Replace all missing pixels by one number; small whole numbers stay as they are, others become float32."""
     if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
         limits = np.iinfo(stored.dtype)
@@ -287,8 +312,12 @@ def _mark_missing(stored: npt.NDArray[Any], missing: Sequence[float]) -> SourceP
         for code in codes[1:]:
             stored[stored == code] = codes[0]
         if codes:
+            if hidden is not None:
+                stored[hidden] = codes[0]
             return SourcePixels(stored=stored, missing=codes[0])
     pixels: Float32Array = stored.astype(np.float32)
     for value in missing:
         pixels[stored == value] = np.nan
+    if hidden is not None:
+        pixels[hidden] = np.nan
     return SourcePixels(stored=pixels, missing=None)

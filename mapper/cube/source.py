@@ -101,7 +101,17 @@ def read_source(
     if spec.source.sd:
         read = [item for item in chosen if item["id"] not in dropped]
         sd[0] = _average_sd(images[1], geobox, read, reader, spec)
-    uses = (describe_use(item, rule, bands, role="source", dropped=dropped.get(item["id"], "")) for item in chosen)
+    uses = (
+        describe_use(
+            item,
+            rule,
+            bands,
+            role="source",
+            dropped=dropped.get(item["id"], ""),
+            witness=reader.sampler.witness,
+        )
+        for item in chosen
+    )
     noted = tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses)
     return Source(image=image, image_sd=sd, uses=noted)
 
@@ -145,7 +155,7 @@ def _average_sd(
     band, correlation, scale = spec.source.sd, spec.source.sd_correlation, fine.shape[0] // geobox.shape[0]
     if band is None or correlation is None or scale == 1:
         return average_blocks(fine, scale)
-    stored = find_stored_grid(items, rule=reader.rule, band=band, access=reader.access)
+    stored = find_stored_grid(items, rule=reader.rule, band=band, access=reader.access, witness=reader.sampler.witness)
     if stored is None:
         return average_blocks(fine, scale)
     return average_deviation(fine, geobox, stored=stored, correlation_m=correlation)

@@ -99,6 +99,7 @@ def read_stack(
             spec.source.band_names,
             role="source",
             dropped=dropped.get(item["id"], "" if item["id"] in used else NOT_NEEDED),
+            witness=reader.sampler.witness,
         )
         for item in chosen
     )

@@ -1,5 +1,6 @@
 """Memory that a tile is estimated to need, in bytes."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,6 +10,7 @@ import numpy as np
 from mapper.arrays import BoolArray, Float64Array, IntArray
 from mapper.catalog.items import Items, enters, item_datetime
 from mapper.catalog.uses import Role
+from mapper.cube.witness import KEPT_BYTES
 from mapper.errors import PlanError
 from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable
@@ -63,10 +65,20 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
     network = _ACTIVATIONS[context.reads("guide")] * patch * (context.options.batch or _BATCH) * _FLOAT
     network *= context.model is not None
-    reading = _COPIES_READ * _most_dates(context, tasks) * plane
+    dates = _most_dates(context, tasks)
+    reading = _COPIES_READ * dates * plane
     finishing = (channels + _PLANES_FINISH) * plane + network
-    needed: Float64Array = channels * plane + np.maximum(reading, finishing)
+    kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
+    needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
     return needed
+
+
+def _most_shared(context: Context) -> int:
+    """Return the number of bands that are decoded together, since they are read from one asset; at least 1."""
+    layers = context.spec.guide.layers if context.reads("guide") else ()
+    read = [context.provider.rule(layer.collection).bands[band] for layer in layers for band in layer.bands]
+    counts = Counter((each.asset, each.items) for each in read)
+    return max(counts.values(), default=1)
 
 
 def tile_bytes(context: Context) -> int:
