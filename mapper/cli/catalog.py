@@ -66,6 +66,9 @@ def print_readings(readings: Sequence[BandReading]) -> None:
         return
     title = f"{first.item} ({first.collection}), image {first.image}"
     _print_table(title, _COLUMNS, (_describe_band(each) for each in readings))
+    for doubt in dict.fromkeys(each.place for each in readings if each.place):
+        line = Text(f"{doubt}; pixels are read where the header of the file says", style="yellow")
+        Console(soft_wrap=True, highlight=False).print(line)
 
 
 def _describe_band(reading: BandReading) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ GDAL's warper approximates the projection inside the window it is given: the sam
 up to 0.07 of a source pixel, and nearest neighbours flip. Here the exact position of every target pixel is computed
 once for each source *grid* (CRS, pixel size, phase), shared by all files on it (every Sentinel-2 tile of a UTM zone),
 and each file is then a plain window read followed by a few gathers of stored numbers, for the pixels that are wanted
-and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file.
+and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file. Windows
+that need many more source pixels than they have are read in pieces, so that memory is bounded however coarse they are.
 
 A target pixel is missing where the source pixel that holds its centre is missing; of the other neighbours only the
 valid ones count. Nothing is averaged when the target is coarser than the source.
@@ -26,7 +27,7 @@ from mapper.access.files import Access
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
-from mapper.cube.pixel_positions import PixelPositions, SourceGrid, locate
+from mapper.cube.pixel_positions import Extent, PixelPositions, SourceGrid, cut_to_file, locate
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 
@@ -73,6 +74,7 @@ class Sampler:
         resampling: Resampling,
         missing: Sequence[float],
         wanted: BoolArray | None = None,
+        nested: bool = False,
     ) -> Float32Array | None:
         """Read the first band of a file onto a geobox; returns None where the file has no pixel.
 
@@ -84,23 +86,38 @@ class Sampler:
             resampling: How.
             missing: Stored values that are no measurements.
             wanted: (y, x) True for the pixels that are asked for; None for all.
+            nested: True if the pixels of the file have to be those of the geobox.
 
         Returns:
             Stored numbers (y, x), float32, NaN where missing or not wanted; None where the file has no pixel there.
 
         Raises:
             TransientAssetError: Throttling or network.
-            CorruptAssetError: The file is missing, truncated or no georeferenced raster.
+            CorruptAssetError: The file is missing, truncated or no georeferenced raster, or not nested.
         """
 
-        def read_window(dataset: rasterio.DatasetReader) -> tuple[PixelPositions, SourcePixels] | None:
+        def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
             grid, origin = SourceGrid.of(dataset)
-            positions = self.positions(geobox, grid)
-            raw = _read_window(dataset, origin, positions, missing)
-            return None if raw is None else (positions, raw)
+            extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
+            values: Float32Array | None = None
+            located = self.positions(geobox, grid)
+            if nested and not located.coincide():
+                raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
+            for part, positions in cut_to_file(located, extent, grid.turn):
+                needed = None if wanted is None else wanted[part]
+                raw = None if needed is not None and not needed.any() else _read_window(
+                    dataset, origin, positions, missing
+                )
+                if raw is None:
+                    continue
+                piece = resample(raw, positions, resampling, needed)
+                if piece.shape == tuple(geobox.shape):
+                    return piece
+                values = np.full(geobox.shape, np.nan, np.float32) if values is None else values
+                values[part] = piece
+            return values
 
-        found = access.read(name, rule, read_window)
-        return None if found is None else resample(found[1], found[0], resampling, wanted)
+        return access.read(name, rule, read_pieces)
 
     def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
         """Locate the pixels of a geobox on a source grid, or return their remembered positions."""
