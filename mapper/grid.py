@@ -289,8 +289,11 @@ def project_area(area: BaseGeometry, crs: str) -> Geometry:
         )
     dense = Geometry(shapely.segmentize(area, _DENSIFY_DEGREES), "EPSG:4326")
     projected = dense.to_crs(crs)
-    if not all(math.isfinite(v) for v in projected.boundingbox.bbox) or projected.is_empty:
+    if not all(math.isfinite(v) for v in projected.boundingbox.bbox) or projected.is_empty or not projected.geom.area:
         raise GridError(f"the area {area.bounds} has no finite image in {crs}; choose a CRS that is valid there")
+    if not projected.geom.is_valid:  # rings that touch in degrees may cross in another CRS
+        parts = shapely.get_parts(shapely.make_valid(projected.geom))
+        return Geometry(shapely.union_all([part for part in parts if part.geom_type.endswith("Polygon")]), crs)
     return projected
 
 

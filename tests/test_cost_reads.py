@@ -154,9 +154,11 @@ def _read_around(file, bounds):
 
 
 def test_a_window_off_the_side_of_a_file_costs_its_opening(context):
-    # the footprint claims more than the file has
-    item = guide_item(shape=(40, 40))
-    item["geometry"] = json.loads(shapely.to_geojson(shapely.box(9, 51, 11, 53)))
+    # the footprint claims a little more than the file has
+    left, _, right, _ = context.grid.geobox.boundingbox.bbox
+    item = guide_item(shape=(5000, 5000), origin=(right + 1000, NORTH))
+    outline = shapely.geometry.shape(item["geometry"]).bounds
+    item["geometry"] = json.loads(shapely.to_geojson(shapely.box(outline[0] - 0.07, *outline[1:])))
     tasks, reads = count(context, item, source_item(remote("nothing")))
     assert (reads.files == 3).all()
     assert reads.requests[-1] == 3  # their headers
@@ -219,3 +221,30 @@ def test_a_hundred_tasks_count_as_each_of_them_alone(context):
         alone = count_tasks(context, [task])
         for name in ("files", "requests", "bytes_read", "window_bytes", "block_bytes"):
             assert getattr(alone, name)[0] == pytest.approx(getattr(together, name)[k])
+
+
+@pytest.mark.parametrize("first", [0, -180, -360])
+def test_a_file_in_any_turn_of_longitudes_costs_the_same(context, first):
+    step = 1 / 40
+    item = make_item(
+        "S2", "sentinel-2-l2a", "EPSG:4326", (first, 60), step, (800, round(360 / step)), remote("B04", "B08", "SCL")
+    )
+    item |= {"geometry": json.loads(shapely.to_geojson(shapely.box(-180, 40, 180, 60)))}
+    _, reads = count(context, item, source_item(remote("nothing")))
+    assert (reads.window_bytes > 0).all()
+    assert (reads.window_bytes < 1000 * 5).all()
+
+
+def test_a_tile_across_180_degrees_costs_what_another_does(tmp_path):
+    grid = {"crs": "EPSG:32760", "resolution": 10, "tile": 400, "chunk": 400}
+    costs = []
+    for west in (178.0, 179.98):
+        made = make_context(make_spec(tmp_path, area=(west, -16.6, west + 0.02, -16.58), grid=grid))
+        item = make_item("S2", "sentinel-2-l2a", "EPSG:4326", (0, 0), 1 / 8000, (160000, 360 * 8000), remote("B04", "SCL"))
+        item |= {"geometry": json.loads(shapely.to_geojson(shapely.box(-180, -20, 180, 0)))}
+        made = replace(made, roles=("guide", "source"))
+        items, tasks = freeze_items([item]), []
+        for tile in made.grid.tiles():
+            tasks.append(make_task(tile, guide=items, source=freeze_items([])))
+        costs.append(count_tasks(made, tasks).window_bytes.mean())
+    assert costs[1] == pytest.approx(costs[0], rel=0.05)

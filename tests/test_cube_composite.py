@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import xarray as xr
-from scenes import HERE, NEW, OLD, S1, S2, clear, flat, reflectance, s2, write_item
+from scenes import HERE, NEW, OLD, S1, S2, box_at, clear, flat, reflectance, s2, write_item
 
 from mapper.catalog.items import Items, freeze_items
 from mapper.catalog.provider import Provider
@@ -266,3 +267,48 @@ def test_what_does_not_change_is_one_channel_whatever_its_date(tmp_path):
 def test_a_collection_is_static_or_not():
     with pytest.raises(SpecError, match="sentinel-2-l2a is both static and not"):
         spec_of(optical("B02"), optical("B03", static=True))
+
+
+def local_crs(path):
+    """Give a file an engineering CRS, of which PROJ knows no way to any other."""
+    with rasterio.open(path, "r+") as file:
+        file.crs = rasterio.crs.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]')
+
+
+def beyond_numbers(path):
+    """Give a file pixels so small that the window has more of them than can be numbered."""
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.Affine(1e-9, 0, 300000, 0, -1e-9, 5700000)
+
+
+def no_place(path):
+    with rasterio.open(path, "r+") as file:
+        file.transform = rasterio.Affine(10, 0, float("nan"), 0, -10, 5700000)
+
+
+def text(path):
+    Path(path).write_text('<VRTDataset rasterXSize="1">')
+
+
+@pytest.mark.parametrize("spoil", [local_crs, beyond_numbers, no_place, text])
+def test_whatever_is_wrong_with_a_file_costs_its_item_and_no_other(tmp_path, spoil):
+    items = [
+        write_item(tmp_path, name, f"2020-06-0{k}T10:00:00Z", {"B02": flat(v), "SCL": clear()}, **OLD)
+        for k, (name, v) in enumerate({"low": 1000, "bad": 5000, "high": 2000}.items(), start=1)
+    ]
+    spoil(items[1]["assets"]["B02"]["href"])
+    found = guide(items, spec_of(optical("B02")))
+    np.testing.assert_allclose(found.values, 0.15, rtol=1e-6)
+    dropped = {use.id: use.dropped for use in found.uses}
+    assert dropped["low"] == dropped["high"] == ""
+    assert "asset B02 of item bad cannot be read" in dropped["bad"]
+    assert "\n" not in dropped["bad"]
+
+
+def test_an_item_drawn_round_the_world_adds_nothing_where_its_file_is_not(tmp_path):
+    far = box_at("EPSG:32760", 500000, 9950000, size=64)
+    items = [s2(tmp_path, "near"), s2(tmp_path, "far", "2020-06-03T10:00:00Z", value=9000, place=far)]
+    items[1] |= {"geometry": shapely.geometry.mapping(shapely.box(-180, -90, 180, 90)), "bbox": [-180, -90, 180, 90]}
+    found = guide(items, spec_of(optical("B02")))
+    np.testing.assert_allclose(found.values, 0.15, rtol=1e-6)
+    assert (found.n_valid == 1).all()

@@ -9,14 +9,17 @@ import pystac
 import pytest
 import xarray as xr
 from odc.geo.geobox import GeoBox
+from pyproj import Transformer
 from rasterio import Affine
 from run_maps import make_items, make_spec
 from scenes import HERE, MAP, S1, S2, SIDE, ZONE_BORDER, box_at, flat, s2, write_item, write_passes
 
 from mapper.catalog.freeze import save_items
 from mapper.catalog.items import Items, freeze_items
-from mapper.catalog.provider import load_provider
+from mapper.catalog.provider import Provider, load_provider
+from mapper.cube.inspection import inspect_item
 from mapper.cube.open import open_cube
+from mapper.cube.projection import find_place
 from mapper.cube.read import read_block
 from mapper.errors import CorruptAssetError, GridError, SpecError
 
@@ -242,3 +245,79 @@ def test_a_map_says_what_its_cube_is_made_of(tmp_path):
     assert (list(source), source["agb"].attrs["units"]) == (["agb", "agb_sd"], "Mg ha-1")
     with pytest.raises(SpecError, match="reads nothing of sentinel-1"):
         open_cube(path, collection="sentinel-1-rtc")
+
+
+# -- what an item says of its place and what its file says
+
+
+AWAY = HERE.translate_pix(900, -400)
+CONTRADICTIONS = {
+    "transform of another scale": {"proj:transform": [20, 0, 300000, 0, -20, 5700000]},
+    "transform of another place": {"proj:transform": [10, 0, 309000, 0, -10, 5704000]},
+    "transform in the order of gdal": {"proj:transform": [300000, 10, 0, 5700000, 0, -10]},
+    "transform and shape turned": {"proj:shape": [640, 6]},
+    "another zone": {"proj:epsg": 32634},
+    "code and epsg": {"proj:code": "EPSG:32634"},
+    "no code": {"proj:epsg": None, "proj:code": "none"},
+    "another wkt": {"proj:wkt2": "PROJCRS[]"},
+    "another projjson": {"proj:projjson": {"type": "nothing"}},
+    "a box elsewhere": {"proj:bbox": [0, 0, 640, 640]},
+    "a box and no transform": {"proj:bbox": [0, 0, 640, 640], "proj:transform": None},
+    "numbers that are none": {"proj:transform": ["a", 0, 0, 0, 0, 0]},
+}
+
+
+def lay_elsewhere(served):
+    outline = AWAY.footprint("EPSG:4326")
+    return served | {"geometry": outline.json, "bbox": list(outline.boundingbox.bbox)}
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    return s2(tmp_path_factory.mktemp("placed"), "a")
+
+
+@pytest.mark.parametrize("name", [*CONTRADICTIONS, "a footprint elsewhere", "both elsewhere, apart"])
+def test_where_an_item_contradicts_itself_cube_block_and_check_agree(placed, name):
+    asset = placed["assets"]["B02"] | CONTRADICTIONS.get(name, {})
+    served = placed | {"assets": {"B02": asset, "SCL": placed["assets"]["SCL"]}}
+    if name.startswith(("a footprint", "both")):
+        served = lay_elsewhere(served)
+    if name.startswith("both"):
+        served["assets"]["B02"] = asset | CONTRADICTIONS["transform of another place"]
+    eager = assert_same(freeze_items([served]), HERE, S2, ("B02",), chunks=40)
+    np.testing.assert_allclose(eager["B02"], 0.15, rtol=1e-6)
+    place = find_place(served, "B02")
+    if not name.startswith(("no code", "another")) or name == "another zone":
+        assert place.grid is None
+        assert "contradicts itself" in place.doubt
+    provider = Provider(
+        name="p", title="", kind="static", licence="", attribution="", collections={"sentinel-2-l2a": S2}
+    )
+    (reading, *_) = inspect_item(served, provider)
+    assert (reading.error, reading.place) == ("", place.doubt)
+
+
+def test_a_file_is_opened_for_the_chunks_that_its_item_may_lie_in_only(placed, tmp_path):
+    wide, opened = HERE.pad_wh(1000, 64), []
+    cube = open_cube(freeze_items([placed]), wide, bands=("B02",), rule=S2, chunks=64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mapper.cube.open.Sampler.read", lambda *_, **__: opened.append(1))
+        cube["B02"].compute(scheduler="sync")
+    assert len(opened) == 2 * 2  # the mask and the band, in the chunk it covers and the one it touches
+
+
+@pytest.mark.parametrize("x", [829000, 833000])
+def test_a_cube_across_180_degrees_is_the_block(tmp_path, x):
+    # the file in the zone west of 180 degrees, the window in that east of it
+    fiji = box_at("EPSG:32760", x, 8170000, size=256, step=20.0)
+    east, north = Transformer.from_crs("EPSG:32760", "EPSG:32701", always_xy=True).transform(x + 2560, 8170000 - 2560)
+    grid = box_at("EPSG:32701", round(east, -2) - 2000, round(north, -2) + 2000, size=200, step=20.0)
+    item = s2(tmp_path, "fiji", place=fiji) | {"geometry": None}
+    west, south, right, top = Transformer.from_crs("EPSG:32760", "EPSG:4326", always_xy=True).transform_bounds(
+        *fiji.boundingbox.bbox
+    )
+    items = freeze_items([item | {"geometry": None, "bbox": [west, south, right, top]}])
+    eager = assert_same(items, grid, S2, ("B02",), chunks=64)
+    assert np.isfinite(eager["B02"]).mean() > 0.9
+    assert len(items.touching(grid)) == 1

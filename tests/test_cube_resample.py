@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import rasterio
+import rasterio.warp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
+from pyproj.exceptions import ProjError
+from rasterio.errors import CRSError
 from rasterio.vrt import WarpedVRT
 from scenes import box_at, reflectance, write_cog
 
@@ -225,3 +228,183 @@ def test_a_file_without_georeference_is_broken(tmp_path):
         file.write(np.zeros((1, 4, 4), np.uint8))
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), pytest.raises(CorruptAssetError, match="georeference"):
         read(tmp_path / "n.tif", target_on(UTM))
+
+
+# -- windows that are coarse, far, or across the edge of a file in longitudes
+
+
+@pytest.fixture(scope="module")
+def coarse_wholes(scene):
+    return {how: read(scene, COARSE, how) for how in ("nearest", "bilinear", "cubic")}
+
+
+COARSE = target_on(UTM, size=90, step=130.0)
+"""Beyond the scene on all sides; 169 source pixels for each of its own."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["nearest", "bilinear", "cubic"]),
+    st.integers(0, 89),
+    st.integers(0, 89),
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.sampled_from([30, 1000, 40000]),
+)
+def test_a_pixel_of_a_coarse_window_is_the_same_in_every_window_and_piece(
+    scene, coarse_wholes, how, top, left, height, width, most
+):
+    expected = coarse_wholes[how][top : top + height, left : left + width]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mapper.cube.pixel_positions.most_pixels", lambda _: most)
+        part = COARSE[top : top + expected.shape[0], left : left + expected.shape[1]]
+        found = read(scene, part, how)
+    found = np.full(part.shape, np.nan, np.float32) if found is None else found
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_coarse_window_reads_no_more_than_the_file_has_and_few_pixels_at_once(scene, monkeypatch):
+    frames = []
+    wide = target_on(UTM, size=120, step=9000.0)  # a frame of 10^10 source pixels
+    monkeypatch.setattr(
+        "mapper.cube.resample.resample", lambda raw, positions, *_: frames.append(raw.stored.shape) or np.full(
+            positions.corner.shape, np.nan, np.float32
+        )
+    )  # fmt: skip
+    read(scene, wide, "nearest")
+    assert frames
+    assert max(rows * cols for rows, cols in frames) < 600 * 600
+
+
+def write_degrees(path, west, east, step, *, rng=None, dtype=np.float32):
+    """A file of random values between 40 and 60 degrees north."""
+    height, width = round(20 / step), round((east - west) / step)
+    pixels = (rng or np.random.default_rng(5)).uniform(1, 100, (height, width)).astype(dtype)
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": 1, "dtype": dtype, "crs": "EPSG:4326"}
+    with rasterio.open(path, "w", **profile, transform=rasterio.Affine(step, 0, west, 0, -step, 60)) as file:
+        file.write(pixels, 1)
+    return path
+
+
+def utm_at(longitude, latitude, size=60, step=2000.0):
+    zone = int((longitude + 180) // 6) % 60 + 1
+    crs = f"EPSG:326{zone:02d}"
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(longitude, latitude)
+    half = size // 2 * step
+    return box_at(crs, round(x, -3) - half, round(y, -3) + half, size=size, step=step)
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "step"), [(0, 360, 0.5), (170, 190, 0.05), (-180, 180, 0.5), (-190, -170, 0.05), (-20.3, 339.7, 0.7)]
+)
+@pytest.mark.parametrize("longitude", [-179.6, 179.7, -58, 24.2, -0.2, 0.1])
+def test_longitudes_are_found_as_gdal_finds_them(tmp_path, west, east, step, longitude):
+    path, window = write_degrees(tmp_path / "d.tif", west, east, step), utm_at(longitude, 51)
+    # the oracle: the nearest pixel of each centre, its longitude modulo 360
+    x, y = np.meshgrid(
+        window.transform.c + window.transform.a * (np.arange(60) + 0.5),
+        window.transform.f + window.transform.e * (np.arange(60) + 0.5),
+    )
+    lon, lat = Transformer.from_crs(str(window.crs), "EPSG:4326", always_xy=True).transform(x, y)
+    with rasterio.open(path) as file:
+        stored = file.read(1)
+    col, row = np.floor(((lon - west) % 360) / step).astype(int), np.floor((60 - lat) / step).astype(int)
+    expected = np.where(col < stored.shape[1], stored[row, np.minimum(col, stored.shape[1] - 1)], np.nan)
+    found = read(path, window, "nearest", missing=())
+    found = np.full(window.shape, np.nan, np.float32) if found is None else found
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_across_180_degrees_values_are_those_of_a_warp_by_gdal(tmp_path):
+    # smooth, so that GDAL's approximate positions cost little
+    rows, cols = np.mgrid[:400, :400]
+    pixels = (100 + 20 * np.sin(cols / 40) + 10 * np.cos(rows / 30)).astype(np.float32)
+    profile = {"driver": "GTiff", "height": 400, "width": 400, "count": 1, "dtype": "float32", "crs": "EPSG:4326"}
+    transform = rasterio.Affine(0.05, 0, 170, 0, -0.05, 60)
+    with rasterio.open(tmp_path / "f.tif", "w", **profile, transform=transform) as file:
+        file.write(pixels, 1)
+    for longitude in (178.5, -178.5):
+        window = utm_at(longitude, 51)
+        expected = np.full(window.shape, np.nan, np.float32)
+        options = {"src_nodata": None, "dst_nodata": np.nan, "resampling": rasterio.enums.Resampling.bilinear}
+        rasterio.warp.reproject(
+            pixels, expected, src_transform=transform, src_crs="EPSG:4326", dst_transform=window.transform,
+            dst_crs=str(window.crs), XSCALE=1, YSCALE=1, **options,
+        )  # fmt: skip
+        found = read(tmp_path / "f.tif", window, "bilinear", missing=())
+        known = np.isfinite(expected)
+        assert known.mean() > 0.3
+        np.testing.assert_allclose(found[known], expected[known], atol=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["nearest", "bilinear", "cubic"]),
+    st.integers(0, 58),
+    st.integers(0, 58),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.sampled_from([30, 400, 2**22]),
+)
+def test_a_pixel_across_the_edge_of_longitudes_is_the_same_in_every_window(world, how, top, left, height, width, most):
+    path, whole, expected = world
+    part = whole[top : top + height, left : left + width]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mapper.cube.pixel_positions.most_pixels", lambda _: most)
+        found = read(path, part, how, missing=())
+    np.testing.assert_allclose(found, expected[how][top : top + height, left : left + width], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    path = write_degrees(tmp_path_factory.mktemp("world") / "w.tif", -180, 180, 0.25)
+    whole = utm_at(179.9, 51)
+    found = {how: read(path, whole, how, missing=()) for how in ("nearest", "bilinear", "cubic")}
+    assert all(np.isfinite(values).all() for values in found.values())
+    return path, whole, found
+
+
+# -- whatever goes wrong with a file is one error that names it
+
+
+FAULTS = {
+    "projection": (ProjError("no path"), CorruptAssetError),
+    "crs": (CRSError("unknown"), CorruptAssetError),
+    "overflow": (OverflowError("int too large"), CorruptAssetError),
+    "value": (ValueError("two\nlines"), CorruptAssetError),
+    "division": (ZeroDivisionError("float division by zero"), CorruptAssetError),
+    "index": (IndexError("band 2"), CorruptAssetError),
+    "denied": (PermissionError(13, "Permission denied"), TransientAssetError),
+    "machine": (MemoryError("Unable to allocate 4 GiB"), TransientAssetError),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_is_raised_over_an_open_file_names_the_file(scene, monkeypatch, fault):
+    error, kind = FAULTS[fault]
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("mapper.cube.resample.cut_to_file", fail)
+    with pytest.raises(kind) as caught:
+        read(scene, target_on(UTM))
+    assert caught.value.item == "the-item"
+    assert str(scene) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_that_a_file_asks_for_is_its_fault(tmp_path, monkeypatch):
+    # one block of 30,000 x 30,000 pixels, which are not in the file: half a kilobyte
+    path = tmp_path / "greedy.tif"
+    profile = {"driver": "GTiff", "height": 30000, "width": 30000, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    layout = {"tiled": False, "blockysize": 30000, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile, **layout, transform=UTM.transform):
+        pass
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("mapper.cube.resample._read_window", fail)
+    with pytest.raises(CorruptAssetError, match=r"858.3 MiB of memory"):
+        read(path, target_on(UTM))

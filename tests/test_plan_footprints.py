@@ -80,3 +80,25 @@ def test_windows_of_all_tiles_are_those_of_each(tmp_path, crs):
     np.testing.assert_allclose(bounds_at(context, to_indices(tiles), halo=False), boxes, rtol=1e-12)
     halos = [context.grid.geobox_of(window).boundingbox.bbox for window in windows]
     np.testing.assert_allclose(bounds_at(context, to_indices(tiles), halo=True), halos, rtol=1e-12)
+
+
+def test_windows_across_180_degrees_get_what_they_touch_and_nothing_from_round_the_world(tmp_path):
+    grid = {"crs": "EPSG:32760", "resolution": 100, "tile": 400, "chunk": 400}
+    source = {"collection": "esa-cci-biomass", "variable": "agb", "year": 2020, "resolution": 1000}
+    context = make_context(make_spec(tmp_path, area=(179.0, -17.0, 180.0, -16.0), grid=grid, source=source))
+    tiles = list(context.grid.tiles())
+    rng = np.random.default_rng(0)
+    items = []
+    for k in range(300):
+        west, south = rng.choice([178.5, 179.4, 179.9, -179.9, -179.5, 20.0, -70.0]) + rng.uniform(0, 0.3), rng.uniform(-18, -15)
+        box = [west, south, west + 0.2, south + 0.2]
+        items.append(make_item(f"{k:03d}") | {"geometry": None, "bbox": [*box[:2], (box[2] + 180) % 360 - 180, box[3]]})
+    items = freeze_items(items)
+    found, = intersect_items(context, to_indices(tiles), outlines_of(items), [np.ones(len(items), bool)])
+    far = {k for k, each in enumerate(items) if -100 < each["bbox"][0] < 100}
+    assert not far & set(found.item.tolist())
+    for k, tile in enumerate(tiles):
+        geobox = context.grid.geobox_of(context.window(tile))
+        assert items.pick(found.of(k)) == items.touching(geobox)
+    east = {k for k, each in enumerate(items) if -180 <= each["bbox"][0] < -179}
+    assert east & set(found.item.tolist())

@@ -7,8 +7,10 @@ trouble from a broken file before GDAL sees a byte; what GDAL then cannot read i
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
@@ -20,11 +22,15 @@ from mapper.access.storage import is_remote
 from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
+from mapper.text import describe_bytes, describe_error
 
 _EXHAUSTED = re.compile(
     r"too many open files|out of memory|cannot allocate|input/output error|stale|denied", re.IGNORECASE
 )
 """Error numbers of this machine or its disks, not of the file that is read."""
+
+_LARGE_BLOCK = 1 << 29
+"""Bytes of one block from which a lack of memory is the fault of the file: blocks that are meant for reading have few."""
 
 T = TypeVar("T")
 
@@ -55,8 +61,10 @@ class Access:
         remote = RemoteFile(name, rule, retry=self.retry, throttle=self.throttle, tally=self.tally)
         remote.open()
         try:
-            return read_remote(remote, read)
-        except (RasterioError, OSError) as error:
+            return read_remote(remote, partial(_ask, read=read))
+        except AssetError:
+            raise
+        except Exception as error:  # whatever GDAL, PROJ or numpy make of a file
             raise _translate(error, name) from error
 
 
@@ -75,15 +83,42 @@ def gdal_environment() -> rasterio.Env:
 def _read_local(name: AssetName, read: Callable[[rasterio.DatasetReader], T]) -> T:
     try:
         with rasterio.open(name.href, sharing=False) as dataset:
-            return read(dataset)
-    except (RasterioError, OSError) as error:
+            return _ask(dataset, read=read)
+    except AssetError:
+        raise
+    except Exception as error:  # whatever GDAL, PROJ or numpy make of a file
         raise _translate(error, name) from error
 
 
+def _ask(dataset: rasterio.DatasetReader, *, read: Callable[[rasterio.DatasetReader], T]) -> T:
+    """Read from an open file; a lack of memory is the file's fault where it asks for very much at once.
+
+    Raises:
+        _GreedyFileError: If it does.
+    """
+    try:
+        return read(dataset)
+    except (MemoryError, RasterioError) as error:
+        largest = max((rows * cols for rows, cols in dataset.block_shapes), default=0)
+        needed = largest * max((np.dtype(dtype).itemsize for dtype in dataset.dtypes), default=1)
+        if needed < _LARGE_BLOCK or not _is_exhaustion(error):
+            raise
+        raise _GreedyFileError(f"one block of it takes {describe_bytes(needed)} of memory") from None
+
+
+class _GreedyFileError(Exception):
+    """Demand of a file for more memory than there is."""
+
+
+def _is_exhaustion(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or bool(_EXHAUSTED.search(" ".join(_causes(error))))
+
+
 def _translate(error: BaseException, name: AssetName) -> AssetError:
-    causes = list(_causes(error))
-    kind = TransientAssetError if _EXHAUSTED.search(" ".join(causes)) else CorruptAssetError
-    return asset_error(kind, name, causes[-1])
+    kind = TransientAssetError if _is_exhaustion(error) else CorruptAssetError
+    reason = list(_causes(error))[-1]
+    foreign = not isinstance(error, (RasterioError, OSError, _GreedyFileError))
+    return asset_error(kind, name, describe_error(error) if foreign else reason)
 
 
 def _causes(error: BaseException | None) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""Footprints of items on the globe, as STAC means them: those across the antimeridian are cut in two.
+"""Footprints of items and windows on the globe: those across the antimeridian are cut in two.
 
-GeoJSON asks for such footprints to be cut at 180 degrees, but archives also serve a ring that jumps from one side to
-the other, or no geometry at all. Read at its word, such a ring is a band around the rest of the world.
+GeoJSON (RFC 7946, 3.1.9) asks for such footprints to be cut at 180 degrees, but archives also serve a ring that jumps
+from one side to the other, or no geometry at all. Read at its word, such a ring is a band around the rest of the world;
+so is the outline of a window, once it is projected.
 """
 
 import json
@@ -12,14 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import shapely
+from odc.geo.geobox import GeoBox
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from mapper.errors import SpecError
 
-_EAST, _WEST = shapely.box(180, -90, 540, 90), shapely.box(-180, -90, 180, 90)
+Bounds = tuple[float, float, float, float]
+_WORLDS = tuple((shapely.box(at - 180, -90, at + 180, 90), -at) for at in (-360.0, 0.0, 360.0))
+"""The world and its repetitions on either side, and the degrees to the world."""
 _HAIR = 0.01
 """Degrees that a footprint may extend beyond 180 without being cut."""
+_LEAST_POINTS = 4
+"""Points of a closed ring that encloses something."""
 _GEOGRAPHIC = (4326, "4326", "EPSG:4326", "OGC:CRS84")
 
 
@@ -38,6 +44,48 @@ def footprint(item: Mapping[str, Any]) -> BaseGeometry:
     if _goes_beyond(outline):
         return _cut(outline if outline.bounds[2] > 180 else translate(outline, 360))
     return outline
+
+
+def window_footprint(geobox: GeoBox, *, buffer_px: float = 1) -> BaseGeometry:
+    """Return the footprint of a window in longitude and latitude, within 180 degrees; empty where it has no image.
+
+    Args:
+        geobox: Pixels of the window.
+        buffer_px: Pixels that are added on every side.
+    """
+    outline: BaseGeometry = geobox.footprint("EPSG:4326", buffer=buffer_px).geom
+    return settle_outline(outline) if wraps(outline.bounds) else outline
+
+
+def wraps(bounds: Sequence[float]) -> bool:
+    """Return True for the bounds of a projected outline that may cross 180 degrees, or has points without an image."""
+    west, _, east, _ = bounds
+    return not (west >= -180 and east <= 180 and east - west <= 180)
+
+
+def settle_outline(outline: BaseGeometry) -> BaseGeometry:
+    """Return a projected outline, which jumps at 180 degrees, cut there; around a pole, the cap that it encloses.
+
+    Its points are so near each other that none is half a turn from the next.
+    """
+    rings = [shapely.get_coordinates(part.exterior) for part in shapely.get_parts(outline) if not part.is_empty]
+    return shapely.union_all([_settle_ring(ring[np.isfinite(ring).all(axis=1)]) for ring in rings])
+
+
+def cut_box(west: float, south: float, east: float, north: float) -> BaseGeometry:
+    """Return a box in longitude and latitude, cut at 180 degrees; its west or east may lie beyond."""
+    return _cut(shapely.box(west, south, east, north))
+
+
+def span(outline: BaseGeometry) -> Bounds:
+    """Return west, south, east and north of a footprint; east beyond 180 for one that is cut there."""
+    west, south, east, north = outline.bounds
+    if east - west <= 180 or outline.geom_type == "Polygon":
+        return west, south, east, north
+    boxes = [part.bounds for part in shapely.get_parts(outline)]
+    turned = [(box[0] + 360, box[2] + 360) if box[2] <= 0 else (box[0], box[2]) for box in boxes]
+    first, last = min(each[0] for each in turned), max(each[1] for each in turned)
+    return (first, south, last, north) if last - first < east - west else (west, south, east, north)
 
 
 def mend_geometry(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,11 +121,14 @@ def central_longitude(item: Mapping[str, Any]) -> float:
 def _outline(item: Mapping[str, Any]) -> BaseGeometry:
     """Return the geometry of an item, as it is."""
     try:
-        outline: BaseGeometry = shapely.geometry.shape(item["geometry"])
+        with np.errstate(invalid="ignore"):
+            outline: BaseGeometry = shapely.geometry.shape(item["geometry"])
     except (AttributeError, KeyError, TypeError, ValueError, shapely.errors.ShapelyError) as error:
         raise SpecError(f"item {item.get('id')} has a geometry that is none: {error}") from error
     if outline.is_empty:
         raise SpecError(f"item {item.get('id')} has an empty geometry: where it lies is unknown")
+    if not all(map(math.isfinite, outline.bounds)):
+        raise SpecError(f"item {item.get('id')} has a geometry with coordinates that are no numbers")
     return outline
 
 
@@ -88,14 +139,30 @@ def _from_box(item: Mapping[str, Any], box: Sequence[float] | None) -> BaseGeome
         west, south, east, north = (float(box[k]) for k in (0, 1, len(box) // 2, len(box) // 2 + 1))
     except (TypeError, ValueError) as error:
         raise SpecError(f"item {item.get('id')} has a box that is none: {box}") from error
-    return _cut(shapely.box(west, south, east + 360 if east < west else east, north))
+    if not all(map(math.isfinite, (west, south, east, north))):
+        raise SpecError(f"item {item.get('id')} has a box that is none: {box}")
+    return cut_box(west, south, east + 360 if east < west else east, north)
 
 
 def _cut(outline: BaseGeometry) -> BaseGeometry:
     """Cut a footprint that extends beyond 180 degrees into one part on either side."""
     sound = outline if outline.is_valid else shapely.make_valid(outline)
-    parts = [shapely.intersection(sound, _WEST), translate(shapely.intersection(sound, _EAST), -360)]
-    return shapely.union_all([part for part in parts if not part.is_empty])
+    parts = [translate(shapely.intersection(sound, world), shift) for world, shift in _WORLDS]
+    return shapely.union_all([part for part in parts if not part.is_empty and (part.area or not sound.area)])
+
+
+def _settle_ring(points: npt.NDArray[np.float64]) -> BaseGeometry:
+    """Return what a closed ring encloses on the globe."""
+    if len(points) < _LEAST_POINTS:
+        return shapely.Polygon()
+    steps = (np.diff(points[:, 0]) + 180) % 360 - 180
+    if abs(steps.sum()) > 180:
+        north = points[:, 1].mean() > 0
+        return shapely.box(-180, points[:, 1].min() if north else -90, 180, 90 if north else points[:, 1].max())
+    longitudes = points[0, 0] + np.concatenate([[0.0], np.cumsum(steps)])
+    middle = (longitudes.min() + longitudes.max()) / 2
+    whole = shapely.Polygon(np.column_stack([longitudes - 360 * np.round(middle / 360), points[:, 1]]))
+    return _cut(whole)
 
 
 def _unwrap(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 import shapely
 from odc.geo.geobox import GeoBox
 
-from mapper.catalog.footprint import footprint
+from mapper.catalog.footprint import footprint, window_footprint
 from mapper.markup.cards import show_footprints
 from mapper.markup.html import Cell
 from mapper.spec import LayerSpec
@@ -62,8 +62,7 @@ class Items:
 
     def touching(self, geobox: GeoBox) -> "Items":
         """Return the items whose footprint intersects a geobox."""
-        footprint = geobox.footprint("EPSG:4326", buffer=1).geom
-        return self.pick(sorted(self._index.query(footprint, predicate="intersects").tolist()))
+        return self.pick(sorted(self._index.query(window_footprint(geobox), predicate="intersects").tolist()))
 
     def of(self, collection: str) -> "Items":
         """Return the items of one collection."""

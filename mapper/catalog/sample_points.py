@@ -13,6 +13,7 @@ import shapely
 from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
+from mapper.catalog.footprint import cut_box
 from mapper.grid import MapGrid, Tile
 
 _POINTS = 1_000_000
@@ -36,7 +37,7 @@ class SamplePoints:
     weight: npt.NDArray[np.float64]
     """(tile, point) mapped area, next to nothing outside it."""
     boxes: npt.NDArray[np.object_]
-    """(tile,) box around the points, degrees."""
+    """(tile,) box around the points, degrees; cut in two at 180."""
 
     @classmethod
     def of(cls, grid: MapGrid) -> "SamplePoints":
@@ -55,7 +56,7 @@ class SamplePoints:
             longitude=longitude,
             latitude=latitude,
             weight=_weigh(grid, x, y, latitude),
-            boxes=shapely.box(longitude.min(1), latitude.min(1), longitude.max(1), latitude.max(1)),
+            boxes=_box_points(longitude, latitude),
         )
 
     def find_covered(self, footprints: npt.NDArray[np.object_]) -> list["CoveredPoints"]:
@@ -92,6 +93,19 @@ class CoveredPoints:
     """Positions of the tiles that it touches."""
     covered: npt.NDArray[np.bool_]
     """(tile, point) True where the footprint covers the point."""
+
+
+def _box_points(
+    longitude: npt.NDArray[np.float64], latitude: npt.NDArray[np.float64]
+) -> npt.NDArray[np.object_]:
+    """Return the boxes around the points of each tile."""
+    west, south, east, north = longitude.min(1), latitude.min(1), longitude.max(1), latitude.max(1)
+    boxes: npt.NDArray[np.object_] = shapely.box(west, south, east, north)
+    turned = longitude % 360
+    first, last = turned.min(1), turned.max(1)
+    for number in np.flatnonzero((east - west > 180) & (last - first < east - west)).tolist():
+        boxes[number] = cut_box(first[number], south[number], last[number], north[number])
+    return boxes
 
 
 def _weigh(

@@ -67,6 +67,9 @@ def print_readings(readings: Sequence[BandReading]) -> None:
     if first.image:
         title = f"{first.item} ({first.collection}), image {first.image}"
         _print_table(title, _COLUMNS, (_describe_band(each) for each in readings))
+    for doubt in dict.fromkeys(each.place for each in readings if each.place):
+        line = Text(f"{doubt}; pixels are read where the header of the file says", style="yellow")
+        Console(soft_wrap=True, highlight=False).print(line)
     for each in readings:
         if each.compared:
             rows = ((row.property, row.believed, row.found, row.decision) for row in each.compared)

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import shapely
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 
 from mapper.arrays import Float64Array
 from mapper.grid import MapGrid
 
 _EQUAL_AREA = "EPSG:6933"
+_HALF_TURN = 17367530.445161372
+"""Easting of 180 degrees in that projection, metres."""
 _KM2 = 1e-6
 
 
@@ -55,4 +57,14 @@ def areas_km2(grid: MapGrid, bounds: Float64Array) -> Float64Array:
     def flatten(points: Float64Array) -> Float64Array:
         return np.stack(project.transform(*points.T), axis=1)
 
-    return np.asarray(shapely.area(shapely.transform(parts, flatten)) * _KM2)
+    flat: npt.NDArray[np.object_] = np.asarray(shapely.transform(parts, flatten), object)
+    if not CRS.from_user_input(grid.crs).is_geographic:
+        west, _, east, _ = shapely.bounds(flat).T
+        across = east - west > _HALF_TURN
+        flat[across] = shapely.transform(flat[across], _bring_round)
+    return np.asarray(shapely.area(flat) * _KM2)
+
+
+def _bring_round(points: Float64Array) -> Float64Array:
+    """Return points of the equal-area projection with those west of 180 degrees beyond it."""
+    return np.stack([np.where(points[:, 0] < 0, points[:, 0] + 2 * _HALF_TURN, points[:, 0]), points[:, 1]], axis=1)

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from pyproj import CRS
 
-from mapper.catalog.footprint import footprint
+from mapper.catalog.footprint import footprint, span
 from mapper.catalog.items import ItemDict, Items, enters
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.projection import declared_grid
 from mapper.cube.source import is_source
-from mapper.errors import SpecError
 from mapper.plan.context import Context
 
 _COMPRESSION = MappingProxyType({1: 0.10, 2: 0.60, 4: 0.55, 8: 0.55})
@@ -115,14 +114,11 @@ def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Loa
 
 def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
     """Return the frame of an asset: as declared, else its footprint's box in degrees cut into pixels."""
-    try:
-        declared = declared_grid(item, key)
-    except SpecError:
-        declared = None  # files are read where they say they lie: a false word of the item costs an estimate, no map
+    declared = declared_grid(item, key)  # none where the item contradicts itself: files are read where they say they lie
     if declared is not None:
         at = declared.transform
         return Frame(crs=declared.crs.srs, origin=(at.c, at.f), step=(at.a, at.e), shape=declared.shape)
-    west, south, east, north = footprint(item).bounds
+    west, south, east, north = span(footprint(item))
     shape = item["assets"][key].get("proj:shape") or item["properties"].get("proj:shape")
     rows, cols = shape or _guess_shape(item, (west, south, east, north), context)
     step = (east - west) / cols or 1.0, (south - north) / rows or -1.0

@@ -5,6 +5,7 @@ millions of them. Files are taken to be tiled in blocks that are fetched and dec
 beside each other are one request.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ on the edges of blocks and 8 where it does not; a window as wide as its file tak
 
 
 _CHUNK_TASKS = 4096
+_LOST = 1e9
+"""Degrees beyond which a window has no image in the CRS of a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,8 @@ class _FrameTable:
             chosen = np.flatnonzero(self.crs[frame] == number)
             wanted, back = np.unique(task[chosen], return_inverse=True)
             bounds[chosen] = _project_bounds(windows[wanted], crs, name)[back]
+            if CRS.from_user_input(name).is_geographic:
+                _bring_round(bounds, self.place[frame], chosen, name)
         x, y, step_x, step_y, height, width = self.place[frame].T
         cols, col_blocks = _span((bounds[:, 0] - x) / step_x, (bounds[:, 2] - x) / step_x, width)
         rows, row_blocks = _span((bounds[:, 1] - y) / step_y, (bounds[:, 3] - y) / step_y, height)
@@ -157,6 +162,20 @@ def _span(one: Float64Array, other: Float64Array, size: Float64Array) -> tuple[F
     return last - first, blocks
 
 
+def _bring_round(bounds: Float64Array, places: Float64Array, chosen: IntArray, crs: str) -> None:
+    """Move boxes by whole turns to where the middles of their files are, in place."""
+    turn, (x, _, step, _, _, width) = _measure_turn(crs), places[chosen].T
+    away = (bounds[chosen, 0] + bounds[chosen, 2]) / 2 - (x + step * width / 2)
+    shift = np.where(np.abs(away) < _LOST, turn * np.round(away / turn), 0)
+    bounds[chosen, 0] -= shift
+    bounds[chosen, 2] -= shift
+
+
+def _measure_turn(crs: str) -> float:
+    """Return the units of a geographic CRS in one turn around the earth."""
+    return 2 * math.pi / float(CRS.from_user_input(crs).axis_info[0].unit_conversion_factor)
+
+
 def _project_bounds(bounds: Float64Array, here: str, there: str) -> Float64Array:
     """Project boxes to boxes in another CRS, from their corners and the middles of their edges; (box, 4)."""
     if not len(bounds) or CRS.from_user_input(here) == CRS.from_user_input(there):
@@ -166,6 +185,10 @@ def _project_bounds(bounds: Float64Array, here: str, there: str) -> Float64Array
     x = np.stack([left, across, right, right, right, across, left, left])
     y = np.stack([bottom, bottom, bottom, along, top, top, top, along])
     east, north = Transformer.from_crs(here, there, always_xy=True).transform(x, y)
+    if CRS.from_user_input(there).is_geographic:  # longitudes jump at 180 degrees
+        turn, across = _measure_turn(there), np.ptp(east, axis=0) > _measure_turn(there) / 2
+        with np.errstate(invalid="ignore"):
+            east[:, across] -= turn * np.round((east - east[0])[:, across] / turn)
     projected = np.stack([east.min(axis=0), north.min(axis=0), east.max(axis=0), north.max(axis=0)], axis=1)
     # a window without an image in the CRS of a file holds nothing of it
     projected[~np.isfinite(projected).all(axis=1)] = np.finfo(np.float32).max

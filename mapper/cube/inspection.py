@@ -17,7 +17,7 @@ from mapper.cube.calibrate import decide, missing_values
 from mapper.cube.declaration import read_declaration
 from mapper.cube.header import Header
 from mapper.cube.observations import group_items
-from mapper.cube.projection import declared_crs, declared_grid
+from mapper.cube.projection import find_place
 from mapper.errors import AssetError, SpecError
 
 
@@ -52,6 +52,8 @@ class BandReading:
     """Calibration, and the reason for it."""
     image: str = ""
     """Name of the pass that the item belongs to."""
+    place: str = ""
+    """Contradiction in what the item says of its place, where the header of the file decides; empty if there is none."""
     error: str = ""
     """Reason why the item is refused; empty if it can be read."""
     compared: tuple[Comparison, ...] = ()
@@ -132,7 +134,8 @@ def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading
     group_items([item], rule, held)
     for band in held:
         asset = rule.bands[band].asset
-        grid, crs = declared_grid(item, asset), declared_crs(item, asset)
+        place = find_place(item, asset)
+        grid, crs = place.grid, place.crs
         yield BandReading(
             item=item["id"],
             collection=item["collection"],
@@ -145,6 +148,7 @@ def _inspect_bands(item: ItemDict, rule: CollectionRule) -> Iterator[BandReading
             nodata=missing_values(item, rule, band),
             calibration=str(decide(item, rule, band)),
             image=name_pass(item, rule),
+            place=place.doubt,
         )
 
 

@@ -3,8 +3,9 @@
 stackstac lays the graph out; every file is read by :mod:`mapper.cube.resample`, so both readers give the same numbers.
 What stackstac takes for an item is a whole observation: the files of one image are read, mosaicked and calibrated in
 one task for each chunk and band, and the mask of a chunk in one task for all bands. One item for each file would make
-many times more tasks. stackstac also misreads what items of STAC 1.1 say about their projection, so it is told nothing
-but where each image lies on the target grid.
+many times more tasks. stackstac also misreads what items of STAC 1.1 say about their projection, so it is told nothing:
+every image is as large as the cube. A file is opened for the chunks that its item says it may lie in, and for all where
+the item contradicts itself; its header says which pixels it has there.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -12,24 +13,25 @@ but where each image lies on the target grid.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import shapely
 import stackstac
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from rasterio.warp import transform_bounds
 from rasterio.windows import Window
-from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
 from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
+from mapper.catalog.footprint import window_footprint
 from mapper.catalog.inventory import inventory_path, take_inventory
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, name_pass, provider_of, solar_day
@@ -37,13 +39,12 @@ from mapper.catalog.search import search
 from mapper.cube.belief import Belief, Beliefs
 from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands
-from mapper.cube.projection import declared_grid
+from mapper.cube.projection import find_outline
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import GridError, SpecError
 from mapper.spec import MapSpec, read_spec
 
-Bounds = tuple[float, float, float, float]
 Grouping = Literal["pass", "solar_day", "item"]
 """What makes one time step: a pass of one satellite, a day by the sun of all satellites, or an item."""
 
@@ -54,6 +55,8 @@ _NAMES: Mapping[Grouping, Callable[[ItemDict, CollectionRule], str]] = {
 }
 K = TypeVar("K")
 V = TypeVar("V")
+_BUFFER_PX = 2
+"""Pixels around a chunk in which a file may begin, to be sure."""
 _MOST_BLOCKS = 200_000
 """Blocks (time, y, x) of one cube: a graph of millions of tasks, which no scheduler is quick with."""
 
@@ -218,10 +221,14 @@ class _File:
     """One file of an image."""
 
     name: AssetName
-    bounds: Bounds
-    """Left, bottom, right, top in the CRS of the cube, with a margin."""
+    outline: BaseGeometry | None
+    """Outline of where it may lie, in longitude and latitude; None for anywhere."""
     beliefs: tuple[Belief, ...]
     """What item and collection say of the band, then of other bands of the file that are read next."""
+
+    def may_touch(self, window: BaseGeometry) -> bool:
+        """Return True if the file may have pixels in a window, given by its footprint."""
+        return self.outline is None or bool(shapely.intersects(self.outline, window))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,13 +238,6 @@ class _Image:
     time: str
     files: tuple[_File, ...]
     calibration: Calibration | None = None
-
-    def bounds(self) -> Bounds | None:
-        """Return the bounds of all files; None without any."""
-        if not self.files:
-            return None
-        left, bottom, right, top = zip(*(file.bounds for file in self.files), strict=True)
-        return min(left), min(bottom), max(right), max(top)
 
 
 def _stack_bands(
@@ -280,6 +280,11 @@ class _Stacker:
     rule: AccessRule
     sampler: Sampler = field(default_factory=Sampler)
 
+    @cached_property
+    def footprint(self) -> BaseGeometry:
+        """Footprint of the geobox in longitude and latitude."""
+        return window_footprint(self.geobox, buffer_px=_BUFFER_PX)
+
     def collect(
         self,
         group: Observation,
@@ -293,13 +298,14 @@ class _Stacker:
         files = [
             _File(
                 name=AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"]),
-                bounds=bounds,
+                outline=find_outline(item, asset),
                 beliefs=believe(item),
             )
             for item in (group.items if items is None else items)
-            if asset in item["assets"] and (bounds := _bounds_on(self.geobox, item, asset)) is not None
+            if asset in item["assets"]
         ]
-        return _Image(time=group.time.isoformat(), files=tuple(files), calibration=calibration)
+        near = tuple(file for file in files if file.may_touch(self.footprint))
+        return _Image(time=group.time.isoformat(), files=near, calibration=calibration)
 
     def stack(self, images: Sequence[_Image], resampling: Resampling) -> Any:
         """Return images as a dask array, float32, NaN where missing; dims (image, 1, y, x)."""
@@ -312,7 +318,7 @@ class _Stacker:
                 {
                     "id": str(k),
                     "properties": {"datetime": image.time, "proj:epsg": self.epsg},
-                    "assets": {"image": {"href": image, "proj:bbox": list(image.bounds() or box)}},
+                    "assets": {"image": {"href": image, "proj:bbox": list(box)}},
                 }
                 for k, image in enumerate(images)
             ],
@@ -348,9 +354,12 @@ class _ImageReader:
         stacker, part = self.stacker, self.stacker.geobox[window.toslices()]
         pixels = np.full(part.shape, np.nan, np.float32)
         lacking: BoolArray | None = None
+        if not self.image.files:
+            return pixels
+        footprint = window_footprint(part, buffer_px=_BUFFER_PX)
         with gdal_environment():
             for file in self.image.files:
-                if _lie_apart(file.bounds, part.boundingbox.bbox) or (lacking is not None and not lacking.any()):
+                if not file.may_touch(footprint) or (lacking is not None and not lacking.any()):
                     continue
                 found = stacker.sampler.read(
                     file.name,
@@ -374,17 +383,3 @@ def _finish(stored: Float32Array, clear: BoolArray | None = None, *, dtype: np.d
     """Return the pixels of a band, NaN where they are not clear; any shape."""
     pixels = stored if clear is None else np.where(clear, stored, np.float32(np.nan))
     return pixels.astype(dtype, copy=False)
-
-
-def _bounds_on(geobox: GeoBox, item: ItemDict, asset: str) -> Bounds | None:
-    """Return bounds of an asset in the CRS of a geobox, with two pixels to be sure; None if they lie beside it."""
-    place = declared_grid(item, asset)
-    crs, bounds = ("EPSG:4326", shape(item["geometry"]).bounds) if place is None else (place.crs, place.bounds)
-    left, bottom, right, top = transform_bounds(crs, str(geobox.crs), *bounds, densify_pts=101)
-    margin = 2 * max(abs(geobox.resolution.x), abs(geobox.resolution.y))
-    grown = (left - margin, bottom - margin, right + margin, top + margin)
-    return None if _lie_apart(grown, geobox.boundingbox.bbox) else grown
-
-
-def _lie_apart(one: Bounds, other: Bounds) -> bool:
-    return one[0] > other[2] or one[2] < other[0] or one[1] > other[3] or one[3] < other[1]

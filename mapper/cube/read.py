@@ -9,7 +9,7 @@ season costs the memory of one band.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -53,6 +53,7 @@ class SamplerDriver:
     access: Access
     rule: AccessRule
     sampler: Sampler
+    nested: bool = False
 
     def new_load(self, _geobox: GeoBox, **_options: object) -> None:
         """Return the state of a load: none, since its files share only the sampler."""
@@ -95,6 +96,7 @@ class _FileReader:
             resampling=config.resampling,
             beliefs=self.request.beliefs,
             wanted=pending,
+            nested=self.driver.nested,
         )
         if pending is not None and pixels is not None:
             # the files of an image are read one after the other: the next is asked for what this one lacks
@@ -119,6 +121,8 @@ class BlockReader:
     threads: int = 1
     """Number of files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
+    nested: bool = False
+    """True if the pixels of files have to be those of the geobox, which the header of each must say."""
 
     @cached_property
     def _beliefs(self) -> Beliefs:
@@ -129,7 +133,10 @@ class BlockReader:
         mask = self.rule.mask
         if mask is None or not groups:
             return np.ones((len(groups), *self.geobox.shape), bool)
-        return find_clear(self._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest"), mask)
+        # a mask may be coarser than what it masks
+        files = replace(self, nested=False)
+        clear = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")
+        return find_clear(clear, mask)
 
     def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
         """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
@@ -181,7 +188,7 @@ class BlockReader:
                 name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
                 request = FileRequest(name=name, beliefs=believe(item), pending=pending)
                 sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
-        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
+        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler, nested=self.nested)
         dataset = chunked_load(
             {asset: RasterLoadParams(dtype="float32", fill_value=np.nan, resampling=resampling)},
             RasterGroupMetadata({(asset, 1): RasterBandMetadata("float32", np.nan)}),

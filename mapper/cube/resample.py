@@ -4,7 +4,8 @@ GDAL's warper approximates the projection inside the window it is given: the sam
 up to 0.07 of a source pixel, and nearest neighbours flip. Here the exact position of every target pixel is computed
 once for each source *grid* (CRS, pixel size, phase), shared by all files on it (every Sentinel-2 tile of a UTM zone),
 and each file is then a plain window read followed by a few gathers of stored numbers, for the pixels that are wanted
-and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file.
+and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file. Windows
+that need many more source pixels than they have are read in pieces, so that memory is bounded however coarse they are.
 
 A target pixel is missing where the source pixel that holds its centre is missing; of the other neighbours only the
 valid ones count. Nothing is averaged when the target is coarser than the source.
@@ -29,7 +30,7 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.cube.agreement import Decision
 from mapper.cube.belief import Belief
 from mapper.cube.header import read_bands
-from mapper.cube.pixel_positions import PixelPositions, SourceGrid, locate
+from mapper.cube.pixel_positions import Extent, PixelPositions, SourceGrid, cut_to_file, locate
 from mapper.cube.witness import Witness
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
@@ -52,9 +53,6 @@ class SourcePixels:
         """Return True where values taken from the window are measurements."""
         valid: BoolArray = np.isfinite(values) if self.missing is None else values != self.missing
         return valid
-
-
-_Found = tuple[PixelPositions, SourcePixels, Decision]
 
 
 @dataclass(kw_only=True)
@@ -81,6 +79,7 @@ class Sampler:
         resampling: Resampling,
         beliefs: Sequence[Belief],
         wanted: BoolArray | None = None,
+        nested: bool = False,
     ) -> Float32Array | None:
         """Read one band of a file onto a geobox; returns None where the file has no pixel.
 
@@ -92,32 +91,47 @@ class Sampler:
             resampling: How.
             beliefs: What item and collection say of the band, then of others that are decoded with it and read next.
             wanted: (y, x) True for the pixels that are asked for; None for all.
+            nested: True if the pixels of the file have to be those of the geobox.
 
         Returns:
             Stored numbers (y, x), float32, NaN where missing or not wanted; None where the file has no pixel there.
 
         Raises:
             TransientAssetError: Throttling or network.
-            CorruptAssetError: The file is missing, truncated, no georeferenced raster, or contradicts its item.
+            CorruptAssetError: The file is missing, truncated, no georeferenced raster, not nested, or contradicts its
+                item.
         """
 
-        def read_window(dataset: rasterio.DatasetReader) -> _Found | None:
+        def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
             bands, decisions = zip(*self.witness.decide(dataset, name, beliefs), strict=True)
             grid, origin = SourceGrid.of(dataset)
-            positions = self.positions(geobox, grid)
-            raws = _read_window(dataset, origin, positions, decisions)
-            if not raws:
-                return None
-            for band, raw, decision in list(zip(bands, raws, decisions, strict=True))[1:]:
-                self.witness.keep((name, band, geobox), (positions, raw, decision), raw.stored.nbytes)
-            return positions, raws[0], decisions[0]
+            extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
+            values: Float32Array | None = None
+            located = self.positions(geobox, grid)
+            if nested and not located.coincide():
+                raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
+            for part, positions in cut_to_file(located, extent, grid.turn):
+                needed = None if wanted is None else wanted[part]
+                if needed is not None and not needed.any():
+                    continue
+                whole = positions.corner.shape == tuple(geobox.shape)
+                # other bands are kept of whole windows only; each piece of one that is read in pieces is decoded anew
+                raws = _read_window(dataset, origin, positions, decisions if whole else decisions[:1])
+                if not raws:
+                    continue
+                for band, raw, decision in zip(bands[1:], raws[1:], decisions[1:], strict=whole):
+                    self.witness.keep((name, band, geobox, nested), (positions, raw, decision), raw.stored.nbytes)
+                piece = decisions[0].rescale(resample(raws[0], positions, resampling, needed))
+                if whole:
+                    return piece
+                values = np.full(geobox.shape, np.nan, np.float32) if values is None else values
+                values[part] = piece
+            return values
 
-        found: _Found | None = self.witness.take((name, beliefs[0].band, geobox)) or access.read(
-            name, rule, read_window
-        )
-        if found is None:
-            return None
-        positions, raw, decision = found
+        kept = self.witness.take((name, beliefs[0].band, geobox, nested))
+        if kept is None:
+            return access.read(name, rule, read_pieces)
+        positions, raw, decision = kept
         return decision.rescale(resample(raw, positions, resampling, wanted))
 
     def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:

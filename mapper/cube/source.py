@@ -93,7 +93,8 @@ def read_source(
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
-    reader = BlockReader(geobox=fine, rule=rule.model_copy(update={"resampling": "nearest"}), access=access or Access())
+    nearest = rule.model_copy(update={"resampling": "nearest"})
+    reader = BlockReader(geobox=fine, rule=nearest, access=access or Access(), nested=native)
     dropped: dict[str, str] = {}
     images = read_sound(chosen, dropped, lambda sound: _read_images(reader, sound, bands))
     image = np.stack([average_blocks(each, scale) for each in images[: len(spec.source.band_names)]])

@@ -88,7 +88,8 @@ def read_stack(
         rule = rule.model_copy(update={"resampling": "nearest"})
     elif spec.source.resampling:
         rule = rule.model_copy(update={"resampling": spec.source.resampling})
-    reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads)
+    nested = spec.grid.kind == "native"
+    reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads, nested=nested)
     picker = _Picker(reader=reader, source=spec.source, dropped=dropped)
     picker.read(group_alone(usable, rule, spec.source.band_names))
     used = picker.used

@@ -13,6 +13,7 @@ import shapely
 from pyproj import Transformer
 
 from mapper.arrays import Float64Array, IntArray
+from mapper.catalog.footprint import window_footprint
 from mapper.grid import Tile
 from mapper.plan.context import Context
 from mapper.plan.task_table import Members
@@ -63,10 +64,11 @@ def _footprints(context: Context, indices: IntArray) -> npt.NDArray[np.object_]:
         return np.stack(project.transform(*points.T), axis=1)
 
     located: npt.NDArray[np.object_] = shapely.transform(dense, locate)
-    for number in np.flatnonzero(~np.isfinite(shapely.bounds(located)).all(axis=1)).tolist():
-        # a window that reaches beyond the CRS: points without an image are dropped
+    west, _, east, _ = shapely.bounds(located).T
+    for number in np.flatnonzero(~((west >= -180) & (east <= 180) & (east - west <= 180))).tolist():
+        # a window that reaches beyond the CRS, where points have no image, or across 180 degrees
         geobox = context.grid.geobox_of(context.window(Tile(*indices[number].tolist())))
-        located[number] = geobox.footprint(_LONLAT, buffer=1).geom
+        located[number] = window_footprint(geobox)
     return located
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from pyproj import CRS
 
 from mapper.arrays import BoolArray, Float64Array, IntArray
-from mapper.catalog.items import Items, enters, item_datetime
+from mapper.catalog.items import ItemDict, Items, enters, item_datetime
 from mapper.catalog.uses import Role
 from mapper.cube.witness import KEPT_BYTES
+from mapper.cube.pixel_positions import FRAME_PX
+from mapper.cube.projection import declared_grid
 from mapper.errors import PlanError
 from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable
@@ -24,6 +27,9 @@ _BATCH = 4
 """Patches at once where the device decides, at most."""
 _COPIES_READ = 3
 """Copies of one band of all dates that exist at once while it is decoded, masked and reduced."""
+_SMALL, _SMALL_COPIES = 2, 2
+"""Bytes of a stored number up to which it is kept as it is, and how often: as read, and in the frame of a window."""
+_EARTH_M = 6_371_000
 _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
 _ACTIVATIONS = MappingProxyType({True: 256, False: 16})
@@ -66,7 +72,7 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     network = _ACTIVATIONS[context.reads("guide")] * patch * (context.options.batch or _BATCH) * _FLOAT
     network *= context.model is not None
     dates = _most_dates(context, tasks)
-    reading = _COPIES_READ * dates * plane
+    reading = _COPIES_READ * dates * plane + _frame_bytes(context, tasks.items, rows * cols)
     finishing = (channels + _PLANES_FINISH) * plane + network
     kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
     needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
@@ -79,6 +85,58 @@ def _most_shared(context: Context) -> int:
     read = [context.provider.rule(layer.collection).bands[band] for layer in layers for band in layer.bands]
     counts = Counter((each.asset, each.items) for each in read)
     return max(counts.values(), default=1)
+
+
+def _frame_bytes(context: Context, items: Items, target_px: Float64Array) -> Float64Array:
+    """Return what source pixels take beyond the target's, for each task: those of the files that are read at a time."""
+    most = np.maximum(FRAME_PX, 2 * target_px)
+    extra = np.zeros(len(target_px))
+    for density, file_px, pixel_bytes in _list_densities(context, items):
+        frame = np.minimum(np.minimum(target_px * density, file_px), most)
+        extra = np.maximum(extra, np.maximum(frame - target_px, 0) * pixel_bytes)
+    return extra * context.options.read_threads
+
+
+def _list_densities(context: Context, items: Items) -> set[tuple[float, float, int]]:
+    """List the files that are read: source pixels for each target pixel, pixels in all, and bytes of one in memory.
+
+    A file that declares no grid may have any.
+    """
+    source, reads = context.spec.source, []
+    if "guide" in context.roles:
+        reads += [(layer.collection, layer.bands) for layer in context.spec.guide.layers]
+    if "source" in context.roles:
+        reads.append((source.collection, tuple(filter(None, (*source.band_names, source.sd)))))
+    wanted = [(name, band, context.provider.rule(name)) for name, bands in dict.fromkeys(reads) for band in bands]
+    target, known = _measure_pixel(CRS.from_user_input(context.grid.crs), float(context.grid.resolution)), set()
+    found: dict[str, tuple[float, float, int]] = {}
+    for item in items:
+        for name, band, rule in wanted:
+            asset = rule.asset(item, band) if item["collection"] == name else None
+            if asset is None or (stated := _quote_place(item, asset)) in known:
+                continue
+            known.add(stated)
+            grid, size = declared_grid(item, asset), np.dtype(rule.dtype).itemsize
+            pixel_bytes = _SMALL_COPIES * size if size <= _SMALL else size + 2 * _FLOAT
+            if grid is None:
+                found["anything"] = np.inf, np.inf, max(pixel_bytes, found.get("anything", (0, 0, 0))[2])
+                continue
+            fine = [_measure_pixel(grid.crs, abs(step)) for step in (grid.transform.a, grid.transform.e)]
+            found[stated] = round(target**2 / (fine[0] * fine[1]), 2), grid.shape[0] * grid.shape[1], pixel_bytes
+    return set(found.values())
+
+
+def _quote_place(item: ItemDict, asset: str) -> str:
+    """Return what an item says of the grid of an asset, as text: equal texts say the same."""
+    content, properties = item["assets"][asset], item["properties"]
+    names = ("proj:shape", "proj:transform", "proj:bbox", "proj:epsg", "proj:code")
+    return repr([item["collection"], *map(content.get, names), *map(properties.get, names)])
+
+
+def _measure_pixel(crs: CRS, step: float) -> float:
+    """Return the edge of a pixel in metres, along a meridian where it is in degrees."""
+    unit = float(crs.axis_info[0].unit_conversion_factor) if crs.axis_info else 1.0
+    return step * unit * (_EARTH_M if crs.is_geographic else 1.0)
 
 
 def tile_bytes(context: Context) -> int:

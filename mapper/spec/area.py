@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from shapely.geometry.base import BaseGeometry
 
 from mapper.description import FilePath, Fractional, Part
-from mapper.errors import SpecError
+from mapper.spec.area_file import read_area
 
 
 class AreaSpec(Part):
@@ -19,7 +19,7 @@ class AreaSpec(Part):
     bbox: tuple[float, float, float, float] | None = None
     """West, south, east and north in degrees."""
     geojson: FilePath | None = None
-    """File with polygons in longitude and latitude, instead of a box."""
+    """File with polygons in longitude and latitude, or in the CRS that its ``crs`` member names, instead of a box."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -41,18 +41,11 @@ class AreaSpec(Part):
         """Area in longitude and latitude (EPSG:4326).
 
         Raises:
-            SpecError: If the GeoJSON file cannot be read or holds no polygon.
+            SpecError: If the GeoJSON file cannot be read, holds no polygon, or is not in longitude and latitude.
         """
         if self.bbox is not None:
             return shapely.box(*self.bbox)
-        try:
-            geometry = shapely.from_geojson(Path(str(self.geojson)).read_text())
-        except (OSError, shapely.errors.GEOSException) as error:
-            raise SpecError(f"area.geojson {self.geojson} cannot be read: {error}") from error
-        merged = shapely.union_all([g for g in shapely.get_parts(geometry) if g.geom_type.endswith("Polygon")])
-        if merged.is_empty:
-            raise SpecError(f"area.geojson {self.geojson} holds no polygon")
-        return merged
+        return read_area(Path(str(self.geojson)))
 
 
 class PeriodSpec(Part):
