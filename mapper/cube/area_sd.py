@@ -22,9 +22,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 
 from mapper.access.files import Access
-from mapper.access.tally import AssetName
 from mapper.arrays import Float32Array, Float64Array, IntArray
-from mapper.catalog.items import ItemDict
+from mapper.catalog.items import ItemDict, name_asset
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.projection import AssetGrid, declared_grid
 from mapper.errors import GridError
@@ -110,7 +109,7 @@ def _read_grid(item: ItemDict, asset: str, rule: CollectionRule, access: Access)
             raise OSError(f"{dataset.name} has no georeference")
         return AssetGrid(crs=CRS.from_wkt(dataset.crs.to_wkt()), transform=dataset.transform, shape=dataset.shape)
 
-    name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+    name = name_asset(item, asset)
     return access.read(name, rule.access, read)
 
 

@@ -23,7 +23,7 @@ from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
-from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.items import ItemDict, Items, name_asset
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.calibrate import Calibration, apply, find_clear, missing_values
 from mapper.cube.observations import Observation, group_items, require_bands, select_band
@@ -173,7 +173,7 @@ class BlockReader:
             members = [item for item in group.items if asset in item["assets"]]
             images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
             for item in members:
-                name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+                name = name_asset(item, asset)
                 request = FileRequest(name=name, missing=missing(item), pending=pending)
                 sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
         driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
