@@ -62,6 +62,10 @@ class Document:
         return not is_remote(self.location)
 
 
+PERSON = Document()
+"""Document of a file that a person names."""
+
+
 def is_remote(href: str) -> bool:
     """Return True for a location elsewhere; paths of this machine and of GDAL's own file systems are not."""
     return "://" in href and href[:5].lower() != "file:"
@@ -105,7 +109,7 @@ def refuse_name(host: str, *, private: bool) -> str:
     """Return the reason why a host is not asked, by its name or numbers alone; empty if it may be resolved.
 
     Args:
-        host: Name, or an address in any form that a resolver takes (RFC 6943, 3.1.1): ``2852039166``, ``0xa9.254.43518``.
+        host: Name, or an address in any form that a resolver takes (RFC 6943, 3.1.1), as ``2852039166``.
         private: True where private networks may be reached.
     """
     name = unicodedata.normalize("NFKC", host).rstrip(".").lower()
@@ -171,7 +175,7 @@ def _refuse_path(href: str, kind: str, *, may_be_local: bool) -> str:
     if kind not in ("", "file"):
         return f"locations of the kind {kind}: are not read"
     if not may_be_local:
-        return "a remote catalogue names a file of this machine; a provider can allow it (access: {files: {local: true}})"
+        return "a remote catalogue names a file of this machine (a provider can allow that: access.files.local)"
     authority = re.match(r"(?:file:)?//([^/]*)", href, re.IGNORECASE)
     if authority and authority[1].lower() not in (("", "localhost") if kind else ()):
         return "it names a host without saying how to reach it"
@@ -182,10 +186,10 @@ def _host_of(address: str) -> str:
     """Return the name of the host of an address; empty where there is none, or the address is none."""
     try:
         parts = urlsplit(address)
-        _ = parts.port
-        return parts.hostname or ""
+        host = "" if parts.port == 0 else parts.hostname
     except ValueError:
         return ""
+    return host or ""
 
 
 def _parse_address(name: str) -> str:

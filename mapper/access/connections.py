@@ -94,7 +94,7 @@ def pool_for(url: str, *, private: bool = True) -> urllib3.PoolManager:
         private: True where private networks may be reached.
     """
     parts = urlsplit(url)
-    return _pool(_proxy_of(parts.scheme, parts.hostname or ""), private)
+    return _pool(_proxy_of(parts.scheme, parts.hostname or ""), private=private)
 
 
 def guard(pool: urllib3.PoolManager, judge: Judge) -> None:
@@ -174,7 +174,7 @@ def _proxy_of(scheme: str, host: str) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def _pool(proxy: str | None, private: bool) -> urllib3.PoolManager:
+def _pool(proxy: str | None, *, private: bool) -> urllib3.PoolManager:
     if proxy is not None:
         return urllib3.ProxyManager(proxy, maxsize=_IDLE)
     pool = urllib3.PoolManager(maxsize=_IDLE)

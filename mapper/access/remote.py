@@ -244,7 +244,7 @@ class RemoteFile:
         encoding = response.headers.get("Content-Encoding", "identity")
         if status in (200, 206) and encoding != "identity":  # nobody knows how much comes out
             self._tally.count()
-            raise self._error(AssetError, f"the server sends it in another encoding ({encoding}), which was not asked for")
+            raise self._error(AssetError, f"the server sends it encoded ({encoding}), which was not asked for")
         if status == 206:
             return self._take_part(response, start, count)
         if status == 200:
@@ -300,9 +300,7 @@ class RemoteFile:
         deadline = time.monotonic() + self._retry.total_timeout_s
         body = bytearray()
         try:
-            while len(body) < limit and (piece := response.read1(
-                min(_PIECE, limit - len(body)), decode_content=False
-            )):
+            while len(body) < limit and (piece := response.read1(min(_PIECE, limit - len(body)), decode_content=False)):
                 body += piece
                 if time.monotonic() > deadline:
                     raise HTTPTimeoutError
@@ -365,4 +363,4 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]

@@ -56,8 +56,11 @@ class Limits(Part):
 
 
 _OPENING = frozenset(
-    "VRT GTI STACIT STACTA DERIVED WMS WMTS WCS OGCAPI TILEDB MRF PLMOSAIC PLSCENES EEDA EEDAI HTTP DAAS NGW RDA "
-    "GEORASTER POSTGISRASTER RASTERLITE KEA MBTILES ZARR HDF5IMAGE SAFE SENTINEL2 CALS ISCE ENVI RCM RS2".split()
+    {
+        *("VRT", "GTI", "STACIT", "STACTA", "DERIVED", "WMS", "WMTS", "WCS", "OGCAPI", "MRF", "PLMOSAIC", "PLSCENES"),
+        *("EEDA", "EEDAI", "HTTP", "DAAS", "NGW", "RDA", "GEORASTER", "POSTGISRASTER", "RASTERLITE", "TILEDB", "ZARR"),
+        *("SAFE", "SENTINEL2", "RCM", "RS2", "CALS", "ISCE", "ENVI", "DIMAP", "PDS4", "GSC"),
+    }
 )
 """Drivers of GDAL whose files are lists of other files or addresses, or lie in several files."""
 
@@ -82,7 +85,7 @@ class FileRule(Part):
         opening = [name for name in drivers if name.upper() in _OPENING]
         if opening:
             raise ValueError(
-                f"drivers: {', '.join(opening)} opens further files or addresses; name the driver of the files themselves"
+                f"drivers: {', '.join(opening)} opens further files or addresses; name the driver of the files"
             )
         return drivers
 

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from mapper.access.admission import Document
+from mapper.access.admission import PERSON, Document
 from mapper.events import ReadRetry
 
 
@@ -15,7 +15,7 @@ class AssetName:
     asset: str
     href: str
     """Location, unsigned."""
-    document: Document = Document()
+    document: Document = PERSON
     """Catalogue that names it; a person does where it is left out."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mapper.access.admission import Document, find_refusal, is_remote
+from mapper.access.admission import PERSON, Document, find_refusal, is_remote
 from mapper.access.rules import AccessRule
 from mapper.access.sign import unsign
 from mapper.catalog.footprint import mend_geometry
@@ -19,7 +19,6 @@ from mapper.catalog.items import ItemDict, document_of, item_datetime, link_docu
 from mapper.errors import SearchError, SpecError
 from mapper.redaction import redact_all, redact_href
 
-_PERSON = Document()
 _FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
 _BASELINES = ("s2:processing_baseline", "processing:version")
@@ -30,7 +29,7 @@ def normalise_item(
     item: ItemDict,
     *,
     assets: frozenset[str],
-    document: Document = _PERSON,
+    document: Document = PERSON,
     harmless: tuple[str, ...] = (),
 ) -> ItemDict:
     """Return an item in its normal form.

@@ -31,7 +31,7 @@ from mapper.catalog.provider import Provider, location_of, provider_at
 from mapper.catalog.query import MARGIN_PX, CollectionQuery, make_queries, make_source_query
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
-from mapper.redaction import redact_href
+from mapper.redaction import redact_all, redact_href
 from mapper.spec import MapSpec
 
 _NAMED = 12
@@ -116,7 +116,7 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], retry: SearchRetr
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "queries": describe_queries(spec, queries),
         "superseded": superseded,
-        "origins": {location: dict(asked) for location, asked in origins.items() if asked},
+        "origins": {location: redact_all(dict(asked)) for location, asked in origins.items() if asked},
     }
     return freeze_items(newest, query=origin)
 
@@ -166,8 +166,7 @@ def _origin_of(item: ItemDict, document: Document) -> Document:
 def _ask(
     provider: Provider, location: str, queries: Sequence[CollectionQuery], retry: SearchRetry
 ) -> tuple[Answers, Mapping[str, Any], bool]:
-    """Return answers to queries as the archive gives them; for frozen items, the query that found them; and True where
-    the archive lies on a private network."""
+    """Return answers to queries, the query that found frozen items, and True for an archive on a private network."""
     if location.endswith(".parquet"):
         items = load_items(location)
         return _look_up(location, {item["collection"] for item in items}, items, queries), items.query, False
