@@ -159,7 +159,7 @@ def test_what_a_file_holds_opens_no_other(name, remote, machine, tmp_path, monke
     if remote:
         href = f"http://127.0.0.1:{machine.port}/{name}"
         monkeypatch.setattr(_Inside, "do_GET", lambda self: _send(self, text.encode()))
-    assert "lets be opened: GTiff, JP2OpenJPEG" in attempt(tmp_path, href, PERSON)
+    assert "not recognized as a file of GTiff or JP2OpenJPEG" in attempt(tmp_path, href, PERSON)
 
 
 def _send(handler, body):

@@ -115,7 +115,8 @@ def _choose_driver(peek: Peek, rule: FileRule) -> str:
     drivers = name_drivers(head, rule)
     if not drivers:
         raise ExcessError(
-            f"it begins with {head[:12]!r} and is no file that a provider lets be opened: {', '.join(rule.drivers)}"
+            f"it is not recognized as a file of {' or '.join(rule.drivers)}, which are those that its provider lets be "
+            f"opened: it begins with {head[:12]!r}"
         )
     if drivers[0].startswith("JP2"):
         require_jp2_bounds(peek, rule)

@@ -43,6 +43,8 @@ _MERGED = 16 * 1024 * 1024
 """Size in bytes of the largest request that is put together from several ranges."""
 _AT_ONCE = 32
 _PIECE = 1024 * 1024
+_MOST_SHOWN = 500
+"""Characters of a location that a message shows."""
 _DRAINED = 64 * 1024
 _BUSY = frozenset({408, 425, 429})
 _LARGEST_READ = 1024 * 1024 * 1024
@@ -312,6 +314,8 @@ class RemoteFile:
 def asset_error(kind: type[AssetError], name: AssetName, reason: str) -> AssetError:
     """Return an error that names a file by its unsigned location."""
     href = redact_href(name.href)
+    if not href.isprintable() or len(href) > _MOST_SHOWN:
+        href = repr(href[:_MOST_SHOWN])
     text = f"asset {name.asset} of item {name.item} cannot be read ({href}): {reason}"
     return kind(text, item=name.item, asset=name.asset, href=href)
 

@@ -74,7 +74,7 @@ def find_refused(item: ItemDict, rule: AccessRule) -> str:
     for key, asset in item["assets"].items():
         refusal = find_refusal(str(asset["href"]), document, rule)
         if refusal:
-            return f"asset {key} of item {item['id']} ({asset['href']}): {refusal}"
+            return f"asset {key} of item {item['id']} ({str(asset['href'])[:300]!r}): {refusal}"
     return ""
 
 
