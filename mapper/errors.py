@@ -23,11 +23,16 @@ wrong raises a subclass of :class:`MapperError`, which the command line prints a
     `- FailureBudgetError       too many tiles failed, the run was stopped
 """
 
+from mapper.redaction import redact
+
 
 class MapperError(Exception):
-    """Base of all errors that a user can meet."""
+    """Base of all errors that a user can meet; addresses in their messages are without secrets."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(str(message)))
 
 
 class InputError(MapperError):

@@ -2,6 +2,8 @@
 
 import math
 
+from mapper.redaction import redact
+
 _SIGNIFICANT = 3
 
 
@@ -49,5 +51,5 @@ def _percent(part: float | None) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """An error as one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    """An error as one line, its addresses without secrets."""
+    return redact(f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": "))

@@ -4,9 +4,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from mapper.access.admission import is_remote
 from mapper.access.files import Access
 from mapper.access.rules import AccessRule, StorageRule
-from mapper.access.storage import is_remote, to_url
+from mapper.access.storage import to_url
 from mapper.access.tally import AssetName
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 
@@ -31,8 +32,6 @@ def bare_environment(monkeypatch):
         ("s3://eodata/a b+c#d.jp2", PUBLIC | {"endpoint": "https://eodata.test", "path_style": True},
          "https://eodata.test/eodata/a%20b%2Bc%23d.jp2"),
         ("gs://bucket/a b.tif", {}, "https://storage.googleapis.com/bucket/a%20b.tif"),
-        ("/vsis3/bucket/b.tif", PUBLIC, "https://bucket.s3.us-east-1.amazonaws.com/b.tif"),
-        ("/vsicurl/https://host.test/b.tif", {}, "https://host.test/b.tif"),
         ("https://host.test/b.tif?v=2", {}, "https://host.test/b.tif?v=2"),
     ],
 )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "mapper"
 
 FLOORS = [
-    "callable_package", "errors", "registry", "arrays", "noise", "text", "events", "grid", "markup", "description",
+    "callable_package", "redaction",
+    "errors", "registry", "arrays", "noise", "text", "events", "grid", "markup", "description",
     "presets", "spec", "access", "execute", "catalog", "cluster", "cube", "models", "predict", "store", "plan", "cost",
     "monitor", "run", "export", "report", "serve", "synthetic", "evaluation", "training", "benchmark", "api", "demo",
     "cli",

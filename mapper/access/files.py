@@ -1,24 +1,29 @@
 """Opening files: all of the project's rasters are read through :meth:`Access.read`.
 
 Local files are GDAL's own business. Remote ones come through :mod:`mapper.access.remote`, which separates network
-trouble from a broken file before GDAL sees a byte; what GDAL then cannot read is broken.
+trouble from a broken file before GDAL sees a byte; what GDAL then cannot read is broken. A file is opened by the one
+driver that its first bytes ask for and the provider names: by any driver of GDAL, a text could send a worker anywhere.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
-from mapper.access.gdal_files import read_remote
+from mapper.access.admission import find_refusal, is_remote
+from mapper.access.bounds import ExcessError, Peek, name_drivers, require_bounds, require_jp2_bounds
+from mapper.access.gdal_files import open_and_read, read_remote
 from mapper.access.remote import RemoteFile, asset_error
 from mapper.access.retry import REQUEST_RETRY, RetryPolicy
-from mapper.access.rules import AccessRule
-from mapper.access.storage import is_remote
+from mapper.access.rules import AccessRule, FileRule
 from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
@@ -53,17 +58,24 @@ class Access:
 
         Raises:
             TransientAssetError: Throttling or network, after all attempts; or trouble of this machine.
-            CorruptAssetError: The file is missing, truncated or no raster.
+            CorruptAssetError: The file is missing, truncated or no raster, asks for too much memory, or its document
+                may not name it.
             AssetError: Access is denied, or the location cannot be understood.
         """
-        if not is_remote(name.href):
-            return _read_local(name, read)
-        remote = RemoteFile(name, rule, retry=self.retry, throttle=self.throttle, tally=self.tally)
-        remote.open()
+        refusal = find_refusal(name.href, name.document, rule)
+        if refusal:
+            raise asset_error(CorruptAssetError, name, f"it is not read: {refusal}")
+        ask = partial(_ask, read=read)
         try:
-            return read_remote(remote, partial(_ask, read=read))
+            if not is_remote(name.href):
+                return _read_local(_local_path(name.href), rule.files, ask)
+            remote = RemoteFile(name, rule, retry=self.retry, throttle=self.throttle, tally=self.tally)
+            remote.open()
+            return read_remote(remote, _choose_driver(remote.read, rule.files), rule.files, ask)
         except AssetError:
             raise
+        except ExcessError as error:
+            raise asset_error(CorruptAssetError, name, str(error)) from None
         except Exception as error:  # whatever GDAL, PROJ or numpy make of a file
             raise _translate(error, name) from error
 
@@ -77,17 +89,47 @@ def gdal_environment() -> rasterio.Env:
     return rasterio.Env(
         GDAL_CACHEMAX=64,  # MB; a block is decoded once for a tile, so a larger cache only costs memory
         GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",  # nobody looks for files beside a file
+        GDAL_PAM_ENABLED="NO",  # nor for what another file says of it
     )
 
 
-def _read_local(name: AssetName, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    try:
-        with rasterio.open(name.href, sharing=False) as dataset:
-            return _ask(dataset, read=read)
-    except AssetError:
-        raise
-    except Exception as error:  # whatever GDAL, PROJ or numpy make of a file
-        raise _translate(error, name) from error
+def _read_local(path: Path, rule: FileRule, read: Callable[[rasterio.DatasetReader], T]) -> T:
+    with path.open("rb") as file:
+
+        def peek(start: int, count: int) -> bytes:
+            file.seek(start)
+            return file.read(count)
+
+        driver, size = _choose_driver(peek, rule), os.fstat(file.fileno()).st_size
+
+    def read_bounded(dataset: rasterio.DatasetReader) -> T:
+        require_bounds(dataset, rule, size=size)
+        return read(dataset)
+
+    return open_and_read(path, driver, read_bounded)
+
+
+def _local_path(href: str) -> Path:
+    """Return the path that a location on this machine names, absolute: a driver takes nothing else for a path."""
+    return Path(unquote(urlsplit(href).path) if href[:5].lower() == "file:" else href).absolute()
+
+
+def _choose_driver(peek: Peek, rule: FileRule) -> str:
+    """Return the driver that opens a file.
+
+    Raises:
+        ExcessError: If no driver that the provider names is for such a file, or it asks for too much memory.
+    """
+    head = peek(0, 16)
+    drivers = name_drivers(head, rule)
+    if not drivers:
+        raise ExcessError(
+            f"it is not recognized as a file of {' or '.join(rule.drivers)}, which are those that its provider lets be "
+            f"opened: it begins with {head[:12]!r}"
+        )
+    if drivers[0].startswith("JP2"):
+        require_jp2_bounds(peek, rule)
+    return drivers[0]
 
 
 def _ask(dataset: rasterio.DatasetReader, *, read: Callable[[rasterio.DatasetReader], T]) -> T:

@@ -15,6 +15,7 @@ import posixpath
 import threading
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,26 +24,33 @@ from affine import Affine
 from rasterio.abc import MultiByteRangeResourceContainer
 from rasterio.io import MemoryFile
 
+from mapper.access.bounds import ExcessError, require_bounds
 from mapper.access.remote import RemoteFile
+from mapper.access.rules import FileRule
 
 T = TypeVar("T")
 ReadRanges = Callable[[list[tuple[int, int]]], list[bytes]]
 _ANCHOR = "anchor.tif"
+_LARGEST_HEADER = 64 * 1024 * 1024
+"""Bytes that GDAL may read of a file to open it."""
 _building = threading.Lock()
 
 
-def read_remote(remote: RemoteFile, read: Callable[[rasterio.DatasetReader], T]) -> T:
+def read_remote(remote: RemoteFile, driver: str, rule: FileRule, read: Callable[[rasterio.DatasetReader], T]) -> T:
     """Open a remote file with GDAL, read from it, close it; returns what ``read`` returns.
 
     Args:
         remote: The file, its head read.
+        driver: Name of the one driver that opens it.
+        rule: Bounds of what it may ask for.
         read: What to do with the open file; runs in a context of its own.
 
     Raises:
         AssetError: What kept the bytes of the file from being read.
+        ExcessError: If it asks for more memory than its bounds allow.
         RasterioError: What GDAL does not like about them.
     """
-    return _bridge().read_file(remote, read)
+    return _bridge().read_file(remote, driver, rule, read)
 
 
 class _Handle:
@@ -89,15 +97,24 @@ class _Source:
     def __init__(self, read_ranges: ReadRanges, size: int) -> None:
         self.size = size
         self.error: BaseException | None = None
+        self.budget: int | None = None
+        """Bytes that may still be read; None for no limit."""
         self._read_ranges = read_ranges
 
     def parts(self, ranges: list[tuple[int, int]]) -> list[bytes]:
         if self.error is None:
             try:
+                self._spend(sum(count for _, count in ranges))
                 return self._read_ranges(ranges)
             except BaseException as error:  # noqa: BLE001 - raised again when GDAL has returned
                 self.error = error
         return [bytes(count) for _, count in ranges]
+
+    def _spend(self, count: int) -> None:
+        if self.budget is not None:
+            self.budget -= count
+            if self.budget < 0:
+                raise ExcessError(f"opening it reads more than {_LARGEST_HEADER} bytes")
 
 
 class _Bridge(MultiByteRangeResourceContainer):  # type: ignore[misc]
@@ -113,12 +130,21 @@ class _Bridge(MultiByteRangeResourceContainer):  # type: ignore[misc]
         self._root = self._anchor.name.removesuffix(_ANCHOR)
         atexit.register(self._context.run, self._anchor.close)
 
-    def read_file(self, remote: RemoteFile, read: Callable[[rasterio.DatasetReader], T]) -> T:
+    def read_file(
+        self, remote: RemoteFile, driver: str, rule: FileRule, read: Callable[[rasterio.DatasetReader], T]
+    ) -> T:
         source = _Source(remote.read_ranges, remote.size)
+        source.budget = _LARGEST_HEADER
+
+        def read_bounded(dataset: rasterio.DatasetReader) -> T:
+            require_bounds(dataset, rule, size=source.size)
+            source.budget = None
+            return read(dataset)
+
         path = f"{next(self._numbers)}/{posixpath.basename(urlsplit(remote.name.href).path) or remote.name.asset}"
         self._sources[path] = source
         try:
-            result = self._context.copy().run(_open_and_read, f"{self._root}{path}", read)
+            result = self._context.copy().run(open_and_read, f"{self._root}{path}", driver, read_bounded)
         except Exception:
             if source.error is not None:
                 raise source.error from None
@@ -157,8 +183,9 @@ class _Bridge(MultiByteRangeResourceContainer):  # type: ignore[misc]
         return self._sources[path].size if path in self._sources else 0
 
 
-def _open_and_read(path: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    with rasterio.open(path, sharing=False) as dataset:
+def open_and_read(path: str | Path, driver: str, read: Callable[[rasterio.DatasetReader], T]) -> T:
+    """Open a file of GDAL's file systems with one driver, read from it, close it; returns what ``read`` returns."""
+    with rasterio.open(path, driver=driver, sharing=False) as dataset:
         return read(dataset)
 
 

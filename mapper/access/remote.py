@@ -21,15 +21,17 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from mapper.access.connections import pool_for
+from mapper.access.admission import allows_private
+from mapper.access.connections import RefusedAddressError, open_url
 from mapper.access.retry import RetryPolicy
 from mapper.access.rules import AccessRule
-from mapper.access.sign import shared_signer, sign, unsign
+from mapper.access.sign import shared_signer, sign
 from mapper.access.storage import to_url
 from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
 from mapper.events import ReadRetry
+from mapper.redaction import redact_href
 
 _HEAD = 32 * 1024
 """Bytes of the first request: they hold the header of most files; small reads are rounded up to as many."""
@@ -41,10 +43,13 @@ _MERGED = 16 * 1024 * 1024
 """Size in bytes of the largest request that is put together from several ranges."""
 _AT_ONCE = 32
 _PIECE = 1024 * 1024
+_MOST_SHOWN = 500
+"""Characters of a location that a message shows."""
 _DRAINED = 64 * 1024
 _BUSY = frozenset({408, 425, 429})
-_REDIRECTS = urllib3.Retry(total=None, connect=0, read=0, redirect=5, status=0, other=0)
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+_LARGEST_READ = 1024 * 1024 * 1024
+"""Bytes that a file may have read at once; more than any block that may be decoded has when it is compressed."""
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})$")
 _WORDS = (
     (NewConnectionError, "no connection"),
     ((HTTPTimeoutError, TimeoutError), "timed out"),
@@ -91,6 +96,10 @@ class RemoteFile:
         self.size = 0
         """Size in bytes; known after the first request."""
         self._rule = rule
+        # the address of an object store is the provider's word, not the catalogue's
+        self._private = allows_private(name.document, rule) or (
+            rule.storage.endpoint is not None and not name.href.startswith("http")
+        )
         self._retry = retry
         self._throttle = throttle
         self._tally = tally
@@ -133,6 +142,9 @@ class RemoteFile:
             raise self._error(
                 CorruptAssetError, f"it is truncated: byte {needed} is needed, the file has {self.size} bytes"
             )
+        largest = max((count for _, count in ranges), default=0)
+        if largest > _LARGEST_READ:
+            raise self._error(CorruptAssetError, f"it wants {largest} bytes read at once, at most {_LARGEST_READ} are")
         groups = list(_neighbours(sorted(set(ranges))))
         read = _threads().map if len(groups) > 1 else map
         parts = {part: block for group in read(self._read_group, groups) for part, block in group.items()}
@@ -204,14 +216,15 @@ class RemoteFile:
     def _ask(self, url: str, start: int, count: int) -> bytes | _Failure:
         """Send one request; returns the bytes, or the reason for another attempt."""
         try:
-            response = pool_for(url).request(
-                "GET",
+            response = open_url(
                 url,
+                private=self._private,
                 headers={"Range": f"bytes={start}-{start + count - 1}", "Accept-Encoding": "identity"},
-                preload_content=False,
-                retries=_REDIRECTS,
                 timeout=urllib3.Timeout(connect=self._retry.connect_timeout_s, read=self._retry.read_timeout_s),
             )
+        except RefusedAddressError as error:
+            self._tally.count()
+            raise self._error(CorruptAssetError, f"it is not read: {error}") from None
         except HTTPError as error:
             self._tally.count()
             # the error itself is not passed on: its text holds the signed location
@@ -230,6 +243,10 @@ class RemoteFile:
 
     def _receive(self, response: urllib3.BaseHTTPResponse, start: int, count: int) -> bytes | _Failure:
         status = response.status
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if status in (200, 206) and encoding != "identity":  # nobody knows how much comes out
+            self._tally.count()
+            raise self._error(AssetError, f"the server sends it encoded ({encoding}), which was not asked for")
         if status == 206:
             return self._take_part(response, start, count)
         if status == 200:
@@ -262,12 +279,12 @@ class RemoteFile:
         if response.headers.get("Content-Type", "").startswith("text/html"):
             self._tally.count()
             raise self._error(AssetError, "the server answers with a web page, as archives do that want a login")
-        stated = response.headers.get("Content-Length")
-        if stated is None or int(stated) > _WHOLE:
+        stated = _length_of(response)
+        if stated is None or stated > _WHOLE:
             self._tally.count()
             raise self._error(AssetError, "the server does not give parts of files, and this one is large")
         body = self._body(response, _WHOLE)
-        if len(body) < int(stated):
+        if len(body) < stated:
             return _Failure(reason="short body")
         self._check_same(response, len(body))
         self._cached[0] = (0, body)
@@ -285,7 +302,7 @@ class RemoteFile:
         deadline = time.monotonic() + self._retry.total_timeout_s
         body = bytearray()
         try:
-            while len(body) < limit and (piece := response.read1(min(_PIECE, limit - len(body)))):
+            while len(body) < limit and (piece := response.read1(min(_PIECE, limit - len(body)), decode_content=False)):
                 body += piece
                 if time.monotonic() > deadline:
                     raise HTTPTimeoutError
@@ -296,7 +313,9 @@ class RemoteFile:
 
 def asset_error(kind: type[AssetError], name: AssetName, reason: str) -> AssetError:
     """Return an error that names a file by its unsigned location."""
-    href = unsign(name.href)
+    href = redact_href(name.href)
+    if not href.isprintable() or len(href) > _MOST_SHOWN:
+        href = repr(href[:_MOST_SHOWN])
     text = f"asset {name.asset} of item {name.item} cannot be read ({href}): {reason}"
     return kind(text, item=name.item, asset=name.asset, href=href)
 
@@ -328,10 +347,17 @@ def _describe(error: BaseException | None) -> str:
 
 def _drain(response: urllib3.BaseHTTPResponse) -> None:
     """Read a short answer to its end, so that the connection can be used again."""
-    if int(response.headers.get("Content-Length") or _DRAINED) < _DRAINED:
+    length = _length_of(response)
+    if length is not None and length < _DRAINED:
         response.drain_conn()
     else:
         response.close()
+
+
+def _length_of(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Return the length of a body as it is stated; None where it is not, or not in digits."""
+    stated = response.headers.get("Content-Length", "")
+    return int(stated) if re.fullmatch(r"[0-9]{1,15}", stated) else None
 
 
 @lru_cache(maxsize=1)
@@ -341,4 +367,4 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc
+    return urlsplit(url).netloc.rpartition("@")[2]

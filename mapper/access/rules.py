@@ -1,8 +1,8 @@
-"""Rules of a provider for access to its files: signatures, object storage, limits."""
+"""Rules of a provider for access to its files: what they may be, signatures, object storage, limits."""
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mapper.description import Part
 
@@ -55,9 +55,45 @@ class Limits(Part):
     """Items in one page of a search."""
 
 
+_OPENING = frozenset(
+    {
+        *("VRT", "GTI", "STACIT", "STACTA", "DERIVED", "WMS", "WMTS", "WCS", "OGCAPI", "MRF", "PLMOSAIC", "PLSCENES"),
+        *("EEDA", "EEDAI", "HTTP", "DAAS", "NGW", "RDA", "GEORASTER", "POSTGISRASTER", "RASTERLITE", "TILEDB", "ZARR"),
+        *("SAFE", "SENTINEL2", "RCM", "RS2", "CALS", "ISCE", "ENVI", "DIMAP", "PDS4", "GSC"),
+    }
+)
+"""Drivers of GDAL whose files are lists of other files or addresses, or lie in several files."""
+
+
+class FileRule(Part):
+    """Rule of what the files of an archive may be, and what may name them."""
+
+    drivers: tuple[str, ...] = Field(default=("GTiff", "JP2OpenJPEG"), min_length=1)
+    """Drivers of GDAL that open the files; none that opens further files (VRT and its like)."""
+    local: bool = False
+    """True where the items of a remote catalogue may name files of the machine that reads them."""
+    private: bool = False
+    """True where the items of a public catalogue may name addresses on private networks."""
+    query: tuple[str, ...] = ()
+    """Keys of the query of an address that are no secret and that the archive needs; all others are dropped."""
+    block_mb: int = Field(default=256, ge=1)
+    """Megabytes that one block of a file may take when it is decoded: a tile or strip, with all bands that it holds."""
+
+    @field_validator("drivers")
+    @classmethod
+    def _opens_one_file(cls, drivers: tuple[str, ...]) -> tuple[str, ...]:
+        opening = [name for name in drivers if name.upper() in _OPENING]
+        if opening:
+            raise ValueError(
+                f"drivers: {', '.join(opening)} opens further files or addresses; name the driver of the files"
+            )
+        return drivers
+
+
 class AccessRule(Part):
     """Rule of access to the files of one collection."""
 
+    files: FileRule = FileRule()
     signing: SigningRule = SigningRule()
     storage: StorageRule = StorageRule()
     limits: Limits = Limits()

@@ -24,18 +24,12 @@ _LIFETIME = timedelta(hours=1)
 _GOOGLE = "https://storage.googleapis.com"
 
 
-def is_remote(href: str) -> bool:
-    """Return True for a location elsewhere; paths of this machine and of GDAL's own file systems are not."""
-    return "://" in _without_prefix(href) and not href.startswith("file:")
-
-
 def to_url(href: str, rule: StorageRule) -> str:
     """Return the http(s) address of a remote location; in S3 with a signature that is valid for an hour.
 
     Raises:
         AssetError: If keys are missing, or the kind of location is unknown.
     """
-    href = _without_prefix(href)
     scheme, _, rest = href.partition("://")
     bucket, _, key = rest.partition("/")
     if scheme in ("http", "https"):
@@ -46,14 +40,6 @@ def to_url(href: str, rule: StorageRule) -> str:
         return f"{_GOOGLE}/{bucket}/{quote(key)}"
     advice = "; give https://ACCOUNT.blob.core.windows.net/CONTAINER/..." if scheme in ("az", "abfs", "adl") else ""
     raise AssetError(f"locations of the kind {scheme}:// cannot be read{advice}", href=href)
-
-
-def _without_prefix(href: str) -> str:
-    """Return a location without GDAL's prefix: GDAL itself never goes to the network."""
-    for prefix, scheme in (("/vsicurl/", ""), ("/vsis3/", "s3://"), ("/vsigs/", "gs://")):
-        if href.startswith(prefix):
-            return scheme + href.removeprefix(prefix)
-    return href
 
 
 def _in_s3(bucket: str, key: str, rule: StorageRule) -> str:

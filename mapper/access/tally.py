@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+from mapper.access.admission import PERSON, Document
 from mapper.events import ReadRetry
 
 
@@ -14,6 +15,8 @@ class AssetName:
     asset: str
     href: str
     """Location, unsigned."""
+    document: Document = PERSON
+    """Catalogue that names it; a person does where it is left out."""
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,8 @@ from typing import Any
 import shapely
 from odc.geo.geobox import GeoBox
 
+from mapper.access.admission import Document, is_remote
+from mapper.access.tally import AssetName
 from mapper.catalog.footprint import footprint, window_footprint
 from mapper.markup.cards import show_footprints
 from mapper.markup.html import Cell
@@ -149,6 +151,31 @@ def item_digest(item: ItemDict) -> str:
         key: {**asset, "href": _file_name(str(asset["href"]).split("?")[0])} for key, asset in item["assets"].items()
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+DOCUMENT_KEY = "mapper:private"
+"""Key of the link to the catalogue that an item was found in: True where that was reached on a private network."""
+
+
+def link_document(document: Document) -> dict[str, Any]:
+    """Return the link of an item to the catalogue that it was found in."""
+    return {"rel": "root", "href": document.location, DOCUMENT_KEY: document.private}
+
+
+def document_of(item: ItemDict) -> Document:
+    """Return the document that names the files of an item: the catalogue it was found in, else its own address."""
+    links = item.get("links") or ()
+    root = next((link for link in links if link.get("rel") == "root" and DOCUMENT_KEY in link), None)
+    if root is not None:
+        return Document(location=str(root["href"]), private=root[DOCUMENT_KEY] is True)
+    here = next((str(link["href"]) for link in links if link.get("rel") == "self"), "")
+    return Document(location=here if is_remote(here) else "")
+
+
+def name_asset(item: ItemDict, asset: str) -> AssetName:
+    """Return the name of a file of an item, and the document that it comes from."""
+    href = item["assets"][asset]["href"]
+    return AssetName(item=item["id"], asset=asset, href=href, document=document_of(item))
 
 
 def _file_name(path: str) -> str:

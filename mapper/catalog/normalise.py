@@ -11,10 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mapper.access.admission import PERSON, Document, find_refusal, is_remote
+from mapper.access.rules import AccessRule
 from mapper.access.sign import unsign
 from mapper.catalog.footprint import mend_geometry
-from mapper.catalog.items import ItemDict, item_datetime
+from mapper.catalog.items import ItemDict, document_of, item_datetime, link_document
 from mapper.errors import SearchError, SpecError
+from mapper.redaction import redact_all, redact_href
 
 _FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
 _TILE_IDS = ("s2:mgrs_tile", "grid:code")
@@ -22,12 +25,20 @@ _BASELINES = ("s2:processing_baseline", "processing:version")
 _PRODUCED = ("s2:generation_time", "processing:datetime", "created")
 
 
-def normalise_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
+def normalise_item(
+    item: ItemDict,
+    *,
+    assets: frozenset[str],
+    document: Document = PERSON,
+    harmless: tuple[str, ...] = (),
+) -> ItemDict:
     """Return an item in its normal form.
 
     Args:
         item: STAC JSON, with a ``self`` link if its files have relative locations.
         assets: Keys of the assets that stay.
+        document: Catalogue that the item was found in.
+        harmless: Keys of the queries of addresses that stay; all others may be secrets.
 
     Raises:
         SearchError: If the item has no id, time, footprint or a file without a location.
@@ -35,21 +46,36 @@ def normalise_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
     here = ""
     try:
         here = next((str(link["href"]) for link in item.get("links") or () if link.get("rel") == "self"), "")
+        if not (document.is_local or is_remote(here)):
+            here = document.location  # whatever a remote catalogue says, it does not lie here
         normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
-        normal["properties"] = {"datetime": None, **item["properties"]}
+        normal["properties"] = redact_all({"datetime": None, **item["properties"]})
         # databases write 49.0 as 49: the location is the same
         normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         item_datetime(item)
-        normal["links"] = [{"rel": "self", "href": here}] if here else []
+        normal["links"] = [{"rel": "self", "href": redact_href(here)}] if here else []
+        if document.location:
+            normal["links"].append(link_document(document))
         normal["assets"] = {
-            key: {**asset, "href": locate(unsign(str(asset["href"])), here)}
+            key: redact_all({**asset, "href": ""})
+            | {"href": redact_href(locate(unsign(str(asset["href"])), here), harmless=harmless)}
             for key, asset in item["assets"].items()
             if key in assets
         }
     except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
         raise SearchError(f"item {item.get('id', here)!r} is not a usable STAC item: {error!r}") from error
     return normal
+
+
+def find_refused(item: ItemDict, rule: AccessRule) -> str:
+    """Return the first asset of an item whose file is not read, and the reason; empty if there is none."""
+    document = document_of(item)
+    for key, asset in item["assets"].items():
+        refusal = find_refusal(str(asset["href"]), document, rule)
+        if refusal:
+            return f"asset {key} of item {item['id']} ({str(asset['href'])[:300]!r}): {refusal}"
+    return ""
 
 
 def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str]]:

@@ -21,14 +21,17 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
+from mapper.access.admission import Document, find_refusal
+from mapper.access.connections import Reach, guard
 from mapper.access.retry import RetryPolicy
 from mapper.catalog.freeze import load_items
-from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.normalise import drop_superseded, normalise_item
+from mapper.catalog.items import DOCUMENT_KEY, ItemDict, Items, document_of, freeze_items
+from mapper.catalog.normalise import drop_superseded, find_refused, normalise_item
 from mapper.catalog.provider import Provider, location_of, provider_at
 from mapper.catalog.query import MARGIN_PX, CollectionQuery, make_queries, make_source_query
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
+from mapper.redaction import redact_all, redact_href
 from mapper.spec import MapSpec
 
 _NAMED = 12
@@ -104,15 +107,16 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], retry: SearchRetr
     for asked in homes.values():
         home = spec.catalog_of(asked[0].collection)
         provider, location = provider_at(home), location_of(home)
-        answers, origins[location] = _ask(provider, location, asked, retry)
-        found += [item for query, answer in answers for item in _admit(query, answer, provider, location)]
+        answers, origins[redact_href(location)], private = _ask(provider, location, asked, retry)
+        document = Document(location=redact_href(location), private=private)
+        found += [item for query, answer in answers for item in _admit(query, answer, provider, document)]
     newest, superseded = drop_superseded(freeze_items(found))
     _log.info("found %d items at %s, %d superseded", len(newest), ", ".join(origins), len(superseded))
     origin = {
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "queries": describe_queries(spec, queries),
         "superseded": superseded,
-        "origins": {location: dict(asked) for location, asked in origins.items() if asked},
+        "origins": {location: redact_all(dict(asked)) for location, asked in origins.items() if asked},
     }
     return freeze_items(newest, query=origin)
 
@@ -121,32 +125,56 @@ def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[
     """Describe the queries and the catalogues they go to, as stored with the items."""
     homes = [spec.catalog_of(query.collection) for query in queries]
     return [
-        {"provider": provider_at(home).name, "endpoint": location_of(home), **query.to_dict()}
+        {"provider": provider_at(home).name, "endpoint": redact_href(location_of(home)), **query.to_dict()}
         for home, query in zip(homes, queries, strict=True)
     ]
 
 
-def _admit(query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, location: str) -> list[ItemDict]:
-    assets = provider.assets[query.collection]
-    admitted = [normalise_item(item, assets=assets) for item in answer]
+def _admit(
+    query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, document: Document
+) -> list[ItemDict]:
+    rule, location = provider.rule(query.collection).access, document.location
+    admitted = [
+        normalise_item(
+            item,
+            assets=provider.assets[query.collection],
+            document=_origin_of(item, document),
+            harmless=rule.files.query,
+        )
+        for item in answer
+    ]
     accepted = [item for item in admitted if query.accepts(item)]
     if not accepted:
         near = f" ({len(admitted)} items of the collection were looked at)" if admitted else ""
         raise SearchError(f"no item found at {location}{near}; asked for {query}")
+    # an item that is not read is left out of every tile, by name: it is not lost here without a word
+    refused = [reason for item in accepted if (reason := find_refused(item, rule))]
+    if refused and len(refused) == len(accepted):
+        raise SearchError(f"no item of {query.collection} at {location} can be read; {refused[0]}")
+    if refused:
+        _log.warning("%d of %d items at %s are not read; %s", len(refused), len(accepted), location, refused[0])
     return accepted
+
+
+def _origin_of(item: ItemDict, document: Document) -> Document:
+    """Return the catalogue that an item was found in: that of an earlier search, where it comes from a frozen file."""
+    frozen = document.location.endswith(".parquet") and document.is_local
+    kept = frozen and any(DOCUMENT_KEY in link for link in item.get("links") or ())
+    return document_of(item) if kept else document
 
 
 def _ask(
     provider: Provider, location: str, queries: Sequence[CollectionQuery], retry: SearchRetry
-) -> tuple[Answers, Mapping[str, Any]]:
-    """Return answers to queries as the archive gives them; and for frozen items, the query that found them."""
+) -> tuple[Answers, Mapping[str, Any], bool]:
+    """Return answers to queries, the query that found frozen items, and True for an archive on a private network."""
     if location.endswith(".parquet"):
         items = load_items(location)
-        return _look_up(location, {item["collection"] for item in items}, items, queries), items.query
+        return _look_up(location, {item["collection"] for item in items}, items, queries), items.query, False
     if "://" not in location:
         catalog = read_catalog(location, collections={query.collection for query in queries})
-        return _look_up(location, catalog.collections, catalog.items, queries), {}
-    return _ask_api(provider, location, queries, retry), {}
+        return _look_up(location, catalog.collections, catalog.items, queries), {}, False
+    answers, private = _ask_api(provider, location, queries, retry)
+    return answers, {}, private
 
 
 def _look_up(
@@ -162,16 +190,37 @@ def _look_up(
     return [(query, held[query.collection]) for query in queries]
 
 
-def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], retry: SearchRetry) -> Answers:
-    retries = Retry(
-        total=retry.request.attempts - 1,
-        connect=min(2, retry.request.attempts - 1),
-        backoff_factor=retry.request.initial_backoff_s,
-        backoff_jitter=retry.request.initial_backoff_s,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,  # a search by POST changes nothing
-    )
-    channel = StacApiIO(max_retries=retries, timeout=(retry.request.connect_timeout_s, retry.request.read_timeout_s))
+class _Channel(StacApiIO):
+    """Requests to one catalogue; what it links to is held against the same rule as its files."""
+
+    def __init__(self, endpoint: str, provider: Provider, policy: RetryPolicy) -> None:
+        retries = Retry(
+            total=policy.attempts - 1,
+            connect=min(2, policy.attempts - 1),
+            backoff_factor=policy.initial_backoff_s,
+            backoff_jitter=policy.initial_backoff_s,
+            status_forcelist=(429, 500, 502, 503, 504),
+            allowed_methods=None,  # a search by POST changes nothing
+        )
+        super().__init__(max_retries=retries, timeout=(policy.connect_timeout_s, policy.read_timeout_s))
+        self.endpoint, self.rule = endpoint, provider.access
+        self.reach = Reach(private=provider.access.files.private)
+        for adapter in self.session.adapters.values():
+            guard(adapter.poolmanager, self.reach)
+
+    def read_text(self, source: pystac.link.HREF, *args: Any, **kwargs: Any) -> str:
+        """Return what an address answers, of the catalogue itself or that it links to; never a file."""
+        href = source.href if isinstance(source, pystac.Link) else str(source)
+        refusal = find_refusal(href, Document(location=self.endpoint, private=self.reach.private), self.rule)
+        if refusal or "://" not in href:
+            raise SearchError(f"{self.endpoint} links to {href}, which is not read: {refusal or 'it is no address'}")
+        return super().read_text(source, *args, **kwargs)
+
+
+def _ask_api(
+    provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], retry: SearchRetry
+) -> tuple[Answers, bool]:
+    channel = _Channel(endpoint, provider, retry.request)
     try:
         with _answering(endpoint):
             client = Client.open(endpoint, stac_io=channel)
@@ -181,7 +230,8 @@ def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuer
                 if client.get_collection(query.collection) is None:
                     names = [collection.id for collection in client.get_collections()]
                     raise _unknown(query.collection, names, endpoint)
-            return [(query, _ask_collection(client, query, provider, endpoint, retry)) for query in queries]
+            answers = [(query, _ask_collection(client, query, provider, endpoint, retry)) for query in queries]
+            return answers, channel.reach.private
     finally:
         channel.session.close()
 
@@ -226,7 +276,7 @@ def _settle(
         if complete and previous is not None and answer.keys() == previous.keys():
             return list(answer.values())
         if previous is not None or not complete:
-            _log.warning("%s gave %d of %s items, not the same as before", endpoint, len(answer), matched)
+            _log.warning("%s gave %d of %s items, not the same as before", redact_href(endpoint), len(answer), matched)
             time.sleep(retry.query.delay(attempt))
         previous = answer if complete else None
     raise SearchError(

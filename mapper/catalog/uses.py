@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, Self
 
 from mapper.catalog.items import ItemDict, item_datetime, item_digest
+from mapper.redaction import redact
 
 Role = Literal["guide", "source"]
 
@@ -30,14 +31,20 @@ class ItemUse:
     def of(
         cls, item: ItemDict, *, role: Role, hrefs: tuple[str, ...] = (), calibration: str = "", dropped: str = ""
     ) -> Self:
-        """Return the use of an item; id, datetime and digest are taken from it."""
+        """Return the use of an item; id, datetime and digest are taken from it.
+
+        Records are read by others: of addresses nothing secret enters them, of paths of this machine the names alone.
+        """
+        for asset in item["assets"].values():
+            path = str(asset.get("href"))
+            dropped = dropped.replace(path, redact(path, paths=True)) if dropped and path else dropped
         return cls(
             id=item["id"],
             collection=item["collection"],
             role=role,
             datetime=item_datetime(item),
             digest=item_digest(item),
-            hrefs=hrefs,
+            hrefs=tuple(redact(href, paths=True) for href in hrefs),
             calibration=calibration,
-            dropped=dropped,
+            dropped=redact(dropped, paths=True),
         )

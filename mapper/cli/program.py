@@ -20,6 +20,7 @@ from mapper.cli.serve import serve_app
 from mapper.cli.status import status_app
 from mapper.cli.storage import storage_app
 from mapper.errors import MapperError
+from mapper.redaction import redact
 
 app = typer.Typer(
     help="From a STAC query to a continental, guided-super-resolved Zarr map with provenance.",
@@ -41,11 +42,20 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(storage_app, name="store")
 
 
+class _Redacted(logging.Formatter):
+    """Format of log lines, those of libraries too, in which addresses have no secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line, or several with a traceback."""
+        return redact(super().format(record))
+
+
 def main() -> None:
     """Run the command line; errors of mapper become one line and an exit code."""
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # libraries set levels of their own loggers
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[screen])
+    screen.setFormatter(_Redacted("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[screen])
     try:
         app()
     except MapperError as error:

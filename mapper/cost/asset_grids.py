@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pyproj import CRS
 
+from mapper.access.admission import is_remote
 from mapper.catalog.footprint import footprint, span
 from mapper.catalog.items import ItemDict, Items, enters
 from mapper.catalog.provider import CollectionRule
@@ -106,7 +107,7 @@ def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Loa
         load = frames.setdefault(frame, Load())
         load.files += times
         load.pixel_bytes += times * size
-        if _is_remote(str(asset["href"])):
+        if is_remote(str(asset["href"])):
             load.remote += times
             load.travel_bytes += times * size * _compression(asset, frame, size)
     return frames
@@ -149,7 +150,3 @@ def _compression(asset: Mapping[str, Any], frame: Frame, size: int) -> float:
     if "tif" in str(asset.get("type", asset["href"])):
         stated *= _FULL_RESOLUTION
     return min(stated / (math.prod(frame.shape) * size), 1.0)
-
-
-def _is_remote(href: str) -> bool:
-    return "://" in href and not href.startswith("file://")

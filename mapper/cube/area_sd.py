@@ -23,7 +23,7 @@ from pyproj import CRS, Transformer
 from mapper.access.files import Access
 from mapper.access.tally import AssetName
 from mapper.arrays import Float32Array, Float64Array, IntArray
-from mapper.catalog.items import ItemDict
+from mapper.catalog.items import ItemDict, name_asset
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.header import Header
 from mapper.cube.projection import AssetGrid, declared_grid
@@ -99,7 +99,7 @@ def find_stored_grid(
         asset = rule.asset(item, band)
         if asset is None:
             continue
-        name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+        name = name_asset(item, asset)
         header = witness and witness.find_elsewhere(name, band)
         grid = _grid_of(header) if header else declared_grid(item, asset) or _read_grid(name, rule, access)
         if first is None:

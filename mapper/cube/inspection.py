@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mapper.access.files import Access, gdal_environment
-from mapper.access.tally import AssetName
-from mapper.catalog.items import ItemDict, item_datetime
+from mapper.catalog.items import ItemDict, item_datetime, name_asset
 from mapper.catalog.provider import CollectionRule, Provider, name_pass
 from mapper.cube.agreement import ContradictionError, decide_reading, describe_belief, describe_header
 from mapper.cube.belief import believe_band, believe_mask
@@ -98,7 +97,7 @@ def _open_band(item: ItemDict, rule: CollectionRule, band: str, access: Access) 
     """Return the comparison of the file of one band, and why it is refused; of the mask if no band is given."""
     belief = believe_band(item, rule, band) if band else believe_mask(item, rule)
     asset = rule.bands[band].asset if band else (rule.mask.asset if rule.mask else "")
-    name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+    name = name_asset(item, asset)
     try:
         with gdal_environment():
             header = access.read(name, rule.access, lambda dataset: Header.of(dataset, name.href))

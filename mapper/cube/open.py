@@ -33,7 +33,7 @@ from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.footprint import window_footprint
 from mapper.catalog.inventory import inventory_path, take_inventory
-from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.items import ItemDict, Items, name_asset
 from mapper.catalog.provider import CollectionRule, name_pass, provider_of, solar_day
 from mapper.catalog.search import search
 from mapper.cube.belief import Belief, Beliefs
@@ -297,7 +297,7 @@ class _Stacker:
         """Return the image of one asset of an observation; files beside the geobox are left out."""
         files = [
             _File(
-                name=AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"]),
+                name=name_asset(item, asset),
                 outline=find_outline(item, asset),
                 beliefs=believe(item),
             )

@@ -24,7 +24,7 @@ from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
-from mapper.catalog.items import ItemDict, Items
+from mapper.catalog.items import ItemDict, Items, name_asset
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.belief import Belief, Beliefs
 from mapper.cube.calibrate import Calibration, apply, find_clear
@@ -135,8 +135,8 @@ class BlockReader:
             return np.ones((len(groups), *self.geobox.shape), bool)
         # a mask may be coarser than what it masks
         files = replace(self, nested=False)
-        clear = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")
-        return find_clear(clear, mask)
+        masks = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")
+        return find_clear(masks, mask)
 
     def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
         """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
@@ -185,7 +185,7 @@ class BlockReader:
             members = [item for item in group.items if asset in item["assets"]]
             images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
             for item in members:
-                name = AssetName(item=item["id"], asset=asset, href=item["assets"][asset]["href"])
+                name = name_asset(item, asset)
                 request = FileRequest(name=name, beliefs=believe(item), pending=pending)
                 sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
         driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler, nested=self.nested)

@@ -4,8 +4,8 @@ GDAL's warper approximates the projection inside the window it is given: the sam
 up to 0.07 of a source pixel, and nearest neighbours flip. Here the exact position of every target pixel is computed
 once for each source *grid* (CRS, pixel size, phase), shared by all files on it (every Sentinel-2 tile of a UTM zone),
 and each file is then a plain window read followed by a few gathers of stored numbers, for the pixels that are wanted
-and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file. Windows
-that need many more source pixels than they have are read in pieces, so that memory is bounded however coarse they are.
+and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file.
+Windows that need many more source pixels than they have are read in pieces, so that memory is bounded.
 
 A target pixel is missing where the source pixel that holds its centre is missing; of the other neighbours only the
 valid ones count. Nothing is averaged when the target is coarser than the source.
@@ -69,7 +69,7 @@ class Sampler:
     def __dask_tokenize__(self) -> str:
         return "mapper.Sampler"
 
-    def read(
+    def read(  # noqa: PLR0913 - what a reading consists of
         self,
         name: AssetName,
         geobox: GeoBox,

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from mapper.access.remote import asset_error
 from mapper.access.tally import AssetName
+from mapper.catalog.items import ItemDict, name_asset
 from mapper.cube.agreement import ContradictionError, Decision, decide_reading
 from mapper.cube.belief import Belief
 from mapper.cube.header import Header
@@ -20,8 +21,8 @@ KEPT_BYTES = 256 * 2**20
 _PATIENCE = 1024
 """Number of reads after which a band that nobody came for makes room."""
 
-KeptKey = tuple[AssetName, str, GeoBox]
-"""File, our name of the band, and the pixels that were asked for."""
+KeptKey = tuple[AssetName, str, GeoBox, bool]
+"""File, our name of the band, the pixels that were asked for, and True if those of the file have to be these."""
 
 
 @dataclass(kw_only=True)
@@ -90,7 +91,7 @@ class Witness:
         decision = self.decisions.get((name, band))
         return self.headers[name] if decision and {"CRS", "place"} & decision.notes.keys() else None
 
-    def notes(self, item: Mapping[str, Any], bands: Mapping[str, str]) -> Iterator[str]:
+    def notes(self, item: ItemDict, bands: Mapping[str, str]) -> Iterator[str]:
         """Yield what was noted of the files of one item.
 
         Args:
@@ -98,6 +99,5 @@ class Witness:
             bands: Asset keys by our names of the bands; the mask's is the empty name.
         """
         for band, asset in bands.items():
-            href = item["assets"].get(asset, {}).get("href")
-            decision = self.decisions.get((AssetName(item=item["id"], asset=asset, href=href), band))
+            decision = self.decisions.get((name_asset(item, asset), band)) if asset in item["assets"] else None
             yield from () if decision is None else decision.notes.values()

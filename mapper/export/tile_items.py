@@ -3,6 +3,7 @@
 All items are held in memory while the file is written: 2 to 5 kB a tile.
 """
 
+import os.path
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +75,9 @@ def export_tiles(
     """
     check_free(out)
     store = MapStore.open(location, ref)
-    items = list(_make_items(store.ledger, store.description, str(location), (bbox, area), progress))
+    # what is handed on says where the store lies from the file, not where on this machine
+    href = str(location) if "://" in str(location) else os.path.relpath(location, Path(out).parent)
+    items = list(_make_items(store.ledger, store.description, href, (bbox, area), progress))
     if not items:
         raise InputError(f"no tile of {location} was attempted there: there is nothing to export")
     with appear_whole(out) as draft:

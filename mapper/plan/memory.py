@@ -11,9 +11,9 @@ from pyproj import CRS
 from mapper.arrays import BoolArray, Float64Array, IntArray
 from mapper.catalog.items import ItemDict, Items, enters, item_datetime
 from mapper.catalog.uses import Role
-from mapper.cube.witness import KEPT_BYTES
 from mapper.cube.pixel_positions import FRAME_PX
 from mapper.cube.projection import declared_grid
+from mapper.cube.witness import KEPT_BYTES
 from mapper.errors import PlanError
 from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable

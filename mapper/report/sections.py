@@ -8,6 +8,7 @@ from pyproj import CRS
 
 from mapper.markup.html import Cell, Markup, make_pairs, make_table
 from mapper.markup.tile_map import count_states, draw_legend, draw_tiles
+from mapper.redaction import redact
 from mapper.report.charts import BLUE, GREEN, GREY, draw_bars, draw_histogram, draw_ramp, draw_timeline, draw_work
 from mapper.report.contents import BandContents, Contents
 from mapper.report.pixel_sample import Histogram
@@ -233,7 +234,10 @@ def _list_drops(contents: Contents) -> str:
     drops = contents.summary.drops
     if not drops:
         return ""
-    table = make_table(("why items were left out", "times"), drops.most_common(_MOST_ROWS))
+    table = make_table(
+        ("why items were left out", "times"),
+        [(redact(why, paths=True), times) for why, times in drops.most_common(_MOST_ROWS)],
+    )
     return f'<div style="margin-top:18px">{table}</div>'
 
 
@@ -244,7 +248,7 @@ def _show_failures(contents: Contents) -> str:
         return ""
     rows = (
         (
-            each.reason,
+            redact(each.reason, paths=True),
             len(each.tiles),
             " ".join(map(str, each.tiles[:_MOST_ROWS])) + (" ..." if each.tiles[_MOST_ROWS:] else ""),
         )
@@ -320,17 +324,17 @@ def _show_origin(contents: Contents) -> str:
     found, grid, description = contents.summary, contents.description.grid, contents.description
     provider, (rows, cols) = contents.provider, grid.shape
     entries: dict[str, Cell] = {
-        "store": contents.status.store,
+        "store": redact(contents.status.store, paths=True),
         "snapshot": contents.status.snapshot,
         "grid": f"{grid.crs}, {rows:,} x {cols:,} px of {grid.resolution}, tiles of {grid.tile_px} px",
         "spec": description.spec_digest,
         "code": ", ".join(f"mapper {version}" for version in sorted(found.code_versions)),
         "environment": "; ".join(sorted(found.environments)),
-        "guide read from": ", ".join(sorted(found.guides)),
+        "guide read from": redact(", ".join(sorted(found.guides)), paths=True),
         "licence of the data": provider.licence if provider else None,
         "to be said with it": provider.attribution if provider else None,
     }
-    yaml_text = html.escape(description.spec_yaml)
+    yaml_text = html.escape(redact(description.spec_yaml, paths=True))
     return f"{make_pairs(entries)}<br><h3>Map description</h3><pre>{yaml_text}</pre>"
 
 

@@ -23,6 +23,7 @@ from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.uses import ItemUse
 from mapper.errors import InputError, StoreFullError
 from mapper.plan.context import Context, Task
+from mapper.redaction import redact
 from mapper.store.product import Band
 from mapper.store.record import BandStatistics, Record
 from mapper.text import describe_error
@@ -40,7 +41,7 @@ def describe_task(context: Context, task: Task, **known: Any) -> Record:
         **digests,
         code_version=__version__,
         environment=_environment(),
-        guide_store=str(context.stored_guide or ""),
+        guide_store=redact(str(context.stored_guide or ""), paths=True),
         **known,
     )
 
@@ -48,7 +49,7 @@ def describe_task(context: Context, task: Task, **known: Any) -> Record:
 def failed_record(context: Context, task: Task, reason: str, **known: Any) -> Record:
     """Return the record of a tile that could not be made."""
     items = complete_uses((), task, "the tile failed")
-    return describe_task(context, task, status="failed", reason=reason, items=items, **known)
+    return describe_task(context, task, status="failed", reason=redact(reason, paths=True), items=items, **known)
 
 
 def complete_uses(uses: tuple[ItemUse, ...], task: Task, reason: str) -> tuple[ItemUse, ...]:

@@ -76,7 +76,7 @@ def open_inputs(spec: MapSpec | Path | str, *, items: Items | None = None) -> Ma
     layout = _Layout.around(context)
     source = _lay_out(layout, 1, 2 * len(described.source.band_names), _read_source, (context, found))
     names = [*described.source.band_names, *(f"{band}_sd" for band in described.source.band_names)]
-    attrs = {_SPEC: described.to_yaml()}
+    attrs = {_SPEC: described.to_yaml(public=True)}
     coarse = _as_dataset(dict(zip(names, source, strict=True)), layout.geobox(source=True), attrs)
     if not described.guide.layers:
         return MapInputs(guide=None, source=coarse)
@@ -140,7 +140,7 @@ def sharpen(
         name: da.block([[da.from_delayed(tile[name], edge, dtype) for tile in line] for line in tiles])
         for name, dtype in types.items()
     }
-    result = _as_dataset(arrays, grid.geobox, {_SPEC: described.to_yaml()})
+    result = _as_dataset(arrays, grid.geobox, {_SPEC: described.to_yaml(public=True)})
     for band in stored:
         about = {"units": band.units, "long_name": band.long_name}
         result[band.name].attrs |= {key: value for key, value in about.items() if value}

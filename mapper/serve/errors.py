@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mapper.errors import GridError, InputError, StoreError
+from mapper.redaction import redact
 from mapper.serve.versions import UnknownVersionError
 
 _log = logging.getLogger(__name__)
@@ -74,11 +75,11 @@ async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_missing(_: Request, error: Exception) -> JSONResponse:
-    return make_refusal(404, str(error))
+    return make_refusal(404, redact(str(error), paths=True))
 
 
 async def _answer_input(_: Request, error: Exception) -> JSONResponse:
-    return make_refusal(422, str(error))
+    return make_refusal(422, redact(str(error), paths=True))
 
 
 async def _answer_store(_: Request, error: Exception) -> JSONResponse:

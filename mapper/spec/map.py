@@ -19,6 +19,7 @@ from mapper.errors import SpecError
 from mapper.grid import MapGrid
 from mapper.markup.cards import show_area
 from mapper.presets import DEFAULT, fill_defaults
+from mapper.redaction import redact_all
 from mapper.spec.area import AreaSpec, GridSpec, PeriodSpec
 from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec
 from mapper.spec.target import ConsistencySpec, ModelSpec, TargetBand, TargetSpec
@@ -137,9 +138,14 @@ class MapSpec(Part):
         content["catalogs"] = {name: [Path(home.provider).stem, home.override] for name, home in homes.items()}
         return _hash(content)
 
-    def to_yaml(self) -> str:
-        """Return the description as YAML, defaults included."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+    def to_yaml(self, *, public: bool = False) -> str:
+        """Return the description as YAML, defaults included.
+
+        Args:
+            public: True for what others read: addresses without secrets, of paths of this machine their names alone.
+        """
+        content = self.model_dump(mode="json")
+        return yaml.safe_dump(redact_all(content, paths=True) if public else content, sort_keys=False)
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""

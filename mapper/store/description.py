@@ -61,7 +61,7 @@ def describe(product: Product) -> dict[str, Any]:
         "coordinates": GRID_MAPPING,  # so that the CRS comes along with every array, whatever xarray is told
         "mapper:layout": _choose_layout(product),
         "mapper:name": product.name,
-        "mapper:spec": spec.to_yaml(),
+        "mapper:spec": spec.to_yaml(public=True),
         "mapper:spec_digest": product.digest,
         "mapper:grid_digest": grid.digest,
         **product.extra,

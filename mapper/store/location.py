@@ -100,6 +100,8 @@ def parse_location(location: str | Path) -> Location:
     prefix = parts.path.strip("/")
     if parts.scheme not in _SCHEMES:
         raise StoreError(f"{text}: unknown scheme {parts.scheme}://, expected a directory or {', '.join(_SCHEMES)}")
+    if "@" in parts.netloc:
+        raise StoreError(f"{text}: keys do not belong in a location, they come from the environment")
     if not parts.netloc or not prefix:
         raise StoreError(f"{text}: expected {parts.scheme}://bucket/prefix")
     return Location(scheme=parts.scheme, bucket=parts.netloc, prefix=prefix)

@@ -16,10 +16,12 @@ from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from mapper.redaction import redact
 from mapper.store.errors import explain_faults
 
 _DOCUMENT = "zarr.json"
 _PRIVATE = "ledger"
+_DESCRIPTION = "mapper:spec"
 _MOST_SIZES = 1 << 14
 """Sizes of chunks that are remembered: readers ask for many parts of each."""
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -102,6 +104,9 @@ async def _read_documents(store: Store) -> dict[str, dict[str, Any]]:
             buffer = await store.get(f"{path}/{_DOCUMENT}".lstrip("/"), default_buffer_prototype())
             if buffer is not None:
                 documents[path] = json.loads(buffer.to_bytes())
+    about = documents.get("", {}).get("attributes", {})
+    if _DESCRIPTION in about:  # stores of before hold it as it was written, with folders and keys
+        about[_DESCRIPTION] = redact(str(about[_DESCRIPTION]), paths=True)
     return documents
 
 

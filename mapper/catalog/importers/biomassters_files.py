@@ -116,7 +116,7 @@ def _read(path: Path, bands: int) -> npt.NDArray[Any]:
     try:
         with catch_warnings():
             simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
+            with rasterio.open(path, driver="GTiff") as file:
                 pixels: npt.NDArray[Any] = file.read()
     except RasterioIOError as error:
         raise InputError(f"{path} cannot be read: {error}") from error

@@ -18,9 +18,9 @@ from typing import Any
 import rasterio
 from odc.geo.geobox import GeoBox
 
+from mapper.access.admission import is_remote
 from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
-from mapper.access.storage import is_remote
 from mapper.access.tally import AssetName
 from mapper.catalog.importers.cci_file_names import ARCHIVE, AnnualMap, Bbox, Cell, Quantity, cells_near
 from mapper.catalog.items import ItemDict
