@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from mapper.grid import MapGrid
-from mapper.store.encoding import make_codec
+from mapper.store.encoding import make_codecs, make_small_codecs
 from mapper.store.geozarr import (
     GRID_MAPPING,
     coordinate_attributes,
@@ -46,6 +46,7 @@ def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | 
             chunks=values.shape,
             dtype="float64",
             fill_value=np.nan,
+            compressors=make_small_codecs(),
             dimension_names=(name,),
             attributes=attributes[name],
         )
@@ -55,6 +56,7 @@ def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | 
         shape=(),
         dtype="int32",
         fill_value=0,
+        compressors=make_small_codecs(),
         attributes=grid_mapping_attributes(grid.geobox),
     )
 
@@ -67,7 +69,7 @@ def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
         shards=(grid.tile_px, grid.tile_px),
         dtype=band.dtype,
         fill_value=band.fill,
-        compressors=[make_codec(band.dtype)],
+        compressors=make_codecs(band.dtype),
         dimension_names=("y", "x"),
         attributes={**band.attributes, "grid_mapping": GRID_MAPPING, **spatial_attributes(grid.geobox)},
     )

@@ -50,7 +50,8 @@ class MapStore:
             ref: Branch, tag or snapshot id.
 
         Raises:
-            StoreError: If there is no store or no such version, or it cannot be read.
+            NoVersionError: If there is no such version.
+            StoreError: If there is no store, or it cannot be read.
         """
         found = cls.find(location, ref)
         if found is None:
