@@ -109,7 +109,7 @@ class _KeyResponder:
         document = plain.documents.get(key)
         chunk = plain.has_chunk(key)
         size = len(document) if document else await plain.size_of(key) if chunk else 0
-        if _is_chunk(key) and not plain.has_array(key):
+        if not chunk and _is_chunk(key) and not plain.has_array(key):
             raise HTTPException(410, _GONE)
         if not size:
             raise HTTPException(404, _NOT_THERE, headers if chunk else None)

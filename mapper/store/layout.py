@@ -13,6 +13,7 @@ import zarr
 from mapper.grid import MapGrid
 from mapper.store.encoding import make_codecs, make_small_codecs
 from mapper.store.geozarr import (
+    AXES,
     GRID_MAPPING,
     coordinate_attributes,
     coordinate_values,
@@ -30,16 +31,20 @@ def create_arrays(root: zarr.Group, product: Product) -> None:
         _create_band(root, band, product.grid)
 
 
-def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | None = None) -> None:
-    """Make the coordinates x and y and the grid mapping of a group.
+def create_coordinates(
+    group: zarr.Group, grid: MapGrid, *, lattice: Fraction | None = None, axes: tuple[str, str] = AXES
+) -> None:
+    """Make the coordinates and the grid mapping of a group.
 
     Args:
         group: The root, or a level of a pyramid.
         grid: Of its arrays.
         lattice: See :func:`mapper.store.geozarr.coordinate_values`.
+        axes: Names of the coordinates of y and x.
     """
-    attributes = coordinate_attributes(grid.geobox)
-    for name, values in coordinate_values(grid, lattice=lattice).items():
+    attributes, names = coordinate_attributes(grid.geobox), dict(zip(AXES, axes, strict=True))
+    for axis, values in coordinate_values(grid, lattice=lattice).items():
+        name = names[axis]
         array = group.create_array(
             name,
             shape=values.shape,
@@ -48,17 +53,18 @@ def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | 
             fill_value=np.nan,
             compressors=make_small_codecs(),
             dimension_names=(name,),
-            attributes=attributes[name],
+            attributes=attributes[axis],
         )
         array[:] = values
-    group.create_array(
-        GRID_MAPPING,
-        shape=(),
-        dtype="int32",
-        fill_value=0,
-        compressors=make_small_codecs(),
-        attributes=grid_mapping_attributes(grid.geobox),
-    )
+    if GRID_MAPPING not in group:
+        group.create_array(
+            GRID_MAPPING,
+            shape=(),
+            dtype="int32",
+            fill_value=0,
+            compressors=make_small_codecs(),
+            attributes=grid_mapping_attributes(grid.geobox),
+        )
 
 
 def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
@@ -70,6 +76,6 @@ def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
         dtype=band.dtype,
         fill_value=band.fill,
         compressors=make_codecs(band.dtype),
-        dimension_names=("y", "x"),
+        dimension_names=AXES,
         attributes={**band.attributes, "grid_mapping": GRID_MAPPING, **spatial_attributes(grid.geobox)},
     )

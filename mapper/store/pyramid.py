@@ -27,8 +27,17 @@ from mapper.grid import Tile
 from mapper.store.checksums import read_pixels
 from mapper.store.contents import ContentCheck, are_checked, find_contents
 from mapper.store.errors import explain_faults
+from mapper.store.geozarr import AXES, LEVEL_AXES
 from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
-from mapper.store.levels import LevelTile, Pyramid, count_levels, create_levels, read_pyramid
+from mapper.store.levels import (
+    LevelTile,
+    Pyramid,
+    count_levels,
+    create_levels,
+    has_map_axes,
+    read_pyramid,
+    rename_axes,
+)
 from mapper.store.location import Location
 from mapper.store.product import Band
 from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
@@ -159,6 +168,27 @@ class LevelWriter(Writer[MadeTile]):
             create_levels(session.store, self.state.pyramid)
             self._commit(session, f"create pyramid: {len(self.state.origins)} levels", self._count_commit(0))
             self._renew()
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Return the names of the dimensions of the levels, (y, x)."""
+        return AXES if has_map_axes(self._session.store) else LEVEL_AXES
+
+    def rename_axes(self) -> str:
+        """Give the dimensions of levels names of their own, in a commit of its own, where they have those of the map.
+
+        Returns:
+            The snapshot id; empty if nothing was to be done.
+        """
+        if not has_map_axes(self._session.store):
+            return ""
+        self._confirm()
+        with explain_faults(self._location):
+            session = self._open_session()
+            rename_axes(session.store, self.state.pyramid)
+            snapshot = self._commit(session, "name the dimensions of the pyramid", self._count_commit(0))
+            self._renew()
+        return snapshot
 
     def add(self, fork: ForkSession | None, result: MadeTile) -> None:
         """Take back a finished tile, which becomes visible with the next commit; a failed one is left as it was."""

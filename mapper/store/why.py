@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import date, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import zarr
 from zarr.abc.store import Store
 
 from mapper.catalog.uses import ItemUse
-from mapper.errors import StoreError
 from mapper.grid import Tile
 from mapper.store.checksums import read_pixels
 from mapper.store.description import Description, read_description
@@ -23,7 +21,7 @@ from mapper.store.ledger import Ledger
 from mapper.store.map_store import MapStore
 from mapper.store.product import Band, Banded
 from mapper.store.record import Record
-from mapper.store.repository import NoVersionError, is_kept, open_snapshot
+from mapper.store.repository import NoVersionError, is_kept, open_snapshot, trace_ancestry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,13 +269,9 @@ def _find_parent(ledger: Ledger, snapshot: str) -> str:
     """Return the version before another; empty if there is none or it has expired."""
     if not snapshot:
         return ""
-    try:
-        with explain_faults("the store"):
-            _, *before = islice(ledger.repository.ancestry(snapshot_id=snapshot), 2)
-    except StoreError:
-        with explain_faults("the store"):
-            if is_kept(ledger.repository, snapshot):
-                raise
-        return ""
+    with explain_faults("the store"):
+        if not is_kept(ledger.repository, snapshot):
+            return ""
+        _, *before = trace_ancestry(ledger.repository, snapshot, 2)
     # the very first version was made before the store was, and holds nothing; it follows the oldest that is kept
     return before[0].id if before and before[0].parent_id is not None else ""
