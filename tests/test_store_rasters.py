@@ -13,7 +13,7 @@ from zarr.storage import MemoryStore
 from mapper.errors import StoreError
 from mapper.store.chunk_reader import open_shards
 from mapper.store.description import read_description
-from mapper.store.encoding import Encoding, make_codec
+from mapper.store.encoding import Encoding, make_codecs
 from mapper.store.map_store import MapStore
 from mapper.store.product import Band
 from mapper.store.rasters import Raster, Rasters
@@ -37,7 +37,7 @@ class CountingStore(MemoryStore):
 
 def make_array(store, dtype="uint16", fill=65535, **changes):
     """2 x 2 shards of 4 x 4 chunks: the first is full, the second lacks some chunks, the last two are not there."""
-    layout = {"shards": (SHARD, SHARD), "compressors": [make_codec(dtype)]} | changes
+    layout = {"shards": (SHARD, SHARD), "compressors": make_codecs(dtype)} | changes
     array = zarr.create_array(
         store, name="agb", shape=(2 * SHARD, 2 * SHARD), chunks=(EDGE, EDGE), dtype=dtype, fill_value=fill, **layout
     )
@@ -104,7 +104,7 @@ def test_chunks_that_lie_far_apart_are_read_each_by_itself():
     edge = 512
     array = zarr.create_array(
         store, name="agb", shape=(2 * edge, 2 * edge), chunks=(edge, edge), shards=(2 * edge, 2 * edge), dtype="uint16",
-        fill_value=65535, compressors=[make_codec("uint16")],
+        fill_value=65535, compressors=make_codecs("uint16"),
     )  # fmt: skip
     array[:] = np.random.default_rng(1).integers(0, 65535, array.shape).astype(np.uint16)
     store.asked.clear()

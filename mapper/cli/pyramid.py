@@ -36,6 +36,12 @@ def pyramid(  # noqa: PLR0913 - options of a command
         bool, typer.Option("--check", help="Read all levels first, and recompute damaged tiles as well.")
     ] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Recompute all tiles.")] = False,
+    rename_axes: Annotated[
+        bool,
+        typer.Option(
+            "--rename-axes", help="Call the dimensions of levels **yc** and **xc**, where an older mapper made them."
+        ),
+    ] = False,
     commit_tiles: CommitTilesOption = 64,
     commit_seconds: CommitSecondsOption = 60,
     log: LogOption = None,
@@ -47,7 +53,9 @@ def pyramid(  # noqa: PLR0913 - options of a command
     Four pixels become one: the mean of the valid values, the mean of their standard deviations (errors inside a source
     pixel are correlated), all flags that are set, the mean number of observations. All levels together add a third to
     the store. They are the groups **pyramid/1**, **pyramid/2** ... up to the one of a single tile; the root says where
-    they are, as `multiscales`.
+    they are, as `multiscales`. Their dimensions are **yc** and **xc**: xarray gives those of the map, **y** and **x**,
+    to all groups below it, and **xarray.open_datatree** opens the map and its levels at once only where they differ.
+    Levels that an older mapper made are left as they are until **--rename-axes**, which touches no pixel.
 
     Only what lies above changed tiles is made, and nothing is written where nothing changed: run it after every
     **mapper run**. A map that is not finished may have a pyramid; what is missing stays empty until it arrives. The
@@ -68,6 +76,7 @@ def pyramid(  # noqa: PLR0913 - options of a command
             policy=make_policy(commit_tiles, commit_seconds),
             redo=redo,
             rebuild=rebuild,
+            rename_axes=rename_axes,
         )
     print_json(report.to_dict()) if as_json else typer.echo(report.summary())
     raise typer.Exit(report.exit_code)

@@ -32,6 +32,7 @@ from mapper.store.description import Description
 from mapper.store.ledger import Ledger
 from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
+from mapper.store.verify import check_contents
 
 _BLOCK = 512
 """Edge of the blocks of the file, in pixels."""
@@ -102,14 +103,17 @@ def export_geotiff(
         InputError: If there is no such band, bands are stored in different ways, the file exists already, or box or
             area make no sense.
         GridError: If nothing of the piece lies on the map.
-        StoreError: If the store or the version does not exist, or the file cannot be written.
+        StoreError: If the store or the version does not exist, naming a tile that is not what was written, or if the
+            file cannot be written.
     """
     check_free(out)
     store = MapStore.open(location, ref)
     description = store.description
     piece = choose_piece(description.grid, bbox=bbox, area=area)
     rasters = _find_rasters(store.rasters, variable)
-    sources = _find_tile_sources(store.ledger, set(piece.tiles()).intersection(description.grid.tiles()))
+    tiles = set(piece.tiles()).intersection(description.grid.tiles())
+    check_contents(store, tiles)
+    sources = _find_tile_sources(store.ledger, tiles)
     tags = _describe_provenance(description, snapshot=store.snapshot, sources=sources)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")

@@ -1,7 +1,8 @@
 """A version of a store as a folder of plain Zarr v3, for readers without Icechunk.
 
-Objects are copied as they are, levels of a pyramid too, the ledger is left out. A copy that was interrupted goes on
-where it stopped, as long as it is of the same version; until it is whole, it lies under another name.
+Objects are copied as they are, levels of a pyramid too, the ledger is left out. Checksums are compared on the way, and
+where chunks have none, whole tiles with the ledger. A copy that was interrupted goes on where it stopped, as long as it
+is of the same version; until it is whole, it lies under another name.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, check_free, ignore_progress
 from mapper.store.map_store import MapStore
+from mapper.store.verify import check_contents
 from mapper.store.zarr_keys import PlainZarr, open_plain
 
 _AT_ONCE = 4
@@ -57,11 +59,13 @@ def copy_zarr(
 
     Raises:
         InputError: If the folder exists already, or ``<out>.part`` is of another version.
-        StoreError: If the store or the version does not exist, or the folder cannot be written.
+        StoreError: If the store or the version does not exist, naming an object or tile that is not what was written,
+            or if the folder cannot be written.
     """
     check_free(out)
     store = MapStore.open(location, ref)
     plain = open_plain(store.session)
+    check_contents(store, list(store.description.grid.tiles()), levels=True)
     part = out.with_name(f"{out.name}.part")
     try:
         _begin(part, {"store": str(location), "snapshot": store.snapshot})
@@ -121,8 +125,7 @@ async def _copy(plain: PlainZarr, key: str, path: Path) -> int:
     size = await plain.size_of(key)
     if size and not await asyncio.to_thread(_is_there, path, size):
         content = await plain.read(key, 0, size)
-        if len(content) != size:
-            raise StoreError(f"{key} has {len(content)} bytes, expected {size}; check the store with `mapper verify`")
+        await asyncio.to_thread(plain.check, key, content)
         await asyncio.to_thread(_write, path, content)
     return size
 

@@ -6,7 +6,7 @@ A level is begun when the one below is committed, since its tasks read that.
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -20,12 +20,17 @@ from mapper.plan.selection import order_tiles
 from mapper.plan.task_table import to_indices
 from mapper.run.commit_loop import CommitLoop, RunPolicy, TileInput
 from mapper.run.records import worker_name
+from mapper.store.geozarr import LEVEL_AXES
 from mapper.store.levels import LevelTile, Pyramid
 from mapper.store.map_store import MapStore
 from mapper.store.pyramid import LevelWriter, MadeTile, make_level_tile, memory_bytes
 from mapper.store.verify import verify_levels
 
 _FAILURES_SHOWN = 10
+_RENAME = (
+    "levels of an older mapper name their dimensions as the map does: `mapper pyramid --rename-axes` calls them "
+    f"{' and '.join(LEVEL_AXES)}, so that xarray.open_datatree opens the map"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,8 @@ class PyramidReport:
     seconds: float
     pixels: int
     """Pixels that were read, of all arrays: four for each that was made."""
+    axes: tuple[str, str] = LEVEL_AXES
+    """Names of the dimensions of the levels; those of the map where an older mapper made them."""
     stopped: str = ""
     """Reason why the build ended early; empty if it did not."""
 
@@ -63,8 +70,9 @@ class PyramidReport:
         """Return the report for a terminal."""
         if not self.levels:
             return "one tile holds the whole map: no pyramid is needed"
+        hint = [_RENAME] if self.axes != LEVEL_AXES else []
         if not self.tiles:
-            return f"the pyramid of {self.levels} levels is up to date"
+            return "\n".join([f"the pyramid of {self.levels} levels is up to date", *hint])
         rate = self.pixels / 1e6 / self.seconds if self.seconds else 0.0
         made = f"{self.done} of {self.tiles} tiles of {self.levels} levels made in {self.seconds:.1f} s"
         lines = [f"{made}, {rate:.3g} Mpx/s read, {self.commits} commits"]
@@ -73,7 +81,7 @@ class PyramidReport:
             lines.append("damaged tiles of the map are made anew by `mapper verify MAP.yaml --repair`, the pyramid too")
         if self.left:
             lines.append(f"{self.left} tiles were not begun; {self.stopped or 'tiles below them failed'}; run again")
-        return "\n".join(lines)
+        return "\n".join([*lines, *hint])
 
 
 def build_pyramid(
@@ -84,6 +92,7 @@ def build_pyramid(
     policy: RunPolicy | None = None,
     redo: Collection[LevelTile] = (),
     rebuild: bool = False,
+    rename_axes: bool = False,
 ) -> PyramidReport:
     """Make the levels of a store that are due, from the map as it is, and commit them.
 
@@ -96,6 +105,8 @@ def build_pyramid(
         policy: When to commit, when to give up.
         redo: Tiles to make although they are up to date, with all that is made from them.
         rebuild: Make all tiles anew.
+        rename_axes: Give the dimensions of levels that an older mapper made the names that they have now; else they
+            are left, as whoever reads them by name expects them.
 
     Returns:
         The report; ``exit_code`` is 1 if tiles failed or the build was interrupted.
@@ -109,13 +120,15 @@ def build_pyramid(
     """
     run_id, policy = uuid.uuid4().hex, policy or RunPolicy(commit_tiles=64)
     with MapStore.open(location).level_writer(run_id=run_id) as writer:
+        renamed = writer.rename_axes() if rename_axes else ""
         made = writer.state.made()
         due = writer.state.due(made if rebuild else redo)
         kind = _LevelTiles(writer=writer, due=due, policy=policy)
         loop = CommitLoop(kind=kind, tiles=len(due), policy=policy, callbacks=callbacks, retry=TILE_RETRY)
         begin = RunStarted(run_id=run_id, tiles=len(due), skipped=len(set(made) - set(due)))
         stopped = loop.run(executor or ThreadExecutor(), begin)
-        return _report(loop, levels=len(writer.state.origins), stopped=stopped)
+        report = _report(loop, levels=len(writer.state.origins), stopped=stopped)
+        return replace(report, snapshot=report.snapshot or renamed, axes=writer.axes)
 
 
 def find_damage(location: str) -> list[LevelTile]:

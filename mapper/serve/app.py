@@ -100,7 +100,7 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
         redirect_slashes=False,  # a redirect would repeat the host that a client claims
     )
     guarded = Depends(HTTPBearer(auto_error=False))  # shows on the page of the API that a token is asked for
-    refusals = describe_refusals(413, 414, 503)
+    refusals = describe_refusals(410, 413, 414, 503)
     app.include_router(_make_health_router(served), responses=refusals)
     app.include_router(make_docs_router())
     for make_router in _ROUTERS:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from mapper.errors import GridError, InputError, StoreError
 from mapper.redaction import redact
-from mapper.serve.versions import UnknownVersionError
+from mapper.serve.versions import GoneVersionError, UnknownVersionError
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ _REASONS: Mapping[int, str] = MappingProxyType(
         400: "The body cannot be read",
         401: "A token is needed",
         404: "There is no such version, variable, key or tile",
+        410: "The version has expired, and is gone for good",
         413: "The body is too large",
         414: "The address is too long",
         416: "The range lies beyond the end",
@@ -43,6 +44,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_refusal)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(UnknownVersionError, _answer_missing)
+    app.add_exception_handler(GoneVersionError, _answer_gone)
     app.add_exception_handler(GridError, _answer_missing)
     app.add_exception_handler(InputError, _answer_input)
     app.add_exception_handler(StoreError, _answer_store)
@@ -76,6 +78,10 @@ async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
 
 async def _answer_missing(_: Request, error: Exception) -> JSONResponse:
     return make_refusal(404, redact(str(error), paths=True))
+
+
+async def _answer_gone(_: Request, error: Exception) -> JSONResponse:
+    return make_refusal(410, redact(str(error), paths=True))
 
 
 async def _answer_input(_: Request, error: Exception) -> JSONResponse:

@@ -1,8 +1,9 @@
 """``/zarr/{ref}/{key}``: a version of the store as plain Zarr v3, for readers of Zarr over HTTP.
 
-Only keys that Zarr knows are there: metadata, and chunks of arrays. A chunk that was never written is not there, which
-to every reader means the fill value. A snapshot never changes and may be cached for ever; that of a branch or a tag is
-asked again, and answered with 304 as long as it is the same.
+Only keys that Zarr knows are there: metadata, and chunks of arrays. A chunk that was never written is not there (404),
+which to every reader means the fill value. So no other chunk is answered with 404: one of a version or an array that is
+not there any more is gone (410), one that cannot be read at the moment is unavailable (503). A snapshot never changes
+and may be cached for ever; that of a branch or a tag is asked again, and answered with 304 as long as it is the same.
 """
 
 import re
@@ -18,8 +19,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from mapper.serve.errors import describe_refusals
-from mapper.serve.versions import ResolvedVersion, ServedStore
-from mapper.store.zarr_keys import PlainZarr
+from mapper.serve.versions import ResolvedVersion, ServedStore, UnknownVersionError
+from mapper.store.zarr_keys import PlainZarr, is_private
 
 _MOST_READS = 4096
 _VALID_S = 60.0
@@ -51,6 +52,8 @@ _PIECE = 4 << 20
 """Bytes held at once of an object that is sent whole."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CONTENT: dict[str, dict[str, Any]] = {"application/json": {}, "application/octet-stream": {}}
+_CHUNK = re.compile(r"(?:[^/]+/)+?c(?:/(?:0|[1-9][0-9]{0,9}))*")
+_GONE = "the version or the array of this chunk is not there any more; open the map anew"
 _NOT_THERE = "no such key: expected zarr.json of a group or array, or a chunk of an array that was written"
 
 
@@ -74,7 +77,7 @@ def make_zarr_router(served: ServedStore) -> APIRouter:
             200: {"description": "The key", "content": _CONTENT},
             206: {"description": "The range asked for", "content": _CONTENT},
             304: {"description": "As the client knows it"},
-            **describe_refusals(404, 416, 422),
+            **describe_refusals(404, 410, 416, 422),
         },
         response_class=Response,
     )
@@ -106,6 +109,8 @@ class _KeyResponder:
         document = plain.documents.get(key)
         chunk = plain.has_chunk(key)
         size = len(document) if document else await plain.size_of(key) if chunk else 0
+        if not chunk and _is_chunk(key) and not plain.has_array(key):
+            raise HTTPException(410, _GONE)
         if not size:
             raise HTTPException(404, _NOT_THERE, headers if chunk else None)
         headers |= {"ETag": f'"{found.version.snapshot}/{key}"', "Accept-Ranges": "bytes"}
@@ -130,7 +135,12 @@ class _KeyResponder:
         versions, index_reads = self._served.versions, self._index_reads
         found = versions.find_cached(ref)
         if found is None:
-            found = await run_in_threadpool(versions.find, ref)
+            try:
+                found = await run_in_threadpool(versions.find, ref)
+            except UnknownVersionError as error:
+                if _is_chunk(key):  # who asks for one has read the metadata of its array
+                    raise HTTPException(410, _GONE) from error
+                raise
         asked = _RANGE.fullmatch(request.headers.get("range", "").strip())
         if found.fixed or asked is None or request.client is None:
             return found
@@ -138,8 +148,13 @@ class _KeyResponder:
         if not asked.group(1):
             index_reads.record(client, name, found.version.snapshot)
             return found
-        begun = versions.find_cached(index_reads.find(client, name))
-        return ResolvedVersion(version=begun.version, fixed=False) if begun else found
+        begun = versions.recall(index_reads.find(client, name))
+        return ResolvedVersion(version=begun, fixed=False) if begun else found
+
+
+def _is_chunk(key: str) -> bool:
+    """Return True if a key is that of a chunk of some array, and not of what is never served."""
+    return _CHUNK.fullmatch(key) is not None and not is_private(key)
 
 
 def _media_of(document: bytes | None) -> str:

@@ -7,8 +7,7 @@ chunks that lie close together in a shard come by one request, and all requests 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numcodecs  # type: ignore[import-untyped]
@@ -22,13 +21,19 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.core.sync import sync
 
 from mapper.errors import StoreError
+from mapper.store.checksums import (
+    ABSENT,
+    CHECKSUM_BYTES,
+    ENTRY_BYTES,
+    explain_damage,
+    has_checksums,
+    name_tile,
+    strip_checksum,
+)
+from mapper.store.errors import BROKEN
 
 _MOST_INDEXES = 1 << 10
 """Indexes that are cached for each array; that of a shard of 8 x 8 chunks takes 1 kB."""
-_ENTRY_BYTES = 16
-_CHECKSUM_BYTES = 4
-_ABSENT = (1 << 64) - 1
-"""Offset of a chunk that was not written."""
 _GAP_BYTES = 1 << 18
 """Between chunks: so much is read faster than another request is made."""
 
@@ -46,6 +51,7 @@ class Shards:
         self._across = int((array.shards or array.chunks)[0]) // self._edge
         """Chunks along an edge of a shard."""
         self._codec = numcodecs.Blosc()
+        self._checked = has_checksums(array)
         self._indexes: dict[ChunkIndex, npt.NDArray[np.uint64] | None] = {}
 
     def read(self, chunks: Iterable[ChunkIndex]) -> dict[ChunkIndex, npt.NDArray[Any]]:
@@ -57,14 +63,17 @@ class Shards:
         wanted: dict[ChunkIndex, list[ChunkIndex]] = defaultdict(list)
         for row, col in chunks:
             wanted[row // self._across, col // self._across].append((row, col))
-        return {chunk: self._decode(raw) for chunk, raw in sync(self._fetch(wanted)).items()}
+        return {chunk: self._decode(chunk, raw) for chunk, raw in sync(self._fetch(wanted)).items()}
 
-    def _decode(self, raw: memoryview | None) -> npt.NDArray[Any]:
+    def _decode(self, chunk: ChunkIndex, raw: memoryview | None) -> npt.NDArray[Any]:
         shape, dtype = (self._edge, self._edge), self._array.dtype
         if raw is None:
             return np.full(shape, self._array.fill_value, dtype)
-        with self._explain_damage():
-            return np.frombuffer(self._codec.decode(raw), dtype).reshape(shape)
+        try:
+            compressed = strip_checksum(raw) if self._checked else raw
+            return np.frombuffer(self._codec.decode(compressed), dtype).reshape(shape)
+        except BROKEN as error:
+            raise self._explain((chunk[0] // self._across, chunk[1] // self._across), error) from error
 
     async def _fetch(self, wanted: Mapping[ChunkIndex, list[ChunkIndex]]) -> dict[ChunkIndex, memoryview | None]:
         parts = await asyncio.gather(*(self._fetch_some(shard, chunks) for shard, chunks in wanted.items()))
@@ -76,7 +85,7 @@ class Shards:
         if index is None:
             return dict.fromkeys(chunks)
         spans = {chunk: index[chunk[0] % self._across, chunk[1] % self._across].tolist() for chunk in chunks}
-        groups = _group({chunk: (start, length) for chunk, (start, length) in spans.items() if start != _ABSENT})
+        groups = _group({chunk: (start, length) for chunk, (start, length) in spans.items() if start != ABSENT})
         bodies = await asyncio.gather(*(self._get_range(shard, start, stop) for start, stop, _ in groups))
         raw: dict[ChunkIndex, memoryview | None] = dict.fromkeys(chunks)
         for (first, _, members), body in zip(groups, bodies, strict=True):
@@ -88,24 +97,21 @@ class Shards:
     async def _find_index(self, shard: ChunkIndex) -> npt.NDArray[np.uint64] | None:
         """Find offset and length of each chunk of a shard, (row, col, 2); None if nothing was written into it."""
         if shard not in self._indexes:
-            size = _ENTRY_BYTES * self._across**2 + _CHECKSUM_BYTES
+            size = ENTRY_BYTES * self._across**2 + CHECKSUM_BYTES
             buffer = await self._store.get(self._key(shard), default_buffer_prototype(), SuffixByteRequest(size))
             if len(self._indexes) >= _MOST_INDEXES:
                 self._indexes.clear()
-            self._indexes[shard] = None if buffer is None else self._parse_index(buffer.to_bytes())
+            self._indexes[shard] = None if buffer is None else self._parse_index(shard, buffer.to_bytes())
         return self._indexes[shard]
 
-    def _parse_index(self, raw: bytes) -> npt.NDArray[np.uint64]:
-        with self._explain_damage():
-            entries = numcodecs.CRC32C(location="end").decode(raw)
-            return np.frombuffer(entries, "<u8").reshape(self._across, self._across, 2)
-
-    @contextmanager
-    def _explain_damage(self) -> Iterator[None]:
+    def _parse_index(self, shard: ChunkIndex, raw: bytes) -> npt.NDArray[np.uint64]:
         try:
-            yield
-        except (RuntimeError, ValueError) as error:
-            raise StoreError(f"{self._array.path} is damaged: {error}; `mapper verify` says which tiles are") from error
+            return strip_checksum(raw).view("<u8").reshape(self._across, self._across, 2)
+        except BROKEN as error:
+            raise self._explain(shard, error) from error
+
+    def _explain(self, shard: ChunkIndex, error: BaseException) -> StoreError:
+        return explain_damage(name_tile(self._array.path, *shard), error)
 
     async def _get_range(self, shard: ChunkIndex, start: int, stop: int) -> memoryview:
         buffer = await self._store.get(self._key(shard), default_buffer_prototype(), RangeByteRequest(start, stop))
@@ -124,7 +130,8 @@ def open_shards(array: "zarr.Array[Any]") -> Shards | None:
     inner, index = ([type(codec) for codec in each] for each in (sharding.codecs, sharding.index_codecs))
     at_end = sharding.index_location == ShardingCodecIndexLocation.end
     square = len(set(array.chunks)) == len(set(array.shards or ())) == 1 and len(array.shape) == 2
-    fits = inner == [BytesCodec, BloscCodec] and index == [BytesCodec, Crc32cCodec] and at_end and square
+    known = ([BytesCodec, BloscCodec], [BytesCodec, BloscCodec, Crc32cCodec])
+    fits = inner in known and index == [BytesCodec, Crc32cCodec] and at_end and square
     return Shards(array) if fits else None
 
 

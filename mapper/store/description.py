@@ -23,7 +23,7 @@ from zarr.abc.store import Store
 from mapper import __version__
 from mapper.errors import StoreError, StoreMismatchError
 from mapper.grid import MapGrid
-from mapper.store.encoding import Encoding
+from mapper.store.encoding import Encoding, make_small_codecs
 from mapper.store.geozarr import GRID_MAPPING
 from mapper.store.identity import Identity
 from mapper.store.product import Band, Banded, Kind, Product, Role, choose_reduction
@@ -94,7 +94,10 @@ def write_description(root: zarr.Group, product: Product) -> None:
     """Write the description of a product to its new store."""
     root.attrs.update(describe(product))
     area = np.frombuffer(shapely.to_wkb(product.grid.area.geom), np.uint8)
-    root.create_array(_AREA, shape=area.shape, chunks=area.shape, dtype="uint8", fill_value=0)[:] = area
+    array = root.create_array(
+        _AREA, shape=area.shape, chunks=area.shape, dtype="uint8", fill_value=0, compressors=make_small_codecs()
+    )
+    array[:] = area
 
 
 def read_description(store: Store) -> Description:

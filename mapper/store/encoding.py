@@ -5,6 +5,9 @@ zstd level 1 and bitshuffle. Measured on uint16 at 0.1 Mg ha-1, shards of 1024 a
 against plain zstd (level 0) a super-resolved field takes 9.6 instead of 12.4 bit a pixel, a noisy one 10.6 instead of
 12.5, the 10 m lidar label 5.1 instead of 6.2, flags 0.1 instead of 0.3, at the same speed (about 120 Mpx/s written and
 250 read); levels 3 and 5 gain 1 % and lose a tenth and a quarter of the writing speed.
+
+A crc32c is the last codec of every array, so every byte of a chunk is covered, and a flipped bit is an error in every
+reader of Zarr. It costs 4 bytes a chunk and runs at some 15 GB/s. Arrays that were made without one keep their codecs.
 """
 
 from collections.abc import Mapping
@@ -14,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from zarr.codecs import BloscCodec
+from zarr.abc.codec import BytesBytesCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from mapper.spec import EncodingSpec
 
@@ -126,6 +130,12 @@ class Encoding:
         return int(np.count_nonzero((values < low - slack) | (values > high + slack)))
 
 
-def make_codec(dtype: str) -> BloscCodec:
-    """Return the codec of the arrays of a map; the reasons are in the module's docstring."""
-    return BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
+def make_codecs(dtype: str) -> list[BytesBytesCodec]:
+    """Return the codecs of the pixels of a map, the checksum last; the reasons are in the module's docstring."""
+    blosc = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
+    return [blosc, Crc32cCodec()]
+
+
+def make_small_codecs() -> list[BytesBytesCodec]:
+    """Return the codecs of small arrays, coordinates and those of the ledger: Zarr's own, and the checksum."""
+    return [ZstdCodec(), Crc32cCodec()]

@@ -15,6 +15,8 @@ from mapper.errors import StoreError, StoreFullError, StoreLockedError, Transien
 
 DAMAGE = (icechunk.IcechunkError, OSError, RuntimeError, ValueError)
 """Exceptions of reading damaged bytes, in Icechunk, Arrow, Zarr and the codecs."""
+BROKEN = (RuntimeError, ValueError, MemoryError)
+"""Those among them that no fault of the storage raises: bytes that are not what was written, of old stores too."""
 _FULL = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
 """Signs of a full disk in Icechunk's messages, which carry no errno."""
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist")
@@ -69,12 +71,15 @@ def explain_faults(location: str) -> Iterator[None]:
 
 
 def explains_faults(method: Callable[Concatenate[_T, _P], _R]) -> Callable[Concatenate[_T, _P], _R]:
-    """Decorate a method of an object with a location: faults of the storage name it, see :func:`explain_faults`."""
+    """Decorate a reader of an object with a location: faults of the storage, and damage of what it reads, name it."""
 
     @wraps(method)
     def explained(self: _T, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         with explain_faults(self.location):
-            return method(self, *args, **kwargs)
+            try:
+                return method(self, *args, **kwargs)
+            except BROKEN as error:
+                raise StoreError(f"{self.location}: its ledger is damaged: {first_line(error)}") from error
 
     return explained
 
@@ -94,9 +99,9 @@ def _explain(location: str, error: Exception) -> StoreError:
         )
     if passing := _TRANSIENT.search(text):
         return TransientStoreError(
-            f"{location}: the object store fails ({passing[0]}), perhaps for a while: {_first_line(error)}; run again"
+            f"{location}: the object store fails ({passing[0]}), perhaps for a while: {first_line(error)}; run again"
         )
-    return StoreError(f"{location}: {_first_line(error)}")
+    return StoreError(f"{location}: {first_line(error)}")
 
 
 def _name_keys(location: str) -> str:
@@ -110,6 +115,7 @@ def _is_full(error: Exception) -> bool:
     return any(sign in str(error) for sign in _FULL)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind where it has none."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].strip().removeprefix("x ").strip()

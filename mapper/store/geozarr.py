@@ -22,8 +22,22 @@ GRID_MAPPING = "spatial_ref"
 _UNITS = {"metre": "m", "meter": "m", "kilometre": "km"}
 
 
-def spatial_attributes(geobox: GeoBox) -> dict[str, Any]:
-    """Return the Zarr conventions ``proj`` and ``spatial``, for an array or the group of a map."""
+AXES = ("y", "x")
+"""Names of the dimensions of a map, and of their coordinates."""
+LEVEL_AXES = ("yc", "xc")
+"""Those of the levels of its pyramid. xarray gives the coordinates of a group to all groups below it and refuses others
+of the same name, so that a tree could not be opened if levels named theirs as the map does. All levels have the same
+names: neighbours inherit nothing. CF attributes and ``spatial:dimensions`` tell other tools what they are, and odc-geo
+and rioxarray know them."""
+
+
+def spatial_attributes(geobox: GeoBox, axes: tuple[str, str] = AXES) -> dict[str, Any]:
+    """Return the Zarr conventions ``proj`` and ``spatial``, for an array or the group of a map or level.
+
+    Args:
+        geobox: Place of the pixels.
+        axes: Names of the dimensions, (y, x).
+    """
     crs = _crs_of(geobox)
     authority = crs.to_authority()
     box = geobox.boundingbox
@@ -34,7 +48,7 @@ def spatial_attributes(geobox: GeoBox) -> dict[str, Any]:
         ],
         **({"proj:code": ":".join(authority)} if authority else {}),
         "proj:wkt2": crs.to_wkt("WKT2_2019"),
-        "spatial:dimensions": ["y", "x"],
+        "spatial:dimensions": list(axes),
         "spatial:shape": [int(geobox.shape.y), int(geobox.shape.x)],
         "spatial:transform": list(geobox.transform)[:6],
         "spatial:bbox": [box.left, box.bottom, box.right, box.top],

@@ -11,8 +11,9 @@ import numpy as np
 import zarr
 
 from mapper.grid import MapGrid
-from mapper.store.encoding import make_codec
+from mapper.store.encoding import make_codecs, make_small_codecs
 from mapper.store.geozarr import (
+    AXES,
     GRID_MAPPING,
     coordinate_attributes,
     coordinate_values,
@@ -30,33 +31,40 @@ def create_arrays(root: zarr.Group, product: Product) -> None:
         _create_band(root, band, product.grid)
 
 
-def create_coordinates(group: zarr.Group, grid: MapGrid, *, lattice: Fraction | None = None) -> None:
-    """Make the coordinates x and y and the grid mapping of a group.
+def create_coordinates(
+    group: zarr.Group, grid: MapGrid, *, lattice: Fraction | None = None, axes: tuple[str, str] = AXES
+) -> None:
+    """Make the coordinates and the grid mapping of a group.
 
     Args:
         group: The root, or a level of a pyramid.
         grid: Of its arrays.
         lattice: See :func:`mapper.store.geozarr.coordinate_values`.
+        axes: Names of the coordinates of y and x.
     """
-    attributes = coordinate_attributes(grid.geobox)
-    for name, values in coordinate_values(grid, lattice=lattice).items():
+    attributes, names = coordinate_attributes(grid.geobox), dict(zip(AXES, axes, strict=True))
+    for axis, values in coordinate_values(grid, lattice=lattice).items():
+        name = names[axis]
         array = group.create_array(
             name,
             shape=values.shape,
             chunks=values.shape,
             dtype="float64",
             fill_value=np.nan,
+            compressors=make_small_codecs(),
             dimension_names=(name,),
-            attributes=attributes[name],
+            attributes=attributes[axis],
         )
         array[:] = values
-    group.create_array(
-        GRID_MAPPING,
-        shape=(),
-        dtype="int32",
-        fill_value=0,
-        attributes=grid_mapping_attributes(grid.geobox),
-    )
+    if GRID_MAPPING not in group:
+        group.create_array(
+            GRID_MAPPING,
+            shape=(),
+            dtype="int32",
+            fill_value=0,
+            compressors=make_small_codecs(),
+            attributes=grid_mapping_attributes(grid.geobox),
+        )
 
 
 def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
@@ -67,7 +75,7 @@ def _create_band(root: zarr.Group, band: Band, grid: MapGrid) -> None:
         shards=(grid.tile_px, grid.tile_px),
         dtype=band.dtype,
         fill_value=band.fill,
-        compressors=[make_codec(band.dtype)],
-        dimension_names=("y", "x"),
+        compressors=make_codecs(band.dtype),
+        dimension_names=AXES,
         attributes={**band.attributes, "grid_mapping": GRID_MAPPING, **spatial_attributes(grid.geobox)},
     )

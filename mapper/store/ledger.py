@@ -22,6 +22,7 @@ from mapper.store.errors import explains_faults
 from mapper.store.ledger_arrays import STATUS_CODES, read_blob, read_snapshot, read_status
 from mapper.store.parquet import load_record, load_records
 from mapper.store.record import Record
+from mapper.store.repository import NoVersionError, is_kept, open_snapshot
 from mapper.store.totals import Totals, read_totals
 
 
@@ -116,6 +117,8 @@ class Ledger:
     @explains_faults
     def snapshot_of(self, batch: int) -> Snapshot | None:
         """Return the version that a batch made; None if it has expired."""
+        if batch in self._collected:
+            return None
         known = read_snapshot(self.session.store, batch)
         start = known or self.session.snapshot_id
         try:
@@ -125,7 +128,9 @@ class Ledger:
                 if known:
                     return None
         except icechunk.IcechunkError:
-            return None
+            if is_kept(self.repository, start):
+                raise
+            self._collected.add(batch)
         return None
 
     @cached_property
@@ -143,8 +148,8 @@ class Ledger:
         if not snapshot:
             return None
         try:
-            session = self.repository.readonly_session(snapshot_id=snapshot)
-        except icechunk.IcechunkError:
+            session = open_snapshot(self.repository, snapshot)
+        except NoVersionError:
             return None
         return read_totals(session.store)
 
@@ -159,6 +164,11 @@ class Ledger:
     def writers(self) -> npt.NDArray[np.uint32]:
         """Return the number of the commit that wrote each tile, (row, col); 0 if none did."""
         return self._array("batch")
+
+    @cached_property
+    def _collected(self) -> set[int]:
+        """Batches whose versions were found to be gone for good."""
+        return set()
 
     @explains_faults
     def _array(self, name: str) -> np.ndarray:

@@ -26,6 +26,7 @@ from zarr.abc.store import Store
 
 from mapper.events import Status
 from mapper.grid import Tile
+from mapper.store.encoding import make_small_codecs
 from mapper.store.parquet import dump_records
 from mapper.store.record import Record
 
@@ -51,15 +52,18 @@ def create_ledger(root: zarr.Group, tile_shape: tuple[int, int]) -> None:
     """Make the empty ledger of a store."""
     ledger = root.require_group("ledger")
     edge = tuple(min(_TILES_PER_CHUNK, size) for size in tile_shape)
-    ledger.create_array("status", shape=tile_shape, chunks=edge, dtype="uint8", fill_value=0)
-    ledger.create_array("batch", shape=tile_shape, chunks=edge, dtype="uint32", fill_value=0)
-    ledger.create_array("task", shape=(*tile_shape, 16), chunks=(*edge, 16), dtype="uint8", fill_value=0)
-    ledger.create_array("blobs", shape=(0, 2), chunks=(_BATCHES_PER_CHUNK, 2), dtype="uint64", fill_value=0)
-    ledger.create_array(
-        "snapshots", shape=(0, _SNAPSHOT_ID), chunks=(_BATCHES_PER_CHUNK, _SNAPSHOT_ID), dtype="uint8", fill_value=0
-    )
-    # Parquet is compressed already, the rest of its last chunk is not
-    ledger.create_array("records", shape=(0,), chunks=(_BYTES_PER_CHUNK,), dtype="uint8", fill_value=0)
+    layouts: dict[str, tuple[tuple[int, ...], tuple[int, ...], str]] = {
+        "status": (tile_shape, edge, "uint8"),
+        "batch": (tile_shape, edge, "uint32"),
+        "task": ((*tile_shape, 16), (*edge, 16), "uint8"),
+        "blobs": ((0, 2), (_BATCHES_PER_CHUNK, 2), "uint64"),
+        "snapshots": ((0, _SNAPSHOT_ID), (_BATCHES_PER_CHUNK, _SNAPSHOT_ID), "uint8"),
+        "records": ((0,), (_BYTES_PER_CHUNK,), "uint8"),  # Parquet is compressed already, the rest of a chunk is not
+    }
+    for name, (shape, chunks, dtype) in layouts.items():
+        ledger.create_array(
+            name, shape=shape, chunks=chunks, dtype=dtype, fill_value=0, compressors=make_small_codecs()
+        )
 
 
 def read_status(store: Store) -> npt.NDArray[np.uint8]:
@@ -114,6 +118,12 @@ def read_snapshot(store: Store, number: int) -> str:
     if number > snapshots.shape[0]:
         return ""
     return np.asarray(snapshots[number - 1]).tobytes().rstrip(b"\0").decode("ascii")
+
+
+def read_snapshots(store: Store) -> frozenset[str]:
+    """Return the snapshot ids of all batches but the last, those of versions that have expired too."""
+    snapshots = np.asarray(zarr.open_array(store, path="ledger/snapshots", mode="r")[:])
+    return frozenset(each.tobytes().rstrip(b"\0").decode("ascii") for each in snapshots) - {""}
 
 
 def assign_tiles(array: zarr.Array[Any], tiles: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:

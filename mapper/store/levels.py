@@ -2,11 +2,13 @@
 
 Level 0 is the root itself. Level k, the group ``pyramid/k``, has pixels 2^k times as long, the upper left corner of the
 map, and arrays of the same names, dtypes, encodings, chunks and shards; it goes on for as many whole tiles as it takes.
-Levels end where one tile holds the map. The origin of each tile of a level, and its content, are in
-``ledger/pyramid/k``: (row, col, 64) uint8, the origin (32 bytes) and the sha256 of the content; zeros where there is
-none.
+Its dimensions are ``yc`` and ``xc``, see :data:`mapper.store.geozarr.LEVEL_AXES`; an older mapper called them ``y`` and
+``x``, and so they stay until :func:`rename_axes`. Levels end where one tile holds the map. The origin of each tile of a
+level, and its content, are in ``ledger/pyramid/k``: (row, col, 64) uint8, the origin (32 bytes) and the sha256 of the
+content; zeros where there is none.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,10 +17,14 @@ import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
+from mapper.errors import StoreError
 from mapper.grid import MapGrid, Tile
 from mapper.store.description import read_description
-from mapper.store.geozarr import GRID_MAPPING, multiscales_attributes, spatial_attributes
+from mapper.store.encoding import make_codecs, make_small_codecs
+from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES, multiscales_attributes, spatial_attributes
 from mapper.store.layout import create_coordinates
 from mapper.store.product import Band, Banded
 from mapper.store.reduction import Rule
@@ -120,16 +126,53 @@ def create_levels(store: Store, pyramid: Pyramid) -> None:
     above = pyramid.levels[1:]
     for level in above:
         group = root.create_group(level.path, attributes=_describe_level(root, level))
-        create_coordinates(group, level.grid, lattice=pyramid.levels[0].grid.resolution)
+        create_coordinates(group, level.grid, lattice=pyramid.levels[0].grid.resolution, axes=LEVEL_AXES)
         for band in pyramid.bands:
             _create_band(group, root[band.name], band, level.grid)  # type: ignore[arg-type]
         shape = level.grid.tile_shape
         edge = tuple(min(_TILES_PER_CHUNK, size) for size in shape)
         root.create_array(
-            level.marks, shape=(*shape, MARK_BYTES), chunks=(*edge, MARK_BYTES), dtype="uint8", fill_value=0
+            level.marks,
+            shape=(*shape, MARK_BYTES),
+            chunks=(*edge, MARK_BYTES),
+            dtype="uint8",
+            fill_value=0,
+            compressors=make_small_codecs(),
         )
     geoboxes = {level.path or ".": level.grid.geobox for level in pyramid.levels}
     root.attrs.update(multiscales_attributes(geoboxes))
+
+
+def has_map_axes(store: Store) -> bool:
+    """Return True if the levels of a store name their dimensions as the map does, so that no tree can be opened."""
+    if not count_levels(store):
+        return False
+    first: Any = zarr.open_group(store, path=level_path(1), mode="r")
+    return AXES[1] in first
+
+
+def rename_axes(store: Store, pyramid: Pyramid) -> None:
+    """Give the dimensions of all levels, and their coordinates, names of their own; no pixel is touched."""
+    for level in pyramid.levels[1:]:
+        group = zarr.open_group(store, path=level.path, mode="r+")
+        for name in AXES:
+            del group[name]
+        create_coordinates(group, level.grid, lattice=pyramid.levels[0].grid.resolution, axes=LEVEL_AXES)
+        group.attrs.update(spatial_attributes(level.grid.geobox, LEVEL_AXES))
+        for path in pyramid.arrays(level.number):
+            sync(_name_dimensions(store, f"{path}/zarr.json"))
+
+
+async def _name_dimensions(store: Store, key: str) -> None:
+    """Rewrite the metadata of an array of a level, which Zarr has no other way to change."""
+    prototype = default_buffer_prototype()
+    buffer = await store.get(key, prototype)
+    if buffer is None:
+        raise StoreError(f"{key} is not there: the store is damaged")
+    document = json.loads(buffer.to_bytes())
+    document["dimension_names"] = list(LEVEL_AXES)
+    document["attributes"]["spatial:dimensions"] = list(LEVEL_AXES)
+    await store.set(key, prototype.buffer.from_bytes(json.dumps(document).encode()))
 
 
 def _coarsen_grid(grid: MapGrid, factor: int) -> MapGrid:
@@ -144,7 +187,7 @@ def _describe_level(root: zarr.Group, level: Level) -> dict[str, Any]:
         "Conventions": root.attrs["Conventions"],
         "title": f"{root.attrs['title']} (level {level.number}: pixels {2**level.number} times as long)",
         "coordinates": GRID_MAPPING,
-        **spatial_attributes(level.grid.geobox),
+        **spatial_attributes(level.grid.geobox, LEVEL_AXES),
     }
 
 
@@ -156,7 +199,11 @@ def _create_band(group: zarr.Group, base: zarr.Array[Any], band: Band, grid: Map
         shards=base.shards,
         dtype=base.dtype,
         fill_value=base.fill_value,
-        compressors=base.compressors,
-        dimension_names=("y", "x"),
-        attributes={**base.attrs, "mapper:reduction": _DESCRIPTIONS[band.reduction], **spatial_attributes(grid.geobox)},
+        compressors=make_codecs(band.dtype),
+        dimension_names=LEVEL_AXES,
+        attributes={
+            **base.attrs,
+            "mapper:reduction": _DESCRIPTIONS[band.reduction],
+            **spatial_attributes(grid.geobox, LEVEL_AXES),
+        },
     )

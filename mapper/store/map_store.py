@@ -19,6 +19,7 @@ from zarr.abc.store import Store
 from mapper.errors import StoreError
 from mapper.store.description import Description, check_same, read_description
 from mapper.store.errors import explain_faults
+from mapper.store.geozarr import AXES, LEVEL_AXES
 from mapper.store.ledger import Ledger
 from mapper.store.levels import count_levels, level_path
 from mapper.store.location import Location, parse_location
@@ -50,7 +51,8 @@ class MapStore:
             ref: Branch, tag or snapshot id.
 
         Raises:
-            StoreError: If there is no store or no such version, or it cannot be read.
+            NoVersionError: If there is no such version.
+            StoreError: If there is no store, or it cannot be read.
         """
         found = cls.find(location, ref)
         if found is None:
@@ -216,4 +218,14 @@ def open_map(
         )
     group = level_path(level) or None
     dataset: xr.Dataset = xr.open_zarr(store.zarr, group=group, consolidated=False, decode_coords="all", chunks=chunks)
-    return dataset[list(store.description.band_names)]  # arrays are listed in any order
+    return _name_axes(dataset[list(store.description.band_names)])  # arrays are listed in any order
+
+
+def _name_axes(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose dimensions are y and x, whatever they are called in the store."""
+    if LEVEL_AXES[0] not in dataset.dims:
+        return dataset
+    renamed = dataset.rename(dict(zip(LEVEL_AXES, AXES, strict=True)))
+    for band in renamed.data_vars.values():
+        band.attrs["spatial:dimensions"] = list(AXES)
+    return renamed

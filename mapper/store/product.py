@@ -16,14 +16,14 @@ from mapper.grid import MapGrid
 from mapper.predict.quality import MAP_BITS, STACK_BITS, cf_attributes
 from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
-from mapper.store.geozarr import GRID_MAPPING
+from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES
 from mapper.store.reduction import Rule
 
 Kind = Literal["map", "guide"]
 Role = Literal["value", "sd", "quality", "count", "channel"]
 """Content of a band: a target, its standard deviation, flags, observations, a channel of a guide."""
 
-_COORDINATES = ("x", "y", "ledger", "pyramid", GRID_MAPPING)
+_COORDINATES = (*AXES, *LEVEL_AXES, "ledger", "pyramid", GRID_MAPPING)
 """Names of what lies beside the bands in the root group."""
 NOT_WRITTEN = 1 << 15
 """Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""

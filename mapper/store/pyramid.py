@@ -24,9 +24,20 @@ from zarr.abc.store import Store
 from mapper.arrays import ByteArray
 from mapper.events import TileResult
 from mapper.grid import Tile
+from mapper.store.checksums import read_pixels
+from mapper.store.contents import ContentCheck, are_checked, find_contents
 from mapper.store.errors import explain_faults
+from mapper.store.geozarr import AXES, LEVEL_AXES
 from mapper.store.ledger_arrays import STATUS_CODES, assign_tiles, read_batches, read_status
-from mapper.store.levels import LevelTile, Pyramid, count_levels, create_levels, read_pyramid
+from mapper.store.levels import (
+    LevelTile,
+    Pyramid,
+    count_levels,
+    create_levels,
+    has_map_axes,
+    read_pyramid,
+    rename_axes,
+)
 from mapper.store.location import Location
 from mapper.store.product import Band
 from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
@@ -118,7 +129,7 @@ def make_level_tile(fork: ForkSession, pyramid: Pyramid, at: LevelTile) -> bytes
     Raises:
         StoreFullError: If the disk is full.
         TransientStoreError: If the object store fails, perhaps for a while.
-        StoreError: If a tile below cannot be read.
+        StoreError: If a tile below cannot be read, or is not what was written.
     """
     with explain_faults(f"tile {at} of the pyramid"):
         bands = _reduce_tile(fork.store, pyramid, at)
@@ -157,6 +168,27 @@ class LevelWriter(Writer[MadeTile]):
             create_levels(session.store, self.state.pyramid)
             self._commit(session, f"create pyramid: {len(self.state.origins)} levels", self._count_commit(0))
             self._renew()
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Return the names of the dimensions of the levels, (y, x)."""
+        return AXES if has_map_axes(self._session.store) else LEVEL_AXES
+
+    def rename_axes(self) -> str:
+        """Give the dimensions of levels names of their own, in a commit of its own, where they have those of the map.
+
+        Returns:
+            The snapshot id; empty if nothing was to be done.
+        """
+        if not has_map_axes(self._session.store):
+            return ""
+        self._confirm()
+        with explain_faults(self._location):
+            session = self._open_session()
+            rename_axes(session.store, self.state.pyramid)
+            snapshot = self._commit(session, "name the dimensions of the pyramid", self._count_commit(0))
+            self._renew()
+        return snapshot
 
     def add(self, fork: ForkSession | None, result: MadeTile) -> None:
         """Take back a finished tile, which becomes visible with the next commit; a failed one is left as it was."""
@@ -212,19 +244,46 @@ def _reduce_tile(store: Store, pyramid: Pyramid, at: LevelTile) -> dict[str, npt
     """Return the arrays of a tile by path, in the order of the bands."""
     below, level = pyramid.levels[at.level - 1], pyramid.levels[at.level]
     flags = pyramid.quality
+    check = _check_below(store, pyramid, at)
     told = _read_quad(store, below.array(flags.name), at.tile, level.grid.tile_px)
     reduced = {}
     for band in pyramid.bands:
         stored = (
             told if band.name == flags.name else _read_quad(store, below.array(band.name), at.tile, level.grid.tile_px)
         )
+        for tile in check.tiles:
+            part = _place_in_quad(tile, level.grid.tile_px)
+            check.add(tile, below.array(band.name), stored[part])
         strips = range(0, len(stored), 2 * _STRIP)
         parts = [
             _reduce(band, stored[start : start + 2 * _STRIP], told[start : start + 2 * _STRIP] != flags.fill)
             for start in strips
         ]
         reduced[level.array(band.name)] = np.concatenate(parts)
+    check.confirm()
     return reduced
+
+
+def _check_below(store: Store, pyramid: Pyramid, at: LevelTile) -> ContentCheck:
+    """Return the check of the 2 x 2 tiles below one; of none where reading a chunk checks it."""
+    below = pyramid.levels[at.level - 1]
+    if are_checked(store, pyramid.arrays(below.number)):
+        return ContentCheck({})
+    rows, cols = below.grid.tile_shape
+    quad = [Tile(2 * at.tile.row + row, 2 * at.tile.col + col) for row in (0, 1) for col in (0, 1)]
+    tiles = [tile for tile in quad if tile.row < rows and tile.col < cols]
+    if not below.number:
+        return ContentCheck(find_contents(store, grid=below.grid, names=pyramid.band_names, tiles=tiles))
+    marks = zarr.open_array(store, path=below.marks, mode="r")
+    made = {tile: np.asarray(marks[tile.row, tile.col, _DIGEST:]).tobytes() for tile in tiles}
+    wanted = {tile: content.hex() for tile, content in made.items() if any(content)}
+    return ContentCheck(wanted, level=f"{below.number}/")
+
+
+def _place_in_quad(tile: Tile, tile_px: int) -> tuple[slice, slice]:
+    """Return the pixels of a tile among those of the 2 x 2 that it belongs to."""
+    top, left = tile.row % 2 * tile_px, tile.col % 2 * tile_px
+    return slice(top, top + tile_px), slice(left, left + tile_px)
 
 
 def _reduce(band: Band, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
@@ -241,7 +300,8 @@ def _read_quad(store: Store, path: str, tile: Tile, tile_px: int) -> npt.NDArray
     """Read the 2 x 2 tiles below a tile as one array; the fill where the level below has none."""
     array = zarr.open_array(store, path=path, mode="r")
     edge = 2 * tile_px
-    part = np.asarray(array[tile.row * edge : (tile.row + 1) * edge, tile.col * edge : (tile.col + 1) * edge])
+    window = (slice(number * edge, (number + 1) * edge) for number in (tile.row, tile.col))
+    part = read_pixels(array, *window)
     if part.shape == (edge, edge):
         return part
     whole = np.full((edge, edge), array.fill_value, array.dtype)

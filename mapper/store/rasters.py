@@ -15,6 +15,7 @@ import numpy.typing as npt
 import zarr
 from zarr.abc.store import Store
 
+from mapper.store.checksums import read_pixels
 from mapper.store.chunk_reader import ChunkIndex, Shards, open_shards
 from mapper.store.description import Description
 from mapper.store.errors import explain_faults
@@ -73,10 +74,9 @@ class Raster:
         """Read a window as it is stored.
 
         Raises:
-            StoreError: If the storage fails.
+            StoreError: If the storage fails, or naming the tile that is damaged.
         """
-        with explain_faults("the store"):
-            return np.asarray(self.array[rows, cols])
+        return read_pixels(self.array, rows, cols)
 
     def read_chunks(self, chunks: Iterable[ChunkIndex]) -> dict[ChunkIndex, npt.NDArray[Any]]:
         """Read whole chunks as they are stored, by row and column of the chunk; for many small reads.

@@ -1,12 +1,14 @@
 """Commits of a store: those of its branches and tags, and those that led to a version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+
+import icechunk
 
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger
+from mapper.store.repository import trace_ancestry
 
 _MOST_NAMES = 500
 """Branches, and tags, that are looked up: each is a request to the storage."""
@@ -52,15 +54,14 @@ def trace_commits(ledger: Ledger, limit: int) -> list[Commit]:
         StoreError: If the storage fails.
     """
     with explain_faults("the store"):
-        commits = islice(_trace(ledger, ledger.session.snapshot_id), limit)
-        return [commit for commit, is_first in commits if not is_first]
+        versions = trace_ancestry(ledger.repository, ledger.session.snapshot_id, limit)
+        # the very first was made before the store was, and holds nothing
+        return [_to_commit(info) for info in versions if info.parent_id is not None]
 
 
 def _look_up(ledger: Ledger, snapshot: str) -> Commit:
-    return next(_trace(ledger, snapshot))[0]
+    return _to_commit(next(iter(ledger.repository.ancestry(snapshot_id=snapshot))))
 
 
-def _trace(ledger: Ledger, snapshot: str) -> Iterator[tuple[Commit, bool]]:
-    """Yield commits, and True for the very first: made before the store was, it holds nothing."""
-    for info in ledger.repository.ancestry(snapshot_id=snapshot):
-        yield Commit(snapshot=info.id, written_at=info.written_at, message=info.message), info.parent_id is None
+def _to_commit(info: icechunk.SnapshotInfo) -> Commit:
+    return Commit(snapshot=info.id, written_at=info.written_at, message=info.message)

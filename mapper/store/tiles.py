@@ -23,6 +23,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from mapper.grid import MapGrid, Tile, Window
+from mapper.store.checksums import read_pixels
 from mapper.store.product import Band, Banded
 
 _log = logging.getLogger(__name__)
@@ -63,8 +64,12 @@ def read_bands(store: Store, *, grid: MapGrid, names: Sequence[str], tile: Tile)
 
 
 def read_window(store: Store, name: str, window: Window) -> npt.NDArray[Any]:
-    """Read a window of one array as it is stored; it lies inside the grid and may span tiles."""
-    return np.asarray(zarr.open_array(store, path=name, mode="r")[window.slices])
+    """Read a window of one array as it is stored; it lies inside the grid and may span tiles.
+
+    Raises:
+        StoreError: If the storage fails, or naming the tile that is damaged.
+    """
+    return read_pixels(zarr.open_array(store, path=name, mode="r"), *window.slices)
 
 
 def blank_bands(store: Store, *, grid: MapGrid, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -91,10 +96,15 @@ def digest_bands(bands: _Bands) -> str:
     """Return the Sha256 over encoded arrays, in their order."""
     digest = hashlib.sha256()
     for name, array in bands.items():
-        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        digest.update(f"{name}:{stored.dtype.str}:{stored.shape}".encode())
-        digest.update(stored.data)
+        add_to_digest(digest, name, array)
     return digest.hexdigest()
+
+
+def add_to_digest(digest: "hashlib._Hash", name: str, array: npt.NDArray[Any]) -> None:
+    """Add one encoded array to the checksum of its tile."""
+    stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    digest.update(f"{name}:{stored.dtype.str}:{stored.shape}".encode())
+    digest.update(stored.data)
 
 
 @dataclass(frozen=True)

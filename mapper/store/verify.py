@@ -1,16 +1,17 @@
 """Verification of a store: its pixels against its ledger, and its ledger against a plan."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zarr.abc.store import Store
 
 from mapper.errors import StoreError
 from mapper.grid import MapGrid, Tile
+from mapper.store.contents import are_checked
 from mapper.store.description import Description
 from mapper.store.errors import DAMAGE
 from mapper.store.ledger import Ledger
@@ -22,6 +23,7 @@ from mapper.store.staleness import Expected, explain_stale
 from mapper.store.tiles import blank_bands, digest_bands, read_bands
 
 _THREADS = 4
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,49 @@ def verify_levels(store: Store) -> LevelReport | None:
         stale=tuple(tile for tile in due if tile in faults),
         corrupt=corrupt,
     )
+
+
+def check_contents(store: MapStore, tiles: Collection[Tile], *, levels: bool = False) -> None:
+    """Check what is to leave a store, where reading a chunk does not check it: against the ledger, tile by tile.
+
+    Args:
+        store: Version that is read.
+        tiles: Tiles of the map.
+        levels: Check all tiles of all levels as well.
+
+    Raises:
+        StoreError: Naming the first tile that is not what was written.
+    """
+    grid, names, wanted = store.description.grid, store.description.band_names, frozenset(tiles)
+    with store.explain_faults():
+        if not are_checked(store.zarr, names):
+            records = {record.tile: record for record in store.ledger.records(items=False) if record.tile in wanted}
+            compare = partial(_compare_pixels, store.zarr, grid, names)
+            _refuse_first(records, lambda tile: compare(records[tile]))
+        if levels and count_levels(store.zarr):
+            state = read_state(store.zarr)
+            unchecked = {
+                level.number
+                for level in state.pyramid.levels[1:]
+                if not are_checked(store.zarr, state.pyramid.arrays(level.number))
+            }
+            made = [tile for tile in state.made() if tile.level in unchecked]
+            _refuse_first(made, partial(_compare_level_pixels, store.zarr, state))
+
+
+def _refuse_first(tiles: Iterable[_T], compare: Callable[[_T], str]) -> None:
+    """Compare tiles, a few at a time, and refuse the first that differs."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        todo = list(tiles)
+        try:
+            for tile, fault in zip(todo, threads.map(compare, todo), strict=True):
+                if fault:
+                    raise StoreError(
+                        f"tile {tile} is damaged: {fault}; `mapper verify` says which tiles are, and makes them anew "
+                        "(--repair)"
+                    )
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _compare_level_pixels(store: Store, state: State, at: LevelTile) -> str:

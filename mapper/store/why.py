@@ -14,13 +14,14 @@ from zarr.abc.store import Store
 
 from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
+from mapper.store.checksums import read_pixels
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger
 from mapper.store.map_store import MapStore
 from mapper.store.product import Band, Banded
 from mapper.store.record import Record
-from mapper.store.repository import open_session
+from mapper.store.repository import NoVersionError, is_kept, open_snapshot, trace_ancestry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,8 @@ def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, An
     """Return the decoded values of one pixel, as fields of an answer."""
 
     def read(band: Band) -> Any:
-        return np.asarray(zarr.open_array(store, path=band.name, mode="r")[row, col])
+        pixel = slice(row, row + 1), slice(col, col + 1)
+        return read_pixels(zarr.open_array(store, path=band.name, mode="r"), *pixel)[0, 0]
 
     def decode(band: Band | None) -> float | None:
         if band is None or band.encoding is None:
@@ -255,8 +257,11 @@ def trace_pixel(
         before = _find_parent(ledger, answer.snapshot)
         if not before:
             return
-        with explain_faults("the store"):
-            session = open_session(ledger.repository, ref=before)
+        try:
+            with explain_faults("the store"):
+                session = open_snapshot(ledger.repository, before)
+        except NoVersionError:
+            return
         ledger = replace(ledger, session=session)
 
 
@@ -265,7 +270,8 @@ def _find_parent(ledger: Ledger, snapshot: str) -> str:
     if not snapshot:
         return ""
     with explain_faults("the store"):
-        ancestry = iter(ledger.repository.ancestry(snapshot_id=snapshot))
-        next(ancestry)
-        parent = next(ancestry, None)
-    return parent.id if parent else ""
+        if not is_kept(ledger.repository, snapshot):
+            return ""
+        _, *before = trace_ancestry(ledger.repository, snapshot, 2)
+    # the very first version was made before the store was, and holds nothing; it follows the oldest that is kept
+    return before[0].id if before and before[0].parent_id is not None else ""

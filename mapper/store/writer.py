@@ -5,6 +5,7 @@ forks that came back into a session opened at that moment. Forks still in flight
 are merged by a later commit, so commits never wait for tiles.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from icechunk.session import ForkSession, Session
 
 from mapper import __version__
+from mapper.errors import StoreError
 from mapper.grid import MapGrid, Tile
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import append_batch, find_written
@@ -25,7 +27,10 @@ from mapper.store.product import Product
 from mapper.store.record import Record
 from mapper.store.tiles import blank_bands, digest_bands, encode_tile, write_bands
 from mapper.store.totals import add_totals
+from mapper.text import describe_seconds
 
+_CLOCK_SLACK_S = 10.0
+"""Difference of clocks that is waited for."""
 _R = TypeVar("_R")
 """Result of one tile."""
 
@@ -44,8 +49,26 @@ class Writer(ABC, Generic[_R]):
         self._confirm = confirm
         self._location = str(location)
         self._run_id = run_id
+        self._check_clock()
         self._session = self._open_session()
         self._pending: dict[object, tuple[ForkSession | None, _R]] = {}
+
+    def _check_clock(self) -> None:
+        """Check that a commit of now comes after the last one: Icechunk refuses it otherwise, tiles and all.
+
+        What two machines may differ by is waited for.
+
+        Raises:
+            StoreError: If the clock of this machine is behind by more.
+        """
+        last: datetime = next(iter(self._repository.ancestry(branch="main"))).written_at
+        behind_s = (last - datetime.now(UTC)).total_seconds()
+        if behind_s > _CLOCK_SLACK_S:
+            raise StoreError(
+                f"{self._location}: the clock of this machine is {describe_seconds(behind_s)} behind the last commit "
+                f"({last:%Y-%m-%d %H:%M:%S} UTC), and no commit may be older than that: set the clock, then run again"
+            )
+        time.sleep(max(0.0, behind_s))
 
     @property
     def pending(self) -> int:

@@ -16,8 +16,10 @@ from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from mapper.errors import StoreError
 from mapper.redaction import redact
-from mapper.store.errors import explain_faults
+from mapper.store.checksums import check_object, explain_damage
+from mapper.store.errors import BROKEN, explain_faults
 
 _DOCUMENT = "zarr.json"
 _PRIVATE = "ledger"
@@ -50,6 +52,10 @@ class PlainZarr:
             _INDEX.fullmatch(part) and int(part) < count for part, count in zip(parts, grid, strict=True)
         )
 
+    def has_array(self, key: str) -> bool:
+        """Check that the array is there, of which a key would be a chunk."""
+        return f"{key}/".partition("/c/")[0] in self.chunk_grids
+
     async def size_of(self, key: str) -> int:
         """Return the bytes under the key of a chunk; 0 if it was never written and so holds the fill value."""
         known = self._sizes.get(key)
@@ -66,11 +72,27 @@ class PlainZarr:
         """Read bytes of a chunk that was written, from start up to but without stop.
 
         Raises:
-            StoreError: If the storage fails.
+            StoreError: If the storage fails, or holds less than was written.
         """
         with explain_faults("the store"):
             buffer = await self.store.get(key, default_buffer_prototype(), RangeByteRequest(start, stop))
-        return b"" if buffer is None else buffer.to_bytes()
+        content = b"" if buffer is None else buffer.to_bytes()
+        if len(content) != stop - start:
+            found = f"{len(content)} bytes from byte {start} on, expected {stop - start}"
+            raise StoreError(f"{key} is cut off: {found}; `mapper verify` says which tiles are damaged")
+        return content
+
+    def check(self, key: str, content: bytes) -> None:
+        """Check the checksums of a whole chunk or shard, where it has any.
+
+        Raises:
+            StoreError: Naming the tile that is damaged.
+        """
+        path, _, index = key.rpartition("/c/")
+        try:
+            check_object(content, json.loads(self.documents[f"{path}/{_DOCUMENT}"]))
+        except BROKEN as error:
+            raise explain_damage(f"tile {index.replace('/', ',')} of {path}", error) from error
 
 
 def open_plain(session: Session) -> PlainZarr:
@@ -94,13 +116,18 @@ def open_plain(session: Session) -> PlainZarr:
     )
 
 
+def is_private(key: str) -> bool:
+    """Return True for a key, or a path, of what is no part of the map."""
+    return key.split("/", maxsplit=1)[0] == _PRIVATE
+
+
 async def _read_documents(store: Store) -> dict[str, dict[str, Any]]:
     """Read the metadata of every node by path, the root's being empty."""
     root = await zarr.api.asynchronous.open_group(store, mode="r", use_consolidated=False)
     paths = ["", *sorted([name async for name, _ in root.members(max_depth=None)])]
     documents = {}
     for path in paths:
-        if path.split("/")[0] != _PRIVATE:
+        if not is_private(path):
             buffer = await store.get(f"{path}/{_DOCUMENT}".lstrip("/"), default_buffer_prototype())
             if buffer is not None:
                 documents[path] = json.loads(buffer.to_bytes())
