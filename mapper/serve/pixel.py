@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
-from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from mapper.predict.quality import BITS
+from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
 from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
 from mapper.serve.versions import ResolvedVersion, ServedStore, Version
@@ -116,7 +116,7 @@ def _describe_version(answer: Answer) -> PixelVersion:
 
 
 def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | History) -> Response:
-    return JSONResponse(to_plain(content), headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
+    return JsonAnswer(to_plain(content), headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
 
 
 def _shorten_bands(answer: Answer) -> tuple[BandValue, ...]:
