@@ -61,6 +61,8 @@ def find_extent(description: Description) -> Extent:
         to_degrees = Transformer.from_crs(description.grid.crs, "EPSG:4326", always_xy=True)
         parts = [_unwrap(part, to_degrees) for part in shapely.get_parts(description.grid.area.geom)]
     cut = [piece for part in parts for piece in _cut(part)]
+    if len(cut) > 1:  # around a pole, the cut at one longitude has neighbours on both sides of another
+        cut = [orient(piece) for piece in shapely.get_parts(shapely.union_all(cut))]
     return Extent(geometry=cut[0] if len(cut) == 1 else MultiPolygon(cut), box=_find_box(cut))
 
 
