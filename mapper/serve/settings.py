@@ -41,7 +41,7 @@ class AppSettings:
     """Seconds until an answer begins, at most."""
     max_polygon_pixels: int = 1 << 25
     """Pixels added up for one polygon; larger ones are answered from coarser levels."""
-    max_outline_pixels: int = 1 << 22
+    max_outline_pixels: int = 1 << 21
     """Length of the outline of one polygon in pixels; longer ones are answered from coarser levels."""
     polygons_at_once: int = 2
     """Polygons added up at once; others wait."""

@@ -173,17 +173,17 @@ def test_odd_polygons(tmp_path, levels):
     polygons["comb of the world"] = make_comb((-170.0, -80.0, 170.0, 80.0), 19_000)
     with MapServer(spec.store) as server:
         send_polygon(server, make_comb(box, 100))
+        sys.stdout.write(f"\n  {server.memory >> 20} MB before")
         for name, polygon in polygons.items():
-            before = server.memory
+            before, busy = server.memory, sum(psutil.Process(server.process.pid).cpu_times()[:2])
             watch = Watch(server)
             status, size, seconds, said = send_polygon(server, polygon)
-            grown = watch.stop() - before
-            sys.stdout.write(
-                f"\n  {name:<24} {size / 1e3:4.0f} kB  {status}  {seconds:5.2f} s  {grown >> 20:4} MB  {said[:70]}"
-            )
+            grown, busy = watch.stop() - before, sum(psutil.Process(server.process.pid).cpu_times()[:2]) - busy
+            spent = f"{seconds:5.2f} s ({busy:.2f} of CPU)  {grown >> 20:4} MB"
+            sys.stdout.write(f"\n  {name:<24} {size / 1e3:4.0f} kB  {status}  {spent}  {said[:70]}")
             assert status in (200, 422)
             assert grown < MOST_BYTES
-            assert seconds < MOST_SECONDS
+            assert busy < MOST_SECONDS, "the time of the clock depends on what else the machine does"
     sys.stdout.write("\n")
 
 
