@@ -77,12 +77,29 @@ def test_a_token_file_is_read_and_bad_ones_are_refused(tmp_path):
         read_token(tmp_path / "missing")
 
 
+ALL_PATHS = (
+    *PATHS, *OPEN, "/health", "/history?x=12.01&y=50.006", "/tilejson.json", "/wmts", "/stac/item", "/docs/start.js",
+    "/tiles/main/agb/13/4369/2778.png", "/tiles/main/qa/13/4369/2778.npy", "/zarr/main/agb/c/0/0", "/static/none",
+    "/nothing", "/pixel", "/stats", "/tiles/main/agb/3/99/0.png", "/versions?ref=none", "/zarr/main/none",
+)  # fmt: skip
+
+
+def test_head_is_get_without_the_content(store):
+    client = serve(store, token=WORD)
+    for path in ALL_PATHS:
+        for given in ({}, {"Authorization": f"Bearer {WORD}"}):
+            got, head = (client.request(method, path, headers=given) for method in ("GET", "HEAD"))
+            assert head.status_code == got.status_code, path
+            assert dict(head.headers) == dict(got.headers), path
+            assert head.content == b"", path
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", [*PATHS, *OPEN, "/health", "/zarr/main/agb/c/0/0", "/stac/item"])
 def test_nothing_can_be_written(store, method, path):
     answer = serve(store).request(method, path)
     assert answer.status_code == 405
-    assert "GET" in answer.headers["allow"]
+    assert {"GET", "HEAD"} == set(answer.headers["allow"].split(", "))
 
 
 def test_pages_of_allowed_origins_alone_may_read(store):
@@ -204,3 +221,71 @@ def test_no_route_takes_an_address_or_a_file(store):
 def test_a_store_that_is_not_there_is_not_served(tmp_path):
     with pytest.raises(StoreError, match="does not exist"):
         make_app(tmp_path / "nothing")
+
+
+ADDRESSED = ("/tilejson.json", "/wmts", "/stac", "/stac/item")
+"""Documents with addresses of the server in them."""
+
+
+def test_what_a_client_says_of_the_host_stands_in_nothing_that_a_cache_keeps(store):
+    snapshot = MapStore.open(store).snapshot
+    claimed = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Forwarded": "host=evil.example"}
+    open_to_claims, fixed = serve(store), serve(store, public_url="https://maps.example.org/forest")
+    for path in ADDRESSED:
+        refs = {"ref": snapshot} if path != "/stac" else {}
+        assert open_to_claims.get(path, params=refs, headers=claimed).headers["cache-control"] == "no-store"
+        answer = fixed.get(path, params=refs, headers=claimed)
+        assert "evil.example" not in answer.text
+        assert "https://maps.example.org/forest/" in answer.text
+        assert ("immutable" in answer.headers["cache-control"]) == bool(refs)
+
+
+def test_a_host_that_is_none_is_refused(store):
+    client = serve(store)
+    for host in ("a b", "a/b", "<b>", "a@b", "", "a:b", "a?b", "a\\b", "[::1", "ü.example", "a:999999"):
+        answer = client.get("/stac", headers={"Host": host.encode()})
+        assert answer.status_code == 400, host
+        assert answer.json() == {"detail": "the Host header names no host"}
+
+
+def test_a_host_that_is_one_stands_in_links(store):
+    client = serve(store)
+    for host in ("maps.example.org", "127.0.0.1:8080", "[::1]:8080", "xn--bcher-kva.example", "a_b"):
+        assert client.get("/stac", headers={"Host": host}).json()["links"][0]["href"] == f"http://{host}/stac"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["maps.example.org", "ftp://a.example", "https://user:secret@a.example", "https://a.example/?a=b", "https://a b",
+     "javascript:alert(1)", "https://a.example/{z}", "https://a.example/#x", 'https://a.example/"><b>', "https://"],
+)  # fmt: skip
+def test_a_public_address_that_is_none_is_refused(address):
+    with pytest.raises(InputError, match="public_url is no address") as error:
+        AppSettings(public_url=address)
+    assert "secret" not in str(error.value)
+
+
+def test_the_public_address_stands_in_the_description_of_the_api(store):
+    client = serve(store, public_url="https://maps.example.org/forest")
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "https://maps.example.org/forest"}]
+    assert "servers" not in serve(store).get("/openapi.json", headers={"Host": "evil.example"}).json()
+
+
+def test_caches_keep_apart_what_pages_of_other_origins_may_read(store):
+    client = serve(store, cors=("https://maps.example.org",))
+    for origin in ({}, {"Origin": "https://maps.example.org"}, {"Origin": "https://evil.example"}):
+        assert set(client.get("/zarr/main/zarr.json", headers=origin).headers["vary"].split(", ")) == {"Origin"}
+    assert "vary" not in serve(store).get("/zarr/main/zarr.json").headers
+
+
+def test_only_versions_that_are_served_are_linked(tmp_path):
+    spec = make_spec(tmp_path / "map.icechunk")
+    MapStore.create(spec.store, map_product(spec))
+    repository = MapStore.open(spec.store).repository
+    head = repository.lookup_branch("main")
+    for name in ("v1", "a b", "<b>", "a&ref=main", "é"):
+        repository.create_tag(name, snapshot_id=head)
+    client = serve(spec.store)
+    links = [link for link in client.get("/stac").json()["links"] if link["rel"] == "item"]
+    assert [link["title"] for link in links] == ["main", "v1"]
+    assert all(client.get(link["href"]).status_code == 200 for link in links)

@@ -17,7 +17,6 @@ from zarr.storage import ObjectStore
 
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
-from mapper.serve.zarr import IndexReads
 from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
 from mapper.store.zarr_keys import open_plain
@@ -248,23 +247,3 @@ def test_a_large_object_is_sent_in_pieces(spec, client, monkeypatch):
 def test_json_is_json(client):
     assert client.get("/zarr/main/agb/zarr.json").headers["content-type"] == "application/json"
     assert json.loads(client.get("/zarr/main/agb/zarr.json").content)["node_type"] == "array"
-
-
-def test_reads_of_an_index_are_by_client_and_key_and_expire(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("mapper.serve.zarr.time.monotonic", lambda: clock[0])
-    reads = IndexReads()
-    reads.record("a", "agb/c/0/0", "OLD")
-    reads.record("b", "agb/c/0/0", "NEW")
-    assert [reads.find(client, "agb/c/0/0") for client in "abc"] == ["OLD", "NEW", ""]
-    assert reads.find("a", "agb/c/0/1") == ""
-    clock[0] = 61.0
-    assert reads.find("a", "agb/c/0/0") == ""
-
-
-def test_reads_of_many_clients_fill_no_memory():
-    reads = IndexReads()
-    for number in range(5000):
-        reads.record(f"client {number}", "agb/c/0/0", "OLD")
-    assert reads.find("client 0", "agb/c/0/0") == ""
-    assert reads.find("client 4999", "agb/c/0/0") == "OLD"

@@ -26,7 +26,12 @@ def serve_command(
         typer.Option(metavar="ORIGIN", help="Let pages of this origin read, **\\*** for all; may be repeated."),
     ] = None,
     public_url: Annotated[
-        str, typer.Option(metavar="URL", help="Where clients reach the server, if behind a proxy that renames it.")
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Where clients reach the server: in all links. Without it links name the host that a client asks for, "
+            "and no cache keeps them.",
+        ),
     ] = "",
     log_requests: Annotated[bool, typer.Option("--log-requests", help="Log every request.")] = False,
 ) -> None:

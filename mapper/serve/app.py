@@ -9,6 +9,7 @@ from fastapi.security import HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 
 from mapper import __version__
+from mapper.serve.answers import write_xml
 from mapper.serve.errors import add_error_handlers, describe_refusals
 from mapper.serve.middleware import LimitsMiddleware
 from mapper.serve.page import make_page_router
@@ -92,7 +93,7 @@ def make_app(location: str | Path, settings: AppSettings | None = None) -> FastA
     served = ServedStore(versions=versions, settings=settings)
     name = versions.find("main").version.description.name
     app = FastAPI(
-        title=f"{name}: a map by mapper",
+        title=f"{write_xml(name)}: a map by mapper",
         version=__version__,
         servers=[{"url": settings.public_url}] if settings.public_url else None,
         docs_url=None,

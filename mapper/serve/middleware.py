@@ -1,4 +1,8 @@
-"""Middleware before every route: limits of size and time, the token, security headers."""
+"""Middleware around every route: limits of size and time, the token, security headers, HEAD and If-None-Match.
+
+HEAD is answered with the status and the headers of GET (RFC 9110, 9.3.2), and what a client has already with 304, in
+one place for all routes.
+"""
 
 import asyncio
 import hmac
@@ -10,6 +14,7 @@ from types import MappingProxyType
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mapper.serve.conditions import is_known
 from mapper.serve.errors import make_refusal
 from mapper.serve.settings import AppSettings
 
@@ -26,6 +31,12 @@ _CLOSE: Mapping[str, str] = MappingProxyType({"Connection": "close"})
 """Header of an answer to a body that was not read: the rest of it would be taken for the next request."""
 _OPEN = re.compile(r"/(?:health|static/.*)?")
 """Paths without a token: the one that orchestrators ask, and the map page, which holds nothing of the map."""
+_OWN_HEAD = "/zarr/"
+"""Paths of routes that answer HEAD themselves: GET would read whole shards, only to throw them away."""
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+"""Host and port as RFC 9110 (7.2) has them: they may stand in links of an answer."""
+_OF_CONTENT = ("content-length", "content-type")
+"""Headers that an answer without content does not have."""
 
 
 class _TooLargeError(Exception):
@@ -44,7 +55,9 @@ class LimitsMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reply = _Reply(send)
+        reply = _Reply(send, scope, varies=bool(self._settings.cors))
+        if scope["method"] == "HEAD" and not scope["path"].startswith(_OWN_HEAD):
+            scope = scope | {"method": "GET"}
         refusal = self._find_refusal(scope)
         if refusal:
             await refusal(scope, receive, reply.send)
@@ -69,6 +82,9 @@ class LimitsMiddleware:
         settings, headers = self._settings, Headers(scope=scope)
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > settings.max_url_bytes:
             return make_refusal(414, f"the address is longer than {settings.max_url_bytes} bytes")
+        host = headers.get("host")
+        if host is not None and not _HOST.fullmatch(host):
+            return make_refusal(400, "the Host header names no host")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length[:20]) > settings.max_body_bytes:
             return make_refusal(413, f"the body is larger than {settings.max_body_bytes} bytes", _CLOSE)
@@ -102,9 +118,13 @@ class LimitsMiddleware:
 class _Reply:
     """Answer to a client, with security headers, from one sender alone."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, scope: Scope, *, varies: bool) -> None:
         self._send = send
+        self._method = scope["method"]
+        self._asked = Headers(scope=scope)
+        self._varies = varies
         self._taken = False
+        self._bodiless = self._method == "HEAD"
         self.begun = asyncio.Event()
 
     async def send(self, message: Message) -> None:
@@ -119,11 +139,27 @@ class _Reply:
 
     async def _pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
+            self._complete(message)
             self.begun.set()
+        elif self._bodiless and message["type"] == "http.response.body":
+            message = message | {"body": b""}
         await self._send(message)
+
+    def _complete(self, message: Message) -> None:
+        """Complete status and headers of an answer."""
+        headers = MutableHeaders(scope=message)
+        for name, value in _SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+        if self._varies:  # what a page of another origin may not read, a cache is not to give it
+            headers.add_vary_header("Origin")
+        asked = self._method in ("GET", "HEAD") and message["status"] == 200
+        if asked and is_known(self._asked, headers.get("etag", "")):
+            message["status"] = 304
+            self._bodiless = True
+            for name in _OF_CONTENT:
+                del headers[name]
+        elif message["status"] == 405 and headers.get("allow") == "GET":
+            headers["Allow"] = "GET, HEAD"
 
 
 def _is_allowed(headers: Headers, token: str) -> bool:

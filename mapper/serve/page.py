@@ -13,9 +13,9 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, HTTPException, Query, Response
 
+from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.schemas import VersionList
@@ -50,14 +50,14 @@ def make_page_router(served: ServedStore) -> APIRouter:
     page = assets.pop("page.html")
 
     @router.get("/", include_in_schema=False)
-    def get_page(request: Request) -> Response:
-        return _reply(request, page, {"Content-Security-Policy": _POLICY})
+    def get_page() -> Response:
+        return _reply(page, {"Content-Security-Policy": _POLICY})
 
     @router.get("/static/{name:path}", include_in_schema=False)
-    def get_asset(name: str, request: Request) -> Response:
+    def get_asset(name: str) -> Response:
         if name not in assets:
             raise HTTPException(404, "no such file")
-        return _reply(request, assets[name], {})
+        return _reply(assets[name], {})
 
     @router.get(
         "/versions",
@@ -70,7 +70,7 @@ def make_page_router(served: ServedStore) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200, description="Versions before it, at most")] = 30,
     ) -> Response:
         """List branches and tags with their commits now, and the versions that led to one of them, latest first."""
-        return JSONResponse(
+        return JsonAnswer(
             describe_versions(served.versions.find(ref), ref, limit), headers={"Cache-Control": "no-cache"}
         )
 
@@ -91,11 +91,9 @@ def _read_folder(folder: Traversable, prefix: str) -> Iterator[tuple[str, Asset]
             yield name, Asset(content=entry.read_bytes(), media=_MEDIA.get(name.rpartition(".")[2], "text/plain"))
 
 
-def _reply(request: Request, asset: Asset, headers: Mapping[str, str]) -> Response:
-    """Return an asset, or 304 if the browser has it."""
+def _reply(asset: Asset, headers: Mapping[str, str]) -> Response:
+    """Return an asset, which a browser that has it is not sent again."""
     headers = {"Cache-Control": "no-cache", "ETag": asset.etag, **headers}
-    if request.headers.get("if-none-match") == asset.etag:
-        return Response(status_code=304, headers=headers)
     return Response(asset.content, headers=headers, media_type=asset.media)
 
 

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Response
-from fastapi.responses import JSONResponse
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from mapper.predict.quality import BITS
 from mapper.redaction import redact_all
+from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
 from mapper.serve.schemas import FlagMeaning, History, PixelVersion, ServedPixel
 from mapper.serve.versions import ResolvedVersion, ServedStore, Version
@@ -118,7 +118,7 @@ def _describe_version(answer: Answer) -> PixelVersion:
 
 def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | History) -> Response:
     shown = redact_all(to_plain(content), paths=True)  # records of before hold folders of the machine that made them
-    return JSONResponse(shown, headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
+    return JsonAnswer(shown, headers={"Cache-Control": served.cache_control(fixed=found.fixed)})
 
 
 def _shorten_bands(answer: Answer) -> tuple[BandValue, ...]:

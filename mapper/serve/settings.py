@@ -8,18 +8,27 @@ from mapper.errors import InputError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*")
 """A bearer token as RFC 6750 writes one, too long to be guessed."""
+_PUBLIC_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*"
+)
+"""Scheme, host, port and path (RFC 3986): no user, no query, nothing that a template or a page takes for its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppSettings:
-    """Settings of a server."""
+    """Settings of a server.
+
+    Raises:
+        InputError: If ``public_url`` is no address.
+    """
 
     token: str = ""
     """Token that every request but those for ``/health`` must have; empty serves everybody."""
     cors: tuple[str, ...] = ()
     """Origins whose pages may read, for example ``https://maps.example.org``; ``*`` for all."""
     public_url: str = ""
-    """Address at which clients reach the server, if behind a proxy that does not pass the host on."""
+    """Address at which clients reach the server. Links in answers begin with it; without one they begin with the host
+    that the client names, and no cache may keep them."""
     stale_after_s: float = 1.0
     """Seconds after which new commits are seen, at most."""
     open_versions: int = 8
@@ -32,10 +41,21 @@ class AppSettings:
     """Seconds until an answer begins, at most."""
     max_polygon_pixels: int = 1 << 25
     """Pixels added up for one polygon; larger ones are answered from coarser levels."""
+    max_outline_pixels: int = 1 << 21
+    """Length of the outline of one polygon in pixels; longer ones are answered from coarser levels."""
     polygons_at_once: int = 2
     """Polygons added up at once; others wait."""
+    polygons_waiting: int = 16
+    """Polygons that wait, at most; others are turned away."""
     chunk_cache_bytes: int = 128 << 20
     """Bytes of the cache of chunks that tiles are drawn from."""
+
+    def __post_init__(self) -> None:
+        if self.public_url and not _PUBLIC_URL.fullmatch(self.public_url):
+            raise InputError(
+                "public_url is no address of a server; expected scheme, host and perhaps port and path, without user "
+                "or query, as https://maps.example.org/forest"
+            )
 
 
 def read_token(path: Path) -> str:

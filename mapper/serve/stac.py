@@ -7,16 +7,18 @@ are given where they are known, and it is declared for the collection, which nee
 import json
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import shapely
 import yaml
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from odc.geo.geom import Geometry
 from pyproj import CRS
+from shapely.geometry.base import BaseGeometry
 
 from mapper import __version__
+from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
+from mapper.serve.extent import find_extent
 from mapper.serve.pixel import Ref
 from mapper.serve.schemas import StacCollection, StacItem
 from mapper.serve.versions import ResolvedVersion, ServedStore, Version
@@ -31,7 +33,7 @@ _GEOJSON = "application/geo+json"
 _FOOTPRINT_DEGREES = 0.01
 
 
-class _GeoJson(JSONResponse):
+class _GeoJson(JsonAnswer):
     media_type = _GEOJSON
 
 
@@ -43,10 +45,10 @@ def make_stac_router(served: ServedStore) -> APIRouter:
     def get_collection(request: Request) -> Response:
         """Extent, sources and model of the map; its versions are items."""
         found = served.versions.find("main")
-        branches, tags = served.versions.list_names()
+        names = [name for kind in served.versions.list_names() for name in kind if quote(name, safe="") == name]
         with explain_faults("the store"):
-            content = describe_collection(found.version, served.base_url(request), refs=[*branches, *tags])
-        return JSONResponse(content, headers={"Cache-Control": "no-cache"})
+            content = describe_collection(found.version, served.base_url(request), refs=names)
+        return JsonAnswer(content, headers={"Cache-Control": served.cache_control(fixed=False, names_server=True)})
 
     @router.get(
         "/stac/item",
@@ -60,7 +62,7 @@ def make_stac_router(served: ServedStore) -> APIRouter:
         found = served.versions.find(ref)
         with explain_faults("the store"):
             content = describe_item(found, served.base_url(request), ref=ref)
-        headers = {"Cache-Control": served.cache_control(fixed=found.fixed)}
+        headers = {"Cache-Control": served.cache_control(fixed=found.fixed, names_server=True)}
         return _GeoJson(content, headers=headers)
 
     return router
@@ -69,7 +71,7 @@ def make_stac_router(served: ServedStore) -> APIRouter:
 def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> dict[str, Any]:
     """Return the collection of the versions of a map."""
     attributes = _read_attributes(version)
-    footprint = _find_footprint(version)
+    extent = find_extent(version.description)
     start, end = _find_period(attributes)
     model = _describe_model(version)
     return {
@@ -81,7 +83,7 @@ def describe_collection(version: Version, base_url: str, *, refs: list[str]) -> 
         "description": f"{attributes['title']}. Made from {attributes['source']}.",
         "license": "other",
         "extent": {
-            "spatial": {"bbox": [list(footprint.bounds)]},
+            "spatial": {"bbox": [list(extent.box)]},
             "temporal": {"interval": [[start, end]]},
         },
         "summaries": {name: [model[name]] for name in ("mlm:name", "mlm:architecture") if name in model}
@@ -98,7 +100,7 @@ def describe_item(found: ResolvedVersion, base_url: str, *, ref: str) -> dict[st
     """Return a version of a map as an item."""
     version = found.version
     attributes = _read_attributes(version)
-    footprint = _find_footprint(version)
+    extent = find_extent(version.description)
     start, end = _find_period(attributes)
     name = version.description.name
     return {
@@ -107,8 +109,8 @@ def describe_item(found: ResolvedVersion, base_url: str, *, ref: str) -> dict[st
         "stac_extensions": [_SCHEMA.format(extension) for extension in _ITEM_EXTENSIONS],
         "id": f"{name}-{ref}",
         "collection": name,
-        "geometry": shapely.geometry.mapping(footprint),
-        "bbox": list(footprint.bounds),
+        "geometry": shapely.geometry.mapping(_simplify(extent.geometry)),
+        "bbox": list(extent.box),
         "properties": {
             "title": attributes["title"],
             "datetime": None,
@@ -147,10 +149,9 @@ def _read_attributes(version: Version) -> dict[str, Any]:
     return attributes
 
 
-def _find_footprint(version: Version) -> Any:
-    """Return the area in longitude and latitude, without detail that no search needs."""
-    area: Geometry = version.description.grid.area.to_crs("EPSG:4326")
-    return shapely.simplify(area.geom, _FOOTPRINT_DEGREES) if area.geom.length > 1 else area.geom
+def _simplify(area: BaseGeometry) -> BaseGeometry:
+    """Return an area without detail that no search needs."""
+    return shapely.simplify(area, _FOOTPRINT_DEGREES) if area.length > 1 else area
 
 
 def _find_period(attributes: dict[str, Any]) -> tuple[str, str]:

@@ -204,14 +204,19 @@ class ServedStore:
     settings: AppSettings
 
     def base_url(self, request: Request) -> str:
-        """Return the address at which clients reach the server, without a slash at the end."""
+        """Return the address at which clients reach the server, without a slash at the end.
+
+        Without one that is fixed it is what the client claims it to be: no cache may keep such an answer.
+        """
         return (self.settings.public_url or str(request.base_url)).rstrip("/")
 
-    def cache_control(self, *, fixed: bool) -> str:
+    def cache_control(self, *, fixed: bool, names_server: bool = False) -> str:
         """Return ``Cache-Control`` of an answer: a snapshot's is cached for ever, any other is asked again.
 
-        What a token protects is not for caches that others share.
+        What a token protects is not for caches that others share, what names a host that a client claims for none.
         """
+        if names_server and not self.settings.public_url:
+            return "no-store"
         if not fixed:
             return "no-cache"
         return f"{'private' if self.settings.token else 'public'}, max-age=31536000, immutable"

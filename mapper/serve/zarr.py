@@ -7,10 +7,8 @@ and may be cached for ever; that of a branch or a tag is asked again, and answer
 """
 
 import re
-import threading
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,35 +16,12 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from mapper.errors import StoreError
+from mapper.serve.conditions import is_known
 from mapper.serve.errors import describe_refusals
-from mapper.serve.versions import ResolvedVersion, ServedStore, UnknownVersionError
+from mapper.serve.index_reads import IndexReads, has_chunks_at, name_clients
+from mapper.serve.versions import ResolvedVersion, ServedStore, UnknownVersionError, Version
 from mapper.store.zarr_keys import PlainZarr, is_private
-
-_MOST_READS = 4096
-_VALID_S = 60.0
-
-
-class IndexReads:
-    """Snapshot at which each client read the index of each shard lately; for use by many threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._reads: OrderedDict[tuple[str, str], tuple[str, float]] = OrderedDict()
-
-    def record(self, client: str, key: str, snapshot: str) -> None:
-        """Record that a client read the index of a shard at a snapshot."""
-        with self._lock:
-            self._reads[client, key] = snapshot, time.monotonic()
-            self._reads.move_to_end((client, key))
-            if len(self._reads) > _MOST_READS:
-                self._reads.popitem(last=False)
-
-    def find(self, client: str, key: str) -> str:
-        """Return the snapshot that its next chunks are to come from; empty if it read no index lately."""
-        with self._lock:
-            snapshot, since = self._reads.get((client, key), ("", 0.0))
-        return snapshot if time.monotonic() - since < _VALID_S else ""
-
 
 _PIECE = 4 << 20
 """Bytes held at once of an object that is sent whole."""
@@ -114,7 +89,7 @@ class _KeyResponder:
         if not size:
             raise HTTPException(404, _NOT_THERE, headers if chunk else None)
         headers |= {"ETag": f'"{found.version.snapshot}/{key}"', "Accept-Ranges": "bytes"}
-        if _is_known(request.headers.get("if-none-match", ""), headers["ETag"]):
+        if is_known(request.headers, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         span = _parse_range(request, size, headers["ETag"])
         status = 206 if span else 200
@@ -131,8 +106,8 @@ class _KeyResponder:
         return StreamingResponse(_read_pieces(plain, key, span), status, headers, _media_of(document))
 
     async def _find(self, ref: str, key: str, request: Request) -> ResolvedVersion:
-        """Return the version that a request means: the one that its client is in the middle of reading, if any."""
-        versions, index_reads = self._served.versions, self._index_reads
+        """Return the version that a request means: one that is in the middle of being read, if its chunks fit."""
+        versions = self._served.versions
         found = versions.find_cached(ref)
         if found is None:
             try:
@@ -142,14 +117,30 @@ class _KeyResponder:
                     raise HTTPException(410, _GONE) from error
                 raise
         asked = _RANGE.fullmatch(request.headers.get("range", "").strip())
-        if found.fixed or asked is None or request.client is None:
+        if found.fixed or asked is None or not found.version.zarr.has_chunk(key):
             return found
-        client, name = request.client.host, f"{ref}/{key}"
+        name, head = f"{ref}/{key}", found.version.snapshot
         if not asked.group(1):
-            index_reads.record(client, name, found.version.snapshot)
+            for client in name_clients(request):
+                self._index_reads.record(client, name, head)
             return found
-        begun = versions.recall(index_reads.find(client, name))
-        return ResolvedVersion(version=begun, fixed=False) if begun else found
+        others = [snapshot for snapshot in self._index_reads.list(name) if snapshot != head]
+        if not others:
+            return found
+        own = [self._index_reads.find(client, name) for client in name_clients(request)]
+        candidates = [versions.recall(snapshot) for snapshot in dict.fromkeys([*own, head, *others])]
+        chosen = await _choose([each for each in candidates if each], key, asked)
+        return ResolvedVersion(version=chosen, fixed=False) if chosen else found
+
+
+async def _choose(versions: list[Version], key: str, asked: re.Match[str]) -> Version | None:
+    """Return the first version that has chunks where a range begins and ends; the very first if none has."""
+    start, stop = int(asked.group(1)), int(asked.group(2)) + 1 if asked.group(2) else None
+    for version in versions:
+        with suppress(StoreError):  # what is gone cannot be meant
+            if await has_chunks_at(version.zarr, key, start, stop):
+                return version
+    return versions[0] if versions else None
 
 
 def _is_chunk(key: str) -> bool:
@@ -159,11 +150,6 @@ def _is_chunk(key: str) -> bool:
 
 def _media_of(document: bytes | None) -> str:
     return "application/json" if document else "application/octet-stream"
-
-
-def _is_known(asked: str, etag: str) -> bool:
-    """Return True if a client has what it asks for (If-None-Match compares weakly)."""
-    return asked.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in asked.split(","))
 
 
 def _parse_range(request: Request, size: int, etag: str) -> ByteRange | None:

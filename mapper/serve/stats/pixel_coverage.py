@@ -2,9 +2,11 @@
 
 Every edge is cut where it passes from one pixel to the next. A piece inside a pixel takes from it the area to its left
 and gives all pixels to its right its height; summed along the rows, what remains is the area inside. The work grows
-with the length of the outline in pixels, and with the window.
+with the length of the outline in pixels, and with the window; memory with the window alone, since edges are cut a few
+at a time.
 """
 
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -18,15 +20,20 @@ Area: TypeAlias = Polygon | MultiPolygon
 
 _NEAR = 1e-9
 """Share of a window or a pixel: a polygon this close to all of it, or to nothing, has all or nothing of it."""
+_MOST_PIECES = 1 << 17
+"""Pieces of edges that are held at once, at about 150 bytes each."""
 
 
-def cover_window(area: Area, transform: Affine, shape: tuple[int, int]) -> Float64Array | None:
+def cover_window(
+    area: Area, transform: Affine, shape: tuple[int, int], check: Callable[[], None] = lambda: None
+) -> Float64Array | None:
     """Return the shares of the pixels of a window.
 
     Args:
         area: Valid, in the CRS of the map.
         transform: Transform from columns and rows of the window to the CRS; upright, without rotation.
         shape: Rows and columns of the window.
+        check: Called between batches of edges; it raises to end the work.
 
     Returns:
         (y, x) from 0 to 1; None if nothing of it is covered.
@@ -41,9 +48,19 @@ def cover_window(area: Area, transform: Affine, shape: tuple[int, int]) -> Float
     if sum(piece.area for piece in polygons) >= (right - left) * (top - bottom) * (1 - _NEAR):
         return np.ones(shape)
     edges = np.concatenate([_list_edges(piece, transform) for piece in polygons])
-    shares = np.clip(_accumulate(_cut(edges), shape), 0.0, 1.0)
+    summed = np.zeros((rows, cols + 2))
+    for batch in _split(edges):
+        check()
+        _accumulate(summed, _cut(batch))
+    shares: Float64Array = np.clip(summed[:, :cols].cumsum(axis=1), 0.0, 1.0)
     shares[shares < _NEAR] = 0.0
     return shares
+
+
+def _split(edges: Float64Array) -> Iterator[Float64Array]:
+    """Yield edges in batches of so many that few pieces come of each."""
+    pieces = np.cumsum(np.abs(edges[:, 1] - edges[:, 0]).sum(axis=1) + 2) // _MOST_PIECES
+    yield from np.split(edges, np.flatnonzero(np.diff(pieces)) + 1)
 
 
 def _list_edges(polygon: Polygon, transform: Affine) -> Float64Array:
@@ -78,15 +95,15 @@ def _cut(edges: Float64Array) -> Float64Array:
     return np.stack([points[:-1][same], points[1:][same]], axis=1)
 
 
-def _accumulate(pieces: Float64Array, shape: tuple[int, int]) -> Float64Array:
-    """Return the area to the right of pieces that each lie in one pixel."""
-    rows, cols = shape
+def _accumulate(summed: Float64Array, pieces: Float64Array) -> None:
+    """Add the area to the right of pieces that each lie in one pixel: (y, x) with two columns beyond the window."""
+    rows, width = summed.shape
     middle = pieces.mean(axis=1)
     row = np.clip(np.floor(middle[:, 1]), 0, rows - 1).astype(np.int64)
-    col = np.clip(np.floor(middle[:, 0]), 0, cols).astype(np.int64)
+    col = np.clip(np.floor(middle[:, 0]), 0, width - 2).astype(np.int64)
     height = pieces[:, 0, 1] - pieces[:, 1, 1]
     beyond = height * (middle[:, 0] - col)
-    index = row * (cols + 2) + col
-    summed = np.bincount(index, height - beyond, rows * (cols + 2))
-    summed += np.bincount(index + 1, beyond, rows * (cols + 2))
-    return np.asarray(summed.reshape(rows, cols + 2)[:, :cols].cumsum(axis=1))
+    index = row * width + col
+    flat = summed.reshape(-1)
+    flat += np.bincount(index, height - beyond, flat.size)
+    flat += np.bincount(index + 1, beyond, flat.size)

@@ -87,7 +87,7 @@ def _read_ring(ring: Any, left: int) -> Float64Array:
     if not isinstance(ring, list) or not 4 <= len(ring) <= left:
         raise InputError(f"coordinates: a ring has 4 to {MOST_VERTICES} vertices, the first again as the last")
     try:
-        points = np.array([[float(point[0]), float(point[1])] for point in ring], np.float64)
+        points = np.array([[_read_number(point[0]), _read_number(point[1])] for point in ring], np.float64)
     except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         raise InputError("coordinates: a vertex is [longitude, latitude] in degrees") from None
     if not (np.abs(points) <= (180.0, 90.0)).all():  # NaN neither
@@ -98,6 +98,13 @@ def _read_ring(ring: Any, left: int) -> Float64Array:
     if (points[0] != points[-1]).any():
         raise InputError("coordinates: a ring ends where it begins")
     return points
+
+
+def _read_number(value: Any) -> float:
+    """Return a number of JSON; text and truth values, which Python turns into numbers too, are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return float(value)
 
 
 def _check(area: Area) -> Area:

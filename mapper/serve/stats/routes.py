@@ -1,25 +1,26 @@
 """``/stats``: sums, means, histogram and quality of a polygon."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from fastapi import APIRouter, Body, HTTPException, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi.concurrency import run_in_threadpool
 
 from mapper.errors import InputError
+from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import FLAG_MEANINGS, Ref
 from mapper.serve.schemas import FlagShare, Histogram, PolygonStats, Quantity, StatsResolution
 from mapper.serve.stats.pixel_area import find_pixel_areas
 from mapper.serve.stats.polygon import project_polygon, read_polygon
 from mapper.serve.stats.sum_uncertainty import SumSd
-from mapper.serve.stats.zonal_sums import HistogramBins, ZonalSums, Zone
+from mapper.serve.stats.zonal_sums import HistogramBins, PixelBounds, ZonalSums, Zone
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.layers import Layer, Layers
 from mapper.serve.tiles.styles import RangeText, parse_range
@@ -27,6 +28,10 @@ from mapper.serve.versions import ServedStore
 from mapper.store.why import to_plain
 
 _WAIT_S = 5.0
+_LOOK_S = 0.02
+"""Seconds between looks for a free slot."""
+_SHARE = 0.9
+"""Part of the time of an answer that adding up may take: the rest is for what comes before and after it."""
 _HECTARE = 1e-4
 _PER_AREA: Mapping[str, float] = MappingProxyType({"ha-1": _HECTARE, "m-2": 1.0, "km-2": 1e-6})
 """Factors of units per area: what a value of 1 on a square metre adds to a total."""
@@ -58,7 +63,7 @@ def make_stats_router(served: ServedStore) -> APIRouter:
         response_model=PolygonStats,
         responses=describe_refusals(400),
     )
-    def post_stats(
+    async def post_stats(
         polygon: Annotated[dict[str, Any], Body(openapi_examples={"polygon": {"value": _EXAMPLE}})],
         ref: Ref = "main",
         variable: Annotated[str | None, Query(description="A value band; by default the first")] = None,
@@ -72,9 +77,17 @@ def make_stats_router(served: ServedStore) -> APIRouter:
 
         GeoJSON in longitude and latitude: a Polygon or MultiPolygon with holes, or a Feature with one.
         """
-        layer = service.find_layer(ref, variable)
-        content = service.compute(polygon, layer, correlation, bins, parse_range(span, "range"))
-        return JSONResponse(to_plain(content), headers={"Cache-Control": "no-store"})
+
+        def compute() -> Response:
+            layer = service.find_layer(ref, variable)
+            content = service.compute(polygon, layer, correlation, bins, parse_range(span, "range"))
+            return JsonAnswer(to_plain(content), headers={"Cache-Control": "no-store"})
+
+        await service.take_slot()
+        try:
+            return await run_in_threadpool(compute)
+        finally:
+            service.release_slot()
 
     return router
 
@@ -85,7 +98,8 @@ class _StatsService:
     def __init__(self, served: ServedStore) -> None:
         self._settings = served.settings
         self._layers = Layers(served.versions, ByteCache(0))
-        self._slots = threading.BoundedSemaphore(served.settings.polygons_at_once)
+        self._slots = threading.BoundedSemaphore(self._settings.polygons_at_once)
+        self._waiting = threading.BoundedSemaphore(self._settings.polygons_waiting)
 
     def find_layer(self, ref: str, variable: str | None) -> Layer:
         """Return the layer of a value band; without a name, the first.
@@ -115,20 +129,18 @@ class _StatsService:
         Raises:
             InputError: If the polygon is none, is too large, or takes too long.
         """
-        deadline = time.monotonic() + self._settings.max_seconds
+        deadline = time.monotonic() + self._settings.max_seconds * _SHARE
         description = layer.found.version.description
         area = read_polygon(polygon)
         pixel_areas = find_pixel_areas(description.grid.crs)
         projected = project_polygon(area, description.grid.crs)
-        zone = Zone(
-            layer.view.rasters, projected, pixel_areas=pixel_areas, most_pixels=self._settings.max_polygon_pixels
-        )
+        bounds = PixelBounds(pixels=self._settings.max_polygon_pixels, outline=self._settings.max_outline_pixels)
+        zone = Zone(layer.view.rasters, projected, pixel_areas=pixel_areas, bounds=bounds)
         low, high = span or layer.find_span()
         if correlation is None:
             correlation = _find_correlation(description.spec_yaml)
-        with self._take_slot():
-            sums = zone.accumulate(layer.name, HistogramBins(low=low, high=high, count=bins), lambda: _check(deadline))
-            sd = zone.compute_sd(sums, correlation) if sums.known else None
+        sums = zone.accumulate(layer.name, HistogramBins(low=low, high=high, count=bins), lambda: _check(deadline))
+        sd = zone.compute_sd(sums, correlation) if sums.known else None
         outline_m2 = pixel_areas.measure_polygon(area)
         sd = sd if sums.known >= sums.valid * (1 - 1e-9) else None
         return PolygonStats(
@@ -146,14 +158,29 @@ class _StatsService:
             resolution=_describe_resolution(zone, sums, layer),
         )
 
-    @contextmanager
-    def _take_slot(self) -> Iterator[None]:
-        if not self._slots.acquire(timeout=_WAIT_S):
-            raise HTTPException(503, "other polygons are being added up; try again", {"Retry-After": "5"})
+    async def take_slot(self) -> None:
+        """Wait for a slot; polygons wait here, where they hold no thread that other routes need.
+
+        Raises:
+            HTTPException: 503 if none is free in time, or too many polygons wait already.
+        """
+        busy = HTTPException(503, "other polygons are being added up; try again", {"Retry-After": "5"})
+        if self._slots.acquire(blocking=False):
+            return
+        if not self._waiting.acquire(blocking=False):
+            raise busy
         try:
-            yield
+            deadline = time.monotonic() + _WAIT_S
+            while not self._slots.acquire(blocking=False):
+                if time.monotonic() > deadline:
+                    raise busy
+                await asyncio.sleep(_LOOK_S)
         finally:
-            self._slots.release()
+            self._waiting.release()
+
+    def release_slot(self) -> None:
+        """Give a slot back."""
+        self._slots.release()
 
 
 def _check(deadline: float) -> None:

@@ -82,6 +82,16 @@ class _Block:
         return self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
 
 
+@dataclass(frozen=True, kw_only=True)
+class PixelBounds:
+    """Size of a polygon on a level, at most."""
+
+    pixels: int
+    """Pixels inside and on the outline."""
+    outline: int
+    """Length of the outline in pixels."""
+
+
 class Zone:
     """A polygon on one level of a map.
 
@@ -89,18 +99,18 @@ class Zone:
         rasters: Bands of the map.
         area: Polygon in the CRS of the map.
         pixel_areas: Areas of pixels of the map.
-        most_pixels: Pixels of the polygon at the level that is chosen, at most: the finest that has no more.
+        bounds: Pixels of the polygon and of its outline at the level that is chosen: the finest that has no more.
 
     Raises:
         InputError: If even the coarsest has more, or the polygon does not touch the map.
     """
 
-    def __init__(self, rasters: Rasters, area: Area, *, pixel_areas: PixelAreas, most_pixels: int) -> None:
+    def __init__(self, rasters: Rasters, area: Area, *, pixel_areas: PixelAreas, bounds: "PixelBounds") -> None:
         self._rasters = rasters
         self._pixel_areas = pixel_areas
         grid = rasters.grid
         self.area = _clip(area, grid)
-        self.level = _choose_level(rasters, self.area, most_pixels)
+        self.level = _choose_level(rasters, self.area, bounds)
         self.transform = grid.geobox.transform @ Affine.scale(2**self.level)
         self._scale = 2**self.level
         west, south, east, north = self.area.bounds
@@ -118,7 +128,7 @@ class Zone:
         Args:
             name: Name of a value band.
             bins: Classes of the histogram.
-            check: Called between blocks; it raises to end the work.
+            check: Called between pieces of the work; it raises to end it.
 
         Raises:
             StoreError: If the storage fails.
@@ -130,10 +140,10 @@ class Zone:
         sums = ZonalSums(bins=bins, cells=np.zeros(cells))
         values = self._rasters.find(name, self.level)
         shapely.prepare(self.area)
-        for block in self._list_blocks(values):
+        for block in self._list_blocks(values, check):
             check()
             transform = self.transform @ Affine.translation(block.cols.start, block.rows.start)
-            shares = self._cover(transform, block.shape)
+            shares = self._cover(transform, block.shape, check)
             if shares is not None:
                 self._add_block(sums, values, block, shares * self._pixel_areas.measure(transform, block.shape))
         return sums
@@ -162,26 +172,28 @@ class Zone:
         step = north * self.cell_px, east * self.cell_px
         return compute_sum_sd(sums.cells, parts=parts, step_m=step, length_m=length_m)
 
-    def _cover(self, transform: Affine, shape: tuple[int, int]) -> Float64Array | None:
+    def _cover(self, transform: Affine, shape: tuple[int, int], check: Callable[[], None]) -> Float64Array | None:
         """Return the shares of the pixels of a block that lie inside; None if none does."""
-        rows, cols = shape
-        corners = transform @ (0, 0), transform @ (cols, rows)
-        box = shapely.box(corners[0][0], corners[1][1], corners[1][0], corners[0][1])
-        if not shapely.intersects(self.area, box):
-            return None
-        return (
-            np.ones(shape) if shapely.contains_properly(self.area, box) else cover_window(self.area, transform, shape)
-        )
+        left, top = transform @ (0, 0)
+        right, bottom = transform @ shape[::-1]
+        if shapely.contains_properly(self.area, shapely.box(left, bottom, right, top)):
+            return np.ones(shape)
+        return cover_window(self.area, transform, shape, check)
 
-    def _list_blocks(self, raster: Raster) -> Iterator[_Block]:
-        """Yield blocks of whole chunks over the polygon's box, row by row."""
+    def _list_blocks(self, raster: Raster, check: Callable[[], None]) -> Iterator[_Block]:
+        """Yield the blocks of whole chunks that the polygon touches, row by row."""
         edge = max(1, _BLOCK_PX // raster.chunk_px) * raster.chunk_px
         rows, cols = raster.shape
         top, left = (start // self._scale // edge * edge for start in (self._top, self._left))
         bottom, right = (-(-stop // self._scale) for stop in (self._bottom, self._right))
+        starts, at = np.arange(left, min(right, cols), edge), self.transform
+        west, east = at.c + at.a * starts, at.c + at.a * np.minimum(starts + edge, cols)
         for row in range(top, min(bottom, rows), edge):
-            for col in range(left, min(right, cols), edge):
-                yield _Block(rows=slice(row, min(row + edge, rows)), cols=slice(col, min(col + edge, cols)))
+            check()
+            below = min(row + edge, rows)
+            boxes = shapely.box(west, at.f + at.e * below, east, at.f + at.e * row)
+            for col in starts[shapely.intersects(self.area, boxes)].tolist():
+                yield _Block(rows=slice(row, below), cols=slice(col, min(col + edge, cols)))
 
     def _add_errors(self, sums: ZonalSums, sd: npt.NDArray[np.float32], weights: Float64Array, block: _Block) -> None:
         known = ~np.isnan(sd)
@@ -245,16 +257,22 @@ def _clip(area: Area, grid: MapGrid) -> Area:
     return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
 
 
-def _choose_level(rasters: Rasters, area: Area, most_pixels: int) -> int:
-    """Return the finest level at which a polygon has few enough pixels."""
+def _choose_level(rasters: Rasters, area: Area, bounds: PixelBounds) -> int:
+    """Return the finest level at which a polygon has few enough pixels, inside and along its outline."""
     step = float(rasters.grid.resolution)
     for level in range(rasters.levels):
-        pixels = area.area / (step * 2**level) ** 2 + area.length / (step * 2**level)
-        if pixels <= most_pixels:
+        outline = area.length / (step * 2**level)
+        pixels = area.area / (step * 2**level) ** 2 + outline
+        if pixels <= bounds.pixels and outline <= bounds.outline:
             return level
+    counted, most, smaller = (
+        (f"has {pixels:,.0f} pixels", bounds.pixels, "a smaller one")
+        if pixels > bounds.pixels
+        else (f"has an outline of {outline:,.0f} pixels", bounds.outline, "a simpler one")
+    )
     raise InputError(
-        f"the polygon has {pixels:,.0f} pixels of the coarsest level there is, at most {most_pixels:,} are added up; "
-        "ask for a smaller one, or have `mapper pyramid` make coarser levels"
+        f"the polygon {counted} of the coarsest level there is, at most {most:,} are added up; "
+        f"ask for {smaller}, or have `mapper pyramid` make coarser levels"
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastapi import HTTPException
 
 from mapper.errors import InputError
+from mapper.serve.extent import Extent, find_extent
 from mapper.serve.pixel import FLAG_MEANINGS
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.colours import (
@@ -25,7 +26,7 @@ from mapper.serve.tiles.colours import (
 )
 from mapper.serve.tiles.render import MOST_PIXELS, MapView, Resampling, render_flags, render_values
 from mapper.serve.tiles.styles import Style, choose_style
-from mapper.serve.tiles.web_mercator import EDGE_PX, MAX_ZOOM, TileLocator, WebTile
+from mapper.serve.tiles.web_mercator import EDGE_PX, MAX_ZOOM, MOST_LATITUDE, TileLocator, WebTile
 from mapper.serve.versions import ResolvedVersion, Versions
 from mapper.store.errors import explain_faults
 from mapper.store.ledger_arrays import STATUS_CODES
@@ -50,7 +51,7 @@ class Layers:
         self._chunks = chunks
         self._lock = threading.Lock()
         self._views: OrderedDict[str, tuple[MapView, dict[str, Style]]] = OrderedDict()
-        self._locators: dict[str, TileLocator] = {}
+        self._grids: dict[str, tuple[TileLocator, Extent]] = {}
 
     def find(self, ref: str, variable: str | None) -> "Layer":
         """Return a band of a version; without a name, the first target band, or channel of a guide.
@@ -90,9 +91,13 @@ class Layers:
             description = version.description
         rasters = Rasters(version.ledger.session.store, description)
         with self._lock:
-            locator = self._locators.get(description.grid.digest) or TileLocator(description.grid)
-            self._locators[description.grid.digest] = locator
-            view = MapView(snapshot=version.snapshot, rasters=rasters, locator=locator, chunks=self._chunks)
+            digest = description.grid.digest
+            if digest not in self._grids:
+                self._grids[digest] = TileLocator(description.grid), find_extent(description)
+            locator, extent = self._grids[digest]
+            view = MapView(
+                snapshot=version.snapshot, rasters=rasters, locator=locator, extent=extent, chunks=self._chunks
+            )
             opened = self._views.setdefault(version.snapshot, (view, {}))
             while len(self._views) > _MOST_VIEWS:
                 self._views.popitem(last=False)
@@ -166,7 +171,11 @@ class Layer:
 
     def describe(self, drawing: "Drawing", template: str) -> dict[str, Any]:
         """Return its TileJSON, with what a legend needs."""
-        west, south, east, north = self.view.locator.bounds
+        west, south, east, north = self.view.extent.box
+        if west > east:  # bounds of TileJSON must not go round the world
+            west, east = -180.0, 180.0
+        south, north = (min(max(edge, -MOST_LATITUDE), MOST_LATITUDE) for edge in (south, north))
+        longitude, latitude = self.view.extent.centre
         first, last = self.zooms
         return {
             "tilejson": "3.0.0",
@@ -177,7 +186,7 @@ class Layer:
             "minzoom": first,
             "maxzoom": last,
             "bounds": [west, south, east, north],
-            "center": [(west + east) / 2, (south + north) / 2, first],
+            "center": [longitude, min(max(latitude, south), north), first],
             "variable": self.name,
             "variables": list(self.view.rasters.names),
             "units": self.units,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from mapper.errors import InputError
+from mapper.serve.extent import Extent
 from mapper.serve.tiles.cache import ByteCache
 from mapper.serve.tiles.web_mercator import TileLocator, WebTile
 from mapper.store.chunk_reader import ChunkIndex
@@ -32,6 +33,7 @@ class MapView:
     snapshot: str
     rasters: Rasters
     locator: TileLocator
+    extent: Extent
     chunks: "ByteCache[npt.NDArray[Any]]"
 
     def level_of(self, tile: WebTile) -> int:

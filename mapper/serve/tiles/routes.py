@@ -12,8 +12,9 @@ from xml.etree.ElementTree import Element, SubElement, register_namespace, tostr
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
 
+from mapper.serve.answers import JsonAnswer, write_header, write_xml
+from mapper.serve.conditions import is_known
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import Ref
 from mapper.serve.schemas import TileJson
@@ -82,12 +83,12 @@ def _add_tiles(router: APIRouter, tiles: "_Tiles") -> None:
         if known:
             return known
         values = layer.read(tile, resampling)
+        units = write_header(layer.units)
         about = {
             "X-Bounds": ",".join(f"{edge:.6f}" for edge in tile.bounds),
             "X-Crs": "EPSG:3857",
-            "X-Units": layer.units,
             "X-Level": str(layer.view.level_of(tile)),
-        }
+        } | ({"X-Units": units} if units else {})
         return tiles.reply(layer, request, _write_npy(values), "application/x-npy", about)
 
 
@@ -101,7 +102,7 @@ def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
         layer = tiles.layers.find(ref, variable)
         drawing = layer.choose_drawing(colormap, parse_range(rescale, "rescale"))
         content = layer.describe(drawing, tiles.template(request, layer, {"colormap": colormap, "rescale": rescale}))
-        return JSONResponse(content, headers=tiles.cache_control(layer))
+        return JsonAnswer(content, headers=tiles.cache_control(layer, names_server=True))
 
     @router.get(
         "/wmts", summary="All variables as WMTS", response_class=Response,
@@ -116,7 +117,9 @@ def _add_descriptions(router: APIRouter, tiles: "_Tiles") -> None:
         content = _write_capabilities(
             layers, [tiles.template(request, layer, {}, "{TileMatrix}/{TileCol}/{TileRow}") for layer in layers]
         )
-        return Response(content, headers=tiles.cache_control(layers[0]), media_type="application/xml")
+        return Response(
+            content, headers=tiles.cache_control(layers[0], names_server=True), media_type="application/xml"
+        )
 
 
 class _Tiles:
@@ -127,10 +130,10 @@ class _Tiles:
         self.layers = Layers(served.versions, ByteCache(served.settings.chunk_cache_bytes))
 
     def find_cached(self, layer: Layer, request: Request) -> Response | None:
-        """Return the answer to a client that has the tile; None to one that has not."""
+        """Return the answer to a client that has the tile, before it is drawn; None to one that has not."""
         headers = self._headers(layer, request)
-        asked = request.headers.get("if-none-match", "")
-        return Response(status_code=304, headers=headers) if headers["ETag"] in asked else None
+        is_listed = is_known(request.headers, headers["ETag"]) and not is_known(request.headers, "")
+        return Response(status_code=304, headers=headers) if is_listed else None
 
     def reply(
         self, layer: Layer, request: Request, body: bytes, media: str, about: dict[str, str] | None = None
@@ -141,12 +144,12 @@ class _Tiles:
     def template(self, request: Request, layer: Layer, query: dict[str, str | None], path: str = "{z}/{x}/{y}") -> str:
         """Return the address of the tiles of a layer."""
         given = "&".join(f"{name}={quote(value, safe=',')}" for name, value in query.items() if value)
-        start = f"{self._served.base_url(request)}/tiles/{quote(layer.ref)}/{layer.name}"
+        start = f"{self._served.base_url(request)}/tiles/{quote(layer.ref)}/{quote(layer.name)}"
         return f"{start}/{path}.png" + f"?{given}" * bool(given)
 
-    def cache_control(self, layer: Layer) -> dict[str, str]:
+    def cache_control(self, layer: Layer, *, names_server: bool = False) -> dict[str, str]:
         """Return the header that says how long an answer may be cached."""
-        return {"Cache-Control": self._served.cache_control(fixed=layer.found.fixed)}
+        return {"Cache-Control": self._served.cache_control(fixed=layer.found.fixed, names_server=names_server)}
 
     def _headers(self, layer: Layer, request: Request) -> dict[str, str]:
         address = f"{request.url.path}?{request.url.query}".partition("/tiles/")[2]
@@ -193,10 +196,10 @@ def _write_capabilities(layers: Sequence[Layer], templates: Sequence[str]) -> by
 def _add_layer(contents: Element, layer: Layer, template: str) -> None:
     element = SubElement(contents, f"{{{_WMTS}}}Layer")
     _add(element, _OWS, "Title", layer.title if layer.units == "1" else f"{layer.title} ({layer.units})")
-    west, south, east, north = layer.view.locator.bounds
-    box = SubElement(element, f"{{{_OWS}}}WGS84BoundingBox")
-    _add(box, _OWS, "LowerCorner", f"{west:.9f} {south:.9f}")
-    _add(box, _OWS, "UpperCorner", f"{east:.9f} {north:.9f}")
+    for west, south, east, north in layer.view.extent.boxes:
+        box = SubElement(element, f"{{{_OWS}}}WGS84BoundingBox")
+        _add(box, _OWS, "LowerCorner", f"{west:.9f} {south:.9f}")
+        _add(box, _OWS, "UpperCorner", f"{east:.9f} {north:.9f}")
     _add(element, _OWS, "Identifier", layer.name)
     style = SubElement(element, f"{{{_WMTS}}}Style", {"isDefault": "true"})
     _add(style, _OWS, "Identifier", "default")
@@ -224,4 +227,4 @@ def _add_matrices(contents: Element, last: int) -> None:
 
 
 def _add(parent: Element, namespace: str, name: str, text: str) -> None:
-    SubElement(parent, f"{{{namespace}}}{name}").text = text
+    SubElement(parent, f"{{{namespace}}}{name}").text = write_xml(text)

@@ -24,12 +24,13 @@ MAX_ZOOM = 24
 EDGE_PX = 256
 HALF_WORLD_M = 20037508.342789244
 """Half of the circumference of the sphere of EPSG:3857."""
+MOST_LATITUDE = 85.051129
+"""Latitude at which web tiles end."""
 TOLERANCE = 0.1
 """Error of a position, in pixels of the level that is read; twice the points bound it, where it is a quarter."""
 
 _STEPS = (32, 16, 8)
 _CACHE_BYTES = 32 << 20
-_MOST_LATITUDE = 85.051129
 _MARGIN = 0.01
 
 
@@ -117,8 +118,8 @@ class TileLocator:
         west, south, east, north = to_degrees.transform_bounds(*self._grid.geobox.boundingbox.bbox, densify_pts=51)
         if not (math.isfinite(west) and math.isfinite(east)) or west >= east:
             west, east = -180.0, 180.0
-        south, north = (lat if math.isfinite(lat) else 90.0 for lat in (south, north))
-        return west, max(south, -_MOST_LATITUDE), east, min(north, _MOST_LATITUDE)
+        south, north = (lat if math.isfinite(lat) else end for lat, end in ((south, -90.0), (north, 90.0)))
+        return west, max(south, -MOST_LATITUDE), east, min(north, MOST_LATITUDE)
 
     def may_show(self, tile: WebTile) -> bool:
         """Return True if any of the map may lie on a tile: False without work for tiles far from it."""
