@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from mutations import OUTCOMES, judge, limit_memory, mutate, rng_of, write_seeds
+from mutated_rasters import OUTCOMES, judge, limit_memory, mutate, rng_of, write_seeds
 
 FILES = int(os.environ.get("MAPPER_FILES", "2100"))
 SECONDS = 20
