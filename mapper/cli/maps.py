@@ -51,10 +51,14 @@ maps_app = typer.Typer(rich_markup_mode="markdown")
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = Path("demo"),
     *,
-    size: Annotated[int, typer.Option(help="Edge of the mapped area in pixels of 10 m.")] = 1024,
-    tile: Annotated[int, typer.Option(help="Edge of a tile in pixels, a multiple of 256.")] = 512,
-    seed: Annotated[int, typer.Option(help="Seed of the landscape: another one gives another region.")] = 7,
-    workers: Annotated[int, typer.Option(help="Number of worker processes; 0 computes in threads of this one.")] = 0,
+    size: Annotated[int, typer.Option(min=64, max=100_000, help="Edge of the mapped area in pixels of 10 m.")] = 1024,
+    tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the landscape: another one gives another region.")
+    ] = 7,
+    workers: Annotated[
+        int, typer.Option(min=0, max=4096, help="Number of worker processes; 0 computes in threads of this one.")
+    ] = 0,
     scenes_only: Annotated[bool, typer.Option("--scenes-only", help="Stop after catalog/ and map.yaml.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -217,7 +221,9 @@ def verify(
         bool, typer.Option("--repair", help="Compute missing, stale and corrupt tiles, then verify again.")
     ] = False,
     cluster: Annotated[str, typer.Option(help="Where tasks run to repair, as for **mapper run**.")] = "threads",
-    workers: Annotated[int, typer.Option(help="Number of threads or processes that repair; 0 suits the machine.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=4096, help="Number of threads or processes that repair; 0 suits the machine.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now.
@@ -237,6 +243,8 @@ def verify(
         if repair:
             raise typer.BadParameter("--repair needs the MAP.yaml: a store does not say where its scenes are")
         _end_verify(verify_store(store), as_json=as_json)
+    if repair:
+        kubernetes_options(cluster, Path(store))  # what is wrong with it is wrong before all tiles are read
     job = prepare_job(Path(store))
     expected = expect_tiles(job.plan)
     before = verify_store(job.spec.store, expected=expected)
