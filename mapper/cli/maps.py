@@ -99,6 +99,7 @@ def search_command(
     from mapper.catalog.inventory import inventory_path
 
     spec, path = read_spec(map_path), inventory_path(map_path)
+    _print_grid(spec)
     items = api.search(map_path, refresh=True)
     coverage = survey(spec, items)
     shortages = find_shortages(spec, coverage)
@@ -141,6 +142,7 @@ def plan(  # noqa: PLR0913 - options of a command
     """
     if device not in (None, "cpu", "cuda"):
         raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
+    _print_grid(read_spec(map_path))
     planned = api.plan(
         map_path,
         only=selection_of(only, every),
@@ -278,6 +280,15 @@ def why_command(
 
     answer = why(location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _print_grid(spec: MapSpec) -> None:
+    """Print what the map asks for before anything is spent on it: a mistaken unit or order shows here."""
+    from mapper.spec.plausibility import describe_grid, doubt_box
+
+    notify(escape(describe_grid(spec.area.geometry, spec.map_grid)))
+    if spec.area.bbox and (doubt := doubt_box(spec.area.bbox)):
+        notify(f"[yellow]warning:[/yellow] {escape(doubt)}")
 
 
 def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:
