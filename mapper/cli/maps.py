@@ -22,6 +22,7 @@ from mapper.cli.options import (
     KeepOption,
     LogOption,
     MapArgument,
+    MetricsHostOption,
     MetricsOption,
     OnlyOption,
     OrderOption,
@@ -182,6 +183,7 @@ def run(  # noqa: PLR0913 - options of a command
     patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
     log: LogOption = None,
     metrics_port: MetricsOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -209,7 +211,7 @@ def run(  # noqa: PLR0913 - options of a command
     job.freeze()
     planned = MapPlan(job=replace(job, context=read_from_guide(job, guide)) if guide else job, prices=price_list)
     run_on = partial(api.run, cluster=cluster, workers=workers, kubernetes=kubernetes)
-    with open_callbacks(log, metrics_port) as callbacks:
+    with open_callbacks(log, metrics_port, metrics_host) as callbacks:
         report = run_on(planned, progress=False, callbacks=callbacks, policy=policy)
         print_run_report(report, planned, as_json=as_json)
     raise typer.Exit(report.exit_code)

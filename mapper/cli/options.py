@@ -40,7 +40,10 @@ LogOption = Annotated[Path | None, typer.Option(help="Append every event to this
 MetricsOption = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port of the driver for Prometheus metrics; 0 takes a free one.")
 ]
-
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Address that metrics are served on; **0.0.0.0** for all of the machine."),
+]
 SettingsOption = Annotated[
     Path | None,
     typer.Option(

@@ -20,6 +20,7 @@ from mapper.cli.report import report_app
 from mapper.cli.serve import serve_app
 from mapper.cli.status import status_app
 from mapper.cli.storage import storage_app
+from mapper.cluster.secret_files import load_secrets
 from mapper.errors import MapperError
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ def main() -> None:
     screen.setLevel(logging.WARNING)  # libraries set levels of their own loggers
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", handlers=[screen])
     try:
+        load_secrets()
         app()
     except MapperError as error:
         _end(str(error), error.exit_code)

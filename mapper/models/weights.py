@@ -75,9 +75,16 @@ def save_model(
         training=dict(training or {}),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    path.with_suffix(".json").write_text(card.to_json())
+    _replace(path, content)
+    _replace(path.with_suffix(".json"), card.to_json().encode())
     return card
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 def count_parameters(network: nn.Module) -> int:
