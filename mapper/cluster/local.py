@@ -115,7 +115,11 @@ def _make_security() -> Security:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    roles = {f"tls_{role}_{part}": text for role in ("client", "scheduler", "worker") for part, text in (("cert", public), ("key", private))}
+    roles = {
+        f"tls_{role}_{part}": text
+        for role in ("client", "scheduler", "worker")
+        for part, text in (("cert", public), ("key", private))
+    }
     return Security(require_encryption=True, tls_ca_file=public, **roles)
 
 

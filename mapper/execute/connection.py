@@ -51,10 +51,11 @@ class _WholeClient(Client):
 
     def _give_up(self) -> None:
         runner = getattr(self, "_loop_runner", None)
-        if runner is None or self.status in ("closed", "newly-created"):
+        if runner is None:
             return
         with suppress(Exception):
-            sync(self.loop, self._close, fast=True, callback_timeout=_CLOSE_SECONDS)
+            if self.status not in ("closed", "newly-created"):
+                sync(self.loop, self._close, fast=True, callback_timeout=_CLOSE_SECONDS)
         self.status = "closed"
         with suppress(Exception):
             runner.stop()

@@ -123,7 +123,9 @@ def _check_whole(key: str, value: Any, least: int, greatest: int) -> None:
 
 def _check_finite(key: str, value: Any, *, least: float = -math.inf) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < least:
-        raise ValueError(f"{key} is {value!r:.60}, expected a number" + ("" if least == -math.inf else f" from {least}"))
+        raise ValueError(
+            f"{key} is {value!r:.60}, expected a number" + ("" if least == -math.inf else f" from {least}")
+        )
 
 
 def _check_text(key: str, value: Any) -> None:

@@ -122,7 +122,9 @@ def serve_metrics(port: int, address: str = "127.0.0.1") -> Iterator[tuple[RunMe
     try:
         server, thread = start_http_server(port, addr=address, registry=registry)
     except OSError as error:
-        raise InputError(f"metrics cannot be served on {address}:{port}: {error.strerror}; give another --metrics-port") from error
+        raise InputError(
+            f"metrics cannot be served on {address}:{port}: {error.strerror}; give another --metrics-port"
+        ) from error
     try:
         yield RunMetrics(registry), int(server.server_port)
     finally:

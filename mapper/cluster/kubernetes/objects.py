@@ -158,9 +158,7 @@ def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Ma
         "readinessProbe": {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 30},
         "resources": pods.make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
     }
-    pod = pods.make_pod(
-        settings, container, account=pods.account_of(settings, "worker"), nodes=pods.choose_nodes(pool)
-    )
+    pod = pods.make_pod(settings, container, account=pods.account_of(settings, "worker"), nodes=pods.choose_nodes(pool))
     pods.mount_secrets(pod, _secrets_of(settings))
     pods.mount_catalog(settings, pod)
     return pod
