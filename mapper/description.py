@@ -23,7 +23,6 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
 
@@ -104,11 +103,11 @@ def _to_fraction(value: object) -> Fraction:
     if isinstance(value, Fraction):
         return value
     text = str(value).strip()
-    exponent = re.search(r"[eE][+-]?(\d+)$", text)
+    # as a fraction a number has as many digits as its exponent says
+    exponent = re.search(r"[eE][+-]?(\d+)$", text[:_LONGEST_NUMBER])
+    small = len(text) <= _LONGEST_NUMBER and (exponent is None or int(exponent[1]) <= _LARGEST_EXPONENT)
     try:
-        if len(text) > _LONGEST_NUMBER or (exponent and int(exponent[1]) > _LARGEST_EXPONENT):
-            raise ValueError(text)  # the fraction would have as many digits
-        return Fraction(text)
+        return Fraction(text if small else "")
     except (ValueError, ZeroDivisionError) as error:
         raise ValueError("expected a number or a fraction, such as 10, 0.5 or 1/11250") from error
 

@@ -1,4 +1,4 @@
-"""Files that went wrong on the way or were meant to do harm: bytes changed at random, and what breaks readers on purpose."""
+"""Files that went wrong on the way or mean harm: bytes changed at random, and what breaks readers on purpose."""
 
 import json
 import struct

@@ -57,7 +57,9 @@ def set_in(card, path, value):
 
 WRONG = {
     "mlm:name": ["../../weights", "", "a" * 300, "a\nb", 7],
-    "mlm:hyperparameters": [[], {"width": 10**9}, {"width": float("inf")}, {"members": 0}, {"members": 10**6}, {"a": "x" * 999}],
+    "mlm:hyperparameters": [
+        [], {"width": 10**9}, {"width": float("inf")}, {"members": 0}, {"members": 10**6}, {"a": "x" * 999},
+    ],
     "mlm:total_parameters": [-1, "many"],
     "mapper:training": [[], "text"],
     "mapper:contract.scale": [0, -4, 2.5, "4", 10**9, True],
@@ -128,7 +130,7 @@ def reseal(path, **changes):
 def test_shapes_are_compared_before_memory_is_taken(copy, options):
     reseal(copy, **options)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(WeightsError, match="do not fit|does not take"):
+    with pytest.raises(WeightsError, match=r"do not fit|does not take"):
         load_model(ModelSpec(name="height", weights=copy))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < BUDGET_BYTES
 

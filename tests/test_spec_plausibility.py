@@ -16,6 +16,7 @@ HARZ = [10.3, 51.6, 10.5, 51.8]
 
 
 def describe(bbox=HARZ, *, crs="EPSG:3035", resolution=10, source=None, **grid):
+    source = source or str(Fraction(str(resolution)) * 10)
     return {
         "name": "harz",
         "area": {"bbox": bbox},
@@ -23,7 +24,7 @@ def describe(bbox=HARZ, *, crs="EPSG:3035", resolution=10, source=None, **grid):
         "grid": {"crs": crs, "resolution": resolution, **({"tile": 512} | grid)},
         "catalog": {"provider": "demo"},
         "guide": {"layers": []},
-        "source": {"collection": "c", "variable": "agb", "sd": None, "resolution": source or f"{Fraction(str(resolution)) * 10}"},
+        "source": {"collection": "c", "variable": "agb", "sd": None, "resolution": source},
         "model": {"name": "bicubic"},
         "store": "out",
     }  # fmt: skip

@@ -5,7 +5,7 @@ processes of a cluster show each other a certificate that is made with the clust
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import logging
 import os
 import tempfile
@@ -29,8 +29,8 @@ _LOOK_SECONDS = 0.05
 _ROUTES = "distributed.scheduler.http.routes"
 _PROXY = "distributed.http.proxy"
 """Route of a scheduler that leads on to other ports of the machine."""
-_VALID = datetime.timedelta(days=365)
-_CLOCKS_DIFFER = datetime.timedelta(days=1)
+_VALID = dt.timedelta(days=365)
+_CLOCKS_DIFFER = dt.timedelta(days=1)
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def _make_security() -> Security:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mapper-local")])
-    now = datetime.datetime.now(tz=datetime.UTC)
+    now = dt.datetime.now(tz=dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

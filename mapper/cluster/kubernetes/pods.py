@@ -42,7 +42,7 @@ FOLDER = "/var/lib/mapper"
 
 
 _TLS_FOLDER = "/etc/mapper/tls"
-_SECRETS = "/etc/mapper/secrets"  # noqa: S105 - where they are, not what they are
+_SECRETS = "/etc/mapper/secrets"
 
 
 _SPOT_LABELS = {
