@@ -32,7 +32,7 @@ JsonDict = dict[str, Any]
 
 _LARGEST_FILE = 2**20
 """Bytes of a description."""
-_MOST_NODES = 50_000
+_MOST_NODES = 20_000
 """Keys and values of a description, those behind aliases counted each time they are used."""
 _DEEPEST = 64
 _LARGEST_INTEGER = 2**63 - 1
@@ -135,7 +135,7 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}  # nodes of each node, those behind aliases counted every time
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         self._depth += 1
         self._nodes += 1
         if self._depth > _DEEPEST:
@@ -147,10 +147,10 @@ class _Loader(yaml.SafeLoader):
         if node is not None and id(node) not in self._sizes:
             self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
             if max(self._sizes[id(node)], self._nodes) > _MOST_NODES:
-                raise ComposerError(None, None, f"it has more than {_MOST_NODES} entries", event.start_mark)
+                raise yaml.YAMLError(f"it has more than {_MOST_NODES} entries, from {event.start_mark}")
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:

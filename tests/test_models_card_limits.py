@@ -157,12 +157,12 @@ def test_files_with_random_damage_are_read_or_refused(saved, tmp_path):
         elif number % 3 == 2:
             text = json.dumps(change_value(card, rng, HOSTILE_VALUES)).encode()
         path.with_suffix(".json").write_bytes(text)
-        began = time.monotonic()
+        began = time.process_time()
         try:
             load_model(ModelSpec(name="height", weights=path))
         except WeightsError as error:
             assert "\n" not in str(error)  # noqa: PT017
-        assert time.monotonic() - began < LONGEST_SECONDS
+        assert time.process_time() - began < LONGEST_SECONDS
 
 
 def test_a_name_does_not_lead_out_of_the_shipped_models():

@@ -59,10 +59,10 @@ ABSURD = {
 
 @pytest.mark.parametrize(("changes", "words"), ABSURD.values(), ids=ABSURD)
 def test_what_cannot_be_meant_is_refused_at_once(changes, words):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(MapperError) as refused:
         grid_of(**changes)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert refused.value.exit_code == 2
     for word in words:
         assert word in str(refused.value), refused.value

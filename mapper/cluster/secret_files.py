@@ -31,7 +31,7 @@ def load_secrets() -> list[str]:
     Raises:
         InputError: If a folder or a file cannot be read, or is too long for a secret.
     """
-    loaded = []
+    loaded: list[str] = []
     for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
         try:
             paths = sorted(path for path in Path(folder).iterdir() if _VARIABLE.fullmatch(path.name))
