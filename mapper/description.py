@@ -1,6 +1,12 @@
-"""The base of all descriptions in YAML: validation, relative paths, and errors in one line."""
+"""The base of all descriptions in YAML: validation, relative paths, and errors in one line.
 
-from collections.abc import Mapping
+Numbers are finite unless a field says otherwise. A file is read with bounds on its size, nesting, aliases and numbers,
+so that none takes more than a moment, and a key that stands twice is refused: one of the two would be lost.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -17,10 +23,25 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 from mapper.errors import SpecError
 
 JsonDict = dict[str, Any]
+
+_LARGEST_FILE = 2**20
+"""Bytes of a description."""
+_MOST_NODES = 20_000
+"""Keys and values of a description, those behind aliases counted each time they are used."""
+_DEEPEST = 64
+_LARGEST_INTEGER = 2**63 - 1
+_LONGEST_NUMBER = 64
+_LARGEST_EXPONENT = 99
+_NO_VALUE = (ValueError, TypeError, AttributeError, LookupError, OverflowError, RecursionError)
+"""Errors of PyYAML where a value is not what its tag says."""
+_LONGEST_INPUT = 80
+_MOST_FAULTS = 10
 
 
 class Part(BaseModel):
@@ -30,7 +51,13 @@ class Part(BaseModel):
     :data:`Location` are then made absolute against it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy with changes, validated; cached properties are not copied, since they may depend on what changes."""
@@ -40,12 +67,20 @@ class Part(BaseModel):
 
 
 def make_absolute(path: Path, info: ValidationInfo) -> Path:
-    """Return the path against the folder that is the context of validation; without a context as it is."""
+    """Return the path against the folder that is the context of validation; without a context as it is.
+
+    Raises:
+        ValueError: If it is empty, or no file can be called so.
+    """
+    if not str(path).isprintable():
+        raise ValueError("a path holds no control characters")
     return Path(info.context) / path if info.context else path
 
 
 def _locate(location: str, info: ValidationInfo) -> str:
     """Return a URL as it is, and a path against the folder that is the context of validation."""
+    if not location.strip() or not location.isprintable():
+        raise ValueError("expected a path or a URL")
     return location if "://" in location else str(make_absolute(Path(location), info))
 
 
@@ -65,7 +100,16 @@ def _locate_file(name: str, info: ValidationInfo) -> str:
 
 
 def _to_fraction(value: object) -> Fraction:
-    return value if isinstance(value, Fraction) else Fraction(str(value))
+    if isinstance(value, Fraction):
+        return value
+    text = str(value).strip()
+    # as a fraction a number has as many digits as its exponent says
+    exponent = re.search(r"[eE][+-]?(\d+)$", text[:_LONGEST_NUMBER])
+    small = len(text) <= _LONGEST_NUMBER and (exponent is None or int(exponent[1]) <= _LARGEST_EXPONENT)
+    try:
+        return Fraction(text if small else "")
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError("expected a number or a fraction, such as 10, 0.5 or 1/11250") from error
 
 
 NameOrFile = Annotated[str, AfterValidator(_locate_file)]
@@ -82,6 +126,77 @@ Fractional = Annotated[
 """A positive number, exact: an integer, a decimal or a fraction such as ``1/11250``."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Loader of YAML that refuses what no description needs and what would take very long, naming line and column."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._nodes = 0
+        self._sizes: dict[int, int] = {}  # nodes of each node, those behind aliases counted every time
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._depth += 1
+        self._nodes += 1
+        if self._depth > _DEEPEST:
+            raise ComposerError(None, None, f"it is nested deeper than {_DEEPEST}", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if isinstance(event, yaml.AliasEvent) and id(node) not in self._sizes:
+            raise ComposerError(None, None, f"*{event.anchor} stands for itself", event.start_mark)
+        if node is not None and id(node) not in self._sizes:
+            self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
+            if max(self._sizes[id(node)], self._nodes) > _MOST_NODES:
+                raise yaml.YAMLError(f"it has more than {_MOST_NODES} entries, from {event.start_mark}")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                raise ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen |= {name} if name else set()
+        return node
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        number = int(self._construct_number(node, self.construct_yaml_int))
+        if abs(number) > _LARGEST_INTEGER:
+            raise ConstructorError(None, None, f"{node.value} is too large a number", node.start_mark)
+        return number
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        number = float(self._construct_number(node, self.construct_yaml_float))
+        if math.isinf(number) and "inf" not in node.value.lower():
+            raise ConstructorError(None, None, f"{node.value} is too large a number", node.start_mark)
+        return number
+
+    def construct_date(self, node: yaml.ScalarNode) -> object:
+        try:
+            return self.construct_yaml_timestamp(node)
+        except (ValueError, AttributeError) as error:
+            raise ConstructorError(None, None, f"{node.value!r} is no date", node.start_mark) from error
+
+    def _construct_number(self, node: yaml.ScalarNode, construct: Callable[[yaml.ScalarNode], float]) -> float:
+        if len(node.value) > _LONGEST_NUMBER:
+            raise ConstructorError(None, None, f"a number of {len(node.value)} characters", node.start_mark)
+        return construct(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_date)
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            yield from pair
+
+
 def read_yaml(path: Path | str, *, what: str = "") -> Any:
     """Read a YAML file and return its content.
 
@@ -90,15 +205,40 @@ def read_yaml(path: Path | str, *, what: str = "") -> Any:
         what: What it holds, to begin a message with.
 
     Raises:
-        SpecError: If it cannot be read, or is not YAML.
+        SpecError: If it cannot be read, is larger than any description, is not YAML, or has a key twice.
     """
     named = f"{what} {path}".lstrip()
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        with Path(path).open("rb") as stream:
+            content = stream.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
         raise SpecError(f"{named} cannot be read: {error}") from error
+    try:
+        return parse_yaml(content)
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{named} cannot be read: {error}; is it text, and saved as UTF-8?") from error
     except yaml.YAMLError as error:
-        raise SpecError(f"{named} is not YAML: {' '.join(str(error).split())}") from error
+        reason = re.sub(r'in "<\w+ string>", ', "at ", " ".join(str(error).split()))
+        raise SpecError(f"{named} is not YAML: {reason}") from error
+
+
+def parse_yaml(content: bytes) -> Any:
+    """Return the content of a YAML text.
+
+    Raises:
+        UnicodeDecodeError: If it is not in UTF-8.
+        yaml.YAMLError: If it is larger than any description, is not YAML, or has a key twice.
+    """
+    if len(content) > _LARGEST_FILE:
+        raise yaml.YAMLError(f"it is larger than {_LARGEST_FILE >> 20} MiB, which no description is")
+    text = content.decode("utf-8-sig")
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        error.note = "indent with spaces, not with tabs" if r"'\t'" in str(error.problem) else error.note
+        raise
+    except _NO_VALUE as error:
+        raise yaml.YAMLError(f"a value is not what its tag says: {str(error) or type(error).__name__}") from error
 
 
 def drop_titles(schema: JsonDict) -> None:
@@ -109,13 +249,22 @@ def drop_titles(schema: JsonDict) -> None:
 
 
 def describe_faults(error: ValidationError, whole: str) -> str:
-    """Return what is wrong with a description, and where, in one line."""
+    """Return what is wrong with a description, and where, in one line; of very many faults the first."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"]) or whole
         text = {"extra_forbidden": "unknown key", "missing": "missing"}.get(fault["type"])
         if text is None:
-            given = "" if isinstance(fault["input"], dict) else f" (got {fault['input']!r})"
+            given = "" if isinstance(fault["input"], dict) else f" (got {_shorten(fault['input'])})"
             text = f"{fault['msg'].removeprefix('Value error, ')}{given}"
-        faults.append(f"{where}: {text}")
-    return "; ".join(faults)
+        faults.append(" ".join(f"{_cut(where)}: {text}".split()))
+    more = len(faults) - _MOST_FAULTS
+    return "; ".join([*faults[:_MOST_FAULTS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _shorten(value: object) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_INPUT else f"{text[: _LONGEST_INPUT - 3]}..."

@@ -22,6 +22,7 @@ from mapper.store.map_store import MapStore
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - what a pod listens on
 SPOT = "cloud.google.com/gke-spot"
+SERVER = {"store": "s3://maps/agb", "host": "maps.example.org"}
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 
@@ -45,6 +46,11 @@ def worker_of(objects, name="mapper-readers"):
 
 def variables_of(pod):
     return {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+
+
+def words_of(container):
+    """What a container is told, but the program; the address as its environment has it."""
+    return [word.replace("$(DASK_SCHEDULER_ADDRESS)", "tcp://127.0.0.1:8786") for word in container["args"][1:]]
 
 
 def nodes_of(pod):
@@ -152,7 +158,7 @@ def test_the_driver_resumes_and_is_never_there_twice():
 def test_what_the_driver_is_told_is_a_command_of_mapper():
     (container,) = render()["Job", "mapper-driver"]["spec"]["template"]["spec"]["containers"]
     assert container["args"][0] == "mapper"
-    code, text = run_mapper(*container["args"][1:], "--dry-run")
+    code, text = run_mapper(*words_of(container), "--dry-run")
     assert code == 2
     assert "/var/lib/mapper/map.yaml" in text
 
@@ -162,15 +168,17 @@ def test_what_the_driver_is_told_is_a_command_of_mapper():
     [
         ("run", "gpu", "driver", ["--guide", "s3://maps/guide", "--order", "rows"]),
         ("composite", "readers", "composite", ["--out", "s3://maps/guide", "--halo", "32"]),
+        ("pyramid", "readers", "pyramid", ["--rebuild"]),
     ],
 )
 def test_each_command_of_the_driver_has_its_job_pool_and_options(command, pool, job, options):
     given = {"options": ["--order", "rows"], "composite_options": ["--halo", "32"], "guide": "s3://maps/guide"}
+    given["pyramid_options"] = ["--rebuild"]
     pod = render(driver={"command": command, **given})["Job", f"mapper-{job}"]["spec"]["template"]["spec"]
     args = pod["containers"][0]["args"]
     assert args[:2] == ["mapper", command]
     assert args[-len(options) :] == options
-    code, text = run_mapper(*args[1:], "--dry-run")
+    code, text = run_mapper(*words_of(pod["containers"][0]), *([] if command == "pyramid" else ["--dry-run"]))
     assert (code, "/var/lib/mapper/map.yaml" in text) == (2, True), text
     assert variables_of(pod)["DASK_SCHEDULER_ADDRESS"] == f"tls://mapper-{pool}-scheduler.mapper:8786"
 
@@ -196,10 +204,91 @@ def test_secrets_are_named_and_never_held():
     objects = render(secrets={"store": "keys", "archive": "keys", "tls": "certificates", "pull": "registry"})
     assert "Secret" not in {kind for kind, _ in objects}
     for name, pod in pods_of(objects):
-        from_secrets = [each["secretRef"]["name"] for each in pod["containers"][0].get("envFrom", [])]
-        assert from_secrets == ([] if "scheduler" in name else ["keys"]), name
+        (container,) = pod["containers"]
+        assert "envFrom" not in container, name
+        assert not any("valueFrom" in each for each in container["env"]), name
+        mounts = {each["name"]: each for each in container["volumeMounts"]}
+        secrets = {each["secret"]["secretName"]: each["name"] for each in pod["volumes"] if "secret" in each}
+        assert secrets.keys() == ({"certificates"} if "scheduler" in name else {"certificates", "keys"}), name
+        if "keys" in secrets:
+            assert mounts[secrets["keys"]]["readOnly"], name
+            assert variables_of(pod)["MAPPER_SECRETS"] == mounts[secrets["keys"]]["mountPath"], name
         assert {"name": "tls", "secret": {"secretName": "certificates", "defaultMode": 0o440}} in pod["volumes"]
+        assert not [each for each in pod.get("initContainers", []) if "tls" in str(each) or "secrets" in str(each)]
     assert objects["ServiceAccount", "mapper-worker"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_a_scheduler_leads_to_no_other_host():
+    for cluster in (each["spec"] for (kind, _), each in render().items() if kind == "DaskCluster"):
+        found = dask.config.collect_env(variables_of(cluster["scheduler"]["spec"]))
+        routes = dask.config.get("distributed.scheduler.http.routes", config=found)
+        assert set(dask.config.get("distributed.scheduler.http.routes")) - set(routes) == {"distributed.http.proxy"}
+        assert "distributed.http.scheduler.api" in routes
+
+
+def test_metrics_are_served_beyond_the_pod_where_they_are_asked_for():
+    (container,) = render()["Job", "mapper-driver"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][container["args"].index("--metrics-host") + 1] == ANYWHERE
+
+
+def test_a_pool_has_taints_and_a_runtime_of_its_own():
+    taint = {"key": "team", "operator": "Equal", "value": "maps", "effect": "NoExecute"}
+    pools = {"readers": {"tolerations": [taint], "runtime_class": "gvisor", "spot": True}, "plain": {}}
+    objects = render(pools=pools)
+    pod, plain = worker_of(objects), worker_of(objects, "mapper-plain")
+    assert pod["tolerations"][-1] == taint
+    assert SPOT in {each["key"] for each in pod["tolerations"]}
+    assert pod["runtimeClassName"] == "gvisor"
+    assert "runtimeClassName" not in plain
+    assert "tolerations" not in plain
+
+
+def test_further_addresses_are_reached_on_their_ports_alone():
+    objects = render(egress=[{"cidr": "10.7.0.0/16", "ports": [9000, 9001]}], server=SERVER)
+    for name in ("mapper", "mapper-server"):
+        rule = objects["NetworkPolicy", name]["spec"]["egress"][-1]
+        assert rule["to"] == [{"ipBlock": {"cidr": "10.7.0.0/16"}}]
+        assert [port["port"] for port in rule["ports"]] == [9000, 9001]
+
+
+def test_accounts_bear_the_identity_that_a_cloud_gives_them():
+    objects = render(
+        accounts={"worker": {"eks.amazonaws.com/role-arn": "arn:a"}, "server": {"b/c": "d"}}, server=SERVER
+    )
+    found = {name: each["metadata"].get("annotations") for (kind, name), each in objects.items() if "Account" in kind}
+    assert found["mapper-worker"] == {"eks.amazonaws.com/role-arn": "arn:a"}
+    assert found["mapper-server"] == {"b/c": "d"}
+    assert found["mapper-driver"] is found["mapper-scheduler"] is None
+
+
+def test_a_static_catalogue_is_at_one_path_in_driver_and_workers():
+    found = set()
+    for name, pod in pods_of(render(catalog="scenes")):
+        volumes = [
+            each["name"]
+            for each in pod["volumes"]
+            if each.get("persistentVolumeClaim", {}).get("claimName") == "scenes"
+        ]
+        assert len(volumes) == ("scheduler" not in name), name
+        found |= {
+            (each["mountPath"], each["readOnly"])
+            for each in pod["containers"][0]["volumeMounts"]
+            if each["name"] in volumes
+        }
+    assert found == {("/var/lib/mapper/catalog", True)}
+
+
+def test_the_server_has_keys_that_only_read():
+    objects = render(server=SERVER, secrets={"archive": "archive"})
+    pod = objects["Deployment", "mapper-server"]["spec"]["template"]["spec"]
+    assert [each["secret"]["secretName"] for each in pod["volumes"] if "secret" in each] == ["mapper-store-read"]
+    assert "envFrom" not in pod["containers"][0]
+
+
+def test_whoever_launches_may_read_one_secret():
+    role = yaml.safe_load((DEPLOY / "launcher.yaml").read_text())
+    (rule,) = [each for each in role["rules"] if "secrets" in each["resources"]]
+    assert rule == {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mapper-tls"], "verbs": ["get"]}
 
 
 def test_without_certificates_dask_speaks_in_the_clear():
@@ -230,6 +319,11 @@ def test_the_network_policy_opens_the_ports_that_containers_serve():
         ({"pools": {"a" * 60: {}}}, "longer than 53 characters"),
         ({"driver": {"pool": "cpu"}}, "driver.pool is cpu, the pools are readers, gpu"),
         ({"secrets": {"store": "my keys"}}, "secrets.store"),
+        ({"egress": [{"cidr": "10.1.2.3/8", "ports": [9000]}]}, "egress.0.cidr"),
+        ({"egress": [{"cidr": "10.0.0.0/8", "ports": []}]}, "egress.0.ports"),
+        ({"pools": {"readers": {"tolerations": [{"key": "a", "operator": "Equal"}]}}}, "needs it"),
+        ({"accounts": {"workers": {"a": "b"}}}, "accounts"),
+        ({"image": f"mapper@sha256:{'a' * 64}"}, "pools.gpu.image"),
     ],
 )
 def test_wrong_settings_are_refused(content, words):
@@ -297,6 +391,7 @@ def start(tmp_path):
         words = [word.replace(ANYWHERE, address).replace("/var/lib/mapper", str(tmp_path)) for word in words]
         if "--metrics-port" in words:  # the ports of a pod are its own, those of this machine are shared
             words[words.index("--metrics-port") + 1] = "0"
+            words[words.index("--metrics-host") + 1] = "127.0.0.1"
         programs = {"dask": ["-m", "dask"], "mapper": ["-m", "mapper.cli"]}
         command = [sys.executable, *programs[words[0]], *words[1:]]
         log = (tmp_path / f"{address}.log").open("wb")
@@ -316,9 +411,12 @@ def security(folder):
 
 
 @needs_openssl
-def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region):
+def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region, tmp_path):
     """Scheduler, worker and driver as they are rendered, but for their addresses and folders."""
     region.change(model={"name": "bicubic"})
+    keys = tmp_path / "secrets" / "store"
+    keys.mkdir(parents=True)
+    (keys / "A_KEY_OF_A_STORE").write_text("of nobody\n")
     objects = render(pools={"readers": {"memory": "1Gi", "cpu": 1, "threads": 2}})
     pool = objects["DaskCluster", "mapper-readers"]["spec"]
     host, other = (f"127.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}.{last}" for last in (1, 2))
@@ -335,6 +433,7 @@ def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region)
     with Client(address["DASK_SCHEDULER_ADDRESS"], security=security(certificates), set_as_default=False) as client:
         (found,) = client.scheduler_info()["workers"].values()
         assert (found["nthreads"], found["memory_limit"]) == (2, 2**30)
+        assert list(client.run(os.environ.get, "A_KEY_OF_A_STORE").values()) == ["of nobody"]
     with pytest.raises(OSError, match=r"timed out|closed"):
         Client(f"tcp://{host}:8786", timeout=2, set_as_default=False)
 

@@ -72,7 +72,7 @@ def test_the_server_is_no_part_of_the_cluster_that_is_taken_down():
 def test_certificates_of_dask_and_tokens_of_kubernetes_stay_away():
     pod = deployment_of(render(**NAMED))["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
-    assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "token"}
+    assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "secret-read", "token"}
     assert not [each["name"] for each in pod["containers"][0]["env"] if "TLS" in each["name"]]
 
 

@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from distributed import LocalCluster
 
 import mapper
 from mapper.cluster.kubernetes.session import KubernetesOptions
@@ -80,8 +81,8 @@ def test_a_block_of_code_has_a_pool_on_kubernetes(monkeypatch, tmp_path, capsys)
     def hold(pool, options):
         held.append((pool, options.settings.name, options.keep, options.wait))
         options.notify("coming up")
-        with mapper.open_cluster(workers=1) as client:
-            yield client.scheduler_info()["address"]
+        with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+            yield cluster.scheduler_address
 
     monkeypatch.setattr("mapper.cluster.open_executor.open_pool", hold)
     (tmp_path / "cluster.yaml").write_text("name: alps")

@@ -78,7 +78,7 @@ def test_retries_and_failures_are_counted_by_reason():
 def test_a_taken_port_is_said_before_the_run():
     with (
         serve_metrics(0, "127.0.0.1") as (_, port),
-        pytest.raises(InputError, match=f"port {port} cannot serve metrics"),
+        pytest.raises(InputError, match=f"metrics cannot be served on 127.0.0.1:{port}"),
         serve_metrics(port, "127.0.0.1"),
     ):
         pass

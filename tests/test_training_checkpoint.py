@@ -101,15 +101,19 @@ def test_a_training_under_way_does_not_change(run):
     changed = {"config": {"steps": 4, "lr": 0.1}, "learnt": {"0 there": "abc"}}
     with pytest.raises(InputError, match=r"config.steps was 3, is 4.*learnt.0 here was \"abc\".*delete the folder"):
         RunFolder(run.path).begin(changed)
-    assert RunFolder(run.path).begin(FACTS) is False
+    assert RunFolder(run.path).begin(FACTS) is None
 
 
 def test_a_finished_training_gives_way_to_another(run):
     run.save(make_checkpoint())
     run.finish("sha")
     assert run.weights == "sha"
-    assert run.begin(FACTS | {"config": {}}) is True
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+    name = run.begin(FACTS | {"config": {}})
     assert run.load() is None
+    aside = run.path.with_name(f"{name}.run")
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
+    assert RunFolder(aside).weights == "sha"
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "step-0000005.safetensors"])

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
@@ -21,7 +21,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from mapper.access.rules import AccessRule
 from mapper.catalog.footprint import central_longitude
 from mapper.catalog.items import ItemDict, item_datetime
-from mapper.description import JsonDict, Part, describe_faults, drop_titles
+from mapper.description import JsonDict, Part, describe_faults, drop_titles, parse_yaml
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
 
@@ -78,7 +78,7 @@ class CollectionRule(Part):
     """Offset of items that declare none; where it is 0 and the item is silent, the header of a file counts."""
     dtype: str
     """Type of the stored numbers, for estimates; files know their own."""
-    nodata: float | None
+    nodata: Annotated[float, Field(allow_inf_nan=True)] | None
     """Stored value that means no data, besides what an item and the header of a file declare; null: every value is real
     unless one of them says otherwise."""
     mask: MaskRule | None = None
@@ -215,10 +215,10 @@ def _read_description(name: str, above: tuple[str, ...]) -> dict[str, Any]:
     """Read the content of a provider's file, merged into the one that it extends."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else _catalogs() / f"{name}.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_bytes())
     except OSError as error:
         raise SpecError(f"unknown provider {name!r}: mapper ships {', '.join(provider_names())}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"provider {name!r} is not valid: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpecError(f"provider {name!r} is not valid: a mapping is expected, got {type(content).__name__}")

@@ -57,7 +57,8 @@ def up(
     driver: Annotated[
         str | None,
         typer.Option(
-            metavar="COMMAND", help="Start the driver's Job too: **run** makes the map, **composite** a guide."
+            metavar="COMMAND",
+            help="Start the driver's Job too: **run** makes the map, **composite** a guide, **pyramid** its levels.",
         ),
     ] = None,
     wait: Annotated[
@@ -75,8 +76,8 @@ def up(
     from mapper.cluster.kubernetes.launch import Launch
 
     settings = _read(settings_path)
-    if driver not in (None, "run", "composite"):
-        raise typer.BadParameter(f"--driver is run or composite, got {driver!r}")
+    if driver not in (None, "run", "composite", "pyramid"):
+        raise typer.BadParameter(f"--driver is run, composite or pyramid, got {driver!r}")
     if driver:
         settings = settings.model_copy(update={"driver": settings.driver.model_copy(update={"command": driver})})
     pools = _pools(settings, pool)

@@ -111,7 +111,8 @@ def train_command(  # noqa: PLR0913 - options of a command
 
     CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
 
-    The same command resumes a training that was interrupted, and leaves a finished one alone. On several GPUs:
+    The same command resumes a training that was interrupted, and leaves a finished one alone. Another training of the
+    same name deletes nothing: what was there is called NAME.before-1 from then on. On several GPUs:
     **torchrun --nproc_per_node 4 -m mapper.cli train recipe.yaml**
     """
     if config is None and not wald:

@@ -22,6 +22,7 @@ from mapper.cli.options import (
     KeepOption,
     LogOption,
     MapArgument,
+    MetricsHostOption,
     MetricsOption,
     OnlyOption,
     OrderOption,
@@ -51,10 +52,14 @@ maps_app = typer.Typer(rich_markup_mode="markdown")
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = Path("demo"),
     *,
-    size: Annotated[int, typer.Option(help="Edge of the mapped area in pixels of 10 m.")] = 1024,
-    tile: Annotated[int, typer.Option(help="Edge of a tile in pixels, a multiple of 256.")] = 512,
-    seed: Annotated[int, typer.Option(help="Seed of the landscape: another one gives another region.")] = 7,
-    workers: Annotated[int, typer.Option(help="Number of worker processes; 0 computes in threads of this one.")] = 0,
+    size: Annotated[int, typer.Option(min=64, max=100_000, help="Edge of the mapped area in pixels of 10 m.")] = 1024,
+    tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31, help="Seed of the landscape: another one gives another region.")
+    ] = 7,
+    workers: Annotated[
+        int, typer.Option(min=0, max=4096, help="Number of worker processes; 0 computes in threads of this one.")
+    ] = 0,
     scenes_only: Annotated[bool, typer.Option("--scenes-only", help="Stop after catalog/ and map.yaml.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +100,7 @@ def search_command(
     from mapper.catalog.inventory import inventory_path
 
     spec, path = read_spec(map_path), inventory_path(map_path)
+    _print_grid(spec)
     items = api.search(map_path, refresh=True)
     coverage = survey(spec, items)
     shortages = find_shortages(spec, coverage)
@@ -137,6 +143,7 @@ def plan(  # noqa: PLR0913 - options of a command
     """
     if device not in (None, "cpu", "cuda"):
         raise typer.BadParameter(f"--device is cpu or cuda, got {device!r}")
+    _print_grid(read_spec(map_path))
     planned = api.plan(
         map_path,
         only=selection_of(only, every),
@@ -176,6 +183,7 @@ def run(  # noqa: PLR0913 - options of a command
     patch: Annotated[int, typer.Option(min=1, help="Longest edge of a patch, in target pixels.")] = 512,
     log: LogOption = None,
     metrics_port: MetricsOption = None,
+    metrics_host: MetricsHostOption = "127.0.0.1",
     prices: PricesOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -203,7 +211,7 @@ def run(  # noqa: PLR0913 - options of a command
     job.freeze()
     planned = MapPlan(job=replace(job, context=read_from_guide(job, guide)) if guide else job, prices=price_list)
     run_on = partial(api.run, cluster=cluster, workers=workers, kubernetes=kubernetes)
-    with open_callbacks(log, metrics_port) as callbacks:
+    with open_callbacks(log, metrics_port, metrics_host) as callbacks:
         report = run_on(planned, progress=False, callbacks=callbacks, policy=policy)
         print_run_report(report, planned, as_json=as_json)
     raise typer.Exit(report.exit_code)
@@ -217,7 +225,9 @@ def verify(
         bool, typer.Option("--repair", help="Compute missing, stale and corrupt tiles, then verify again.")
     ] = False,
     cluster: Annotated[str, typer.Option(help="Where tasks run to repair, as for **mapper run**.")] = "threads",
-    workers: Annotated[int, typer.Option(help="Number of threads or processes that repair; 0 suits the machine.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=4096, help="Number of threads or processes that repair; 0 suits the machine.")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Check every tile's pixels against the ledger; with a MAP.yaml, also against what its inputs are now.
@@ -237,6 +247,8 @@ def verify(
         if repair:
             raise typer.BadParameter("--repair needs the MAP.yaml: a store does not say where its scenes are")
         _end_verify(verify_store(store), as_json=as_json)
+    if repair:
+        kubernetes_options(cluster, Path(store))  # what is wrong with it is wrong before all tiles are read
     job = prepare_job(Path(store))
     expected = expect_tiles(job.plan)
     before = verify_store(job.spec.store, expected=expected)
@@ -270,6 +282,15 @@ def why_command(
 
     answer = why(location_of(store), x, y, crs=crs, ref=ref)
     print_json(answer.to_dict()) if as_json else typer.echo(answer.to_text())
+
+
+def _print_grid(spec: MapSpec) -> None:
+    """Print what the map asks for before anything is spent on it: a mistaken unit or order shows here."""
+    from mapper.spec.plausibility import describe_grid, doubt_box
+
+    notify(escape(describe_grid(spec.area.geometry, spec.map_grid)))
+    if spec.area.bbox and (doubt := doubt_box(spec.area.bbox)):
+        notify(f"[yellow]warning:[/yellow] {escape(doubt)}")
 
 
 def _draw_search(spec: MapSpec, coverage: "Coverage", path: Path) -> Path:

@@ -40,7 +40,10 @@ LogOption = Annotated[Path | None, typer.Option(help="Append every event to this
 MetricsOption = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port of the driver for Prometheus metrics; 0 takes a free one.")
 ]
-
+MetricsHostOption = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Address that metrics are served on; **0.0.0.0** for all of the machine."),
+]
 SettingsOption = Annotated[
     Path | None,
     typer.Option(
@@ -52,19 +55,28 @@ SettingsOption = Annotated[
 KeepOption = Annotated[
     bool, typer.Option("--keep-cluster", help="Leave the cluster up that this command starts on Kubernetes.")
 ]
-WorkersOption = Annotated[int, typer.Option(help="Number of local processes, or threads; 0 suits the machine.")]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, max=4096, help="Number of local processes, or threads; 0 suits the machine.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="List the tiles that are due and stop.")]
 CommitTilesOption = Annotated[int, typer.Option(min=1, help="Largest number of tiles in one commit.")]
-CommitSecondsOption = Annotated[float, typer.Option(help="Seconds after which fewer tiles are committed.")]
+CommitSecondsOption = Annotated[float, typer.Option(min=0, help="Seconds after which fewer tiles are committed.")]
 BudgetOption = Annotated[
-    int | None, typer.Option(help="Number of failed tiles to tolerate; one more stops. Default: no limit.")
+    int | None, typer.Option(min=0, help="Number of failed tiles to tolerate; one more stops. Default: no limit.")
 ]
 
 
 def kubernetes_options(
     cluster: str, map_path: Path, settings: Path | None = None, *, keep: bool = False
 ) -> "KubernetesOptions | None":
-    """Return the settings and options of Kubernetes that a command was given; None for a cluster elsewhere."""
+    """Return the settings and options of Kubernetes that a command was given; None for a cluster elsewhere.
+
+    Raises:
+        SpecError: If the cluster is none, so that a wrong word or address ends a command before it does anything.
+    """
+    from mapper.cluster.open_executor import check_cluster
+
+    check_cluster(cluster)
     if "kubernetes" not in cluster:
         return None
     from mapper.cluster.kubernetes.session import KubernetesOptions

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -19,6 +20,7 @@ from mapper.cli.report import report_app
 from mapper.cli.serve import serve_app
 from mapper.cli.status import status_app
 from mapper.cli.storage import storage_app
+from mapper.cluster.secret_files import load_secrets
 from mapper.errors import MapperError
 from mapper.redaction import redact
 
@@ -42,6 +44,9 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(storage_app, name="store")
 
 
+_logger = logging.getLogger(__name__)
+
+
 class _Redacted(logging.Formatter):
     """Format of log lines, those of libraries too, in which addresses have no secrets."""
 
@@ -51,13 +56,28 @@ class _Redacted(logging.Formatter):
 
 
 def main() -> None:
-    """Run the command line; errors of mapper become one line and an exit code."""
+    """Run the command line; what the world or the request got wrong becomes one line and an exit code."""
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)  # libraries set levels of their own loggers
     screen.setFormatter(_Redacted("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
     try:
+        load_secrets()
         app()
     except MapperError as error:
-        notify(f"[red]error:[/red] {escape(str(error))}")
-        sys.exit(error.exit_code)
+        _end(str(error), error.exit_code)
+    except OSError as error:  # a folder that is missing or read-only, a full disk, a name that no file can have
+        _logger.debug("no file or folder", exc_info=True)
+        _end(_describe(error), MapperError.exit_code)
+
+
+def _end(text: str, exit_code: int) -> NoReturn:
+    notify(f"[red]error:[/red] {escape(' '.join(text.split()))}")
+    sys.exit(exit_code)
+
+
+def _describe(error: OSError) -> str:
+    """Return what the operating system refused, and of which file."""
+    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{names}: {reason}" if names else reason

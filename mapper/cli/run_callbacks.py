@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_callbacks(log: Path | None, metrics_port: int | None) -> Iterator[list["Callback"]]:
+def open_callbacks(
+    log: Path | None, metrics_port: int | None, metrics_host: str = "127.0.0.1"
+) -> Iterator[list["Callback"]]:
     """Yield the progress bar, and the other callbacks that were asked for.
 
     Args:
         log: File for JSON lines.
         metrics_port: Port for Prometheus; 0 takes a free one.
+        metrics_host: Address that the port is on.
 
     Raises:
         InputError: If metrics cannot be served.
@@ -35,17 +38,17 @@ def open_callbacks(log: Path | None, metrics_port: int | None) -> Iterator[list[
     callbacks: list[Callback] = [ProgressBar(), *([EventLog(log)] if log else [])]
     with ExitStack() as stack:
         if metrics_port is not None:
-            callbacks.append(_open_metrics(stack, metrics_port))
+            callbacks.append(_open_metrics(stack, metrics_port, metrics_host))
         yield callbacks
 
 
-def _open_metrics(stack: ExitStack, port: int) -> "RunMetrics":
+def _open_metrics(stack: ExitStack, port: int, host: str) -> "RunMetrics":
     try:
         from mapper.monitor.metrics import serve_metrics
     except ImportError as error:
         raise InputError("--metrics-port needs prometheus-client: pip install 'mapper[worker]'") from error
-    metrics, port = stack.enter_context(serve_metrics(port))
-    notify(f"metrics on port {port}: /metrics")
+    metrics, port = stack.enter_context(serve_metrics(port, host))
+    notify(f"metrics on http://{host}:{port}/metrics")
     return metrics
 
 

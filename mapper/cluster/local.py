@@ -1,6 +1,11 @@
-"""Workers on this machine: one process each, started by spawning, ended with the driver however it ends."""
+"""Workers on this machine: one process each, started by spawning, ended with the driver however it ends.
+
+Whoever speaks to a scheduler can run code on its workers, and other users of a machine reach its loopback too. So the
+processes of a cluster show each other a certificate that is made with the cluster and exists in their memory alone.
+"""
 
 import asyncio
+import datetime as dt
 import logging
 import os
 import tempfile
@@ -8,13 +13,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dask
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from distributed import Client, LocalCluster, Nanny, Status
+from distributed.security import Security
 
+from mapper.errors import ClusterError
 from mapper.execute.executors import SHORT_LOGS
 
 _DEATH_SECONDS = 180
 """Seconds without a scheduler after which a worker ends itself."""
 _LOOK_SECONDS = 0.05
+_ROUTES = "distributed.scheduler.http.routes"
+_PROXY = "distributed.http.proxy"
+"""Route of a scheduler that leads on to other ports of the machine."""
+_VALID = dt.timedelta(days=365)
+_CLOCKS_DIFFER = dt.timedelta(days=1)
 
 
 @contextmanager
@@ -30,6 +46,7 @@ def local_cluster(
 
     Raises:
         ValueError: If workers or threads are not positive.
+        ClusterError: If there is no folder for temporary files.
     """
     if workers < 1 or threads_per_worker < 1:
         raise ValueError(f"workers and threads must be positive, got {workers} and {threads_per_worker}")
@@ -41,18 +58,21 @@ def local_cluster(
         "distributed.worker.memory.pause": False,
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.comm.retry.count": 2,
+        _ROUTES: [route for route in dask.config.get(_ROUTES) if route != _PROXY],
     }
     variables = _environment(workers)
     with (
         _restore_environment(variables),
         dask.config.set({**settings, "distributed.nanny.pre-spawn-environ": variables}),
-        tempfile.TemporaryDirectory(prefix="mapper-workers-", ignore_cleanup_errors=True) as directory,
+        _make_folder() as directory,
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads_per_worker,
             memory_limit=memory_limit,
             processes=True,
             host="127.0.0.1",
+            protocol="tls://",
+            security=_make_security(),
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address=None,
             local_directory=directory,
@@ -63,6 +83,44 @@ def local_cluster(
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def _make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of the workers' files, which is removed when it is left."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="mapper-workers-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ClusterError(f"no folder for temporary files: {error}; name one that can be written in TMPDIR") from error
+
+
+def _make_security() -> Security:
+    """Make the certificate that all processes of one cluster show each other; it is on no disk.
+
+    Dask's own has an RSA key, which takes longer to make than workers to start.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mapper-local")])
+    now = dt.datetime.now(tz=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCKS_DIFFER)
+        .not_valid_after(now + _VALID)
+        .sign(key, hashes.SHA256())
+    )
+    public = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    roles = {
+        f"tls_{role}_{part}": text
+        for role in ("client", "scheduler", "worker")
+        for part, text in (("cert", public), ("key", private))
+    }
+    return Security(require_encryption=True, tls_ca_file=public, **roles)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Executors by the name that the command line gives them, and a cluster for as long as a block of code needs it."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,13 +14,29 @@ from mapper.cluster.local import local_cluster
 from mapper.cluster.settings import ClusterSettings, read_settings
 from mapper.cluster.throttle import paced_executor
 from mapper.errors import SpecError
+from mapper.execute.connection import check_address, connect
 from mapper.execute.executors import Executor, SerialExecutor, ThreadExecutor, default_threads
 
 Cluster = str | Client | Executor
 """What computes: a word or an address, see :func:`open_executor`, or what is open already."""
 
+_WORDS = ("threads", "serial", "local")
 _WORKERS = 2
 _LOCAL_THREADS = 2
+
+
+def check_cluster(name: str) -> None:
+    """Check that a name is a word for a cluster, or can be the address of a scheduler.
+
+    Raises:
+        SpecError: If it is neither.
+    """
+    if "://" in name:
+        check_address(name)
+    elif name not in _WORDS and not _is_kubernetes(name):
+        known = ", ".join((*_WORDS, KUBERNETES, f"{KUBERNETES}:POOL"))
+        meant = f"tcp://{name}" if re.fullmatch(r"[\w.-]+:\d+", name) else "tcp://host:8786"
+        raise SpecError(f"unknown cluster {name!r}: use {known}, or an address such as {meant}")
 
 
 def memory_of_task(name: Cluster, workers: int = 0, *, kubernetes: KubernetesOptions | None = None) -> int | None:
@@ -31,10 +48,11 @@ def memory_of_task(name: Cluster, workers: int = 0, *, kubernetes: KubernetesOpt
         kubernetes: As for :func:`open_executor`.
 
     Raises:
-        SpecError: If the name is of a pool that is not there.
+        SpecError: If the name is none, or of a pool that is not there.
     """
     if not isinstance(name, str):
         return None
+    check_cluster(name)
     if _is_kubernetes(name):
         settings = (kubernetes or KubernetesOptions()).settings
         return settings.task_memory(find_pool(name, settings))
@@ -70,16 +88,15 @@ def open_executor(
         with local_cluster(workers or _WORKERS, threads_per_worker=_LOCAL_THREADS) as client:
             yield paced_executor(client)
     elif "://" in name:
+        check_address(name)
         yield paced_executor(name)
-    elif _is_kubernetes(name):
+    else:
+        check_cluster(name)  # what is left is a pool on Kubernetes
         options = kubernetes or KubernetesOptions()
         pool = find_pool(name, options.settings)
         with open_pool(pool, options) as address:
             asked = {"GPU": 1.0} if options.settings.pools[pool].gpu else {}
             yield replace(paced_executor(address), resources=asked)
-    else:
-        known = "threads, serial, local, kubernetes, kubernetes:POOL"
-        raise SpecError(f"unknown cluster {name!r}: use {known}, or an address such as tcp://host:8786")
 
 
 @contextmanager
@@ -124,7 +141,7 @@ def open_cluster(
     options = KubernetesOptions(settings=settings, keep=keep, wait=wait, notify=print)
     with (
         open_pool(find_pool(f"{KUBERNETES}:{pool or ''}", settings), options) as address,
-        Client(address, set_as_default=False) as client,
+        connect(address, timeout_s=wait) as client,
     ):
         yield client
 

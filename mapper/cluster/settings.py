@@ -4,6 +4,7 @@ Names of objects are ``<name>-<pool>``, so that several maps can be made in one 
 operator scales down without looking which pool it takes a worker from.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -71,7 +72,40 @@ HostName = Annotated[
 ]
 
 
-Command = Literal["run", "composite"]
+Command = Literal["run", "composite", "pyramid"]
+Role = Literal["scheduler", "worker", "driver", "server"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _check_network(text: str) -> str:
+    ipaddress.ip_network(text)  # raises ValueError, which says what is wrong
+    return text
+
+
+class Toleration(Part):
+    """Taint of nodes that pods of a pool bear with."""
+
+    key: Annotated[str, Field(min_length=1)]
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    """Value of the taint, where the operator is ``Equal``."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """None: every effect."""
+
+    @model_validator(mode="after")
+    def _has_value(self) -> Self:
+        if (self.operator == "Equal") != (self.value is not None):
+            raise ValueError("a value belongs to operator: Equal, which needs it")
+        return self
+
+
+class EgressRule(Part):
+    """Addresses outside the namespace that pods may reach on further ports."""
+
+    cidr: Annotated[str, AfterValidator(_check_network)]
+    """Range of addresses, for example ``10.1.0.0/16``."""
+    ports: Annotated[tuple[Port, ...], Field(min_length=1)]
+    """TCP ports."""
 
 
 class PoolSettings(Part):
@@ -93,6 +127,10 @@ class PoolSettings(Part):
     """Image of the workers; None: the cluster's, with ``-cuda`` behind its tag for GPUs."""
     node_selector: Mapping[str, str] = Field(default_factory=dict)
     """Labels of the nodes to run on, for example ``cloud.google.com/gke-accelerator: nvidia-l4``."""
+    tolerations: tuple[Toleration, ...] = ()
+    """Taints of nodes to bear with, beside those of spot nodes and GPUs."""
+    runtime_class: ObjectName | None = None
+    """Runtime class of the workers, for example ``nvidia``; None: the cluster's default."""
     grace_seconds: int = Field(default=20, ge=1)
     """Seconds between the signal to stop and the kill: less than the notice of spot nodes (25 s at best for some)."""
     lifetime_hours: float | None = Field(default=None, gt=0)
@@ -110,11 +148,11 @@ class DriverSettings(Part):
     """Driver that plans, submits tiles and commits them: a Job, never on spot nodes."""
 
     command: Command = "run"
-    """Command of mapper: ``run`` makes the map, ``composite`` its guide, for a run to read."""
+    """Command of mapper: ``run`` makes the map, ``composite`` its guide, for a run to read; ``pyramid`` its levels."""
     guide: Annotated[str, Field(min_length=1)] | None = None
     """Store that ``composite`` writes and ``run`` reads; None: beside the map's, and ``run`` reads the archives."""
     pool: str | None = None
-    """Name of the pool in use; None: for ``run`` the first with GPUs, for ``composite`` without, else the first."""
+    """Name of the pool in use; None: for ``run`` the first with GPUs, for the others without, else the first."""
     map: ObjectName = "mapper-map"
     """Name of the ConfigMap that holds ``map.yaml`` and the files it names."""
     cpu: Cpu = "2"
@@ -129,15 +167,23 @@ class DriverSettings(Part):
     """Options for ``mapper run``, for example ``--failure-budget`` and ``100``."""
     composite_options: tuple[str, ...] = ()
     """Options for ``mapper composite``."""
+    pyramid_options: tuple[str, ...] = ()
+    """Options for ``mapper pyramid``."""
 
 
 class SecretNames(Part):
-    """Names of secrets that the operator of the cluster makes; their contents never enter a manifest."""
+    """Names of secrets that the operator of the cluster makes; their contents never enter a manifest.
+
+    Pods see them as files, one a key, which processes of mapper take as environment variables of their own: see
+    :mod:`mapper.cluster.secret_files`.
+    """
 
     store: ObjectName | None = "mapper-store"
-    """Secret of environment variables with the keys of the target store; None: pods have no need of them."""
+    """Secret with the keys of the target store for workers and driver, which write; None: they have no need of it."""
+    read: ObjectName | None = "mapper-store-read"
+    """Secret with keys that may only read the store, for the server; None: it has no need of it."""
     archive: ObjectName | None = None
-    """Secret of environment variables with the keys of the archives."""
+    """Secret with the keys of the archives."""
     tls: ObjectName | None = "mapper-tls"
     """Secret with ``ca.crt``, ``tls.crt`` and ``tls.key`` for traffic between Dask processes; None: unencrypted."""
     pull: ObjectName | None = None
@@ -196,8 +242,15 @@ class ClusterSettings(Part):
     """Server of the map; None: the map is not served from here."""
     secrets: SecretNames = SecretNames()
     neighbours: Neighbours = Neighbours()
-    egress_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+    egress_ports: tuple[Port, ...] = (443,)
     """TCP ports of archives and stores; pods reach nothing else outside the namespace but DNS."""
+    egress: tuple[EgressRule, ...] = ()
+    """Further ports of certain addresses that pods reach."""
+    accounts: Mapping[Role, Mapping[str, str]] = Field(default_factory=dict)
+    """Annotations of the ServiceAccount of a role, for example ``eks.amazonaws.com/role-arn``."""
+    catalog: ObjectName | None = None
+    """PersistentVolumeClaim with a static catalogue, which driver and workers see beside ``map.yaml`` as ``catalog/``,
+    read-only; None: items come from an archive."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -206,6 +259,9 @@ class ClusterSettings(Part):
                 raise ValueError(f"{self.cluster_name(pool)} is longer than {_LONGEST_CLUSTER_NAME} characters")
         if self.driver.pool is not None and self.driver.pool not in self.pools:
             raise ValueError(f"driver.pool is {self.driver.pool}, the pools are {', '.join(self.pools)}")
+        unnamed = [name for name, pool in self.pools.items() if pool.gpu and pool.image is None]
+        if "@" in self.image and unnamed:
+            raise ValueError(f"an image by digest has no other for GPUs: give pools.{unnamed[0]}.image too")
         return self
 
     def cluster_name(self, pool: str) -> str:

@@ -29,6 +29,7 @@ from distributed import Client, SchedulerPlugin, default_client
 from mapper.access.retry import RetryPolicy
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import ClusterError
+from mapper.execute.connection import connect, warn_of_clear_text
 from mapper.execute.dask_futures import ClusterRules, FuturesWindow, StragglerPolicy
 from mapper.execute.outcome import Outcome, prepare
 
@@ -200,12 +201,14 @@ class DaskExecutor:
     @contextmanager
     def _reach(self) -> Iterator[Client]:
         if isinstance(self.cluster, Client):
+            if self.cluster.scheduler is not None:
+                warn_of_clear_text(self.cluster.scheduler.address)
             yield self.cluster
             return
         try:
             client = self._make_client(self.cluster)
-        except (OSError, ValueError, AssertionError) as error:
-            raise ClusterError(f"no Dask scheduler answers at {self.cluster}: {error}") from error
+        except AssertionError as error:
+            raise ClusterError(f"no Dask scheduler answers at {self.cluster}: it did not greet") from error
         with client:
             yield client
 
@@ -218,7 +221,7 @@ class DaskExecutor:
 
     def _ask_for_client(self, address: str) -> Client:
         with dask.config.set(SHORT_LOGS):
-            return Client(address, timeout=self.retry.connect_timeout_s, set_as_default=False)
+            return connect(address, timeout_s=self.retry.connect_timeout_s)
 
     def _await_worker(self, client: Client) -> None:
         try:

@@ -6,15 +6,17 @@ the sha256 of the weights: neither can be changed without the other noticing.
 """
 
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mapper.errors import WeightsError
+from mapper.models.card_limits import check_contract, check_name, check_options
 from mapper.models.contract import (
     ANY,
     FILL_STEPS,
@@ -45,6 +47,10 @@ _EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 )
 _HEADER_LIMIT = 10_000_000
+_LARGEST_CARD = 2**24
+"""Bytes of a card: one that names thousands of chips that it was trained on has a million."""
+_LONGEST_REASON = 300
+_NO_CARD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 _SHA256_MULTIHASH = "1220"
 
 
@@ -110,13 +116,13 @@ def parse_card(text: str) -> Card:
     """Return the card that a JSON text holds.
 
     Raises:
-        WeightsError: If it is not a card.
+        WeightsError: If it is not a card, or says what no model can mean.
     """
     try:
         content = json.loads(text)
         properties = content["properties"]
         form = properties["mapper:contract"]
-        return Card(
+        card = Card(
             name=properties["mlm:name"],
             contract=_parse_contract(form),
             options=properties["mlm:hyperparameters"],
@@ -126,8 +132,26 @@ def parse_card(text: str) -> Card:
             training=properties["mapper:training"],
             written=form if "guide" in form else {},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"not a model card: {type(error).__name__} {error}") from error
+        _check_card(card)
+    except _NO_CARD as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise WeightsError(f"not a model card: {type(error).__name__} {reason}") from error
+    return card
+
+
+def _check_card(card: Card) -> None:
+    """Check that a card says what a model can mean: types, ranges, finite numbers, a name that is one.
+
+    Raises:
+        ValueError: With the first that it does not.
+    """
+    check_name("mlm:name", card.name)
+    check_contract(card.contract)
+    check_options(card.options)
+    if not (isinstance(card.parameters, int) and card.parameters >= 0):
+        raise ValueError(f"mlm:total_parameters is {card.parameters!r:.40}, expected a number of weights")
+    if not isinstance(card.training, Mapping):
+        raise TypeError("mapper:training is no object")
 
 
 def _parse_contract(form: Mapping[str, Any]) -> Contract:
@@ -176,7 +200,7 @@ def read_card(model: ModelSpec) -> Card:
     weights = weights_path(model)
     path = weights.with_suffix(".json")
     try:
-        card = parse_card(path.read_text())
+        card = parse_card(_read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"model {model.name}: no card at {path} ({error})") from error
     except WeightsError as error:
@@ -192,7 +216,7 @@ def weights_path(model: ModelSpec) -> Path:
         WeightsError: If the name is unknown or the file is missing.
     """
     path = model.weights or _shipped() / f"{model.name}.safetensors"
-    if path.is_file():
+    if path.is_file() and (model.weights or Path(model.name).name == model.name):
         return path
     if model.weights is None:
         raise WeightsError(f"unknown model {model.name!r}: mapper ships {', '.join(model_names())}; or give weights")
@@ -206,13 +230,14 @@ def check_weights(path: Path, card: Card) -> None:
         WeightsError: If the file is unreadable or either was changed.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            seal = _read_seal(stream)
     except OSError as error:
         raise WeightsError(f"weights {path} cannot be read: {error}") from error
-    found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
         raise WeightsError(f"weights {path} were changed: sha256 is {found}, the card says {card.sha256 or 'nothing'}")
-    if _read_seal(content) != card.seal:
+    if seal != card.seal:
         raise WeightsError(f"card {path.with_suffix('.json')} was changed: its contract is not that of the weights")
 
 
@@ -227,14 +252,31 @@ def _shipped() -> Path:
     return Path(str(resources.files("mapper"))) / "models" / "shipped"
 
 
-def _read_seal(content: bytes) -> str | None:
+def _read_text(path: Path) -> str:
+    """Read a card, as far as one can be long.
+
+    Raises:
+        OSError: If it cannot be read.
+        UnicodeDecodeError: If it is no text.
+        WeightsError: If it is too long.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST_CARD + 1)
+    if len(content) > _LARGEST_CARD:
+        raise WeightsError(f"not a model card: it is longer than {_LARGEST_CARD >> 20} MiB")
+    return content.decode()
+
+
+def _read_seal(stream: BinaryIO) -> str | None:
     """Return the seal in the header of a safetensors file, None where there is none or the file is something else."""
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
     try:
-        (size,) = struct.unpack("<Q", content[:8])
-        if size > min(len(content) - 8, _HEADER_LIMIT):
+        (size,) = struct.unpack("<Q", stream.read(8))
+        if size > min(length - 8, _HEADER_LIMIT):
             return None
-        seal = json.loads(content[8 : 8 + size])["__metadata__"]["seal"]
-    except (struct.error, ValueError, KeyError, TypeError):
+        seal = json.loads(stream.read(size))["__metadata__"]["seal"]
+    except (struct.error, *_NO_CARD):
         return None
     return str(seal)
 

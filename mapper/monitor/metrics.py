@@ -105,24 +105,26 @@ class RunMetrics:
 
 
 @contextmanager
-def serve_metrics(port: int, address: str = "0.0.0.0") -> Iterator[tuple[RunMetrics, int]]:  # noqa: S104 - of a pod
+def serve_metrics(port: int, address: str = "127.0.0.1") -> Iterator[tuple[RunMetrics, int]]:
     """Serve the metrics of one run on ``http://ADDRESS:PORT/metrics`` until the block ends.
 
     Args:
         port: 0 takes a free one.
-        address: By default all of this machine.
+        address: By default of this machine alone; ``0.0.0.0`` for whoever reaches it.
 
     Yields:
         The callback to give to the run, and the port.
 
     Raises:
-        InputError: If the port is taken.
+        InputError: If the port is taken, or the address is not of this machine.
     """
     registry = CollectorRegistry()
     try:
         server, thread = start_http_server(port, addr=address, registry=registry)
     except OSError as error:
-        raise InputError(f"port {port} cannot serve metrics: {error.strerror}; give another --metrics-port") from error
+        raise InputError(
+            f"metrics cannot be served on {address}:{port}: {error.strerror}; give another --metrics-port"
+        ) from error
     try:
         yield RunMetrics(registry), int(server.server_port)
     finally:

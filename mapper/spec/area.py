@@ -11,6 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from mapper.description import FilePath, Fractional, Part
 from mapper.spec.area_file import read_area
+from mapper.spec.plausibility import suggest_box
 
 
 class AreaSpec(Part):
@@ -28,7 +29,9 @@ class AreaSpec(Part):
         if self.bbox is not None:
             west, south, east, north = self.bbox
             if not (-90 <= south < north <= 90):
-                raise ValueError(f"bbox must be west, south, east, north with south < north, got {self.bbox}")
+                raise ValueError(
+                    f"bbox must be west, south, east, north with south < north, got {self.bbox}{suggest_box(self.bbox)}"
+                )
             if west >= east:
                 raise ValueError(
                     f"bbox has west {west} >= east {east}: areas across the antimeridian are not supported; "

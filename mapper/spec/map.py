@@ -22,6 +22,7 @@ from mapper.presets import DEFAULT, fill_defaults
 from mapper.redaction import redact_all
 from mapper.spec.area import AreaSpec, GridSpec, PeriodSpec
 from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec
+from mapper.spec.plausibility import GridRequest, make_grid
 from mapper.spec.target import ConsistencySpec, ModelSpec, TargetBand, TargetSpec
 
 
@@ -95,16 +96,16 @@ class MapSpec(Part):
         """Output grid.
 
         Raises:
-            GridError: If the source does not nest in it or the area cannot be projected.
+            GridError: If it cannot be meant, the source does not nest in it, or the area cannot be projected.
         """
-        return MapGrid.cover(
-            self.area.geometry,
+        asked = GridRequest(
             crs=self.grid.crs,
             resolution=self.grid.resolution,
             source_resolution=self.source.resolution,
             tile_px=self.grid.tile,
             chunk_px=self.grid.chunk,
         )
+        return make_grid(self.area.geometry, asked)
 
     @cached_property
     def digest(self) -> str:

@@ -1,13 +1,15 @@
 """The target of a map: its bands and their encoding, its model, and its consistency with the source."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from mapper.description import FilePath, Part
 
 Bounds = tuple[float | None, float | None]
+Edge = Annotated[float, Field(allow_inf_nan=True)]
+"""Edge of a class of values; an infinite one leaves the class open."""
 OperatorName = Literal["block-mean", "gaussian-psf", "none"]
 Mode = Literal["none", "soft", "hard", "below"]
 _BAND_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
@@ -50,9 +52,9 @@ class BandSpec(Part):
     """Least and greatest value that the band can have; null where there is none."""
     value_range: float | None = Field(default=None, gt=0)
     """Width of the usual range of values, for metrics and colours."""
-    classes: tuple[float, ...] = ()
+    classes: tuple[Edge, ...] = ()
     """Edges of classes of values, for scores by class."""
-    sd_classes: tuple[float, ...] = ()
+    sd_classes: tuple[Edge, ...] = ()
     """Edges of classes of standard deviations, for scores of the uncertainty."""
     encoding: EncodingSpec = EncodingSpec()
     """Numbers that the band is stored as."""
@@ -86,9 +88,9 @@ class NamedBand(Part):
     """Least and greatest value that the band can have; null where there is none."""
     value_range: float | None = Field(default=None, gt=0)
     """Width of the usual range of values, for metrics and colours."""
-    classes: tuple[float, ...] | None = None
+    classes: tuple[Edge, ...] | None = None
     """Edges of classes of values, for scores by class."""
-    sd_classes: tuple[float, ...] | None = None
+    sd_classes: tuple[Edge, ...] | None = None
     """Edges of classes of standard deviations, for scores of the uncertainty."""
     encoding: EncodingSpec | None = None
     """Numbers that the band is stored as."""

@@ -6,9 +6,10 @@ process dies, one of two complete states is there. Random numbers need no state;
 """
 
 import hashlib
+import itertools
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ from torch import Tensor
 from mapper.errors import InputError
 
 _STATE = "checkpoint.json"
+_FOLDER = ".run"
+_RESULTS = (".safetensors", ".json")
+"""Ends of the names of weights and card, which stand beside the folder."""
 _SHOWN = 3
 
 
@@ -38,7 +42,7 @@ class RunFolder:
     """The folder of one training.
 
     Args:
-        path: Made when something is saved.
+        path: Made when a training begins.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,19 +66,21 @@ class RunFolder:
             f"{key} was {_show(before, key)}, is {_show(now, key)}" for key in keys if before.get(key) != now.get(key)
         ]
 
-    def begin(self, description: Mapping[str, Any]) -> bool:
-        """Begin a training, or resume it.
+    def begin(self, description: Mapping[str, Any]) -> str | None:
+        """Begin a training, or resume it; what is there of another training gets another name, and stays.
 
         Args:
             description: All that decides the result.
 
         Returns:
-            True where it is begun anew, though a finished training of another description was there.
+            Name that a finished training of another description, or weights from elsewhere, have from now on; None
+            where nothing stood in the way.
 
         Raises:
-            InputError: If an unfinished training was begun by another description.
+            InputError: If an unfinished training was begun by another description, or nothing can be written here.
         """
         self.description = description
+        self._check_writable()
         changed = self.differences(description)
         if changed and not self.weights:
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
@@ -83,8 +89,34 @@ class RunFolder:
                 f"go on, or delete the folder or choose another name to begin anew"
             )
         if changed:
-            shutil.rmtree(self.path)
-        return bool(changed)
+            return self._set_aside(_FOLDER, *_RESULTS)
+        weights = self.path.with_name(f"{self._name}{_RESULTS[0]}")
+        if weights.is_file() and _hash_file(weights) != self.weights:
+            return self._set_aside(*_RESULTS)
+        return None
+
+    def _check_writable(self) -> None:
+        """Check that the folder takes files: it is long until the first is written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise InputError(f"a training cannot be written to {self.path}: {error.strerror or error}") from error
+
+    @property
+    def _name(self) -> str:
+        return self.path.name.removesuffix(_FOLDER)
+
+    def _set_aside(self, *suffixes: str) -> str:
+        """Rename what bears the name of this training; returns a name that was free."""
+        names = (f"{self._name}.before-{number}" for number in itertools.count(1))
+        free = next(name for name in names if not any(self.path.with_name(name + end).exists() for end in suffixes))
+        for end in suffixes:
+            found = self.path.with_name(self._name + end)
+            if found.exists():
+                found.rename(found.with_name(free + end))
+        return free
 
     def load(self) -> Checkpoint | None:
         """Read what was saved last; None if nothing was.
@@ -135,9 +167,10 @@ class RunFolder:
             state = json.loads(path.read_text())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"checkpoint {path} cannot be read: {error}; delete {self.path} to begin anew") from error
-        if not isinstance(state, dict) or not {"step", "tensors", "sha256", "description", "facts"} <= state.keys():
+        known = isinstance(state, dict) and {"step", "tensors", "sha256", "description", "facts"} <= state.keys()
+        if not known or not isinstance(state["description"], dict):
             raise InputError(f"checkpoint {path} is not one; delete {self.path} to begin anew")
         return state
 
@@ -153,6 +186,12 @@ def _replace(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(path)
+
+
+def _hash_file(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flatten(content: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -61,8 +61,8 @@ def train(
 ) -> Card:
     """Train a model and write ``<name>.safetensors`` and ``<name>.json``; goes on where it was interrupted.
 
-    A training that is finished is not repeated unless its description has changed; one that is under way does not go
-    on with a changed description.
+    A training that is finished is not repeated unless its description has changed, and then stays under another name;
+    one that is under way does not go on with a changed description.
 
     Args:
         config: Description of the training.
@@ -127,9 +127,9 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Est
 
 
 def _begin(run: RunFolder, described: Mapping[str, Any], name: str, report: Callable[[str], None]) -> None:
-    if run.begin(described):
-        report(f"{name} was trained otherwise before: training it anew")
-    elif saved := run.load():
+    if earlier := run.begin(described):
+        report(f"another training was called {name} before: it is called {earlier} now, and {name} is trained anew")
+    if saved := run.load():
         report(f"going on with {name} after step {saved.step}")
 
 

@@ -136,7 +136,7 @@ class Launch:
 
     def _check_inputs(self, *, driver: bool) -> None:
         secrets = self._settings.secrets
-        needed = {name: f"secrets.{key}" for key, name in secrets if name is not None}
+        needed = {name: f"secrets.{key}" for key, name in secrets if name is not None and key != "read"}  # a server's
         for name, key in needed.items():
             self._check("Secret", name, f"which `{key}` names; {_HOW_TO_MAKE}, `{key}: null` does without")
         if driver:

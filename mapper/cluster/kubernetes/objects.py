@@ -15,6 +15,7 @@ import yaml
 from mapper.cluster.kubernetes import pods
 from mapper.cluster.kubernetes.pods import Manifest
 from mapper.cluster.kubernetes.server import make_server
+from mapper.cluster.secret_files import PRELOAD
 from mapper.cluster.settings import ClusterSettings, DriverSettings, PoolSettings, parse_cpu, parse_memory
 
 _HEADER = "# Rendered by `mapper cluster render`.\n"
@@ -23,11 +24,11 @@ _ROUTES = (
     "distributed.http.scheduler.info",
     "distributed.http.scheduler.json",
     "distributed.http.health",
-    "distributed.http.proxy",
     "distributed.http.statics",
     "distributed.http.scheduler.api",
 )
-"""Routes of a scheduler: Dask's own, and that by which the operator reaches one that accepts only encryption."""
+"""Routes of a scheduler: Dask's own but the proxy, which leads on to other hosts, and that by which the operator
+reaches one that accepts only encryption."""
 _SCHEDULER_VARIABLES = {
     "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": json.dumps(_ROUTES, separators=(",", ":")),
     # every task that a lost worker was given counts, so on spot nodes the default of 3 is soon reached
@@ -36,6 +37,7 @@ _SCHEDULER_VARIABLES = {
     "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "30 minutes",
 }
 _WORKER_VARIABLES = {
+    "DASK_DISTRIBUTED__WORKER__PRELOAD": json.dumps([PRELOAD]),
     # results are small records: there is nothing to spill, and no disk to spill it to
     "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
     "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
@@ -43,7 +45,6 @@ _WORKER_VARIABLES = {
 }
 _SHORT_LOGS = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10"}
 """Settings of :data:`mapper.execute.executors.SHORT_LOGS`, as environment variables."""
-_FOLDER = "/var/lib/mapper"
 _MAP_FOLDER = "/etc/mapper/map"
 _DRIVER_GRACE_SECONDS = 60
 """Seconds that the driver has for the last commit."""
@@ -153,14 +154,14 @@ def _make_worker(settings: ClusterSettings, name: str, pool: PoolSettings) -> Ma
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(name)}
     container["env"] += pods.to_env({**address, **_SHORT_LOGS, **_WORKER_VARIABLES, **cores})
     container |= {
-        "envFrom": pods.secret_variables(settings),
         "ports": [pods.named_port("tcp-worker", pods.WORKER_PORT), pods.named_port("http-dashboard", pods.HTTP_PORT)],
         "readinessProbe": {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 30},
         "resources": pods.make_resources(pool.cpu, pool.memory, gpu=pool.gpu),
     }
-    return pods.make_pod(
-        settings, container, account=pods.account_of(settings, "worker"), nodes=pods.choose_nodes(pool)
-    )
+    pod = pods.make_pod(settings, container, account=pods.account_of(settings, "worker"), nodes=pods.choose_nodes(pool))
+    pods.mount_secrets(pod, _secrets_of(settings))
+    pods.mount_catalog(settings, pod)
+    return pod
 
 
 def _make_volume_claim(settings: ClusterSettings) -> Manifest:
@@ -209,17 +210,17 @@ def _make_driver(settings: ClusterSettings) -> Manifest:
 
 def _make_driver_pod(settings: ClusterSettings) -> Manifest:
     driver = settings.driver
-    command = ["mapper", driver.command, f"{_FOLDER}/map.yaml", "--cluster", "$(DASK_SCHEDULER_ADDRESS)"]
-    args = [*command, "--log", f"{_FOLDER}/events.jsonl"]
-    args += ["--metrics-port", str(pods.HTTP_PORT)] if driver.command == "run" else []
+    command = ["mapper", driver.command, f"{pods.FOLDER}/map.yaml", "--cluster", "$(DASK_SCHEDULER_ADDRESS)"]
+    args = [*command, "--log", f"{pods.FOLDER}/events.jsonl"]
+    metrics = ["--metrics-port", str(pods.HTTP_PORT), "--metrics-host", "0.0.0.0"]  # noqa: S104 - of its own pod
+    args += metrics if driver.command == "run" else []
     args += _driver_options(driver)
     container = pods.make_container(settings, "driver", image=settings.image, args=args)
-    folder = {"name": "folder", "mountPath": _FOLDER}
+    folder = {"name": "folder", "mountPath": pods.FOLDER}
     address = {"DASK_SCHEDULER_ADDRESS": settings.scheduler_address(settings.driver_pool)}
     container["env"] = pods.to_env(address) + container["env"]
     container["volumeMounts"].append(folder)
     container |= {
-        "envFrom": pods.secret_variables(settings),
         "ports": [pods.named_port("http-metrics", pods.HTTP_PORT)],
         "resources": pods.make_resources(driver.cpu, driver.memory),
     }
@@ -230,22 +231,32 @@ def _make_driver_pod(settings: ClusterSettings) -> Manifest:
         "initContainers": [_make_map_copy(settings, folder)],
     }
     pod = pods.make_pod(settings, container, account=pods.account_of(settings, "driver"), nodes=nodes)
+    pods.mount_secrets(pod, _secrets_of(settings))
     pod["volumes"] += [
         {"name": "folder", "persistentVolumeClaim": {"claimName": f"{settings.name}-driver"}},
         {"name": "map", "configMap": {"name": driver.map}},
     ]
+    pods.mount_catalog(settings, pod)
     return pod
 
 
 def _driver_options(driver: DriverSettings) -> list[str]:
-    word, options = ("--guide", driver.options) if driver.command == "run" else ("--out", driver.composite_options)
-    return [*([word, driver.guide] if driver.guide else []), *options]
+    """Return the options of the command of a driver, with the store of the guide where that is given."""
+    options = {"run": driver.options, "composite": driver.composite_options, "pyramid": driver.pyramid_options}
+    word = {"run": "--guide", "composite": "--out"}.get(driver.command)
+    return [*([word, driver.guide] if word and driver.guide else []), *options[driver.command]]
+
+
+def _secrets_of(settings: ClusterSettings) -> dict[str, str | None]:
+    """Return the names of the secrets of workers and driver, by what they are for."""
+    return {"store": settings.secrets.store, "archive": settings.secrets.archive}
 
 
 def _make_map_copy(settings: ClusterSettings, folder: Manifest) -> Manifest:
     """Make the container that copies the map description to the volume of its items and plan."""
-    args = ["sh", "-c", f"cp --dereference {_MAP_FOLDER}/* {_FOLDER}/"]
-    copy = pods.make_container(settings, "map", image=settings.image, args=args)
+    args = ["sh", "-c", f"cp --dereference {_MAP_FOLDER}/* {pods.FOLDER}/"]
+    bare = settings.model_copy(update={"secrets": settings.secrets.model_copy(update={"tls": None})})
+    copy = pods.make_container(bare, "map", image=settings.image, args=args)
     copy["volumeMounts"] += [folder, {"name": "map", "mountPath": _MAP_FOLDER, "readOnly": True}]
     return {**copy, "resources": pods.make_resources("100m", "64Mi")}
 

@@ -4,8 +4,10 @@ Pods run as an ordinary user on a read-only file system, hold no token for the K
 privileges: they pass the Pod Security Standard "restricted".
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+from mapper.cluster.secret_files import FOLDERS
 from mapper.cluster.settings import ClusterSettings, PoolSettings
 
 Manifest = dict[str, Any]
@@ -35,7 +37,12 @@ GPU = "nvidia.com/gpu"
 _SCRATCH = {"HOME": "/tmp", "DASK_TEMPORARY_DIRECTORY": "/tmp"}  # noqa: S108 - an emptyDir of the pod
 
 
+FOLDER = "/var/lib/mapper"
+"""Folder of the map in the driver."""
+
+
 _TLS_FOLDER = "/etc/mapper/tls"
+_SECRETS = "/etc/mapper/secrets"
 
 
 _SPOT_LABELS = {
@@ -104,10 +111,35 @@ def to_env(variables: dict[str, str]) -> list[Manifest]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def secret_variables(settings: ClusterSettings) -> list[Manifest]:
-    """Return the secrets whose keys become environment variables of workers and driver."""
-    names = dict.fromkeys((settings.secrets.store, settings.secrets.archive))
-    return [{"secretRef": {"name": name}} for name in names if name]
+def mount_secrets(pod: Manifest, names: Mapping[str, str | None]) -> None:
+    """Mount secrets as files of a pod's container, which mapper takes as environment variables of its own process.
+
+    Args:
+        pod: From :func:`make_pod`.
+        names: Names of the secrets, by what they are for; one of several uses is mounted once.
+    """
+    (container,) = pod["containers"]
+    uses: dict[str, str] = {}
+    for use, name in names.items():
+        if name:
+            uses.setdefault(name, use)
+    for name, use in uses.items():
+        volume = f"secret-{use}"
+        pod["volumes"].append({"name": volume, "secret": {"secretName": name, "defaultMode": 0o440}})
+        container["volumeMounts"].append({"name": volume, "mountPath": f"{_SECRETS}/{use}", "readOnly": True})
+    if uses:
+        folders = ":".join(f"{_SECRETS}/{use}" for use in uses.values())
+        container["env"] += to_env({FOLDERS: folders})
+
+
+def mount_catalog(settings: ClusterSettings, pod: Manifest) -> None:
+    """Mount the static catalogue, where there is one, beside ``map.yaml``: at one path in driver and workers."""
+    if settings.catalog is None:
+        return
+    (container,) = pod["containers"]
+    claim = {"claimName": settings.catalog, "readOnly": True}
+    pod["volumes"].append({"name": "catalog", "persistentVolumeClaim": claim})
+    container["volumeMounts"].append({"name": "catalog", "mountPath": f"{FOLDER}/catalog", "readOnly": True})
 
 
 def make_resources(cpu: str, memory: str, *, gpu: bool = False) -> Manifest:
@@ -127,11 +159,13 @@ def choose_nodes(pool: PoolSettings) -> Manifest:
     tolerations = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}] if pool.gpu else []
     if pool.spot:
         tolerations += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in _SPOT_TAINTS]
+    tolerations += [each.model_dump(exclude_none=True) for each in pool.tolerations]
     on_spot = [
         {"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]} for key, value in _SPOT_LABELS.items()
     ]
     return {
         "terminationGracePeriodSeconds": pool.grace_seconds,
+        **({"runtimeClassName": pool.runtime_class} if pool.runtime_class else {}),
         **({"nodeSelector": dict(pool.node_selector)} if pool.node_selector else {}),
         "affinity": _require(on_spot) if pool.spot else off_spot(),
         **({"tolerations": tolerations} if tolerations else {}),
@@ -178,12 +212,14 @@ def account_of(settings: ClusterSettings, role: str) -> str:
 
 
 def make_account(settings: ClusterSettings, role: str, labels: dict[str, str] | None = None) -> Manifest:
-    """Make a ServiceAccount without any right."""
+    """Make a ServiceAccount without any right in Kubernetes; its annotations may name an identity of the cloud."""
     pull = settings.secrets.pull
+    annotations = next((dict(given) for each, given in settings.accounts.items() if each == role), {})
+    metadata = metadata_of(settings, account_of(settings, role), labels)
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": metadata_of(settings, account_of(settings, role), labels),
+        "metadata": metadata | ({"annotations": annotations} if annotations else {}),
         "automountServiceAccountToken": False,
         **({"imagePullSecrets": [{"name": pull}]} if pull else {}),
     }
@@ -216,4 +252,8 @@ def make_egress(settings: ClusterSettings) -> list[Manifest]:
     return [
         {"ports": [{"protocol": "UDP", "port": 53}, tcp_port(53)]},
         {"ports": [tcp_port(port) for port in settings.egress_ports]},
+        *(
+            {"to": [{"ipBlock": {"cidr": rule.cidr}}], "ports": [tcp_port(port) for port in rule.ports]}
+            for rule in settings.egress
+        ),
     ]

@@ -59,7 +59,6 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
     health = {"httpGet": {"port": _HTTP, "path": "/health"}, "periodSeconds": 10, "timeoutSeconds": 5}
     container["env"] += pods.to_env(_VARIABLES)
     container |= {
-        "envFrom": pods.secret_variables(settings),
         "ports": [pods.named_port(_HTTP, _PORT)],
         "readinessProbe": health,
         "livenessProbe": health | {"initialDelaySeconds": 30, "failureThreshold": 6},
@@ -70,6 +69,7 @@ def _make_pod(settings: ClusterSettings, server: ServerSettings) -> Manifest:
         "topologySpreadConstraints": [_spread(settings)],
     }
     pod = pods.make_pod(settings, container, account=pods.account_of(settings, _ROLE), nodes=nodes)
+    pods.mount_secrets(pod, {"read": settings.secrets.read})
     if server.token:
         container["volumeMounts"].append({"name": "token", "mountPath": _TOKEN_FOLDER, "readOnly": True})
         pod["volumes"].append({"name": "token", "secret": {"secretName": server.token, "defaultMode": 0o440}})
