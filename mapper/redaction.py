@@ -7,7 +7,7 @@ signatures, tokens and keys there, under names that nobody knows in advance. Wha
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote_plus
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]+")
@@ -71,7 +71,7 @@ def redact_all(content: T, *, paths: bool = False) -> T:
         done = {key: redact_all(value, paths=paths) for key, value in content.items()}
     elif isinstance(content, list | tuple):
         done = type(content)(redact_all(value, paths=paths) for value in content)
-    return done
+    return cast("T", done)
 
 
 def _redact_match(found: re.Match[str]) -> str:

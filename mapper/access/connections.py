@@ -39,9 +39,15 @@ class Reach:
     it onto a private network is refused.
     """
 
-    def __init__(self, *, private: bool = False) -> None:
+    def __init__(self, address: str = "", *, private: bool = False) -> None:
+        """Begin without a connection.
+
+        Args:
+            address: Of the catalogue; one that is reached through a proxy counts as public.
+            private: True where private networks may be reached in any case.
+        """
         self._allowed = private
-        self._public = self._private = False
+        self._public, self._private = bool(address) and _is_proxied(address), False
 
     @property
     def private(self) -> bool:
@@ -143,9 +149,9 @@ def _resolve(name: str, port: int) -> list[str]:
 
 
 def _judge_proxied(url: str, *, private: bool) -> None:
-    parts = urlsplit(url)
-    if _proxy_of(parts.scheme, parts.hostname or "") is None:
+    if not _is_proxied(url):
         return
+    parts = urlsplit(url)
     for address in _resolve(parts.hostname or "", parts.port or 0):
         refusal = refuse_address(address, private=private)
         if refusal:
@@ -166,6 +172,11 @@ def _follow(url: str, target: str, *, private: bool) -> str:
     if refusal:
         raise RefusedAddressError(f"it redirects: {refusal}")
     return found
+
+
+def _is_proxied(url: str) -> bool:
+    parts = urlsplit(url)
+    return _proxy_of(parts.scheme, parts.hostname or "") is not None
 
 
 @lru_cache(maxsize=256)

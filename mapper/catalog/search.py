@@ -204,9 +204,9 @@ class _Channel(StacApiIO):
         )
         super().__init__(max_retries=retries, timeout=(policy.connect_timeout_s, policy.read_timeout_s))
         self.endpoint, self.rule = endpoint, provider.access
-        self.reach = Reach(private=provider.access.files.private)
+        self.reach = Reach(endpoint, private=provider.access.files.private)
         for adapter in self.session.adapters.values():
-            guard(adapter.poolmanager, self.reach)
+            guard(adapter.poolmanager, self.reach)  # type: ignore[attr-defined]
 
     def read_text(self, source: pystac.link.HREF, *args: Any, **kwargs: Any) -> str:
         """Return what an address answers, of the catalogue itself or that it links to; never a file."""

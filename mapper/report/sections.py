@@ -59,7 +59,7 @@ def _head(contents: Contents) -> Markup:
         f"<header><h1>{html.escape(str(about['title']))}"
         f'<span class="state {status.state}">{status.state}</span></h1>'
         f"<p>{html.escape(str(about['source']))}, {about['time_coverage_start']} to {about['time_coverage_end']}"
-        f"<br>{html.escape(status.store)}</p></header>"
+        f"<br>{html.escape(redact(status.store, paths=True))}</p></header>"
         f'<div class="figures">{cells}</div>'
     )
 
