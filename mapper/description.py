@@ -46,7 +46,7 @@ def make_absolute(path: Path, info: ValidationInfo) -> Path:
 
 def _locate(location: str, info: ValidationInfo) -> str:
     """Return a URL as it is, and a path against the folder that is the context of validation."""
-    return location if "://" in location else str(make_absolute(Path(location), info))
+    return location if "://" in location or location.startswith("file:") else str(make_absolute(Path(location), info))
 
 
 FilePath = Annotated[Path, AfterValidator(make_absolute)]

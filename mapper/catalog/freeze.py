@@ -17,18 +17,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rustac
+from rustac.store import LocalStore
 
 from mapper.catalog.compressed_items import CompressedItems, seal_texts
 from mapper.catalog.items import ItemDict, Items, freeze_items
+from mapper.catalog.references import document_of, resolve
 from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"
 _QUERY_KEY = b"mapper:query"
 _SEAL_KEY = b"mapper:seal"
 """Metadata key of the seal of the items, in the order that :func:`save_items` gave them."""
+_DRAFT = "draft.parquet"
 _ROWS_READ = 4096
 _PLAIN_PROPERTIES = ("datetime", "start_datetime", "end_datetime", "platform", "eo:cloud_cover", "sat:orbit_state")
 _PLAIN_ASSET = ("href", "type", "title")
+
+_UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, pa.ArrowException, rustac.RustacError,
+)  # fmt: skip
+"""Errors of a file that is damaged, or holds something else."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +49,10 @@ def save_items(items: Items, path: Path | str) -> None:
     """
     if not items:
         raise ValueError("there are no items to save")
-    path = Path(path)
+    path = Path(path).absolute()  # what has a colon in its first part would be taken for an address
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = Path(folder) / "draft.parquet"
+        draft = Path(folder) / _DRAFT
         table, metadata = _tabulate(items.items, draft)
         texts = {(item["collection"], item["id"]): _to_json(item) for item in items}
         keys = list(zip(table["collection"].to_pylist(), table["id"].to_pylist(), strict=True))
@@ -64,13 +72,14 @@ def load_items(path: Path | str) -> Items:
         SearchError: If the file is missing or no stac-geoparquet.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(Path(path).absolute()) as file:
             metadata = file.schema_arrow.metadata or {}
             if _ITEM_COLUMN not in file.schema_arrow.names:
-                return freeze_items(rustac.read_sync(str(path))["features"], query={"endpoint": str(path)})
+                features = rustac.from_arrow(file.read())["features"]
+                return freeze_items([_resolve(item, str(path)) for item in features], query={"endpoint": str(path)})
             texts = file.read([_ITEM_COLUMN])[_ITEM_COLUMN].to_pylist()
         return freeze_items(map(json.loads, texts), query=json.loads(metadata.get(_QUERY_KEY, b"{}")))
-    except (OSError, ValueError, KeyError, pa.ArrowException, rustac.RustacError) as error:
+    except _UNREADABLE as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -83,7 +92,7 @@ def open_items(path: Path | str) -> Items:
         SearchError: If the file is missing or no stac-geoparquet.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(Path(path).absolute()) as file:
             metadata = file.schema_arrow.metadata or {}
             if _ITEM_COLUMN not in file.schema_arrow.names:
                 return replace(load_items(path), seal=hashlib.sha256(Path(path).read_bytes()).hexdigest())
@@ -93,18 +102,38 @@ def open_items(path: Path | str) -> Items:
         if compressed.seal != metadata.get(_SEAL_KEY, b"").decode():
             return replace(load_items(path), seal=compressed.seal)
         return Items(items=compressed, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=compressed.seal)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except _UNREADABLE as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def write_geoparquet(items: list[ItemDict], path: Path) -> None:
+    """Write items as stac-geoparquet to a file, in a folder that holds nothing else.
+
+    rustac takes a path for an address, in which ``#``, ``?`` and ``%`` mean something: it is given a folder and a name
+    without any of them.
+
+    Raises:
+        RustacError: If the items do not fit one table.
+    """
+    rustac.write_sync(_DRAFT, items, format="geoparquet", store=LocalStore(path.parent.absolute()))
+    (path.parent / _DRAFT).replace(path)
+
+
+def _resolve(item: ItemDict, path: str) -> ItemDict:
+    """Return an item of a file that others wrote, its locations absolute."""
+    here = document_of(item, path)
+    assets = {key: {**asset, "href": resolve(asset["href"], here)} for key, asset in item["assets"].items()}
+    return {**item, "assets": assets}
 
 
 def _tabulate(items: Sequence[ItemDict], draft: Path) -> tuple[pa.Table, dict[bytes, bytes]]:
     """Return items as rustac tabulates them, and the metadata of the file that make it stac-geoparquet."""
     try:
-        rustac.write_sync(str(draft), list(items))
+        write_geoparquet(list(items), draft)
     except rustac.RustacError as error:
         # a column has one type: where collections use one key for different things, only the plain ones get columns
         _log.info("items do not fit one table (%s): columns are limited to identity, time, footprint and files", error)
-        rustac.write_sync(str(draft), [_plain(item) for item in items])
+        write_geoparquet([_plain(item) for item in items], draft)
     with pq.ParquetFile(draft) as file:
         wanted = {key: value for key, value in file.metadata.metadata.items() if key in (b"geo", b"stac-geoparquet")}
         return file.read(), wanted

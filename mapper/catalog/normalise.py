@@ -5,101 +5,115 @@ links only ``self``: a task carries its items, and an archive's item is mostly p
 """
 
 import json
-import os.path
-import posixpath
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mapper.access.sign import unsign
-from mapper.catalog.footprint import mend_geometry
+from mapper.catalog.footprint import footprint, mend_geometry
 from mapper.catalog.items import ItemDict, item_datetime
+from mapper.catalog.provider import CollectionRule
+from mapper.catalog.references import document_of, resolve
+from mapper.catalog.scene import Scene, covers, identify_scene
 from mapper.errors import SearchError, SpecError
 
 _FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
-_TILE_IDS = ("s2:mgrs_tile", "grid:code")
-_BASELINES = ("s2:processing_baseline", "processing:version")
-_PRODUCED = ("s2:generation_time", "processing:datetime", "created")
 
 
-def normalise_item(item: ItemDict, *, assets: frozenset[str]) -> ItemDict:
+def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", located: bool = False) -> ItemDict:
     """Return an item in its normal form.
 
     Args:
-        item: STAC JSON, with a ``self`` link if its files have relative locations.
+        item: STAC JSON.
         assets: Keys of the assets that stay.
+        base: Location of the document that the item was in; the ``self`` link, relative to it, goes first. Empty where
+            neither is there: relative locations then stay relative.
+        located: True for an item whose locations are in normal form: paths in it are no references any more.
 
     Raises:
         SearchError: If the item has no id, time, footprint or a file without a location.
     """
-    here = ""
     try:
-        here = next((str(link["href"]) for link in item.get("links") or () if link.get("rel") == "self"), "")
+        _check_id(item["id"])
+        here = document_of(item, base)
         normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
         normal["properties"] = {"datetime": None, **item["properties"]}
         # databases write 49.0 as 49: the location is the same
         normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
+        _check_finite(footprint(normal).bounds)
         item_datetime(item)
         normal["links"] = [{"rel": "self", "href": here}] if here else []
         normal["assets"] = {
-            key: {**asset, "href": locate(unsign(str(asset["href"])), here)}
+            key: {**asset, "href": _locate(key, asset, "" if located else here)}
             for key, asset in item["assets"].items()
             if key in assets
         }
-    except (KeyError, TypeError, ValueError, AttributeError, SpecError) as error:
-        raise SearchError(f"item {item.get('id', here)!r} is not a usable STAC item: {error!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, SpecError) as error:
+        name = item.get("id", base) if isinstance(item, dict) else item
+        raise SearchError(f"item {name!r} is not a usable STAC item: {error!r}") from error
     return normal
 
 
-def drop_superseded(items: Iterable[ItemDict]) -> tuple[list[ItemDict], list[str]]:
-    """Drop all but the newest processing of every scene; returns the others, and the ids that were dropped.
+def drop_superseded(items: Iterable[ItemDict], rules: Mapping[str, CollectionRule]) -> tuple[list[ItemDict], list[str]]:
+    """Drop what a newer processing of the same scene stands for; returns the others, and the ids that were dropped.
 
-    A scene is one platform, moment and tile, and where it is stated one data strip: two strips of one overpass that
-    share a tile are different pixels. Items that do not name their tile are never taken for another version.
+    Nothing is dropped that holds other pixels: the newer item has all bands of the older one, and where their scene is
+    told by the moment alone, covers it.
+
+    Args:
+        items: Items of any collections.
+        rules: Rules by collection; items of others stay.
 
     Returns:
         The items that stay, in order, and the ids of those that do not.
     """
-    newest: dict[object, ItemDict] = {}
-    dropped = []
-    for item in items:
-        key = _scene(item)
-        rival = newest.get(key)
-        if rival is None:
-            newest[key] = item
+    items, scenes = list(items), dict[tuple[object, ...], list[tuple[Scene, int]]]()
+    for number, item in enumerate(items):
+        rule = rules.get(item["collection"])
+        scene = None if rule is None else identify_scene(item, rule.scene)
+        if scene is not None:
+            scenes.setdefault(scene.key, []).append((scene, number))
+    dropped: set[int] = set()
+    for versions in scenes.values():
+        if len(versions) > 1:
+            dropped.update(_find_superseded(items, versions, rules))
+    return (
+        [item for number, item in enumerate(items) if number not in dropped],
+        sorted(str(items[number]["id"]) for number in dropped),
+    )
+
+
+def _find_superseded(
+    items: Sequence[ItemDict], versions: list[tuple[Scene, int]], rules: Mapping[str, CollectionRule]
+) -> Iterator[int]:
+    """Yield the numbers of items that one of a newer version stands for."""
+    kept: list[ItemDict] = []
+    for scene, number in sorted(versions, key=lambda version: version[0].version, reverse=True):
+        item = items[number]
+        rule = rules[item["collection"]]
+        held = {band for band in rule.bands if rule.asset(item, band)}
+        if any(
+            all(rule.asset(newer, band) for band in held) and (scene.certain or covers(newer, item)) for newer in kept
+        ):
+            yield number
         else:
-            older, newest[key] = sorted((rival, item), key=_version)
-            dropped.append(str(older["id"]))
-    return list(newest.values()), sorted(dropped)
+            kept.append(item)
 
 
-def locate(href: str, here: str) -> str:
-    """Return an absolute location: ``href`` relative to the file or address ``here``."""
-    if "://" in href or href.startswith("/") or not here:
-        return href
-    if "://" in here:
-        root, path = here.split("://", 1)  # urljoin knows no s3, gs or az
-        return f"{root}://{posixpath.normpath(posixpath.join(posixpath.dirname(path), href))}"
-    return os.path.normpath(Path(here).absolute().parent / href)
+def _check_id(name: object) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"its id is {name!r}")
 
 
-def _scene(item: ItemDict) -> object:
-    properties = item["properties"]
-    tile = next((properties[key] for key in _TILE_IDS if key in properties), None)
-    if tile is None:
-        return item["collection"], item["id"]
-    return item["collection"], properties.get("platform"), item_datetime(item), tile, _strip_start(properties)
+def _check_finite(bounds: tuple[float, ...]) -> None:
+    if not np.isfinite(bounds).all():
+        raise ValueError("its footprint has corners that are no numbers")
 
 
-def _strip_start(properties: dict[str, Any]) -> str | None:
-    """Return the sensing start of the data strip, for example ``S20181231T235957``; equal in every processing of it."""
-    parts = str(properties.get("s2:datastrip_id", "")).split("_")
-    return next((part for part in parts if part.startswith("S") and part[1:9].isdigit()), None)
-
-
-def _version(item: ItemDict) -> tuple[tuple[int, ...], str, str]:
-    properties = item["properties"]
-    baseline = next((str(properties[key]) for key in _BASELINES if key in properties), "")
-    produced = next((str(properties[key]) for key in _PRODUCED if key in properties), "")
-    return tuple(int(part) for part in baseline.split(".") if part.isdigit()), produced, str(item["id"])
+def _locate(key: str, asset: Mapping[str, Any], here: str) -> str:
+    href = asset["href"]
+    if not isinstance(href, str):
+        raise TypeError(f"asset {key} has no location")
+    return resolve(unsign(href), here)
