@@ -17,7 +17,7 @@ import sys
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import shapely
 
@@ -220,7 +220,8 @@ class Handler(BaseHTTPRequestHandler):
             answer["links"] = [link]
         elif token is not None:
             plain = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in request.items()}
-            query = "&".join(f"{key}={value}" for key, value in {**plain, "token": token}.items())
+            plain = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in plain.items()}
+            query = urlencode({**plain, "token": token})
             answer["links"] = [{"rel": "next", "href": f"{href}?{query}"}]
         return answer
 

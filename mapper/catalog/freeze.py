@@ -5,6 +5,7 @@ microseconds, integers become floats, and nulls and absent keys are one. The col
 each item as JSON, and that is what :func:`load_items` reads, so that digests survive.
 """
 
+import base64
 import hashlib
 import json
 import logging
@@ -26,6 +27,8 @@ from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"
 _QUERY_KEY = b"mapper:query"
+_QUERY_SEAL_KEY = b"mapper:query-seal"
+"""Metadata key of the sha256 of the query."""
 _SEAL_KEY = b"mapper:seal"
 """Metadata key of the seal of the items, in the order that :func:`save_items` gave them."""
 _DRAFT = "draft.parquet"
@@ -59,9 +62,10 @@ def save_items(items: Items, path: Path | str) -> None:
         column = pa.array([texts[key] for key in keys], pa.string())
         table = table.append_column(_ITEM_COLUMN, column)
         seal = seal_texts([column]) if keys == list(texts) else ""
-        own = {_QUERY_KEY: _to_json(dict(items.query)), _SEAL_KEY: seal}
+        query = _to_json(dict(items.query))
+        own = {_QUERY_KEY: query, _QUERY_SEAL_KEY: hashlib.sha256(query.encode()).hexdigest(), _SEAL_KEY: seal}
         table = table.replace_schema_metadata({**metadata, **own})
-        pq.write_table(table, draft, compression="zstd")
+        pq.write_table(table, draft, compression="zstd", write_page_checksum=True)
         draft.replace(path)
 
 
@@ -69,18 +73,20 @@ def load_items(path: Path | str) -> Items:
     """Read items from a stac-geoparquet file; one that other software wrote is read too, as far as it is exact.
 
     Raises:
-        SearchError: If the file is missing or no stac-geoparquet.
+        SearchError: If the file is missing, damaged, or no stac-geoparquet.
     """
     try:
-        with pq.ParquetFile(Path(path).absolute()) as file:
+        with _open(path) as file:
             metadata = file.schema_arrow.metadata or {}
             if _ITEM_COLUMN not in file.schema_arrow.names:
                 features = rustac.from_arrow(file.read())["features"]
                 return freeze_items([_resolve(item, str(path)) for item in features], query={"endpoint": str(path)})
-            texts = file.read([_ITEM_COLUMN])[_ITEM_COLUMN].to_pylist()
-        return freeze_items(map(json.loads, texts), query=json.loads(metadata.get(_QUERY_KEY, b"{}")))
+            column = file.read([_ITEM_COLUMN])[_ITEM_COLUMN].cast(pa.string())
+        items = freeze_items(map(json.loads, column.to_pylist()), query=_read_query(metadata))
+        _check_seal(items, column, metadata)
     except _UNREADABLE as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
+    return items
 
 
 def open_items(path: Path | str) -> Items:
@@ -89,21 +95,52 @@ def open_items(path: Path | str) -> Items:
     A file that is not as :func:`save_items` wrote it takes the memory of all items: its order may be another one.
 
     Raises:
-        SearchError: If the file is missing or no stac-geoparquet.
+        SearchError: If the file is missing, damaged, or no stac-geoparquet.
     """
     try:
-        with pq.ParquetFile(Path(path).absolute()) as file:
+        with _open(path) as file:
             metadata = file.schema_arrow.metadata or {}
             if _ITEM_COLUMN not in file.schema_arrow.names:
                 return replace(load_items(path), seal=hashlib.sha256(Path(path).read_bytes()).hexdigest())
             batches = file.iter_batches(batch_size=_ROWS_READ, columns=[_ITEM_COLUMN])
-            compressed = CompressedItems(batch.column(0) for batch in batches)
+            compressed = CompressedItems(batch.column(0).cast(pa.string()) for batch in batches)
         pa.default_memory_pool().release_unused()  # ten times the compressed items
         if compressed.seal != metadata.get(_SEAL_KEY, b"").decode():
             return replace(load_items(path), seal=compressed.seal)
-        return Items(items=compressed, query=json.loads(metadata.get(_QUERY_KEY, b"{}")), seal=compressed.seal)
+        return Items(items=compressed, query=_read_query(metadata), seal=compressed.seal)
     except _UNREADABLE as error:
         raise SearchError(f"frozen items {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _open(path: Path | str) -> pq.ParquetFile:
+    """Open a file whose columns have the names that were given to them: nothing else protects the end of a file."""
+    file = pq.ParquetFile(Path(path).absolute(), page_checksum_verification=True)
+    stated = (file.metadata.metadata or {}).get(b"ARROW:schema")
+    if stated and pa.ipc.read_schema(pa.BufferReader(base64.b64decode(stated))).names != file.schema_arrow.names:
+        file.close()
+        raise ValueError("its columns are not named as they were when it was written")
+    return file
+
+
+def _read_query(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    text, seal = metadata.get(_QUERY_KEY, b"{}"), metadata.get(_QUERY_SEAL_KEY)
+    if seal is not None and hashlib.sha256(text).hexdigest().encode() != seal:
+        raise ValueError("its query is not the one that was saved in it; search again")
+    query: dict[str, Any] = json.loads(text)
+    return query
+
+
+def _check_seal(items: Items, texts: pa.ChunkedArray, metadata: dict[bytes, bytes]) -> None:
+    """Check that items are those that were saved, in whatever order other software has put them.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    stated = metadata.get(_SEAL_KEY, b"").decode()
+    if stated in ("", seal_texts(texts.chunks)):
+        return
+    if seal_texts([pa.array(map(_to_json, items), pa.string())]) != stated:
+        raise ValueError(f"its {len(items)} items are not those that were saved in it; search again")
 
 
 def write_geoparquet(items: list[ItemDict], path: Path) -> None:

@@ -17,7 +17,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import RequestException, Response
 from urllib3 import BaseHTTPResponse, Retry
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError
 
 from mapper.access.retry import RetryPolicy
 from mapper.errors import SearchError
@@ -39,6 +39,15 @@ class _BoundedRetry(Retry):
     """Retries by urllib3, with pauses no longer than our policy allows, whatever a server asks for."""
 
     longest_s = RetryPolicy.max_retry_after_s
+    most_timeouts = 2
+    """A server that was silent so often and once more will not answer."""
+
+    def increment(self, method: str | None = None, url: str | None = None, *given: Any, **named: Any) -> "Retry":
+        error = named.get("error")
+        silent = sum(isinstance(past.error, ReadTimeoutError) for past in self.history)
+        if isinstance(error, ReadTimeoutError) and silent >= self.most_timeouts:
+            raise MaxRetryError(named["_pool"], url or "", error)
+        return super().increment(method, url, *given, **named)
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         asked = super().get_retry_after(response)
@@ -56,7 +65,6 @@ class SearchChannel(StacApiIO):
         retries = _BoundedRetry(
             total=policy.attempts - 1,
             connect=min(2, policy.attempts - 1),
-            read=min(2, policy.attempts - 1),
             backoff_factor=policy.initial_backoff_s,
             backoff_jitter=policy.initial_backoff_s,
             status_forcelist=(429, 500, 502, 503, 504),
