@@ -266,7 +266,7 @@ def test_a_channel_does_not_wait_for_ever(odd, channel, path, words):
     begun = time.monotonic()
     with pytest.raises(APIError, match=words) as error:
         channel.request(f"{odd}{path}", "GET")
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert getattr(error.value, "status_code", None) == (404 if path == "/lost" else None)
 
 

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -17,6 +18,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import RequestException, Response
 from urllib3 import BaseHTTPResponse, Retry
+from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError
 
 from mapper.access.retry import RetryPolicy
@@ -42,12 +44,19 @@ class _BoundedRetry(Retry):
     most_timeouts = 2
     """A server that was silent so often and once more will not answer."""
 
-    def increment(self, method: str | None = None, url: str | None = None, *given: Any, **named: Any) -> "Retry":
-        error = named.get("error")
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Retry:
         silent = sum(isinstance(past.error, ReadTimeoutError) for past in self.history)
-        if isinstance(error, ReadTimeoutError) and silent >= self.most_timeouts:
-            raise MaxRetryError(named["_pool"], url or "", error)
-        return super().increment(method, url, *given, **named)
+        if isinstance(error, ReadTimeoutError) and _pool is not None and silent >= self.most_timeouts:
+            raise MaxRetryError(_pool, url or "", error)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         asked = super().get_retry_after(response)
@@ -88,11 +97,11 @@ class SearchChannel(StacApiIO):
             APIError: If the server gives none, an error, or one that is too large or takes too long.
         """
         method = (method or "GET").upper()
-        content = {"json" if method == "POST" else "params": parameters or {}}
+        body, query = (parameters or {}, None) if method == "POST" else (None, parameters)
         timeout = (self._policy.connect_timeout_s, self._policy.read_timeout_s)
         try:
             with self.session.request(
-                method, href, headers=headers, timeout=timeout, stream=True, **content
+                method, href, headers=headers, params=query, json=body, timeout=timeout, stream=True
             ) as response:
                 text = self._receive(response).decode("utf-8")
         except (RequestException, HTTPError, OSError, ValueError) as error:
@@ -147,7 +156,8 @@ class PageRequest:
         features = page.get("features") if isinstance(page, dict) else None
         if not isinstance(features, list) or not all(isinstance(item, dict) for item in features):
             raise SearchError(f"{self.href} answers a search with no list of features: {text[:80]!r}")
-        return page
+        answer: JsonDict = page
+        return answer
 
     def follow(self, page: JsonDict, answered_at: str, first: "PageRequest") -> "PageRequest | None":
         """Return the request for the page after this one, as its ``next`` link says; None at the end.

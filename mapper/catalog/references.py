@@ -54,6 +54,8 @@ def document_of(item: Mapping[str, Any], base: str) -> str:
     link = next((link["href"] for link in item.get("links") or () if link.get("rel") == "self"), None)
     if not isinstance(link, str) or not link:
         return base
+    if not base:
+        return path_of(link)
     here = resolve(link, base)
     # what came from elsewhere does not lie on this machine, whatever it says
     return base if is_remote(base) and not is_remote(here) else here

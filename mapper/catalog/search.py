@@ -148,7 +148,7 @@ def _ask(
 ) -> tuple[Answers, Mapping[str, Any]]:
     """Return what the archive answers to queries; and for frozen items, the query that found them."""
     if location.endswith(".parquet"):
-        items = load_items(location)
+        items = load_items(path_of(location))
         return _look_up(provider, location, {item["collection"] for item in items}, items, queries), items.query
     if not is_remote(location):
         catalog = read_catalog(path_of(location), collections={query.collection for query in queries})

@@ -49,7 +49,7 @@ def read_catalog(path: Path | str, *, collections: Collection[str]) -> StaticCat
             continue
         if node.get("type") == "Collection":
             names.add(str(node.get("id")))
-            if node.get("id") not in collections:
+            if str(node.get("id")) not in collections:
                 continue
         todo += [_resolve(link, here) for link in _links(node) if link.get("rel") in ("child", "item")]
     wanted = tuple(item for item in items if item["collection"] in collections)
