@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from shapely.errors import ShapelyError
 
 from mapper.access.sign import unsign
 from mapper.catalog.footprint import footprint, mend_geometry
@@ -19,6 +19,12 @@ from mapper.catalog.scene import Scene, covers, identify_scene
 from mapper.errors import SearchError, SpecError
 
 _FIELDS = ("type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties")
+_FARTHEST = 540.0, 91.0
+"""Longitude and latitude in degrees beyond which no footprint lies, however it is wrapped and rounded."""
+_UNUSABLE = (
+    KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, ShapelyError, SpecError,
+)  # fmt: skip
+"""Errors of an item that is not what STAC says."""
 
 
 def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", located: bool = False) -> ItemDict:
@@ -42,7 +48,7 @@ def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", lo
         normal["properties"] = {"datetime": None, **item["properties"]}
         # databases write 49.0 as 49: the location is the same
         normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
-        _check_finite(footprint(normal).bounds)
+        _check_bounds(footprint(normal).bounds)
         item_datetime(item)
         normal["links"] = [{"rel": "self", "href": here}] if here else []
         normal["assets"] = {
@@ -50,7 +56,7 @@ def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", lo
             for key, asset in item["assets"].items()
             if key in assets
         }
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, SpecError) as error:
+    except _UNUSABLE as error:
         name = item.get("id", base) if isinstance(item, dict) else item
         raise SearchError(f"item {name!r} is not a usable STAC item: {error!r}") from error
     return normal
@@ -107,9 +113,11 @@ def _check_id(name: object) -> None:
         raise ValueError(f"its id is {name!r}")
 
 
-def _check_finite(bounds: tuple[float, ...]) -> None:
-    if not np.isfinite(bounds).all():
-        raise ValueError("its footprint has corners that are no numbers")
+def _check_bounds(bounds: tuple[float, ...]) -> None:
+    """Refuse a footprint of no numbers, or in other units than degrees: nothing would find it."""
+    west, south, east, north = bounds
+    if not (-_FARTHEST[0] <= west <= east <= _FARTHEST[0] and -_FARTHEST[1] <= south <= north <= _FARTHEST[1]):
+        raise ValueError(f"its footprint is not in degrees of longitude and latitude: {bounds}")
 
 
 def _locate(key: str, asset: Mapping[str, Any], here: str) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from pystac import Link
@@ -52,7 +52,7 @@ class _BoundedRetry(Retry):
         error: Exception | None = None,
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
-    ) -> Retry:
+    ) -> Self:
         silent = sum(isinstance(past.error, ReadTimeoutError) for past in self.history)
         if isinstance(error, ReadTimeoutError) and _pool is not None and silent >= self.most_timeouts:
             raise MaxRetryError(_pool, url or "", error)
