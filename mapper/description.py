@@ -81,7 +81,7 @@ def _locate(location: str, info: ValidationInfo) -> str:
     """Return a URL as it is, and a path against the folder that is the context of validation."""
     if not location.strip() or not location.isprintable():
         raise ValueError("expected a path or a URL")
-    return location if "://" in location else str(make_absolute(Path(location), info))
+    return location if "://" in location or location.startswith("file:") else str(make_absolute(Path(location), info))
 
 
 FilePath = Annotated[Path, AfterValidator(make_absolute)]

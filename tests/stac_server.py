@@ -5,6 +5,7 @@ limit), token paging and the query extension (lt, lte, gt, gte, eq, neq, in); on
 it understands one comparison in CQL2-JSON.
 
     python tests/stac_server.py items.json [--drift N] [--fail N --status 429] [--no-count] [--no-query] [--filter]
+        [--fault NAME ...] [--next merge|relative|get] [--get-only]
 
 It prints its address, and answers ``/log`` with the requests it has served, ``/searches`` with the bodies of searches.
 """
@@ -16,7 +17,7 @@ import sys
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import shapely
 
@@ -92,16 +93,31 @@ class Archive:
                 )
 
     def page(self, request):
-        found = self.matches(request)
-        start, limit = int(request.get("token", 0)), min(int(request.get("limit", 10)), self.options.page)
+        found, faults = self.matches(request), self.options.fault
+        token, limit = str(request.get("token", 0)), min(int(request.get("limit", 10)), self.options.page)
+        start, empty = int(token.rstrip("e")), token.endswith("e")
         self.searches += start == 0
-        features = found[start : start + limit]
+        last = start + limit >= len(found) and not empty
+        features = [] if empty else found[0 if "stuck" in faults else start : start + limit]
+        if "twice" in faults and start and features:
+            features = [spoil(found[start - 1]) if "torn" in faults else found[start - 1], *features]
+        if "lossy" in faults and not last:
+            features = features[:-1]
         if self.searches <= self.options.drift and features:
             features = [item for k, item in enumerate(features) if k != self.searches % len(features)] or features[:0]
         answer = {"type": "FeatureCollection", "features": features, "links": []}
         if not self.options.no_count:
-            answer["numberMatched"] = len(found)
-        return answer, start + limit if start + limit < len(found) else None
+            answer["numberMatched"] = "many" if "words" in faults else len(found) + ("guess" in faults)
+        if "endless" in faults or "stuck" in faults:
+            return answer, start + limit
+        if last:
+            return answer, 0 if "round" in faults else None
+        return answer, str(start) if empty else f"{start + limit}{'e' * ('gaps' in faults)}"
+
+
+def spoil(item):
+    """The same item with another footprint."""
+    return {**item, "geometry": json.loads(shapely.to_geojson(shapely.box(0, 0, 50, 60)))}
 
 
 def moment(text):
@@ -149,7 +165,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(urlsplit(self.path).path, json.loads(body), post=True)
+        if self.server.options.get_only:
+            self.send(405, {"code": "MethodNotAllowed"})
+        else:
+            self.answer(urlsplit(self.path).path, json.loads(body), post=True)
 
     def answer(self, path, request, *, post):
         server = self.server
@@ -192,20 +211,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def search(self, request, path, *, post):
         answer, token = self.server.archive.page(request)
+        way = self.server.options.next
         href = f"{self.root}/{path}" if path == "search" else f"{self.root}{urlsplit(self.path).path}"
-        if token is not None and post:
-            answer["links"] = [
-                {
-                    "rel": "next",
-                    "href": href,
-                    "method": "POST",
-                    "merge": False,
-                    "body": {**request, "token": str(token)},
-                }
-            ]
+        href = urlsplit(href).path if way == "relative" else href
+        if token is not None and post and way != "get":
+            body = {"token": str(token)} if way == "merge" else {**request, "token": str(token)}
+            link = {"rel": "next", "href": href, "method": "POST", "merge": way == "merge", "body": body}
+            answer["links"] = [link]
         elif token is not None:
             plain = {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in request.items()}
-            query = "&".join(f"{key}={value}" for key, value in {**plain, "token": token}.items())
+            plain = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in plain.items()}
+            query = urlencode({**plain, "token": token})
             answer["links"] = [{"rel": "next", "href": f"{href}?{query}"}]
         return answer
 
@@ -221,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
             {"rel": "data", "href": f"{self.root}/collections"},
             {"rel": "search", "href": f"{self.root}/search", "type": "application/geo+json", "method": "GET"},
             {"rel": "search", "href": f"{self.root}/search", "type": "application/geo+json", "method": "POST"},
-        ]
+        ][: -1 if self.server.options.get_only else None]
         head = {"type": "Catalog", "id": "test", "stac_version": "1.0.0", "description": "items of a test"}
         return {**head, "conformsTo": self.classes(), "links": links}
 
@@ -248,6 +264,9 @@ def main():
     parser.add_argument("--most", type=int, default=10_000, help="refuse a larger limit")
     parser.add_argument("--drift", type=int, default=0, help="lose one item a page in the first N searches")
     parser.add_argument("--fail", type=int, default=0, help="answer the first N searches with --status")
+    parser.add_argument("--fault", action="append", default=[], help="of paging: gaps, guess, lossy, twice, ...")
+    parser.add_argument("--next", choices=("merge", "relative", "get"), help="what links to the next page look like")
+    parser.add_argument("--get-only", action="store_true", help="search by GET alone")
     parser.add_argument("--status", type=int, default=503)
     parser.add_argument("--retry-after", type=int, default=0)
     parser.add_argument("--no-count", action="store_true", help="do not state numberMatched")

@@ -22,7 +22,7 @@ from mapper.access.tally import AssetName
 from mapper.catalog.items import freeze_items, name_asset
 from mapper.catalog.normalise import find_refused, normalise_item
 from mapper.catalog.provider import load_provider
-from mapper.catalog.search import _Channel
+from mapper.catalog.pages import SearchChannel
 from mapper.cube.read import read_block
 from mapper.errors import CorruptAssetError, MapperError, SearchError
 
@@ -184,7 +184,7 @@ def test_nobody_looks_for_files_beside_a_file(name, machine, tmp_path):
     "href", ["/etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/x", "http://169.254.169.254/x"]
 )
 def test_a_catalogue_links_to_nothing_of_the_machine(href, machine):
-    channel = _Channel(ARCHIVE.location, load_provider("stac-api"), ONCE)
+    channel = SearchChannel(ONCE, endpoint=ARCHIVE.location, rule=load_provider("stac-api").access)
     with pytest.raises(SearchError, match="which is not read"):
         channel.read_text(href)
     assert channel.reach("9.9.9.9") == "", "the archive is on a public network, as its first connection shows"

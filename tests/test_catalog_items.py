@@ -2,7 +2,6 @@
 
 import copy
 import json
-import random
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
@@ -17,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from mapper.catalog.items import Items, _file_name, freeze_items, item_datetime, item_digest
-from mapper.catalog.normalise import drop_superseded, locate, normalise_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.query import make_queries
 from mapper.errors import GridError, SearchError
 
@@ -107,8 +106,36 @@ def test_a_digest_does_not_depend_on_where_files_lie():
     assert item_digest(item) == item_digest(json.loads(json.dumps(moved)))
 
 
-def test_times_without_zone_are_utc():
-    assert item_datetime(make_item("a", when="2020-06-01T00:00:00")) == datetime(2020, 6, 1, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("when", "utc"),
+    [
+        ("2020-06-01T00:00:00", (2020, 6, 1)),
+        ("2020-06-01", (2020, 6, 1)),
+        ("2020-06-01T01:30:00+02:00", (2020, 5, 31, 23, 30)),
+        ("2020-05-31T19:00:00-05:00", (2020, 6, 1)),
+        ("2020-06-01t00:00:00z", (2020, 6, 1)),
+        ("2020-06-01 00:00:00.250000+00:00", (2020, 6, 1, 0, 0, 0, 250000)),
+        ("2020-06-01T00:00:00.123456789Z", (2020, 6, 1, 0, 0, 0, 123456)),
+    ],
+)
+def test_times_are_utc_however_they_are_written(when, utc):
+    moment = item_datetime(make_item("a", when=when))
+    assert moment == datetime(*utc, tzinfo=UTC)
+    assert moment.tzinfo is UTC
+    year = {"start_datetime": when, "end_datetime": "2021-01-01T00:00:00Z"}
+    assert item_datetime(make_item("a", when=None, **year)) == moment
+
+
+def test_the_month_of_an_item_is_that_of_utc():
+    items = freeze_items([make_item("may", when="2020-06-01T00:30:00+02:00"), make_item("june", when="2020-06-01")])
+    assert [item["id"] for item in items.in_months((6,))] == ["june"]
+    assert [item["id"] for item in items] == ["may", "june"]
+
+
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2020-13-01", "", 7])
+def test_a_time_that_is_none_makes_an_item_unusable(when):
+    with pytest.raises(SearchError, match="item 'a' is not a usable STAC item"):
+        normalise_item(make_item("a", when=when), assets=ALL)
 
 
 def test_an_admitted_item_is_slim_absolute_and_unsigned():
@@ -145,6 +172,12 @@ def test_an_item_without_geometry_takes_its_box():
         make_item("a") | {"properties": {"datetime": "yesterday"}},
         make_item("a") | {"geometry": None, "bbox": None},
         make_item("a") | {"assets": {"B04": {}}},
+        make_item("a") | {"assets": {"B04": {"href": None}}},
+        make_item("a") | {"assets": {"B04": {"href": ""}}},
+        make_item("a") | {"assets": {"B04": {"href": "a\n.tif"}}},
+        make_item("a") | {"geometry": {"type": "Point", "coordinates": [float("nan"), 50]}},
+        make_item("a") | {"geometry": {"type": "Point", "coordinates": [10**400, 50]}},
+        make_item("a") | {"geometry": {"type": "Point", "coordinates": [600000, 5700000]}},
         {"id": "a", "type": "Feature"},
     ],
 )
@@ -152,70 +185,6 @@ def test_an_unusable_item_is_named(broken):
     with pytest.raises(SearchError, match="item 'a' is not a usable STAC item") as error:
         normalise_item(broken, assets=ALL)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("href", "here", "absolute"),
-    [
-        ("./B04.tif", "/data/a/a.json", "/data/a/B04.tif"),
-        ("../b/B04.tif", "/data/a/a.json", "/data/b/B04.tif"),
-        ("B04.tif", "s3://bucket/a/a.json", "s3://bucket/a/B04.tif"),
-        ("B04.tif", "https://h.test/a/a.json", "https://h.test/a/B04.tif"),
-        ("/vsis3/b/B04.tif", "https://h.test/a/a.json", "/vsis3/b/B04.tif"),
-        ("s3://b/B04.tif", "/data/a/a.json", "s3://b/B04.tif"),
-        ("B04.tif", "", "B04.tif"),
-    ],
-)
-def test_locations_become_absolute(href, here, absolute):
-    assert locate(href, here) == absolute
-
-
-def scene(name, *, baseline="02.12", tile="33UUR", strip="S20190101T000001", platform="sentinel-2a", **properties):
-    return make_item(
-        name,
-        platform=platform,
-        **{
-            "s2:mgrs_tile": tile,
-            "s2:processing_baseline": baseline,
-            "s2:datastrip_id": f"S2A_OPER_MSI_L2A_DS_ESRI_20201007T214659_{strip}_N02.12",
-            **properties,
-        },
-    )
-
-
-@given(st.randoms(use_true_random=False))
-def test_of_one_scene_the_newest_processing_stays(rng):
-    versions = [scene(f"v{k}", baseline=baseline) for k, baseline in enumerate(("02.12", "04.00", "05.10", "05.09"))]
-    rng.shuffle(versions)
-    kept, dropped = drop_superseded(versions)
-    assert [item["id"] for item in kept] == ["v2"]
-    assert dropped == ["v0", "v1", "v3"]
-
-
-def test_of_one_baseline_the_last_produced_stays():
-    early = scene("early", **{"s2:generation_time": "2020-10-07T21:46:58Z"})
-    late = scene("late", **{"s2:generation_time": "2020-10-08T00:00:00Z"})
-    assert drop_superseded([late, early])[0] == [late]
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        scene("b", tile="33UUS"),
-        scene("b", strip="S20190101T000500"),
-        scene("b", platform="sentinel-2b"),
-        scene("b") | {"collection": "other"},
-    ],
-    ids=["tile", "strip", "platform", "collection"],
-)
-def test_other_scenes_are_not_taken_for_versions(other):
-    assert drop_superseded([scene("a"), other]) == ([scene("a"), other], [])
-
-
-def test_items_that_name_no_tile_are_all_kept():
-    items = [make_item(f"i{k}") for k in range(5)]
-    random.Random(1).shuffle(items)
-    assert drop_superseded(items) == (items, [])
 
 
 def test_what_is_asked_covers_every_halo():

@@ -16,8 +16,9 @@ from region import run_json, write_weights
 from shared import SHARED, needs_shared
 
 from mapper.catalog.items import freeze_items
-from mapper.catalog.normalise import locate, normalise_item
+from mapper.catalog.normalise import normalise_item
 from mapper.catalog.query import CollectionQuery, make_queries
+from mapper.catalog.references import resolve
 from mapper.catalog.search import SEARCH_RETRY, SearchRetry, search
 from mapper.catalog.static import read_catalog, write_catalog
 from mapper.errors import SearchError
@@ -210,7 +211,7 @@ def publish(folder, server):
     for item in items:
         here = next(link["href"] for link in item["links"] if link["rel"] == "self")
         for asset in item["assets"].values():
-            asset["href"] = server.url(Path(locate(asset["href"], here)))
+            asset["href"] = server.url(Path(resolve(asset["href"], here)))
     return items
 
 

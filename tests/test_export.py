@@ -234,7 +234,8 @@ def test_an_unfinished_copy_of_another_version_is_refused(made, tmp_path):
 
 
 def test_the_ledger_becomes_items_with_footprints_dates_and_checksums(made, tmp_path):
-    report = export_tiles(made.store, tmp_path / "tiles.parquet")
+    report = export_tiles(made.store, tmp_path / "a:b %20.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["a:b %20.parquet"]
     items = rustac.read_sync(report.path)["features"]
     records = {record.tile: record for record in MapStore.open(made.store).ledger.records()}
     assert len(items) == report.tiles == len(records)

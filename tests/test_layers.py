@@ -22,7 +22,7 @@ HOMES = {
     "dask": {"cube.open", "execute", "cluster", "run.sharpen"},
     "icechunk": {"store"},
     "zarr": {"store"},
-    "pystac_client": {"catalog.search"},
+    "pystac_client": {"catalog.pages", "catalog.search"},
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
     "odc.loader": {"cube"},

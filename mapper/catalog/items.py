@@ -126,8 +126,10 @@ def is_clear(item: ItemDict, limit: float) -> bool:
     """Return True for an item whose scene cloud cover is within a limit in percent; below 100 it must be stated."""
     if limit >= 100:
         return True
-    cover = item["properties"].get("eo:cloud_cover")
-    return cover is not None and float(cover) <= limit
+    try:
+        return float(item["properties"]["eo:cloud_cover"]) <= limit
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
 
 
 def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None = None) -> Items:
@@ -138,10 +140,25 @@ def freeze_items(items: Iterable[ItemDict], *, query: Mapping[str, Any] | None =
 
 
 def item_datetime(item: ItemDict) -> datetime:
-    """Return the nominal time of an item: ``datetime``, else ``start_datetime`` (annual maps); UTC without a zone."""
+    """Return the nominal time of an item in UTC: ``datetime``, else ``start_datetime`` (annual maps)."""
     properties = item["properties"]
-    moment = datetime.fromisoformat(properties.get("datetime") or properties["start_datetime"])
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parse_datetime(properties.get("datetime") or properties["start_datetime"])
+
+
+def parse_datetime(text: str) -> datetime:
+    """Return a time as STAC writes it (RFC 3339), in UTC whatever its offset; one without a zone is UTC.
+
+    Raises:
+        ValueError: If it is no time, or in no year of the calendar.
+        TypeError: If it is no text.
+    """
+    moment = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} lies outside the years 1 to 9999 in UTC") from error
 
 
 def item_digest(item: ItemDict) -> str:
@@ -188,6 +205,6 @@ def _summarise(items: Sequence[ItemDict]) -> tuple[Cell, ...]:
     """Return a row for one collection: number, first and last date, mean of the cloud cover where it is stated."""
     dates = [item_datetime(item) for item in items]
     clouds = [item["properties"].get("eo:cloud_cover") for item in items]
-    stated = [float(cloud) for cloud in clouds if cloud is not None]
+    stated = [float(cloud) for cloud in clouds if isinstance(cloud, int | float)]
     cloud = sum(stated) / len(stated) if stated else None
     return len(items), f"{min(dates):%Y-%m-%d}", f"{max(dates):%Y-%m-%d}", cloud

@@ -6,7 +6,6 @@ name does, and ``extends: NAME`` at its top makes it a few changes to another pr
 """
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import UTC, date, timedelta
 from fnmatch import fnmatchcase
@@ -21,6 +20,7 @@ from pydantic import Field, PositiveInt, ValidationError, field_validator, model
 from mapper.access.rules import AccessRule
 from mapper.catalog.footprint import central_longitude
 from mapper.catalog.items import ItemDict, item_datetime
+from mapper.catalog.scene import SceneRule, spell_platform
 from mapper.description import JsonDict, Part, describe_faults, drop_titles, parse_yaml
 from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
@@ -91,6 +91,8 @@ class CollectionRule(Part):
     """Resampling of pixels onto the grid of a map."""
     group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
     """Properties that separate passes, besides the solar day."""
+    scene: SceneRule = SceneRule()
+    """Rule that tells which items are processings of one scene: of these the newest counts."""
     trust: Literal["none", "flag", "declaration", "baseline", "file"] = "none"
     """Evidence that decides where an item contradicts itself or the header of its file: the flag that its offset was
     applied, its declaration, its processing baseline, or the file; ``none`` refuses such an item. ``declaration`` takes
@@ -295,12 +297,9 @@ def location_of(home: CatalogSpec) -> str:
     return location
 
 
-_SATELLITE = re.compile(r"^s(?:entinel)?-?(\d)-?([a-d])$")
-
-
 def name_pass(item: ItemDict, rule: CollectionRule) -> str:
     """Name the pass that an item is from: the solar day, and the values that the rule separates passes by."""
-    flown = [_spell(item["properties"].get(name)) for name in rule.group_by]
+    flown = [spell_platform(item["properties"].get(name)) for name in rule.group_by]
     return " ".join(filter(None, [solar_day(item).isoformat(), *flown]))
 
 
@@ -308,13 +307,6 @@ def solar_day(item: ItemDict) -> date:
     """Return the day by the sun over the item: one pass must not fall on two days where it crosses midnight UTC."""
     moment = item_datetime(item).astimezone(UTC)
     return (moment + timedelta(hours=central_longitude(item) / 15)).date()
-
-
-def _spell(value: Any) -> str:
-    """Return a property in one spelling: archives write ``SENTINEL-1A``, ``Sentinel-1A`` and ``S1A``."""
-    text = re.sub(r"[\s_]+", "-", str("" if value is None else value).strip().lower())
-    found = _SATELLITE.match(text)
-    return f"sentinel-{found[1]}{found[2]}" if found else text
 
 
 def provider_schema() -> JsonDict:

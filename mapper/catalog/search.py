@@ -1,8 +1,9 @@
 """Search of a map's items in a STAC API, a static catalogue on disk or a frozen file; the result is always frozen.
 
 Archives are read while they are written to: a page can be lost or come twice. A STAC API is therefore asked until two
-consecutive answers name the same items and no fewer than it says it has; otherwise the search fails. Cloud cover is
-left to an API that says it can filter; whatever the archive filters, every item is tested here again.
+consecutive answers, read to their end, name the same items; otherwise the search fails. Counts that archives state are
+often guesses, and are advice only. Cloud cover is left to an API that says it can filter; whatever the archive
+filters, every item is tested here again.
 """
 
 import logging
@@ -13,22 +14,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pystac
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
-from urllib3 import Retry
 
-from mapper.access.admission import Document, find_refusal
-from mapper.access.connections import Reach, guard
+from mapper.access.admission import Document, is_remote
 from mapper.access.retry import RetryPolicy
 from mapper.catalog.freeze import load_items
-from mapper.catalog.items import DOCUMENT_KEY, ItemDict, Items, document_of, freeze_items
-from mapper.catalog.normalise import drop_superseded, find_refused, normalise_item
-from mapper.catalog.provider import Provider, location_of, provider_at
+from mapper.catalog.items import DOCUMENT_KEY, ItemDict, Items, document_of, freeze_items, item_digest
+from mapper.catalog.normalise import attribute_item, drop_superseded, find_refused, normalise_item
+from mapper.catalog.pages import PageRequest, SearchChannel, count_of, read_pages
+from mapper.catalog.provider import CollectionRule, Provider, location_of, provider_at
 from mapper.catalog.query import MARGIN_PX, CollectionQuery, make_queries, make_source_query
+from mapper.catalog.references import path_of
 from mapper.catalog.static import read_catalog
 from mapper.errors import SearchError
 from mapper.redaction import redact_all, redact_href
@@ -36,11 +37,16 @@ from mapper.spec import MapSpec
 
 _NAMED = 12
 """Number of collections that a message lists."""
+_MOST_COLLECTIONS = 10_000
+"""Number of collections that are looked through for similar names."""
 
+_FAULTS = (
+    APIError, pystac.STACError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+)  # fmt: skip
 _log = logging.getLogger(__name__)
 
 Answers = list[tuple[CollectionQuery, list[ItemDict]]]
-
+"""Items in their normal form, by the query that they answer."""
 
 _REQUEST = RetryPolicy(attempts=7, initial_backoff_s=0.5, read_timeout_s=60.0)
 _QUERY = RetryPolicy(attempts=5, initial_backoff_s=1.0, least_share=1.0)
@@ -103,14 +109,15 @@ def _search(spec: MapSpec, queries: Sequence[CollectionQuery], retry: SearchRetr
         provider_at(spec.catalog_of(query.collection)).rule(query.collection)
         homes.setdefault(spec.catalog_of(query.collection).model_dump_json(), []).append(query)
     found: list[ItemDict] = []
-    origins = {}
+    origins, rules = {}, dict[str, CollectionRule]()
     for asked in homes.values():
         home = spec.catalog_of(asked[0].collection)
         provider, location = provider_at(home), location_of(home)
         answers, origins[redact_href(location)], private = _ask(provider, location, asked, retry)
         document = Document(location=redact_href(location), private=private)
         found += [item for query, answer in answers for item in _admit(query, answer, provider, document)]
-    newest, superseded = drop_superseded(freeze_items(found))
+        rules |= {query.collection: provider.collections[query.collection] for query in asked}
+    newest, superseded = drop_superseded(freeze_items(found), rules)
     _log.info("found %d items at %s, %d superseded", len(newest), ", ".join(origins), len(superseded))
     origin = {
         "searched_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -131,21 +138,12 @@ def describe_queries(spec: MapSpec, queries: Sequence[CollectionQuery]) -> list[
 
 
 def _admit(
-    query: CollectionQuery, answer: Iterable[ItemDict], provider: Provider, document: Document
+    query: CollectionQuery, answer: Sequence[ItemDict], provider: Provider, document: Document
 ) -> list[ItemDict]:
     rule, location = provider.rule(query.collection).access, document.location
-    admitted = [
-        normalise_item(
-            item,
-            assets=provider.assets[query.collection],
-            document=_origin_of(item, document),
-            harmless=rule.files.query,
-        )
-        for item in answer
-    ]
-    accepted = [item for item in admitted if query.accepts(item)]
+    accepted = [attribute_item(item, _origin_of(item, document)) for item in answer if query.accepts(item)]
     if not accepted:
-        near = f" ({len(admitted)} items of the collection were looked at)" if admitted else ""
+        near = f" ({len(answer)} items of the collection were looked at)" if answer else ""
         raise SearchError(f"no item found at {location}{near}; asked for {query}")
     # an item that is not read is left out of every tile, by name: it is not lost here without a word
     refused = [reason for item in accepted if (reason := find_refused(item, rule))]
@@ -168,59 +166,55 @@ def _ask(
 ) -> tuple[Answers, Mapping[str, Any], bool]:
     """Return answers to queries, the query that found frozen items, and True for an archive on a private network."""
     if location.endswith(".parquet"):
-        items = load_items(location)
-        return _look_up(location, {item["collection"] for item in items}, items, queries), items.query, False
-    if "://" not in location:
-        catalog = read_catalog(location, collections={query.collection for query in queries})
-        return _look_up(location, catalog.collections, catalog.items, queries), {}, False
+        items = load_items(path_of(location))
+        return _look_up(provider, location, {item["collection"] for item in items}, items, queries), items.query, False
+    if not is_remote(location):
+        catalog = read_catalog(path_of(location), collections={query.collection for query in queries})
+        return _look_up(provider, location, catalog.collections, catalog.items, queries), {}, False
     answers, private = _ask_api(provider, location, queries, retry)
     return answers, {}, private
 
 
 def _look_up(
-    location: str, names: Iterable[str], items: Iterable[ItemDict], queries: Iterable[CollectionQuery]
+    provider: Provider,
+    location: str,
+    names: Iterable[str],
+    items: Iterable[ItemDict],
+    queries: Iterable[CollectionQuery],
 ) -> Answers:
-    names = set(names)
-    held: dict[str, list[ItemDict]] = {name: [] for name in names}
+    names, located = set(names), location.endswith(".parquet")
+    held: dict[str, dict[str, ItemDict]] = {name: {} for name in names}
     for item in items:
-        held[item["collection"]].append(item)
+        normal = normalise_item(
+            item,
+            assets=provider.assets.get(item["collection"], frozenset()),
+            located=located,
+            harmless=_harmless(provider, item["collection"]),
+        )
+        if _contradicts(held[item["collection"]], normal):
+            raise SearchError(f"{location} has two different items {item['id']!r} of {item['collection']}: remove one")
     for query in queries:
         if query.collection not in names:
             raise _unknown(query.collection, names, location)
-    return [(query, held[query.collection]) for query in queries]
+    return [(query, list(held[query.collection].values())) for query in queries]
 
 
-class _Channel(StacApiIO):
-    """Requests to one catalogue; what it links to is held against the same rule as its files."""
+def _harmless(provider: Provider, collection: str) -> tuple[str, ...]:
+    """Return the keys of the queries of addresses that are no secrets."""
+    rule = provider.collections.get(collection)
+    return (provider.access if rule is None else rule.access).files.query
 
-    def __init__(self, endpoint: str, provider: Provider, policy: RetryPolicy) -> None:
-        retries = Retry(
-            total=policy.attempts - 1,
-            connect=min(2, policy.attempts - 1),
-            backoff_factor=policy.initial_backoff_s,
-            backoff_jitter=policy.initial_backoff_s,
-            status_forcelist=(429, 500, 502, 503, 504),
-            allowed_methods=None,  # a search by POST changes nothing
-        )
-        super().__init__(max_retries=retries, timeout=(policy.connect_timeout_s, policy.read_timeout_s))
-        self.endpoint, self.rule = endpoint, provider.access
-        self.reach = Reach(endpoint, private=provider.access.files.private)
-        for adapter in self.session.adapters.values():
-            guard(adapter.poolmanager, self.reach)  # type: ignore[attr-defined]
 
-    def read_text(self, source: pystac.link.HREF, *args: Any, **kwargs: Any) -> str:
-        """Return what an address answers, of the catalogue itself or that it links to; never a file."""
-        href = source.href if isinstance(source, pystac.Link) else str(source)
-        refusal = find_refusal(href, Document(location=self.endpoint, private=self.reach.private), self.rule)
-        if refusal or "://" not in href:
-            raise SearchError(f"{self.endpoint} links to {href}, which is not read: {refusal or 'it is no address'}")
-        return super().read_text(source, *args, **kwargs)
+def _contradicts(items: dict[str, ItemDict], item: ItemDict) -> bool:
+    """Add an item to others by id; returns True if another one has its id."""
+    rival = items.setdefault(str(item["id"]), item)
+    return rival is not item and item_digest(rival) != item_digest(item)
 
 
 def _ask_api(
     provider: Provider, endpoint: str, queries: Sequence[CollectionQuery], retry: SearchRetry
 ) -> tuple[Answers, bool]:
-    channel = _Channel(endpoint, provider, retry.request)
+    channel = SearchChannel(retry.request, endpoint=endpoint, rule=provider.access)
     try:
         with _answering(endpoint):
             client = Client.open(endpoint, stac_io=channel)
@@ -228,83 +222,136 @@ def _ask_api(
                 raise SearchError(f"{endpoint} is no STAC API with item search")
             for query in queries:
                 if client.get_collection(query.collection) is None:
-                    names = [collection.id for collection in client.get_collections()]
+                    names = {collection.id for collection in islice(client.get_collections(), _MOST_COLLECTIONS)}
                     raise _unknown(query.collection, names, endpoint)
-            answers = [(query, _ask_collection(client, query, provider, endpoint, retry)) for query in queries]
+            about = {"client": client, "channel": channel, "provider": provider, "endpoint": endpoint}
+            answers = [(query, _ask_collection(_Archive(query=query, **about), retry)) for query in queries]
             return answers, channel.reach.private
     finally:
         channel.session.close()
 
 
-def _ask_collection(
-    client: Client, query: CollectionQuery, provider: Provider, endpoint: str, retry: SearchRetry
-) -> list[ItemDict]:
-    page = provider.rule(query.collection).access.limits.page
-    conditions = _filter_clouds(client, query)
-    found = _settle(partial(_ask_once, client, query, page, conditions), query, endpoint, retry)
+@dataclass(frozen=True, kw_only=True)
+class _Archive:
+    """One collection of a STAC API, and the question that is put to it."""
+
+    client: Client
+    channel: SearchChannel
+    provider: Provider
+    endpoint: str
+    query: CollectionQuery
+
+    @property
+    def method(self) -> str:
+        """Return how searches are sent: by POST unless the API offers GET alone."""
+        offered = {str(link.extra_fields.get("method") or "GET").upper() for link in self.client.get_links("search")}
+        return "GET" if offered == {"GET"} else "POST"
+
+    def ask(self, conditions: Mapping[str, Any], page: int) -> "_Answer":
+        """Return one answer, read to its end in pages of so many items."""
+        query = self.query
+        wanted = self.client.search(
+            method=self.method,
+            collections=[query.collection],
+            bbox=query.area.bounds,
+            datetime=f"{query.start:%Y-%m-%dT%H:%M:%SZ}/{query.end:%Y-%m-%dT%H:%M:%SZ}",
+            limit=page,
+            **conditions,
+        )
+        first = PageRequest(href=wanted.url, method=self.method, body=wanted.get_parameters())
+        return self._gather(read_pages(self.channel, first))
+
+    def _gather(self, pages: Iterable[tuple[dict[str, Any], str]]) -> "_Answer":
+        items: dict[str, ItemDict] = {}
+        matched, largest, torn = None, 0, ""
+        assets = self.provider.assets[self.query.collection]
+        harmless = _harmless(self.provider, self.query.collection)
+        for page, address in pages:
+            matched = count_of(page) if count_of(page) is not None else matched
+            largest = max(largest, len(page["features"]))
+            for item in page["features"]:
+                if item.get("collection") == self.query.collection:
+                    normal = normalise_item(item, assets=assets, base=address, harmless=harmless)
+                    torn = str(item["id"]) if _contradicts(items, normal) else torn
+        return _Answer(items=items, matched=matched, largest=largest, torn=torn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """One answer to a query, all pages of it."""
+
+    items: dict[str, ItemDict]
+    matched: int | None
+    """Number of items that the server says there are: some guess, some cap it."""
+    largest: int
+    """Number of items of the largest page."""
+    torn: str
+    """Id of an item that came twice and not the same; empty if there is none."""
+
+    def agrees(self, other: "_Answer | None") -> bool:
+        """Return True if another answer has the same items."""
+        return other is not None and not self.torn and self.items.keys() == other.items.keys()
+
+    def __str__(self) -> str:
+        stated = "an unstated number" if self.matched is None else self.matched
+        torn = f"; item {self.torn!r} came twice and not the same" if self.torn else ""
+        return f"{len(self.items)} items of {stated}{torn}"
+
+    @property
+    def short(self) -> bool:
+        """Return True if the server says that there are more items."""
+        return self.matched is not None and len(self.items) < self.matched
+
+
+def _ask_collection(archive: _Archive, retry: SearchRetry) -> list[ItemDict]:
+    conditions = _filter_clouds(archive)
+    found = _settle(partial(archive.ask, conditions), archive, retry)
     if conditions and not found:
         # there are servers that answer a filter which they do not understand with nothing: our own test decides
-        found = _settle(partial(_ask_once, client, query, page, {}), query, endpoint, retry)
+        found = _settle(partial(archive.ask, {}), archive, retry)
     return found
 
 
-def _filter_clouds(client: Client, query: CollectionQuery) -> dict[str, Any]:
+def _filter_clouds(archive: _Archive) -> dict[str, Any]:
     """Return search parameters that let the server filter by cloud cover, in a language that it declares."""
-    if query.cloud_limit >= 100:
+    client, limit = archive.client, archive.query.cloud_limit
+    if limit >= 100 or archive.method == "GET":
         return {}
     speaks_cql2 = any(name.endswith("/conf/cql2-json") for name in client.get_conforms_to())
     if client.conforms_to(ConformanceClasses.FILTER) and speaks_cql2:
-        condition = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, query.cloud_limit]}
+        condition = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, limit]}
         return {"filter": condition, "filter_lang": "cql2-json"}
     if client.conforms_to(ConformanceClasses.QUERY):
-        return {"query": {"eo:cloud_cover": {"lte": query.cloud_limit}}}
+        return {"query": {"eo:cloud_cover": {"lte": limit}}}
     return {}
 
 
-def _settle(
-    ask: Callable[[], tuple[dict[str, ItemDict], int | None]],
-    query: CollectionQuery,
-    endpoint: str,
-    retry: SearchRetry,
-) -> list[ItemDict]:
-    """Repeat a query until two consecutive answers agree and are complete; returns the items."""
-    previous: dict[str, ItemDict] | None = None
+def _settle(ask: Callable[[int], _Answer], archive: _Archive, retry: SearchRetry) -> list[ItemDict]:
+    """Repeat a query until two consecutive answers agree, and return the items.
+
+    A count of more items than came is a guess, or says that items are lost where pages end: it is taken for a guess
+    where pages of another size hold the same items.
+    """
+    limit = archive.provider.rule(archive.query.collection).access.limits.page
+    previous, page, before = None, limit, limit
     for attempt in range(1, retry.query.attempts + 1):
-        answer, matched = ask()
-        # some servers cap the count they state: only a larger one means that items are missing
-        complete = matched is None or len(answer) >= matched
-        if complete and previous is not None and answer.keys() == previous.keys():
-            return list(answer.values())
-        if previous is not None or not complete:
-            _log.warning("%s gave %d of %s items, not the same as before", redact_href(endpoint), len(answer), matched)
-            time.sleep(retry.query.delay(attempt))
-        previous = answer if complete else None
+        answer = ask(page)
+        if answer.agrees(previous):
+            if not answer.short or page != before or limit == 1:
+                if answer.short:
+                    _log.warning("%s gives %s in pages of any size: a guess", archive.endpoint, answer)
+                return list(answer.items.values())
+            before, page = page, limit if page < limit else max(1, min(limit - 1, answer.largest * 2 // 3))
+        else:
+            if previous is not None:
+                _log.warning("%s gave %s, not the same as before", archive.endpoint, answer)
+                time.sleep(retry.query.delay(attempt))
+            before = page
+        previous = answer
     raise SearchError(
-        f"{endpoint} did not give the same complete answer twice in {retry.query.attempts} attempts "
-        f"(last: {len(answer)} items of {'an unstated number' if matched is None else matched}); asked for {query}"
+        f"{archive.endpoint} did not give the same complete answer twice in {retry.query.attempts} attempts "
+        f"(last: {answer}); asked for {archive.query}"
     )
-
-
-def _ask_once(
-    client: Client, query: CollectionQuery, page: int, conditions: Mapping[str, Any]
-) -> tuple[dict[str, ItemDict], int | None]:
-    """Return one answer: items by id, and the server's count of them (None if it states none)."""
-    pages = client.search(
-        collections=[query.collection],
-        bbox=query.area.bounds,
-        datetime=f"{query.start:%Y-%m-%dT%H:%M:%SZ}/{query.end:%Y-%m-%dT%H:%M:%SZ}",
-        limit=page,
-        **conditions,
-    ).pages_as_dicts()
-    items: dict[str, ItemDict] = {}
-    matched: int | None = None
-    for answer in pages:
-        stated = answer.get("numberMatched")
-        if stated is None:
-            stated = (answer.get("context") or {}).get("matched")
-        matched = matched if stated is None else int(stated)
-        items |= {item["id"]: item for item in answer["features"]}
-    return items, matched
 
 
 @contextmanager
@@ -312,7 +359,7 @@ def _answering(endpoint: str) -> Iterator[None]:
     """Turn any fault of a server into one line."""
     try:
         yield
-    except (APIError, pystac.STACError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _FAULTS as error:
         # pystac trusts the shape of what it parses: another service's JSON fails in any of these ways
         line = " ".join(str(error).split())
         raise SearchError(f"{endpoint} cannot be searched: {line[:300]}") from error

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mapper.catalog.items import ItemDict
+from mapper.access.admission import is_remote
+from mapper.catalog.items import ItemDict, item_datetime
+from mapper.catalog.references import find_file, to_reference
 from mapper.errors import SearchError
 
 JsonDict = dict[str, Any]
@@ -43,14 +45,14 @@ def read_catalog(path: Path | str, *, collections: Collection[str]) -> StaticCat
         node = _read_json(here)
         if node.get("type") == "Feature":
             items.append(_with_self(node, here))
-            names.add(str(node.get("collection")))
+            names.add(items[-1]["collection"])
             continue
         if node.get("type") == "Collection":
             names.add(str(node.get("id")))
-            if node.get("id") not in collections:
+            if str(node.get("id")) not in collections:
                 continue
-        todo += [_resolve(link, here) for link in node.get("links", ()) if link.get("rel") in ("child", "item")]
-    wanted = tuple(item for item in items if item.get("collection") in collections)
+        todo += [_resolve(link, here) for link in _links(node) if link.get("rel") in ("child", "item")]
+    wanted = tuple(item for item in items if item["collection"] in collections)
     return StaticCatalog(collections=frozenset(names), items=wanted)
 
 
@@ -79,11 +81,12 @@ def write_catalog(
             links.append(_link("collection", "../collection.json"))
             _write_json(out_dir / name / item["id"] / f"{item['id']}.json", {**item, "links": links})
         links = [_link("root", "../catalog.json"), _link("parent", "../catalog.json")]
-        links += [_link("item", f"{item['id']}/{item['id']}.json") for item in members]
+        links += [_link("item", to_reference(f"{item['id']}/{item['id']}.json")) for item in members]
         head: JsonDict = {"type": "Collection", "id": name, "stac_version": "1.0.0", "stac_extensions": []}
         extent = {"spatial": {"bbox": [_bounds(members)]}, "temporal": {"interval": [_interval(members)]}}
         _write_json(out_dir / name / "collection.json", {**head, "extent": extent, **content, "links": links})
-    links = [_link("root", "catalog.json"), *(_link("child", f"{name}/collection.json") for name in collections)]
+    links = [_link("child", to_reference(f"{name}/collection.json")) for name in collections]
+    links.insert(0, _link("root", "catalog.json"))
     head = {"type": "Catalog", "stac_version": "1.0.0", **catalog, "links": links}
     _write_json(out_dir / "catalog.json", head)
     return out_dir / "catalog.json"
@@ -91,10 +94,10 @@ def write_catalog(
 
 def _read_json(path: Path) -> JsonDict:
     try:
-        node = json.loads(path.read_text())
+        node = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SearchError(f"catalogue file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SearchError(f"catalogue file {path} is not JSON: {error}") from error
     if not isinstance(node, dict) or node.get("type") not in ("Catalog", "Collection", "Feature"):
         raise SearchError(f"catalogue file {path} is not a STAC catalogue, collection or item")
@@ -102,15 +105,23 @@ def _read_json(path: Path) -> JsonDict:
 
 
 def _with_self(item: ItemDict, here: Path) -> ItemDict:
-    links = [link for link in item.get("links", ()) if link.get("rel") != "self"]
-    return {**item, "links": [*links, {"rel": "self", "href": str(here)}]}
+    links = [link for link in _links(item) if link.get("rel") != "self"]
+    return {**item, "collection": str(item.get("collection")), "links": [*links, {"rel": "self", "href": str(here)}]}
+
+
+def _links(node: JsonDict) -> list[JsonDict]:
+    links = node.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
 
 
 def _resolve(link: Mapping[str, Any], here: Path) -> Path:
-    href = str(link["href"])
-    if "://" in href:
+    href = str(link.get("href", ""))
+    if is_remote(href):
         raise SearchError(f"catalogue file {here} links to {href}: only catalogues wholly on disk are read")
-    return (here.parent / href).resolve()
+    try:
+        return find_file(href, here.parent).resolve()
+    except (ValueError, OSError) as error:
+        raise SearchError(f"catalogue file {here} links to {href!r}: {error}") from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -130,7 +141,8 @@ def _bounds(items: Sequence[ItemDict]) -> list[float]:
 
 
 def _interval(items: Sequence[ItemDict]) -> list[str | None]:
-    moments = sorted(
-        str(item["properties"].get("datetime") or item["properties"].get("start_datetime")) for item in items
-    )
+    moments = [
+        str(item["properties"].get("datetime") or item["properties"].get("start_datetime"))
+        for item in sorted(items, key=item_datetime)
+    ]
     return [moments[0], moments[-1]] if moments else [None, None]

@@ -210,18 +210,18 @@ def _inspect_items(
 
 def _locate_files(item: ItemDict) -> ItemDict:
     """Return an item with absolute locations of its files; what is no asset stays as it is."""
-    from mapper.catalog.normalise import locate
+    from mapper.catalog.references import resolve
 
     here, assets = item["links"][0]["href"], item.get("assets")
     if not isinstance(assets, dict):
         return item
-    placed = {
-        key: {**asset, "href": locate(str(asset["href"]), here)}
+    located = {
+        key: {**asset, "href": resolve(str(asset["href"]), here)}
         if isinstance(asset, dict) and asset.get("href")
         else asset
         for key, asset in assets.items()
     }
-    return {**item, "assets": placed}
+    return {**item, "assets": located}
 
 
 @catalog_app.command("biomassters")

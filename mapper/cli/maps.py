@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mapper.run.report import RunReport
     from mapper.store.verify import VerifyReport
 
+_NAMED = 12
+"""Number of items that a message lists."""
 maps_app = typer.Typer(rich_markup_mode="markdown")
 
 
@@ -107,8 +109,13 @@ def search_command(
     picture = _draw_search(spec, coverage, path.with_suffix(".png")) if plot else None
     for shortage in shortages:
         notify(f"[yellow]warning:[/yellow] {escape(shortage.text)}")
+    superseded = items.query.get("superseded") or []
+    if superseded:
+        named = [*superseded[:_NAMED], *([f"and {len(superseded) - _NAMED} more"] if len(superseded) > _NAMED else [])]
+        notify(escape(f"superseded by a newer processing of the same scene, and left out: {', '.join(named)}"))
     if as_json:
         content = {"file": str(path), "picture": picture and str(picture), "digest": items.digest, "n": len(items)}
+        content["superseded"] = superseded
         rows = {"months": [row.to_dict() for row in coverage.months], "warnings": [s.to_dict() for s in shortages]}
         print_json({**content, "tiles": len(coverage.tiles), **rows})
         return

@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
-from mapper.access.storage import is_remote
+from mapper.access.admission import is_remote
 from mapper.arrays import BoolArray
 
 _opening = threading.Lock()

@@ -135,7 +135,7 @@ class BlockReader:
             return np.ones((len(groups), *self.geobox.shape), bool)
         # a mask may be coarser than what it masks
         files = replace(self, nested=False)
-        masks = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")
+        masks = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")  # noqa: SLF001 - its own
         return find_clear(masks, mask)
 
     def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:

@@ -13,6 +13,7 @@ import rustac
 import shapely
 from odc.geo.geom import Geometry
 
+from mapper.catalog.freeze import write_geoparquet
 from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import choose_piece
@@ -82,7 +83,7 @@ def export_tiles(
         raise InputError(f"no tile of {location} was attempted there: there is nothing to export")
     with appear_whole(out) as draft:
         try:
-            rustac.write_sync(str(draft), items, format="geoparquet")
+            write_geoparquet(items, draft)
         except (rustac.RustacError, OSError) as error:
             raise StoreError(f"{out} cannot be written: {' '.join(str(error).split())}") from error
     return TilesReport(path=str(out), tiles=len(items), bytes=out.stat().st_size, snapshot=store.snapshot)

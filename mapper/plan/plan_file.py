@@ -47,7 +47,7 @@ def save_plan(plan: Plan, path: Path, *, key: Mapping[str, str] | None = None) -
     """
     header = plan.identity.to_fields() | {"format": _FORMAT, "tasks": len(plan.tasks), "key": dict(key or {})}
     schema = _SCHEMA.with_metadata({_HEADER: json.dumps(header, sort_keys=True)})
-    aside = path.with_name(f"{path.name}.new")
+    aside = path.absolute().with_name(f"{path.name}.new")  # pyarrow takes "a:b" for an address
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(aside, schema, compression="zstd", write_page_checksum=True) as writer:
         for first in range(0, len(plan.tasks), _ROWS):
@@ -68,7 +68,7 @@ def load_plan(path: Path, items: Items, *, key: Mapping[str, str] | None = None)
         PlanError: If the file cannot be read, is no plan, is not complete, or was made from other inputs.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path.absolute(), page_checksum_verification=True) as file:
             header = json.loads((file.schema_arrow.metadata or {})[_HEADER])
             if header["format"] != _FORMAT:
                 raise PlanError(f"{path} is {header['format']!r}, expected {_FORMAT!r}; plan again")

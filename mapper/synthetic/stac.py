@@ -15,7 +15,11 @@ from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import RasterExtension
 from pystac.extensions.sar import SarExtension
 from pystac.extensions.sat import SatExtension
+from pystac.link import HREF
+from pystac.stac_io import DefaultStacIO
 
+_ROOT = "/catalog/"
+"""Folder of the catalogue for pystac; its links are relative."""
 _MADE = "2024-01-01T00:00:00Z"
 _EXTENSIONS = {
     "eo:": EOExtension.get_schema_uri(),
@@ -136,5 +140,19 @@ def write_catalog(out_dir: Path, items: Sequence[pystac.Item], notes: Sequence[C
         )
         collection.add_items(members)
         catalog.add_child(collection)
-    catalog.normalize_and_save(str(out_dir), catalog_type=pystac.CatalogType.SELF_CONTAINED)
+    catalog.normalize_hrefs(_ROOT)
+    catalog.save(pystac.CatalogType.SELF_CONTAINED, stac_io=_FolderIO(out_dir))
     return out_dir / "catalog.json"
+
+
+class _FolderIO(DefaultStacIO):
+    """Writer of a catalogue into a folder: pystac takes a path for an address, in which ``#`` and ``?`` end it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def write_text(self, dest: HREF, txt: str, *_: Any, **__: Any) -> None:
+        path = self._folder / str(dest).removeprefix(_ROOT)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(txt, encoding="utf-8")

@@ -26,6 +26,7 @@ from mapper.catalog.importers.cci_file_names import ARCHIVE, AnnualMap, Bbox, Ce
 from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import load_provider
 from mapper.catalog.raster import EXTENSIONS, describe_footprint
+from mapper.catalog.references import path_of, to_reference
 from mapper.catalog.static import write_catalog
 from mapper.errors import CorruptAssetError, InputError
 
@@ -79,7 +80,7 @@ def make_cci_catalog(
     out_dir = Path(out_dir).absolute()
     _require_ours(out_dir)
     headers = _Headers(access=access or Access(), rule=load_provider(PROVIDER).rule(COLLECTION).access)
-    root = root if is_remote(root) else str(Path(root.removeprefix("file://")).absolute())
+    root = root if is_remote(root) else str(Path(path_of(root)).absolute())
     for folder in annual.folders(root):
         items = _read_items(folder, annual, cells, headers, report)
         if items:
@@ -190,7 +191,7 @@ def _describe_header(dataset: rasterio.DatasetReader, href: str) -> _Header:
     if (scale, offset) != (1.0, 0.0):
         band |= {"scale": scale, "offset": offset}
     asset = {
-        "href": href,
+        "href": href if is_remote(href) else to_reference(href),
         "type": "image/tiff; application=geotiff",
         "roles": ["data"],
         **({"proj:epsg": code} if code else {"proj:epsg": None, "proj:wkt2": dataset.crs.to_wkt()}),
