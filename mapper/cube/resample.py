@@ -103,7 +103,8 @@ class Sampler:
         """
 
         def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
-            bands, decisions = zip(*self.witness.decide(dataset, name, beliefs), strict=True)
+            decided = self.witness.decide(dataset, name, beliefs)
+            decisions = [decision for _, decision in decided]
             grid, origin = SourceGrid.of(dataset)
             extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
             values: Float32Array | None = None
@@ -119,7 +120,7 @@ class Sampler:
                 raws = _read_window(dataset, origin, positions, decisions if whole else decisions[:1])
                 if not raws:
                     continue
-                for band, raw, decision in zip(bands[1:], raws[1:], decisions[1:], strict=whole):
+                for (band, decision), raw in zip(decided[1:], raws[1:], strict=whole):
                     self.witness.keep((name, band, geobox, nested), (positions, raw, decision), raw.stored.nbytes)
                 piece = decisions[0].rescale(resample(raws[0], positions, resampling, needed))
                 if whole:
@@ -131,8 +132,9 @@ class Sampler:
         kept = self.witness.take((name, beliefs[0].band, geobox, nested))
         if kept is None:
             return access.read(name, rule, read_pieces)
-        positions, raw, decision = kept
-        return decision.rescale(resample(raw, positions, resampling, wanted))
+        placed, pixels, decision = kept
+        rescaled: Float32Array = decision.rescale(resample(pixels, placed, resampling, wanted))
+        return rescaled
 
     def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
         """Locate the pixels of a geobox on a source grid, or return their remembered positions."""
