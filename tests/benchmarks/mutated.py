@@ -2,8 +2,8 @@
 
 Not collected unless named; about 3 minutes on two quiet cores:
 
-pytest -s -m benchmark tests/benchmarks/mutations.py
-MAPPER_FILES=10000 pytest -s -m benchmark tests/benchmarks/mutations.py
+pytest -s -m benchmark tests/benchmarks/mutated.py
+MAPPER_FILES=10000 pytest -s -m benchmark tests/benchmarks/mutated.py
 
 Each file is read in a process that may take so much more memory and so many seconds, and is started again where it
 ends. A changed byte of plain numbers is another number, and no reader can tell; a deflated block has a checksum, which
