@@ -163,18 +163,19 @@ def _read_auxiliary(href: str) -> dict[tuple[int, str], float]:
     path = _path_beside(href, ".aux.xml")
     if path is None:
         return {}
-    try:
-        if path.stat().st_size > _LARGEST_AUXILIARY:
-            raise ValueError("it is too large")  # noqa: TRY301 - told as every other fault of it
-        bands = ET.fromstring(path.read_bytes()).iter("PAMRasterBand")  # noqa: S314 - bounded, and expat's limits
-        return {
-            (int(band.get("band", "0")), each.tag): float(each.text or "")
-            for band in bands
-            for each in band
-            if each.tag in ("NoDataValue", "Scale", "Offset")
-        }
-    except (ValueError, ET.ParseError) as error:
-        raise OSError(f"{path.name} beside it cannot be understood: {error}") from None
+    fault = "it is too large"
+    if path.stat().st_size <= _LARGEST_AUXILIARY:
+        try:
+            bands = list(ET.fromstring(path.read_bytes()).iter("PAMRasterBand"))  # noqa: S314 - bounded, and expat's limits
+            return {
+                (int(band.get("band", "0")), each.tag): float(each.text or "")
+                for band in bands
+                for each in band
+                if each.tag in ("NoDataValue", "Scale", "Offset")
+            }
+        except (ValueError, ET.ParseError) as error:
+            fault = str(error)
+    raise OSError(f"{path.name} beside it cannot be understood: {fault}")
 
 
 def _path_beside(href: str, ending: str) -> Path | None:
