@@ -10,6 +10,7 @@ ends. A changed byte of plain numbers is another number, and no reader can tell;
 libtiff looks at in most cases, so at least most of its flipped bits have to be found.
 """
 
+import logging
 import os
 import resource
 import sys
@@ -81,11 +82,14 @@ class Reader:
         self._process = context.Process(target=serve, args=(there,), daemon=True)
         self._process.start()
         there.close()
+        self._pipe.recv()  # imports take longer than a file
 
 
 def serve(pipe):
     """Judge the files that come through a pipe, with limited memory."""
     warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    pipe.send("ready")
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     limit_memory(MORE_BYTES)
     while True:
