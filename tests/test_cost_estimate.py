@@ -46,6 +46,20 @@ def test_memory_grows_with_the_images_of_the_fullest_season(guided):
     assert len(images) == len(days)
 
 
+def test_memory_holds_the_bands_that_are_decoded_together(guided):
+    context, tasks = guided
+    made = TaskTable.of([with_guide(tasks[0], [(f"06-{day:02d}", "a") for day in range(1, 6)])])
+    (layer,) = context.spec.guide.layers
+    rule = context.provider.rule(layer.collection)
+    shared = rule.model_copy(update={"bands": {name: {"asset": "all", "band": name} for name in rule.bands}})
+    collections = context.provider.collections | {layer.collection: shared}
+    together = replace(context, provider=context.provider.model_copy(update={"collections": collections}))
+    plane = np.prod(context.window(tasks[0].tile).shape) * 4
+    more = memory_bytes(together, made) - memory_bytes(context, made)
+    assert more == (len(layer.bands) - 1) * 5 * plane
+    assert len(layer.bands) > 1
+
+
 def test_memory_of_many_tasks_is_that_of_each_alone(guided):
     context, tasks = guided
     context = replace(context, options=RunOptions(patch_px=16, batch=1))

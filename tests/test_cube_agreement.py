@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mapper.cube.agreement import ContradictionError, decide_reading
 from mapper.cube.belief import Belief
 from mapper.cube.declaration import ListedBands
-from mapper.cube.header import Header
+from mapper.cube.header import Header, StoredBand
 
 PLACE = north_up(600000, 5700000, 10)
 ONE = Header(crs="EPSG:32633", transform=PLACE, shape=(64, 64), dtypes=("uint16",), nodata=(None,))
@@ -96,6 +96,9 @@ def test_an_alpha_band_that_is_said_to_be_data_hides_nothing():
     assert decide(infrared, wanted=1, data_bands=frozenset({1, 4})).stored.alpha == 0
     assert decide(infrared, wanted=1, listed=listing("r", "g", "b", "nir")).stored.alpha == 0
     assert decide(infrared, wanted=1, listed=listing("r", "g", "b", "Alpha")).stored.alpha == 4
+    named = replace(infrared, names=("r", "g", "b", "nir"))
+    assert decide(named, wanted="nir").stored == StoredBand(band=4)
+    assert decide(replace(named, names=("r", "g", "b", "")), wanted="r").stored.alpha == 4
 
 
 @given(

@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+import rasterio
 from headers import PLAIN, item_of, items_of, oracle, write_file
 from scenes import HERE, S2, clear, flat, write_item
 
@@ -40,6 +41,14 @@ def _jp2(path):
     )
 
 
+def _tagged(path):
+    """Make a file whose pixels are missing where each band has a number of its own, by GDAL's NODATA_VALUES."""
+    write_file(path, two(holes(3, np.uint8), holes(9, np.uint8)), names=("agb", "other"))
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="3 9")
+    return path
+
+
 KINDS = {
     "no data of whole numbers": lambda path: write_file(path, holes(201, np.uint8), nodata=201),
     "no data of 16 bits": lambda path: write_file(path, holes(-9999, np.int16), nodata=-9999),
@@ -61,6 +70,15 @@ KINDS = {
         path, two(NUMBERS, HOLE.astype(np.uint16) * 257).astype(np.uint16), photometric="minisblack", alpha="yes"
     ),
     "JPEG 2000 with alpha": _jp2,
+    "JPEG 2000 with no data beside it": lambda path: write_file(
+        path.with_suffix(".jp2"),
+        holes(0, np.uint16),
+        nodata=0,
+        driver="JP2OpenJPEG",
+        REVERSIBLE="YES",
+        QUALITY="100",
+    ),
+    "no data by all bands": _tagged,
 }
 
 
@@ -82,6 +100,22 @@ def test_a_value_of_no_data_and_a_mask_add_up(tmp_path):
     path = write_file(tmp_path / "a.tif", NUMBERS.astype(np.int32), nodata=5, mask=HOLE)
     found = read_block(items_of(item_of(path)), HERE, bands=["agb"], rule=PLAIN)["agb"].values[0]
     np.testing.assert_array_equal(np.isnan(found), (HOLE == 0) | (NUMBERS == 5))
+
+
+def test_each_band_has_its_own_value_of_no_data_beside_the_file(tmp_path):
+    path = write_file(tmp_path / "a.tif", two(holes(3, np.uint8), holes(9, np.uint8)), names=("agb", "agb_sd"))
+    bands = "".join(
+        f'<PAMRasterBand band="{k}"><NoDataValue>{value}</NoDataValue></PAMRasterBand>'
+        for k, value in ((1, 3), (2, 9.0))
+    )
+    (tmp_path / "a.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+    rule = PLAIN.model_copy(update={"bands": {"agb": "agb", "agb_sd": "agb"}})
+    found = read_block(items_of(item_of(path)), HERE, bands=["agb", "agb_sd"], rule=rule)
+    for k, band in enumerate(("agb", "agb_sd"), 1):
+        np.testing.assert_array_equal(found[band].values[0], oracle(path, k))
+    (tmp_path / "a.tif.aux.xml").write_text("<PAMDataset>")
+    with pytest.raises(CorruptAssetError, match=r"a.tif.aux.xml beside it cannot be understood"):
+        read_block(items_of(item_of(path)), HERE, bands=["agb"], rule=rule)
 
 
 def test_a_mask_of_another_size_is_refused_by_name(tmp_path):

@@ -1,4 +1,4 @@
-"""A file whose bytes were changed is read, or refused by name; nothing else (thousands: benchmarks/raster_mutations.py)."""
+"""A file whose bytes were changed is read, or refused by name; nothing else (thousands: benchmarks/mutated.py)."""
 
 import warnings
 

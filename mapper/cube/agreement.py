@@ -160,10 +160,12 @@ def _alpha_of(header: Header, belief: Belief) -> int:
 
     GDAL marks the fourth band of any file of bytes as alpha, be it infrared.
     """
+    if not header.alpha or header.alpha in belief.data_bands:
+        return 0
     listed = belief.listed.names
-    told = listed[header.alpha - 1] if header.alpha and len(listed) == header.count else ()
-    data = header.alpha in belief.data_bands or (told and not any("alpha" in name.lower() for name in told))
-    return 0 if data else header.alpha
+    told = [*(listed[header.alpha - 1] if len(listed) == header.count else ()), *header.names[header.alpha - 1 :][:1]]
+    named = [name for name in told if name]
+    return 0 if named and not any("alpha" in name.lower() for name in named) else header.alpha
 
 
 def _choose_masks(header: Header, belief: Belief, band: int, notes: dict[str, str]) -> StoredBand:

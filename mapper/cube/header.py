@@ -2,7 +2,8 @@
 
 A file hides pixels in four ways: by a value that means no data, by a mask inside it, by an alpha band, and by a mask
 beside it (``FILE.msk``, as GDAL writes it). GDAL's drivers report the first three; the last is looked for beside local
-files only, and opened as a GeoTIFF and nothing else.
+files only, and opened as a GeoTIFF and nothing else. What formats have no room for (no data of JPEG 2000, no data by
+band), GDAL writes to ``FILE.aux.xml``, of which these numbers are read and nothing else: such a file may name others.
 """
 
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,8 @@ from rasterio.windows import Window
 from mapper.access.admission import is_remote
 from mapper.arrays import BoolArray
 
+_LARGEST_AUXILIARY = 1 << 20
+"""Bytes of a file of GDAL's beside another at most; tables of attributes can be longer, and are none of ours."""
 _opening = threading.Lock()
 """Held while warnings are set aside, which is done for all threads at once."""
 
@@ -63,15 +67,15 @@ class Header:
             dataset: The file.
             href: Its location, beside which a mask is looked for if it is a local path.
         """
-        flags = dataset.mask_flag_enums
+        flags, beside = dataset.mask_flag_enums, _read_auxiliary(href)
         return cls(
             crs=None if dataset.crs is None else dataset.crs.to_wkt(),
             transform=dataset.transform,
             shape=(dataset.height, dataset.width),
             dtypes=tuple(dataset.dtypes),
-            nodata=tuple(dataset.nodatavals),
-            scales=tuple(dataset.scales),
-            offsets=tuple(dataset.offsets),
+            nodata=tuple(beside.get((k, "NoDataValue"), own) for k, own in enumerate(dataset.nodatavals, 1)),
+            scales=tuple(beside.get((k, "Scale"), own) for k, own in enumerate(dataset.scales, 1)),
+            offsets=tuple(beside.get((k, "Offset"), own) for k, own in enumerate(dataset.offsets, 1)),
             names=tuple(name or "" for name in dataset.descriptions),
             masked=tuple(not each or (MaskFlags.per_dataset in each and MaskFlags.alpha not in each) for each in flags),
             alpha=_find_alpha(dataset),
@@ -146,7 +150,37 @@ def _find_alpha(dataset: rasterio.DatasetReader) -> int:
 
 def _find_mask(href: str) -> str:
     """Return the path of the mask beside a local file; empty without one."""
+    path = _path_beside(href, ".msk")
+    return "" if path is None else str(path)
+
+
+def _read_auxiliary(href: str) -> dict[tuple[int, str], float]:
+    """Return the numbers that GDAL wrote beside a local file, by band and name.
+
+    Raises:
+        OSError: If what is there is not of GDAL.
+    """
+    path = _path_beside(href, ".aux.xml")
+    if path is None:
+        return {}
+    fault = "it is too large"
+    if path.stat().st_size <= _LARGEST_AUXILIARY:
+        try:
+            bands = list(ET.fromstring(path.read_bytes()).iter("PAMRasterBand"))  # noqa: S314 - bounded, and expat's limits
+            return {
+                (int(band.get("band", "0")), each.tag): float(each.text or "")
+                for band in bands
+                for each in band
+                if each.tag in ("NoDataValue", "Scale", "Offset")
+            }
+        except (ValueError, ET.ParseError) as error:
+            fault = str(error)
+    raise OSError(f"{path.name} beside it cannot be understood: {fault}")
+
+
+def _path_beside(href: str, ending: str) -> Path | None:
+    """Return the path of a file beside a local one; None without it."""
     if not href or is_remote(href):
-        return ""
-    path = Path(f"{href.removeprefix('file://')}.msk")
-    return str(path) if path.is_file() else ""
+        return None
+    path = Path(f"{href.removeprefix('file://')}{ending}")
+    return path if path.is_file() else None
