@@ -4,8 +4,8 @@ GDAL's warper approximates the projection inside the window it is given: the sam
 up to 0.07 of a source pixel, and nearest neighbours flip. Here the exact position of every target pixel is computed
 once for each source *grid* (CRS, pixel size, phase), shared by all files on it (every Sentinel-2 tile of a UTM zone),
 and each file is then a plain window read followed by a few gathers of stored numbers, for the pixels that are wanted
-and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file. Windows
-that need many more source pixels than they have are read in pieces, so that memory is bounded however coarse they are.
+and for some rows at a time: the same pixels in every window, many times quicker than an exact warp of each file.
+Windows that need many more source pixels than they have are read in pieces, so that memory is bounded.
 
 A target pixel is missing where the source pixel that holds its centre is missing; of the other neighbours only the
 valid ones count. Nothing is averaged when the target is coarser than the source.
@@ -30,6 +30,8 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.cube.pixel_positions import Extent, PixelPositions, SourceGrid, cut_to_file, locate
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
+Reading = Resampling | Literal["copy"]
+"""Way in which a file is read: resampled, or ``copy``, which refuses one whose pixels are not those of the geobox."""
 
 _CACHED_POSITIONS = 4
 _BLOCK_PX = 2**15
@@ -71,10 +73,9 @@ class Sampler:
         *,
         access: Access,
         rule: AccessRule,
-        resampling: Resampling,
+        resampling: Reading,
         missing: Sequence[float],
         wanted: BoolArray | None = None,
-        nested: bool = False,
     ) -> Float32Array | None:
         """Read the first band of a file onto a geobox; returns None where the file has no pixel.
 
@@ -86,14 +87,13 @@ class Sampler:
             resampling: How.
             missing: Stored values that are no measurements.
             wanted: (y, x) True for the pixels that are asked for; None for all.
-            nested: True if the pixels of the file have to be those of the geobox.
 
         Returns:
             Stored numbers (y, x), float32, NaN where missing or not wanted; None where the file has no pixel there.
 
         Raises:
             TransientAssetError: Throttling or network.
-            CorruptAssetError: The file is missing, truncated or no georeferenced raster, or not nested.
+            CorruptAssetError: The file is missing, truncated or no georeferenced raster, or cannot be copied.
         """
 
         def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
@@ -101,13 +101,13 @@ class Sampler:
             extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
             values: Float32Array | None = None
             located = self.positions(geobox, grid)
-            if nested and not located.coincide():
+            if resampling == "copy" and not located.coincide():
                 raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
             for part, positions in cut_to_file(located, extent, grid.turn):
                 needed = None if wanted is None else wanted[part]
-                raw = None if needed is not None and not needed.any() else _read_window(
-                    dataset, origin, positions, missing
-                )
+                if needed is not None and not needed.any():
+                    continue
+                raw = _read_window(dataset, origin, positions, missing)
                 if raw is None:
                     continue
                 piece = resample(raw, positions, resampling, needed)
@@ -132,7 +132,7 @@ class Sampler:
 
 
 def resample(
-    raw: SourcePixels, positions: PixelPositions, resampling: Resampling, wanted: BoolArray | None = None
+    raw: SourcePixels, positions: PixelPositions, resampling: Reading, wanted: BoolArray | None = None
 ) -> Float32Array:
     """Resample a window of source pixels to target pixels.
 
@@ -148,7 +148,7 @@ def resample(
     values = np.full(positions.corner.shape, np.nan, np.float32)
     flat = values.reshape(-1)
     for block in _blocks(positions, None if wanted is None else wanted.reshape(-1)):
-        if resampling == "nearest" or block.weights is None:
+        if resampling in ("nearest", "copy") or block.weights is None:
             pixels = _take_nearest(raw, block)
         else:
             pixels = _blend(raw, block, resampling)
@@ -210,7 +210,7 @@ def _take_nearest(raw: SourcePixels, block: _PixelBlock) -> Float32Array:
     return nearest
 
 
-def _blend(raw: SourcePixels, block: _PixelBlock, resampling: Resampling) -> Float32Array:
+def _blend(raw: SourcePixels, block: _PixelBlock, resampling: Reading) -> Float32Array:
     """Return the weighted mean of the valid source pixels around each target pixel."""
     if block.weights is None:
         raise ValueError("coinciding grids need no blending")
