@@ -90,7 +90,9 @@ WINDOWS = [
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(WINDOWS), st.integers(0, 127), st.integers(0, 127), st.floats(-179.999, 179.999), st.floats(-89, 89))
+@given(
+    st.sampled_from(WINDOWS), st.integers(0, 127), st.integers(0, 127), st.floats(-179.999, 179.999), st.floats(-89, 89)
+)
 def test_the_footprint_of_a_window_holds_its_pixels_and_no_point_far_from_them(window, row, col, longitude, latitude):
     geobox = box_at(*window[:3], step=window[3])
     found = window_footprint(geobox)

@@ -155,7 +155,7 @@ def _read_around(file, bounds):
 
 def test_a_window_off_the_side_of_a_file_costs_its_opening(context):
     # the footprint claims a little more than the file has
-    left, _, right, _ = context.grid.geobox.boundingbox.bbox
+    _, _, right, _ = context.grid.geobox.boundingbox.bbox
     item = guide_item(shape=(5000, 5000), origin=(right + 1000, NORTH))
     outline = shapely.geometry.shape(item["geometry"]).bounds
     item["geometry"] = json.loads(shapely.to_geojson(shapely.box(outline[0] - 0.07, *outline[1:])))
@@ -240,11 +240,12 @@ def test_a_tile_across_180_degrees_costs_what_another_does(tmp_path):
     costs = []
     for west in (178.0, 179.98):
         made = make_context(make_spec(tmp_path, area=(west, -16.6, west + 0.02, -16.58), grid=grid))
-        item = make_item("S2", "sentinel-2-l2a", "EPSG:4326", (0, 0), 1 / 8000, (160000, 360 * 8000), remote("B04", "SCL"))
+        item = make_item(
+            "S2", "sentinel-2-l2a", "EPSG:4326", (0, 0), 1 / 8000, (160000, 360 * 8000), remote("B04", "SCL")
+        )
         item |= {"geometry": json.loads(shapely.to_geojson(shapely.box(-180, -20, 180, 0)))}
         made = replace(made, roles=("guide", "source"))
-        items, tasks = freeze_items([item]), []
-        for tile in made.grid.tiles():
-            tasks.append(make_task(tile, guide=items, source=freeze_items([])))
+        items = freeze_items([item])
+        tasks = [make_task(tile, guide=items, source=freeze_items([])) for tile in made.grid.tiles()]
         costs.append(count_tasks(made, tasks).window_bytes.mean())
     assert costs[1] == pytest.approx(costs[0], rel=0.05)

@@ -271,18 +271,12 @@ def test_a_collection_is_static_or_not():
 
 def local_crs(path):
     """Give a file an engineering CRS, of which PROJ knows no way to any other."""
-    with rasterio.open(path, "r+") as file:
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         file.crs = rasterio.crs.CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]')
 
 
-def beyond_numbers(path):
-    """Give a file pixels so small that the window has more of them than can be numbered."""
-    with rasterio.open(path, "r+") as file:
-        file.transform = rasterio.Affine(1e-9, 0, 300000, 0, -1e-9, 5700000)
-
-
 def no_place(path):
-    with rasterio.open(path, "r+") as file:
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
         file.transform = rasterio.Affine(10, 0, float("nan"), 0, -10, 5700000)
 
 
@@ -290,7 +284,7 @@ def text(path):
     Path(path).write_text('<VRTDataset rasterXSize="1">')
 
 
-@pytest.mark.parametrize("spoil", [local_crs, beyond_numbers, no_place, text])
+@pytest.mark.parametrize("spoil", [local_crs, no_place, text])
 def test_whatever_is_wrong_with_a_file_costs_its_item_and_no_other(tmp_path, spoil):
     items = [
         write_item(tmp_path, name, f"2020-06-0{k}T10:00:00Z", {"B02": flat(v), "SCL": clear()}, **OLD)

@@ -145,7 +145,7 @@ def test_pieces_hold_the_pixels_that_lie_in_a_file_and_no_other(wholes, name, to
     st.integers(-360, 360),
 )
 def test_longitudes_come_round_whatever_turn_a_file_counts_from(step, first, degrees, west):
-    # 300 targets in a row from `west`, a file of `degrees` from `first`: those in it modulo 360 are found, in their column
+    # 300 targets in a row from `west`, a file of `degrees` from `first`: those in it modulo 360 are found
     grid = SourceGrid(crs=DEGREES.crs, step=(step, -step), phase=(0.0, 0.0))
     geobox = GeoBox((1, 300), Affine(0.1, 0, west + 0.013, 0, -0.1, 50.03), "EPSG:4326")
     extent = Extent(top=-2000000, left=round(first / step), shape=(4000000, round(degrees / step)))

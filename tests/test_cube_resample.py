@@ -245,15 +245,11 @@ COARSE = target_on(UTM, size=90, step=130.0)
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["nearest", "bilinear", "cubic"]),
-    st.integers(0, 89),
-    st.integers(0, 89),
-    st.integers(1, 90),
-    st.integers(1, 90),
-    st.sampled_from([30, 1000, 40000]),
+    st.tuples(st.integers(0, 89), st.integers(0, 89), st.integers(1, 90), st.integers(1, 90)),
+    st.sampled_from([300, 3000, 40000]),
 )
-def test_a_pixel_of_a_coarse_window_is_the_same_in_every_window_and_piece(
-    scene, coarse_wholes, how, top, left, height, width, most
-):
+def test_a_pixel_of_a_coarse_window_is_the_same_in_every_window_and_piece(scene, coarse_wholes, how, window, most):
+    top, left, height, width = window
     expected = coarse_wholes[how][top : top + height, left : left + width]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mapper.cube.pixel_positions.most_pixels", lambda _: most)
@@ -265,7 +261,7 @@ def test_a_pixel_of_a_coarse_window_is_the_same_in_every_window_and_piece(
 
 def test_a_coarse_window_reads_no_more_than_the_file_has_and_few_pixels_at_once(scene, monkeypatch):
     frames = []
-    wide = target_on(UTM, size=120, step=9000.0)  # a frame of 10^10 source pixels
+    wide = target_on(UTM, size=120, step=1700.0)  # a frame of 10^8 source pixels
     monkeypatch.setattr(
         "mapper.cube.resample.resample", lambda raw, positions, *_: frames.append(raw.stored.shape) or np.full(
             positions.corner.shape, np.nan, np.float32
@@ -273,7 +269,7 @@ def test_a_coarse_window_reads_no_more_than_the_file_has_and_few_pixels_at_once(
     )  # fmt: skip
     read(scene, wide, "nearest")
     assert frames
-    assert max(rows * cols for rows, cols in frames) < 600 * 600
+    assert max(rows * cols for rows, cols in frames) < 516 * 516
 
 
 def write_degrees(path, west, east, step, *, rng=None, dtype=np.float32):
@@ -295,7 +291,8 @@ def utm_at(longitude, latitude, size=60, step=2000.0):
 
 
 @pytest.mark.parametrize(
-    ("west", "east", "step"), [(0, 360, 0.5), (170, 190, 0.05), (-180, 180, 0.5), (-190, -170, 0.05), (-20.3, 339.7, 0.7)]
+    ("west", "east", "step"),
+    [(0, 360, 0.5), (170, 190, 0.05), (-180, 180, 0.5), (-190, -170, 0.05), (-20.3, 339.7, 0.7)],
 )
 @pytest.mark.parametrize("longitude", [-179.6, 179.7, -58, 24.2, -0.2, 0.1])
 def test_longitudes_are_found_as_gdal_finds_them(tmp_path, west, east, step, longitude):
@@ -312,7 +309,10 @@ def test_longitudes_are_found_as_gdal_finds_them(tmp_path, west, east, step, lon
     expected = np.where(col < stored.shape[1], stored[row, np.minimum(col, stored.shape[1] - 1)], np.nan)
     found = read(path, window, "nearest", missing=())
     found = np.full(window.shape, np.nan, np.float32) if found is None else found
-    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    edges = [np.abs(place - np.round(place)) < 2e-6 for place in (((lon - west) % 360) / step, (60 - lat) / step)]
+    clear = ~np.logical_or(*edges)
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(found[clear], expected.astype(np.float32)[clear])
 
 
 def test_across_180_degrees_values_are_those_of_a_warp_by_gdal(tmp_path):
@@ -344,15 +344,16 @@ def test_across_180_degrees_values_are_those_of_a_warp_by_gdal(tmp_path):
     st.integers(0, 58),
     st.integers(1, 60),
     st.integers(1, 60),
-    st.sampled_from([30, 400, 2**22]),
+    st.sampled_from([150, 400, 2**22]),
 )
 def test_a_pixel_across_the_edge_of_longitudes_is_the_same_in_every_window(world, how, top, left, height, width, most):
     path, whole, expected = world
-    part = whole[top : top + height, left : left + width]
+    bottom, right = min(top + height, 60), min(left + width, 60)
+    part = whole[top:bottom, left:right]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mapper.cube.pixel_positions.most_pixels", lambda _: most)
         found = read(path, part, how, missing=())
-    np.testing.assert_allclose(found, expected[how][top : top + height, left : left + width], rtol=1e-5)
+    np.testing.assert_allclose(found, expected[how][top:bottom, left:right], rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +399,7 @@ def test_memory_that_a_file_asks_for_is_its_fault(tmp_path, monkeypatch):
     # one block of 30,000 x 30,000 pixels, which are not in the file: half a kilobyte
     path = tmp_path / "greedy.tif"
     profile = {"driver": "GTiff", "height": 30000, "width": 30000, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
-    layout = {"tiled": False, "blockysize": 30000, "sparse_ok": True}
+    layout = {"tiled": True, "blockxsize": 30000, "blockysize": 30000, "sparse_ok": True}
     with rasterio.open(path, "w", **profile, **layout, transform=UTM.transform):
         pass
 
@@ -406,5 +407,5 @@ def test_memory_that_a_file_asks_for_is_its_fault(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("mapper.cube.resample._read_window", fail)
-    with pytest.raises(CorruptAssetError, match=r"858.3 MiB of memory"):
+    with pytest.raises(CorruptAssetError, match=r"one block of it takes 858.3 MiB of memory"):
         read(path, target_on(UTM))

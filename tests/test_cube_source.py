@@ -114,6 +114,11 @@ def test_a_map_that_is_not_on_the_native_grid_is_refused(tmp_path, place):
     item, _ = write_map(tmp_path, place=place)
     with pytest.raises(GridError, match=r"n50e010 does not lie on the native grid.*projected grid"):
         read([item], place_of(), NATIVE)
+    # the header of the file says so where the item does not
+    silent = item | {"assets": {key: {"href": asset["href"]} for key, asset in item["assets"].items()}}
+    found = read([silent], place_of(), NATIVE)
+    assert np.isnan(found.mean).all()
+    assert "are not those of the native grid" in found.uses[0].dropped
 
 
 def coarse_grid(size=24):

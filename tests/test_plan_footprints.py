@@ -90,11 +90,14 @@ def test_windows_across_180_degrees_get_what_they_touch_and_nothing_from_round_t
     rng = np.random.default_rng(0)
     items = []
     for k in range(300):
-        west, south = rng.choice([178.5, 179.4, 179.9, -179.9, -179.5, 20.0, -70.0]) + rng.uniform(0, 0.3), rng.uniform(-18, -15)
+        west, south = (
+            rng.choice([178.5, 179.4, 179.9, -179.9, -179.5, 20.0, -70.0]) + rng.uniform(0, 0.3),
+            rng.uniform(-18, -15),
+        )
         box = [west, south, west + 0.2, south + 0.2]
         items.append(make_item(f"{k:03d}") | {"geometry": None, "bbox": [*box[:2], (box[2] + 180) % 360 - 180, box[3]]})
     items = freeze_items(items)
-    found, = intersect_items(context, to_indices(tiles), outlines_of(items), [np.ones(len(items), bool)])
+    (found,) = intersect_items(context, to_indices(tiles), outlines_of(items), [np.ones(len(items), bool)])
     far = {k for k, each in enumerate(items) if -100 < each["bbox"][0] < 100}
     assert not far & set(found.item.tolist())
     for k, tile in enumerate(tiles):

@@ -1,4 +1,4 @@
-"""The memory that planning expects of the source pixels of a window: none in excess where they are as fine as the map."""
+"""The memory that planning expects of the source pixels of a window: no more where they are as fine as the map."""
 
 import pytest
 from run_maps import EAST, NORTH, make_items, make_spec
@@ -31,13 +31,32 @@ def declaring(items, **grid):
     )
 
 
-def test_a_map_as_fine_as_its_sources_needs_nothing_for_frames(tmp_path, items):
-    fine = declaring(items, **{"proj:transform": None})
-    assert need(tmp_path, items, 100) < need(tmp_path, fine, 100)
+PLACE = {"proj:transform": [100, 0, EAST, 0, -100, NORTH], "proj:shape": [70, 70], "proj:epsg": 3035}
 
 
-def test_a_coarse_map_needs_a_frame_for_each_file_read_at_a_time_and_no_more(tmp_path, items):
-    # files of 5 * 10^9 pixels of 10 cm, the map of 100 m: four at a time of 4 million pixels, twice 2 bytes each
-    huge = {"proj:shape": [70000, 70000], "proj:transform": [0.1, 0, EAST, 0, -0.1, NORTH], "proj:epsg": 3035}
-    fine = declaring(items, **huge)
-    assert need(tmp_path, fine, 100) == pytest.approx(need(tmp_path, items, 100) + 4 * 4 * 4 * MIB, rel=0.2)
+@pytest.mark.parametrize("resolution", [100, 50])
+def test_a_map_as_fine_as_its_sources_needs_nothing_for_frames(tmp_path, items, resolution, monkeypatch):
+    told = declaring(items, **PLACE)
+    expected = need(tmp_path, told, resolution)
+    monkeypatch.setattr("mapper.plan.memory._frame_bytes", lambda *_: 0)
+    assert need(tmp_path, told, resolution) == expected
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        # files of 5 * 10^9 pixels of 10 cm, the map of 100 m
+        {"proj:transform": [0.1, 0, EAST, 0, -0.1, NORTH], "proj:shape": [70000, 70000]},
+        # files of any size
+        {"proj:transform": None},
+    ],
+)
+def test_a_coarse_map_needs_a_frame_for_each_file_read_at_a_time_and_no_more(tmp_path, items, stated):
+    # four at a time of 4 million pixels, each twice 2 bytes
+    assert need(tmp_path, declaring(items, **PLACE | stated), 100) == pytest.approx(4 * 4 * 4 * MIB, rel=0.02)
+
+
+def test_a_small_file_needs_no_more_than_it_has(tmp_path, items):
+    small = {"proj:transform": [14, 0, EAST, 0, -14, NORTH], "proj:shape": [500, 500]}
+    same, fine = declaring(items, **PLACE), declaring(items, **PLACE | small)
+    assert need(tmp_path, fine, 100) - need(tmp_path, same, 100) < 4 * 4 * 500 * 500

@@ -110,7 +110,7 @@ def test_longitudes_beyond_180_are_those_of_the_other_side(tmp_path):
     assert found.equals(shapely.box(-178, 50, -177, 51))
     touching = read(tmp_path, polygon([[x + 168, y] for x, y in SQUARE]))
     assert touching.equals(shapely.box(-180, 50, -179, 51))
-    with pytest.raises(GridError, match="179.5 to 180.5: areas across the antimeridian"):
+    with pytest.raises(GridError, match=r"179.5 to 180.5: areas across the antimeridian"):
         project_area(read(tmp_path, polygon([[x + 167.5, y] for x, y in SQUARE])), "EPSG:32701")
 
 
@@ -152,11 +152,17 @@ def test_a_crs_member_is_honoured(tmp_path, name):
         (feature(EMPTY), "holds no polygon, but 1 Polygon"),
         (polygon([[12, 50], [13, 51], [12, 50]]), "no GeoJSON|no polygon with an area"),
         (polygon([[12, 50], [13, 51], [14, 52], [12, 50]]), "no polygon with an area"),
-        (polygon([[600000, 5700000], [601000, 5700000], [601000, 5701000]]), r"longitude and latitude in degrees .* crs"),
+        (
+            polygon([[600000, 5700000], [601000, 5700000], [601000, 5701000]]),
+            r"in degrees .* crs",
+        ),
         (polygon([[50, 112], [51, 112], [51, 113]]), "longitude and latitude in degrees are expected, in this order"),
         ('{"type": "Polygon", "coordinates": [[[1e999, 1], [2, 3], [4, 5]]]}', "longitude and latitude in degrees"),
-        (polygon(SQUARE) | {"crs": {"type": "name", "properties": {"name": "EPSG:99999"}}}, "names no coordinate refer"),
-        (polygon(SQUARE) | {"crs": {"type": "link", "properties": {"href": "http://a"}}}, "names no coordinate refer"),
+        (
+            polygon(SQUARE) | {"crs": {"type": "name", "properties": {"name": "EPSG:99999"}}},
+            "names no coordinate",
+        ),
+        (polygon(SQUARE) | {"crs": {"type": "link", "properties": {"href": "http://a"}}}, "names no coordinate"),
         (polygon(SQUARE) | {"crs": "EPSG:4326"}, "names no coordinate reference"),
         (
             polygon([[1e12, 1e12], [2e12, 1e12], [2e12, 2e12]])

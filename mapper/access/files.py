@@ -35,7 +35,7 @@ _EXHAUSTED = re.compile(
 """Error numbers of this machine or its disks, not of the file that is read."""
 
 _LARGE_BLOCK = 1 << 29
-"""Bytes of one block from which a lack of memory is the fault of the file: blocks that are meant for reading have few."""
+"""Bytes of one block from which a lack of memory is the fault of the file: blocks for reading have few."""
 
 T = TypeVar("T")
 
@@ -159,8 +159,11 @@ def _is_exhaustion(error: BaseException) -> bool:
 def _translate(error: BaseException, name: AssetName) -> AssetError:
     kind = TransientAssetError if _is_exhaustion(error) else CorruptAssetError
     reason = list(_causes(error))[-1]
-    foreign = not isinstance(error, (RasterioError, OSError, _GreedyFileError))
-    return asset_error(kind, name, describe_error(error) if foreign else reason)
+    if isinstance(error, _GreedyFileError):
+        reason = str(error)
+    elif not isinstance(error, (RasterioError, OSError)):
+        reason = describe_error(error)
+    return asset_error(kind, name, reason)
 
 
 def _causes(error: BaseException | None) -> Iterator[str]:

@@ -127,7 +127,7 @@ def _outline(item: Mapping[str, Any]) -> BaseGeometry:
         raise SpecError(f"item {item.get('id')} has a geometry that is none: {error}") from error
     if outline.is_empty:
         raise SpecError(f"item {item.get('id')} has an empty geometry: where it lies is unknown")
-    if not all(map(math.isfinite, outline.bounds)):
+    if not np.isfinite(shapely.get_coordinates(outline)).all():
         raise SpecError(f"item {item.get('id')} has a geometry with coordinates that are no numbers")
     return outline
 

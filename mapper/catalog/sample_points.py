@@ -95,9 +95,7 @@ class CoveredPoints:
     """(tile, point) True where the footprint covers the point."""
 
 
-def _box_points(
-    longitude: npt.NDArray[np.float64], latitude: npt.NDArray[np.float64]
-) -> npt.NDArray[np.object_]:
+def _box_points(longitude: npt.NDArray[np.float64], latitude: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
     """Return the boxes around the points of each tile."""
     west, south, east, north = longitude.min(1), latitude.min(1), longitude.max(1), latitude.max(1)
     boxes: npt.NDArray[np.object_] = shapely.box(west, south, east, north)

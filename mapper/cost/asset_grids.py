@@ -115,7 +115,9 @@ def frames_of(item: ItemDict, reads: Reads, context: Context) -> dict[Frame, Loa
 
 def _frame_of(item: ItemDict, key: str, context: Context) -> Frame:
     """Return the frame of an asset: as declared, else its footprint's box in degrees cut into pixels."""
-    declared = declared_grid(item, key)  # none where the item contradicts itself: files are read where they say they lie
+    declared = declared_grid(
+        item, key
+    )  # none where the item contradicts itself: files are read where they say they lie
     if declared is not None:
         at = declared.transform
         return Frame(crs=declared.crs.srs, origin=(at.c, at.f), step=(at.a, at.e), shape=declared.shape)

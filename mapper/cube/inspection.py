@@ -52,7 +52,7 @@ class BandReading:
     image: str = ""
     """Name of the pass that the item belongs to."""
     place: str = ""
-    """Contradiction in what the item says of its place, where the header of the file decides; empty if there is none."""
+    """Contradiction in what the item says of its place, decided by the header of its file; empty if there is none."""
     error: str = ""
     """Reason why the item is refused; empty if it can be read."""
     compared: tuple[Comparison, ...] = ()

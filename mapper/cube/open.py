@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeVar, get_args
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import shapely
 import stackstac
 import xarray as xr
 from odc.geo.geobox import GeoBox
@@ -39,7 +38,7 @@ from mapper.catalog.search import search
 from mapper.cube.belief import Belief, Beliefs
 from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands
-from mapper.cube.projection import find_outline
+from mapper.cube.projection import RIM_PX, find_outline, may_touch
 from mapper.cube.read import as_dataset, split_usable
 from mapper.cube.resample import Resampling, Sampler
 from mapper.errors import GridError, SpecError
@@ -55,8 +54,6 @@ _NAMES: Mapping[Grouping, Callable[[ItemDict, CollectionRule], str]] = {
 }
 K = TypeVar("K")
 V = TypeVar("V")
-_BUFFER_PX = 2
-"""Pixels around a chunk in which a file may begin, to be sure."""
 _MOST_BLOCKS = 200_000
 """Blocks (time, y, x) of one cube: a graph of millions of tasks, which no scheduler is quick with."""
 
@@ -226,10 +223,6 @@ class _File:
     beliefs: tuple[Belief, ...]
     """What item and collection say of the band, then of other bands of the file that are read next."""
 
-    def may_touch(self, window: BaseGeometry) -> bool:
-        """Return True if the file may have pixels in a window, given by its footprint."""
-        return self.outline is None or bool(shapely.intersects(self.outline, window))
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Image:
@@ -283,7 +276,7 @@ class _Stacker:
     @cached_property
     def footprint(self) -> BaseGeometry:
         """Footprint of the geobox in longitude and latitude."""
-        return window_footprint(self.geobox, buffer_px=_BUFFER_PX)
+        return window_footprint(self.geobox, buffer_px=RIM_PX)
 
     def collect(
         self,
@@ -304,7 +297,7 @@ class _Stacker:
             for item in (group.items if items is None else items)
             if asset in item["assets"]
         ]
-        near = tuple(file for file in files if file.may_touch(self.footprint))
+        near = tuple(file for file in files if may_touch(file.outline, self.footprint))
         return _Image(time=group.time.isoformat(), files=near, calibration=calibration)
 
     def stack(self, images: Sequence[_Image], resampling: Resampling) -> Any:
@@ -356,10 +349,10 @@ class _ImageReader:
         lacking: BoolArray | None = None
         if not self.image.files:
             return pixels
-        footprint = window_footprint(part, buffer_px=_BUFFER_PX)
+        footprint = window_footprint(part, buffer_px=RIM_PX)
         with gdal_environment():
             for file in self.image.files:
-                if not file.may_touch(footprint) or (lacking is not None and not lacking.any()):
+                if not may_touch(file.outline, footprint) or (lacking is not None and not lacking.any()):
                     continue
                 found = stacker.sampler.read(
                     file.name,

@@ -5,9 +5,9 @@ by cubics between them, which is ten times quicker than to project every pixel. 
 the window, are what makes a position the same in every window. Where the interpolation is not exact to a millionth of
 a source pixel (beside a seam of the source CRS), every pixel is projected.
 
-The frame of a window is the rectangle of source pixels around all its positions. It may be far larger than the file that
-is read, or than memory: a coarse window over a fine file, one that reaches beyond the source CRS, one across the edge of
-a file in longitudes. Such a frame is *narrowed* to the file and cut into pieces; a pixel is the same in every piece.
+The frame of a window is the rectangle of source pixels around all its positions. It may be far larger than the file
+that is read, or than memory: a coarse window over a fine file, one that reaches beyond the source CRS, one across the
+edge of a file in longitudes. Such a frame is narrowed to the file and cut into pieces; a pixel is the same in all.
 Longitudes come round: 58 degrees west are column 302 of a file from 0 to 360 degrees.
 """
 
@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ _NEST = 1e-2
 _WHOLE = 1e-3
 """Pixels that a turn around the earth may differ from a whole number, since steps are written as decimals."""
 FRAME_PX = 2**22
-"""Source pixels that may be read at once, however few target pixels there are; twice as many as these if that is more."""
+"""Source pixels that may be read at once, however few target pixels there are; else twice as many as these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +184,11 @@ def _frame(rows: Float64Array, cols: Float64Array, outside: npt.NDArray[np.bool_
     height, width = int(np.floor(rows.max())) + _MARGIN + 1 - top, int(np.floor(cols.max())) + _MARGIN + 1 - left
     if height * width > _LARGEST_INDEX:
         raise ValueError(f"the window spans {height} x {width} pixels of the file, more than can be numbered")
-    number = np.int32 if height * width < 2**31 else np.int64
+    number: type[Any] = np.int32 if height * width < 2**31 else np.int64
     rows -= top + 0.5
     cols -= left + 0.5
+    row: npt.NDArray[Any]
+    col: npt.NDArray[Any]
     row, col = rows.astype(number), cols.astype(number)
     rows -= row
     cols -= col

@@ -25,6 +25,8 @@ from mapper.catalog.items import ItemDict
 
 _CRS_FIELDS = ("proj:code", "proj:epsg", "proj:wkt2", "proj:projjson")
 """Fields of the CRS by preference: STAC 1.1 replaced ``proj:epsg`` by ``proj:code``; null: another field has it."""
+RIM_PX = 2
+"""Pixels around a window in which a file may begin, to be sure."""
 _MOST_PX = 2**31
 """Rows or columns from which a file has too many: formats count them in 31 bits."""
 _BOX_PX = 2
@@ -87,6 +89,11 @@ def find_place(item: ItemDict, asset: str) -> Place:
     return Place(crs=crs, grid=grid)
 
 
+def may_touch(outline: BaseGeometry | None, window: BaseGeometry) -> bool:
+    """Return True if a file with the outline of :func:`find_outline` may have pixels in a window, by its footprint."""
+    return outline is None or bool(shapely.intersects(outline, window))
+
+
 def find_outline(item: ItemDict, asset: str) -> BaseGeometry | None:
     """Return where an asset lies in longitude and latitude by all that its item says; None if that is anywhere.
 
@@ -141,11 +148,15 @@ def _make_grid(own: Mapping[str, Any], properties: Mapping[str, Any], crs: CRS) 
             left, bottom, right, top = _flatten(bounds)
             transform = Affine((right - left) / columns, 0, left, 0, (bottom - top) / rows, top)
         along = not (transform.b or transform.d) and bool(transform.a and transform.e)
-        sound = along and all(map(math.isfinite, transform[:6])) and 0 < min(rows, columns) <= max(rows, columns) < _MOST_PX
+        sound = (
+            along and all(map(math.isfinite, transform[:6])) and 0 < min(rows, columns) <= max(rows, columns) < _MOST_PX
+        )
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         sound = False
     if not sound:
-        raise ValueError(f"shape {shape!s:.60} and transform {numbers or bounds!s:.120} make no grid of rows and columns")
+        raise ValueError(
+            f"shape {shape!s:.60} and transform {numbers or bounds!s:.120} make no grid of rows and columns"
+        )
     return AssetGrid(crs=crs, transform=transform, shape=(rows, columns))
 
 

@@ -9,7 +9,7 @@ season costs the memory of one band.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar, cast
 
@@ -24,12 +24,14 @@ from mapper.access.files import Access, gdal_environment
 from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
+from mapper.catalog.footprint import window_footprint
 from mapper.catalog.items import ItemDict, Items, name_asset
 from mapper.catalog.provider import CollectionRule
 from mapper.cube.belief import Belief, Beliefs
 from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands, select_band
-from mapper.cube.resample import Resampling, Sampler
+from mapper.cube.projection import RIM_PX, find_outline, may_touch
+from mapper.cube.resample import Reading, Sampler
 from mapper.errors import CorruptAssetError
 
 Answer = TypeVar("Answer")
@@ -53,7 +55,6 @@ class SamplerDriver:
     access: Access
     rule: AccessRule
     sampler: Sampler
-    nested: bool = False
 
     def new_load(self, _geobox: GeoBox, **_options: object) -> None:
         """Return the state of a load: none, since its files share only the sampler."""
@@ -96,7 +97,6 @@ class _FileReader:
             resampling=config.resampling,
             beliefs=self.request.beliefs,
             wanted=pending,
-            nested=self.driver.nested,
         )
         if pending is not None and pixels is not None:
             # the files of an image are read one after the other: the next is asked for what this one lacks
@@ -122,7 +122,9 @@ class BlockReader:
     """Number of files read at a time; worth more than the cores where files are remote."""
     sampler: Sampler = field(default_factory=Sampler)
     nested: bool = False
-    """True if the pixels of files have to be those of the geobox, which the header of each must say."""
+    """True if bands are copied, and so refused where the header of a file says that its pixels are not the geobox's."""
+    look: Callable[[ItemDict, str], bool] = lambda *_: True
+    """Whether the file of an asset is opened; items that are known to touch the geobox need not be asked."""
 
     @cached_property
     def _beliefs(self) -> Beliefs:
@@ -133,10 +135,7 @@ class BlockReader:
         mask = self.rule.mask
         if mask is None or not groups:
             return np.ones((len(groups), *self.geobox.shape), bool)
-        # a mask may be coarser than what it masks
-        files = replace(self, nested=False)
-        masks = files._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest")  # noqa: SLF001 - its own
-        return find_clear(masks, mask)
+        return find_clear(self._load(groups, mask.asset, believe=self._beliefs.of_mask, resampling="nearest"), mask)
 
     def read_band(self, groups: Sequence[Observation], band: str, clear: BoolArray) -> Float32Array:
         """Return one band in physical units, float32, NaN where missing or masked; dims (group, y, x).
@@ -157,7 +156,7 @@ class BlockReader:
             [select_band(groups[k], self.rule, band) for k in wanted],
             self.rule.bands[band].asset,
             believe=lambda item: self._beliefs.of_bands(item, band, groups[wanted[0]].calibrations),
-            resampling=self.rule.resampling,
+            resampling="copy" if self.nested else self.rule.resampling,
             clear=[clear[k] for k in wanted],
         )
         for k, image in zip(wanted, stack, strict=True):
@@ -174,7 +173,7 @@ class BlockReader:
         asset: str,
         *,
         believe: Callable[[ItemDict], tuple[Belief, ...]],
-        resampling: Resampling,
+        resampling: Reading,
         clear: Sequence[BoolArray] | None = None,
     ) -> Float32Array:
         """Return stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
@@ -182,13 +181,13 @@ class BlockReader:
         images: dict[tuple[int, int, int], list[int]] = {}
         for k, group in enumerate(groups):
             pending = None if clear is None else clear[k].copy()
-            members = [item for item in group.items if asset in item["assets"]]
+            members = [item for item in group.items if asset in item["assets"] and self.look(item, asset)]
             images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
             for item in members:
                 name = name_asset(item, asset)
                 request = FileRequest(name=name, beliefs=believe(item), pending=pending)
                 sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
-        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler, nested=self.nested)
+        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
         dataset = chunked_load(
             {asset: RasterLoadParams(dtype="float32", fill_value=np.nan, resampling=resampling)},
             RasterGroupMetadata({(asset, 1): RasterBandMetadata("float32", np.nan)}),
@@ -222,6 +221,9 @@ def read_block(
         access: How files are reached, and who counts.
         threads: Files read at a time.
 
+    A file is opened if its item says that it may lie in the block, or contradicts itself about that; its header says
+    which pixels it has there.
+
     Returns:
         A variable for each band: float32 in the units of the rule, NaN where missing or masked, dims (time, y, x); the
         coordinate ``group`` names each observation. Without items there are no time steps.
@@ -234,7 +236,12 @@ def read_block(
     require_bands(items, rule, bands)
     usable, _ = split_usable(items, rule)
     groups = group_items(usable, rule, bands)
-    reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads)
+    window = window_footprint(geobox, buffer_px=RIM_PX)
+
+    def look(item: ItemDict, asset: str) -> bool:
+        return may_touch(find_outline(item, asset), window)
+
+    reader = BlockReader(geobox=geobox, rule=rule, access=access or Access(), threads=threads, look=look)
     clear = reader.read_clear(groups)
     return as_dataset({band: reader.read_band(groups, band, clear) for band in bands}, groups, geobox, rule)
 

@@ -34,6 +34,8 @@ from mapper.cube.pixel_positions import Extent, PixelPositions, SourceGrid, cut_
 from mapper.cube.witness import Witness
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
+Reading = Resampling | Literal["copy"]
+"""Way in which a file is read: resampled, or ``copy``, which refuses one whose pixels are not those of the geobox."""
 
 _CACHED_POSITIONS = 4
 _BLOCK_PX = 2**15
@@ -69,17 +71,16 @@ class Sampler:
     def __dask_tokenize__(self) -> str:
         return "mapper.Sampler"
 
-    def read(  # noqa: PLR0913 - what a reading consists of
+    def read(
         self,
         name: AssetName,
         geobox: GeoBox,
         *,
         access: Access,
         rule: AccessRule,
-        resampling: Resampling,
+        resampling: Reading,
         beliefs: Sequence[Belief],
         wanted: BoolArray | None = None,
-        nested: bool = False,
     ) -> Float32Array | None:
         """Read one band of a file onto a geobox; returns None where the file has no pixel.
 
@@ -91,16 +92,17 @@ class Sampler:
             resampling: How.
             beliefs: What item and collection say of the band, then of others that are decoded with it and read next.
             wanted: (y, x) True for the pixels that are asked for; None for all.
-            nested: True if the pixels of the file have to be those of the geobox.
 
         Returns:
             Stored numbers (y, x), float32, NaN where missing or not wanted; None where the file has no pixel there.
 
         Raises:
             TransientAssetError: Throttling or network.
-            CorruptAssetError: The file is missing, truncated, no georeferenced raster, not nested, or contradicts its
-                item.
+            CorruptAssetError: The file is missing, truncated, no georeferenced raster, cannot be copied, or contradicts
+                its item.
         """
+
+        exact = resampling == "copy"
 
         def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
             decided = self.witness.decide(dataset, name, beliefs)
@@ -109,7 +111,7 @@ class Sampler:
             extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
             values: Float32Array | None = None
             located = self.positions(geobox, grid)
-            if nested and not located.coincide():
+            if exact and not located.coincide():
                 raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
             for part, positions in cut_to_file(located, extent, grid.turn):
                 needed = None if wanted is None else wanted[part]
@@ -121,7 +123,7 @@ class Sampler:
                 if not raws:
                     continue
                 for (band, decision), raw in zip(decided[1:], raws[1:], strict=whole):
-                    self.witness.keep((name, band, geobox, nested), (positions, raw, decision), raw.stored.nbytes)
+                    self.witness.keep((name, band, geobox, exact), (positions, raw, decision), raw.stored.nbytes)
                 piece = decisions[0].rescale(resample(raws[0], positions, resampling, needed))
                 if whole:
                     return piece
@@ -129,7 +131,7 @@ class Sampler:
                 values[part] = piece
             return values
 
-        kept = self.witness.take((name, beliefs[0].band, geobox, nested))
+        kept = self.witness.take((name, beliefs[0].band, geobox, exact))
         if kept is None:
             return access.read(name, rule, read_pieces)
         placed, pixels, decision = kept
@@ -149,7 +151,7 @@ class Sampler:
 
 
 def resample(
-    raw: SourcePixels, positions: PixelPositions, resampling: Resampling, wanted: BoolArray | None = None
+    raw: SourcePixels, positions: PixelPositions, resampling: Reading, wanted: BoolArray | None = None
 ) -> Float32Array:
     """Resample a window of source pixels to target pixels.
 
@@ -165,7 +167,7 @@ def resample(
     values = np.full(positions.corner.shape, np.nan, np.float32)
     flat = values.reshape(-1)
     for block in _blocks(positions, None if wanted is None else wanted.reshape(-1)):
-        if resampling == "nearest" or block.weights is None:
+        if resampling in ("nearest", "copy") or block.weights is None:
             pixels = _take_nearest(raw, block)
         else:
             pixels = _blend(raw, block, resampling)
@@ -227,7 +229,7 @@ def _take_nearest(raw: SourcePixels, block: _PixelBlock) -> Float32Array:
     return nearest
 
 
-def _blend(raw: SourcePixels, block: _PixelBlock, resampling: Resampling) -> Float32Array:
+def _blend(raw: SourcePixels, block: _PixelBlock, resampling: Reading) -> Float32Array:
     """Return the weighted mean of the valid source pixels around each target pixel."""
     if block.weights is None:
         raise ValueError("coinciding grids need no blending")

@@ -45,7 +45,15 @@ def read_area(path: Path) -> BaseGeometry:
         content = _load(path)
         parts = [shapely.force_2d(each) for each in _find_polygons(content)]
         crs = _find_crs(content)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError, shapely.errors.ShapelyError) as error:
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+        shapely.errors.ShapelyError,
+    ) as error:
         raise SpecError(f"area.geojson {path} is no GeoJSON: {' '.join(str(error).split()) or error!r:.200}") from error
     if not parts:
         held = Counter(str(kind) for kind in _list_types(content))
@@ -67,7 +75,9 @@ def _load(path: Path) -> Any:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
-            raise SpecError(f"area.geojson {path} has {size >> 20} MiB, at most {_MOST_BYTES >> 20} are read: simplify it")
+            raise SpecError(
+                f"area.geojson {path} has {size >> 20} MiB, at most {_MOST_BYTES >> 20} are read: simplify it"
+            )
         return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_refuse_constant)
     except OSError as error:
         raise SpecError(f"area.geojson {path} cannot be read: {error}") from error
@@ -87,11 +97,11 @@ def _find_polygons(content: Any) -> Iterator[BaseGeometry]:
             yield from shapely.get_parts(whole) if content.get("type") != "FeatureCollection" else [whole]
 
 
-def _find_geometries(content: Any) -> Iterator[Mapping[str, Any]]:
+def _find_geometries(content: Any) -> Iterator[dict[str, Any]]:
     """Yield the geometries of any GeoJSON, at any depth; features without one have none."""
     if content is None:
         return
-    if not isinstance(content, Mapping) or "type" not in content:
+    if not isinstance(content, dict) or "type" not in content:
         raise ValueError(f"an object with a type is expected, got {content!r:.60}")
     members = {"FeatureCollection": "features", "GeometryCollection": "geometries"}.get(content["type"])
     if members is not None:
@@ -144,9 +154,9 @@ def _require_degrees(bounds: tuple[float, ...], path: Path) -> None:
     west, south, east, north = bounds
     if not (-360 <= west <= east <= 360 and -90 - _HAIR <= south <= north <= 90 + _HAIR):
         raise SpecError(
-            f"area.geojson {path} has coordinates from ({west:.8g}, {south:.8g}) to ({east:.8g}, {north:.8g}): longitude "
-            "and latitude in degrees are expected, in this order; reproject it to EPSG:4326, or name its CRS in a crs "
-            "member"
+            f"area.geojson {path} has coordinates from ({west:.8g}, {south:.8g}) to ({east:.8g}, {north:.8g}): "
+            "longitude and latitude in degrees are expected, in this order; reproject it to EPSG:4326, or name its CRS "
+            "in a crs member"
         )
 
 
@@ -166,8 +176,8 @@ def _project(part: BaseGeometry, crs: CRS, path: Path) -> BaseGeometry:
         raise SpecError(f"area.geojson {path} cannot be projected from {crs.to_string():.80}: {error}") from error
     if not all(map(math.isfinite, located.bounds)) or not np.isfinite(shapely.get_coordinates(located)).all():
         raise SpecError(
-            f"area.geojson {path} names the CRS {crs.to_string():.80}, in which ({west:.8g}, {south:.8g}) to ({east:.8g}, "
-            f"{north:.8g}) have no longitude and latitude: is it in that CRS?"
+            f"area.geojson {path} names the CRS {crs.to_string():.80}, in which ({west:.8g}, {south:.8g}) to "
+            f"({east:.8g}, {north:.8g}) have no longitude and latitude: is it in that CRS?"
         )
     return located
 
