@@ -10,7 +10,9 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
-from mapper.access.gdal_files import read_remote
+from mapper.access import gdal_files
+from mapper.access.bounds import ExcessError
+from mapper.access.rules import FileRule
 from mapper.access.tally import AssetName
 
 PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 3e5, 0, -10, 57e5)}
@@ -31,6 +33,10 @@ class Fake:
             if self.left < 0:
                 raise self.error
         return [self.content[start : start + count] for start, count in ranges]
+
+
+def read_fake(remote, read):
+    return gdal_files.read_remote(remote, "GTiff", FileRule(), read)
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +61,25 @@ def read_all(dataset):
 
 def test_pixels_come_through_in_any_thread(content, pixels):
     with ThreadPoolExecutor(6) as pool:
-        for got in pool.map(lambda _: read_remote(Fake(content), read_all), range(60)):
+        for got in pool.map(lambda _: read_fake(Fake(content), read_all), range(60)):
             np.testing.assert_array_equal(got, pixels)
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), ValueError("odd"), KeyboardInterrupt(), SystemExit(3)])
 def test_an_error_behind_the_bridge_comes_out_as_it_is_wherever_it_happens(content, error):
     whole = Fake(content)
-    read_remote(whole, read_all)
+    read_fake(whole, read_all)
     for after in range(whole.asked):
         broken = Fake(content, error=error, after=after)
         with pytest.raises(type(error)) as caught:
-            read_remote(broken, read_all)
+            read_fake(broken, read_all)
         assert caught.value is error
         assert broken.asked == after + 1, "nothing is asked after an error"
 
 
 def test_what_is_no_raster_is_gdals_to_say():
     with pytest.raises(RasterioIOError, match=r"b\.tif"):
-        read_remote(Fake(b"no raster" * 99), read_all)
+        read_fake(Fake(b"no raster" * 99), read_all)
 
 
 def test_a_process_that_used_the_bridge_ends_quietly(tmp_path, content):
@@ -84,8 +90,19 @@ import sys
 sys.path.insert(0, {str(tmp_path.parent)!r})
 sys.path.insert(0, {__file__.rsplit("/", 1)[0]!r})
 from pathlib import Path
-from test_access_gdal_files import Fake, read_all, read_remote
-print(read_remote(Fake(Path({str(path)!r}).read_bytes()), read_all).sum())
+from test_access_gdal_files import Fake, read_all, read_fake
+print(read_fake(Fake(Path({str(path)!r}).read_bytes()), read_all).sum())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_header_that_wants_too_much_read_is_given_up(pixels, monkeypatch):
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", height=96, width=80, count=1, dtype="uint16", **PLACE) as file:
+            file.write(pixels, 1)
+        content = bytes(memory.getbuffer())
+    np.testing.assert_array_equal(read_fake(Fake(content), read_all), pixels)
+    monkeypatch.setattr(gdal_files, "_LARGEST_HEADER", 64)
+    with pytest.raises(ExcessError, match="opening it reads more than 64 bytes"):
+        read_fake(Fake(content), read_all)
