@@ -10,6 +10,7 @@ import numpy as np
 import pyproj
 import pytest
 import rioxarray  # noqa: F401 - registers the accessor
+import xarray as xr
 import zarr
 from pyramid_maps import WIDE, add_tiles, assert_levels_follow, make_map, stored_levels
 from store_maps import NATIVE, PROJECTED, make_record, make_spec
@@ -19,6 +20,7 @@ from mapper.cluster.local import local_cluster
 from mapper.errors import FailureBudgetError, StoreError, StoreLockedError
 from mapper.events import BatchCommitted, TileFinished
 from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
+from mapper.export.zarr_copy import copy_zarr
 from mapper.grid import Tile
 from mapper.run.commit_loop import RunPolicy
 from mapper.run.pyramid import build_pyramid, find_damage
@@ -399,7 +401,7 @@ def test_the_ledger_and_the_history_of_tiles_are_left_alone(wide):
 
 def test_readers_without_icechunk_get_levels_and_no_bookkeeping(built):
     documents = open_plain(MapStore.open(built.store).session).documents
-    assert {"pyramid/zarr.json", "pyramid/1/zarr.json", "pyramid/3/agb/zarr.json", "pyramid/2/x/zarr.json"} <= {
+    assert {"pyramid/zarr.json", "pyramid/1/zarr.json", "pyramid/3/agb/zarr.json", "pyramid/2/xc/zarr.json"} <= {
         *documents
     }
     assert not [key for key in documents if key.startswith("ledger")]
@@ -470,3 +472,46 @@ def test_a_pyramid_is_built_and_mended_wherever_stores_lie(location):
     add_tiles(spec, [Tile(0, 0)], seed=2, version=1)
     assert build(spec).done == 2
     assert verify_store(spec.store).is_complete
+
+
+def test_xarray_opens_the_map_and_its_levels_as_one_tree(built, tmp_path):
+    copy_zarr(built.store, tmp_path / "map.zarr")
+    for consolidated in (True, False):
+        with xr.open_datatree(
+            tmp_path / "map.zarr", engine="zarr", consolidated=consolidated, decode_coords="all"
+        ) as tree:
+            assert {"/pyramid/1", "/pyramid/2", "/pyramid/3"} <= set(tree.groups)
+            for level in (1, 2, 3):
+                direct, node = open_map(built.store, level=level), tree[f"pyramid/{level}"]
+                np.testing.assert_array_equal(node["agb"].values, direct["agb"].values)
+                np.testing.assert_array_equal(node["xc"].values, direct["x"].values)
+                np.testing.assert_array_equal(node["yc"].values, direct["y"].values)
+                assert node["agb"].rio.bounds() == direct["agb"].rio.bounds()
+            np.testing.assert_array_equal(tree["agb"].values, open_map(built.store)["agb"].values)
+    with xr.open_zarr(tmp_path / "map.zarr") as whole:
+        assert whole["agb"].dims == ("y", "x")
+
+
+def test_levels_of_an_older_mapper_are_read_and_renamed_when_that_is_asked_for(tmp_path, monkeypatch):
+    spec = make_map(tmp_path / "map.icechunk", bbox=WIDE)
+    with monkeypatch.context() as patch:
+        patch.setattr("mapper.store.levels.LEVEL_AXES", ("y", "x"))
+        build_pyramid(spec.store, SerialExecutor())
+    before = [open_map(spec.store, level=level).load() for level in range(4)]
+    report = build_pyramid(spec.store, SerialExecutor())
+    assert (report.tiles, report.commits, report.axes) == (0, 0, ("y", "x"))
+    assert "up to date" in report.summary()
+    assert "--rename-axes" in report.summary()
+    add_tiles(spec, [Tile(0, 0)], seed=4, version=1)
+    assert build_pyramid(spec.store, SerialExecutor()).done == 3  # without a word, they stay as they are
+    add_tiles(spec, [Tile(0, 0)], seed=0, version=2)
+    build_pyramid(spec.store, SerialExecutor())
+    report = build_pyramid(spec.store, SerialExecutor(), rename_axes=True)
+    assert (report.tiles, report.axes, report.snapshot) == (0, ("yc", "xc"), MapStore.open(spec.store).snapshot)
+    assert "--rename-axes" not in report.summary()
+    for level, known in enumerate(before):
+        xr.testing.assert_identical(open_map(spec.store, level=level).load(), known)
+    assert verify_store(spec.store).is_complete
+    copy_zarr(spec.store, tmp_path / "map.zarr")
+    assert len(xr.open_datatree(tmp_path / "map.zarr", engine="zarr").groups) == 5
+    assert build_pyramid(spec.store, SerialExecutor(), rename_axes=True).snapshot == ""

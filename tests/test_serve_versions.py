@@ -1,13 +1,18 @@
 """Versions of a served store: found by name, looked up anew, kept while they are used."""
 
 import threading
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from store_maps import make_spec, write_tiles
 
-from mapper.serve.versions import UnknownVersionError, Versions
+from mapper.errors import StoreError
+from mapper.serve.versions import GoneVersionError, UnknownVersionError, Versions
+from mapper.store.garbage import collect_garbage, expire_snapshots
 from mapper.store.map_store import MapStore
 from mapper.store.product import map_product
+from mapper.store.snapshots import trace_commits
 
 
 @pytest.fixture
@@ -99,3 +104,60 @@ def test_many_threads_find_the_same(spec):
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def move_away(spec):
+    Path(spec.store).rename(f"{spec.store}.away")
+
+
+def empty_the_folder(spec):
+    move_away(spec)
+    Path(spec.store).mkdir()
+
+
+def lose(folder):
+    return lambda spec: (Path(spec.store) / folder).rename(f"{spec.store}.lost")
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [move_away, empty_the_folder, lose("refs"), lose("snapshots")],
+    ids=["moved", "unmounted", "refs", "snapshots"],
+)
+def test_a_store_that_cannot_be_seen_is_no_store_without_versions(spec, harm):
+    snapshots = commit_all(spec)
+    versions = Versions(spec.store, stale_after_s=0.0)
+    versions.find("main"), versions.find(snapshots[0])
+    versions._seen.clear()
+    harm(spec)
+    for ref in ("main", snapshots[0], snapshots[3], "0" * 20):
+        with pytest.raises(StoreError):
+            versions.find(ref)
+
+
+def test_a_version_that_was_collected_is_gone_and_others_go_on(spec):
+    snapshots = commit_all(spec)
+    versions = Versions(spec.store, stale_after_s=0.0)
+    for ref in ("main", snapshots[0]):
+        versions.find(ref)
+    expire_snapshots(spec.store, older_than=timedelta(0))
+    collect_garbage(spec.store)
+    versions._seen.clear()
+    for gone in snapshots[:2]:
+        with pytest.raises(GoneVersionError, match="has expired"):
+            versions.find(gone)
+        assert versions.recall(gone) is None
+    with pytest.raises(UnknownVersionError) as unknown:
+        versions.find("0" * 20)
+    assert not isinstance(unknown.value, GoneVersionError)
+    assert versions.find("main").version.snapshot == snapshots[-1]
+    commits = trace_commits(versions.find("main").version.ledger, 30)
+    assert [commit.snapshot for commit in commits] == [snapshots[-1]]
+
+
+def test_a_tag_whose_version_is_lost_is_a_fault_of_the_storage(spec):
+    snapshots = commit_all(spec)
+    MapStore.open(spec.store).repository.create_tag("v1", snapshot_id=snapshots[1])
+    (Path(spec.store) / "snapshots" / snapshots[1]).unlink()
+    with pytest.raises(StoreError, match="has no version"):
+        Versions(spec.store).find("v1")

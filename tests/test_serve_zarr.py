@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import time
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +18,10 @@ from obstore.store import HTTPStore
 from store_maps import make_spec, write_tiles
 from zarr.storage import ObjectStore
 
+from mapper.errors import StoreError
 from mapper.serve.app import make_app
 from mapper.serve.settings import AppSettings
+from mapper.store.garbage import collect_garbage, expire_snapshots
 from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import map_product
 from mapper.store.zarr_keys import open_plain
@@ -247,3 +252,86 @@ def test_a_large_object_is_sent_in_pieces(spec, client, monkeypatch):
 def test_json_is_json(client):
     assert client.get("/zarr/main/agb/zarr.json").headers["content-type"] == "application/json"
     assert json.loads(client.get("/zarr/main/agb/zarr.json").content)["node_type"] == "array"
+
+
+@pytest.fixture
+def little(tmp_path):
+    """A map of its own: one tile is written, and once more, with the version before."""
+    spec = make_spec(tmp_path / "map.icechunk")
+    MapStore.create(spec.store, map_product(spec))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="run-1") as writer:
+        before = write_tiles(writer, spec, list(spec.map_grid.tiles())[:1])
+        write_tiles(writer, spec, list(spec.map_grid.tiles())[:1], seed=1)
+    return spec, before
+
+
+def ask_keys(client, ref):
+    keys = (KEY, "agb/c/2/2", "x/c/0", "nothing/c/0/0", "zarr.json", "pyramid/1/x/c/0")
+    answers = [client.get(f"/zarr/{ref}/{key}") for key in keys]
+    assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 503)
+    return [answer.status_code for answer in answers]
+
+
+def test_a_chunk_that_was_never_written_alone_is_not_found(little):
+    spec, _ = little
+    client = TestClient(make_app(spec.store, AppSettings(stale_after_s=0.0)))
+    assert ask_keys(client, "main") == [200, 404, 200, 410, 200, 410]
+    assert ask_keys(client, "no-such-tag") == [410, 410, 410, 410, 404, 410]
+    assert ask_keys(client, "0" * 20) == [410, 410, 410, 410, 404, 410]
+    Path(spec.store).rename(f"{spec.store}.away")
+    assert ask_keys(client, "main") == [503] * 6
+    assert client.get("/health").status_code == 503
+    Path(f"{spec.store}.away").rename(spec.store)
+    assert ask_keys(client, "main") == [200, 404, 200, 410, 200, 410]
+
+
+@pytest.mark.parametrize("part", ["chunks", "manifests"])
+def test_what_is_lost_of_a_store_that_was_copied_by_half_is_not_filled(little, part):
+    spec, _ = little
+    for path in (Path(spec.store) / part).iterdir():
+        path.unlink()
+    if part == "manifests":
+        with pytest.raises(StoreError, match="manifests"):
+            make_app(spec.store)
+    else:
+        assert TestClient(make_app(spec.store)).get(f"/zarr/main/{KEY}").status_code == 503
+    with pytest.raises(StoreError):
+        MapStore.open(spec.store).rasters.find("agb").read(slice(0, 64), slice(0, 64))
+    with pytest.raises(Exception, match="not found"):
+        open_map(spec.store).agb.load()
+
+
+def test_a_chunk_that_is_cut_off_is_not_sent(little):
+    spec, _ = little
+    for path in (Path(spec.store) / "chunks").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    client = TestClient(make_app(spec.store))
+    assert client.get(f"/zarr/main/{KEY}").status_code == 503
+    assert client.get(f"/zarr/main/{KEY}", headers={"Range": "bytes=-68"}).status_code == 503
+
+
+def test_a_version_that_was_collected_is_gone_on_servers_that_went_on_and_new_ones(little):
+    spec, before = little
+    old = make_app(spec.store, AppSettings(stale_after_s=0.0))
+    assert ask_keys(TestClient(old), before)[:2] == [200, 404]
+    expire_snapshots(spec.store, older_than=timedelta(0))
+    collect_garbage(spec.store)
+    time.sleep(1.05)  # what was found by its id is believed for a second
+    for app in (old, make_app(spec.store)):
+        client = TestClient(app)
+        assert ask_keys(client, before) == [410] * 6
+        assert client.get("/versions").json()["snapshots"][0]["message"].startswith("batch 2")
+        x, y = spec.map_grid.geobox.transform @ (5.5, 5.5)
+        history = client.get("/history", params={"x": x, "y": y, "crs": "map"})
+        assert [each["snapshot"] for each in history.json()["versions"]] == [MapStore.open(spec.store).snapshot]
+
+
+def test_the_history_of_a_server_that_never_read_it_ends_where_versions_were_collected(little):
+    spec, _ = little
+    client = TestClient(make_app(spec.store))
+    assert client.get("/tilejson.json").status_code == 200
+    expire_snapshots(spec.store, older_than=timedelta(0))
+    collect_garbage(spec.store)
+    x, y = spec.map_grid.geobox.transform @ (5.5, 5.5)
+    assert len(client.get("/history", params={"x": x, "y": y, "crs": "map"}).json()["versions"]) == 1
+    assert len(client.get("/versions").json()["snapshots"]) == 1

@@ -1,5 +1,9 @@
 """Making and opening stores."""
 
+from datetime import timedelta
+from pathlib import Path
+
+import icechunk
 import numpy as np
 import pytest
 import zarr
@@ -7,10 +11,12 @@ from store_maps import NATIVE, make_spec, write_tiles
 
 from mapper.errors import SpecError, StoreError, StoreLockedError, StoreMismatchError
 from mapper.predict.quality import BITS, MAP_BITS, mask_of
+from mapper.store.garbage import collect_garbage, expire_snapshots
 from mapper.store.location import parse_location
 from mapper.store.lock import hold_lock, lock_path
 from mapper.store.map_store import MapStore, open_map
 from mapper.store.product import NOT_WRITTEN, map_product
+from mapper.store.repository import NoVersionError, is_kept, trace_ancestry
 
 
 @pytest.fixture
@@ -161,3 +167,67 @@ def test_the_lock_names_its_holder_and_ends_with_it(tmp_path):
     with hold_lock(place):
         pass
     assert lock_path(place.path).name == "map.icechunk.lock"
+
+
+def write_newer(path, number):
+    """What a repository of a newer Icechunk begins with, and some of its folders."""
+    (path / "snapshots").mkdir(parents=True)
+    (path / "repo").write_bytes("ICE🧊CHUNK".encode() + f"ic-{number}.3.0".ljust(24).encode() + bytes([number, 6, 1]))
+    (path / "snapshots" / "1CECHNKREP0F1RSTCMT0").write_bytes(b"snapshot")
+
+
+@pytest.mark.parametrize(
+    ("number", "need"),
+    [(2, "made with Icechunk 2, which needs Python 3.12"), (9, "made with Icechunk 9, which is newer")],
+)
+def test_a_store_of_a_newer_icechunk_is_recognised_and_left_alone(tmp_path, number, need):
+    spec = make_spec(tmp_path / "map.icechunk")
+    path = tmp_path / "map.icechunk"
+    write_newer(path, number)
+    before = {each: each.read_bytes() for each in path.rglob("*") if each.is_file()}
+    if icechunk.Repository.exists(parse_location(path).open_storage()):
+        pytest.skip("this Icechunk knows the format")
+    for opened in (MapStore.open, MapStore.find, open_map, lambda _: MapStore.create(spec.store, map_product(spec))):
+        with pytest.raises(StoreError, match=need) as caught:
+            opened(path)
+        assert "leave the map as it is" in str(caught.value)
+    assert {each: each.read_bytes() for each in path.rglob("*") if each.is_file()} == before
+
+
+@pytest.fixture
+def local(tmp_path):
+    spec = make_spec(tmp_path / "map.icechunk")
+    MapStore.create(spec.store, map_product(spec))
+    return spec
+
+
+@pytest.mark.parametrize("lost", ["refs", "snapshots", "manifests"])
+def test_a_store_that_was_copied_by_half_is_neither_missing_nor_to_be_removed(local, lost):
+    spec = local
+    (Path(spec.store) / lost).rename(f"{spec.store}.{lost}")
+    for refused in (lambda: open_map(spec.store), lambda: MapStore.create(spec.store, map_product(spec))):
+        with pytest.raises(StoreError) as caught:
+            refused()
+        assert "remove" not in str(caught.value)
+        assert "does not exist" not in str(caught.value)
+
+
+def test_a_history_is_read_anew_where_what_is_remembered_was_collected(local):
+    spec = local
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r") as writer:
+        snapshots = [write_tiles(writer, spec, [tile]) for tile in list(spec.map_grid.tiles())[:4]]
+    known = MapStore.open(spec.store)
+    assert [info.id for info in trace_ancestry(known.repository, snapshots[3], 9)][:4] == snapshots[::-1]
+    expire_snapshots(spec.store, older_than=timedelta(0))
+    collect_garbage(spec.store)
+    kept, first = trace_ancestry(known.repository, snapshots[3], 9)
+    assert (kept.id, first.parent_id) == (snapshots[3], None)
+    assert (is_kept(known.repository, snapshots[3]), is_kept(known.repository, snapshots[0])) == (True, False)
+    with pytest.raises(NoVersionError):
+        known.at(snapshots[0])
+    assert known.ledger.snapshot_of(1) is None
+    Path(spec.store).rename(f"{spec.store}.away")
+    for ask in (lambda: is_kept(known.repository, snapshots[0]), lambda: known.at(snapshots[0])):
+        with pytest.raises(StoreError, match="cannot be seen") as caught:
+            ask()
+        assert not isinstance(caught.value, NoVersionError)

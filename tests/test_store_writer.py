@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from functools import partial
 
 import numpy as np
@@ -279,3 +280,35 @@ def test_values_that_cannot_be_stored_are_mentioned(spec, writer, caplog):
     arrays["agb"][5, 5] = 1e6
     write_tile(writer.fork(), product=map_product(spec), tile=tile, arrays=arrays)
     assert "agb: 1 pixels lie outside" in caplog.text
+
+
+class LateClock(datetime):
+    """A clock that is behind."""
+
+    behind = timedelta(0)
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) - cls.behind
+
+
+@pytest.mark.parametrize("kind", ["tiles", "levels"])
+def test_a_driver_whose_clock_is_behind_is_told_so_before_the_first_tile(spec, monkeypatch, kind):
+    store = MapStore.open(spec.store)
+    clock = type("Clock", (LateClock,), {"behind": timedelta(hours=3)})
+    monkeypatch.setattr("mapper.store.writer.datetime", clock)
+    opened = store.writer(map_product(spec), run_id="r") if kind == "tiles" else store.level_writer(run_id="r")
+    with pytest.raises(
+        StoreError, match=r"clock of this machine is (2 h 59|3 h 0) min behind the last commit.*set the clock"
+    ):
+        opened.__enter__()
+    assert store.read_holder() is None
+
+
+def test_a_clock_that_is_behind_by_a_moment_is_waited_for(spec, monkeypatch):
+    slept = []
+    monkeypatch.setattr("mapper.store.writer.time.sleep", slept.append)
+    monkeypatch.setattr("mapper.store.writer.datetime", type("Clock", (LateClock,), {"behind": timedelta(seconds=7)}))
+    with MapStore.open(spec.store).writer(map_product(spec), run_id="r"):
+        pass
+    assert 0 < slept[0] <= 7

@@ -101,7 +101,6 @@ class Sampler:
             CorruptAssetError: The file is missing, truncated, no georeferenced raster, cannot be copied, or contradicts
                 its item.
         """
-
         exact = resampling == "copy"
 
         def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:

@@ -53,12 +53,14 @@ class Version:
     @cached_property
     def description(self) -> Description:
         """Return the description of the store, read once."""
-        return read_description(self.ledger.session.store)
+        with explain_faults("the store"):
+            return read_description(self.ledger.session.store)
 
     @cached_property
     def past_snapshots(self) -> frozenset[str]:
         """Return the ids of earlier versions that its ledger knows, whether they are kept or gone."""
-        return read_snapshots(self.ledger.session.store)
+        with explain_faults("the store"):
+            return read_snapshots(self.ledger.session.store)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,10 @@ class Versions:
                 if not fixed:
                     raise
                 was_there = self._drop(snapshot) or snapshot in self.find("main").version.past_snapshots
-                raise (GoneVersionError if was_there else UnknownVersionError)(str(error)) from error
+                if was_there:
+                    gone = f"version {snapshot} has expired and was collected: it is gone for good"
+                    raise GoneVersionError(gone) from error
+                raise UnknownVersionError(str(error)) from error
             if not fixed:
                 with self._lock:
                     self._heads[ref] = snapshot, since

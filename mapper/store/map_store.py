@@ -217,7 +217,10 @@ def open_map(
             f"{location} has no level {level}, only 0 to {levels}: `mapper pyramid` makes those above the map"
         )
     group = level_path(level) or None
-    dataset: xr.Dataset = xr.open_zarr(store.zarr, group=group, consolidated=False, decode_coords="all", chunks=chunks)
+    with store.explain_faults():
+        dataset: xr.Dataset = xr.open_zarr(
+            store.zarr, group=group, consolidated=False, decode_coords="all", chunks=chunks
+        )
     return _name_axes(dataset[list(store.description.band_names)])  # arrays are listed in any order
 
 
@@ -226,6 +229,6 @@ def _name_axes(dataset: xr.Dataset) -> xr.Dataset:
     if LEVEL_AXES[0] not in dataset.dims:
         return dataset
     renamed = dataset.rename(dict(zip(LEVEL_AXES, AXES, strict=True)))
-    for band in renamed.data_vars.values():
-        band.attrs["spatial:dimensions"] = list(AXES)
+    for part in (renamed, *renamed.data_vars.values()):
+        part.attrs["spatial:dimensions"] = list(AXES)
     return renamed
