@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mapper.errors import GridError, InputError, StoreError
@@ -51,7 +52,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
-def make_refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> JsonAnswer:
+def make_refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return an answer that gives the reason why there is no other."""
     return JsonAnswer({"detail": text}, status_code=status, headers={"Cache-Control": "no-store", **(headers or {})})
 
@@ -62,13 +63,13 @@ def describe_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _REASONS[status], "content": content} for status in statuses}
 
 
-async def _answer_refusal(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     return make_refusal(error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-async def _answer_invalid(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
     """Return which parameter is wrong and why, without what was sent: it may not be text at all."""
     if not isinstance(error, RequestValidationError):
         raise error
@@ -76,24 +77,24 @@ async def _answer_invalid(_: Request, error: Exception) -> JsonAnswer:
     return make_refusal(422, "; ".join(faults)[:1000])
 
 
-async def _answer_missing(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_missing(_: Request, error: Exception) -> JSONResponse:
     return make_refusal(404, redact(str(error), paths=True))
 
 
-async def _answer_gone(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_gone(_: Request, error: Exception) -> JSONResponse:
     return make_refusal(410, redact(str(error), paths=True))
 
 
-async def _answer_input(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_input(_: Request, error: Exception) -> JSONResponse:
     return make_refusal(422, redact(str(error), paths=True))
 
 
-async def _answer_store(_: Request, error: Exception) -> JsonAnswer:
+async def _answer_store(_: Request, error: Exception) -> JSONResponse:
     """Return a refusal; the words of the storage may hold its location and go to the log alone."""
     _log.error("the store cannot be read: %s", error)
     return make_refusal(503, "the store cannot be read at the moment; try again", {"Retry-After": "5"})
 
 
-async def _answer_unexpected(request: Request, error: Exception) -> JsonAnswer:
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return make_refusal(500, "the server failed to answer; its log says why")

@@ -13,6 +13,7 @@ import numpy as np
 import shapely
 import yaml
 from pyproj import Transformer
+from shapely import affinity
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
@@ -92,7 +93,7 @@ def _cut(part: BaseGeometry) -> Iterator[Polygon]:
     first = math.floor((west + _NEAR + 180) / _WORLD)
     last = math.ceil((east - _NEAR - 180) / _WORLD)
     for turn in range(first, max(first, last) + 1):
-        moved = shapely.transform(part, lambda points, turn=turn: points - (_WORLD * turn, 0.0))
+        moved = affinity.translate(part, -_WORLD * turn)
         clipped: Any = shapely.clip_by_rect(moved, -180.0, max(south, -90.0), 180.0, min(north, 90.0))
         yield from (orient(piece) for piece in shapely.get_parts(clipped) if piece.area > 0)
 

@@ -57,7 +57,7 @@ class LimitsMiddleware:
             return
         reply = _Reply(send, scope, varies=bool(self._settings.cors))
         if scope["method"] == "HEAD" and not scope["path"].startswith(_OWN_HEAD):
-            scope = scope | {"method": "GET"}
+            scope = {**scope, "method": "GET"}
         refusal = self._find_refusal(scope)
         if refusal:
             await refusal(scope, receive, reply.send)
@@ -142,7 +142,7 @@ class _Reply:
             self._complete(message)
             self.begun.set()
         elif self._bodiless and message["type"] == "http.response.body":
-            message = message | {"body": b""}
+            message = {**message, "body": b""}
         await self._send(message)
 
     def _complete(self, message: Message) -> None:

@@ -191,7 +191,8 @@ class Zone:
         for row in range(top, min(bottom, rows), edge):
             check()
             below = min(row + edge, rows)
-            boxes = shapely.box(west, at.f + at.e * below, east, at.f + at.e * row)
+            south, north = (np.full_like(west, at.f + at.e * edge_row) for edge_row in (below, row))
+            boxes = shapely.box(west, south, east, north)
             for col in starts[shapely.intersects(self.area, boxes)].tolist():
                 yield _Block(rows=slice(row, below), cols=slice(col, min(col + edge, cols)))
 
