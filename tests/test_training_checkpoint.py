@@ -142,13 +142,13 @@ def test_no_pickle_is_written(tmp_path):
 def test_a_mistyped_training_deletes_nothing(tmp_path):
     """Twice other steps under one name: the earlier ones stay, whole, under names of their own."""
     first = train_tiny(tmp_path, 5)
-    kept = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     second, third = train_tiny(tmp_path, 6), train_tiny(tmp_path, 7)
     read = {name: read_card(ModelSpec(name=name, weights=tmp_path / f"{name}.safetensors")).sha256 for name in NAMES}
     assert list(read.values()) == [third.sha256, first.sha256, second.sha256]
-    for name, content in kept.items():
-        found = [path for path in tmp_path.rglob(name.replace("tiny", "tiny.before-1")) if path.is_file()]
-        assert any(path.read_bytes() == content for path in found), name
+    for path, content in kept.items():
+        first_part, *inside = path.parts
+        assert (tmp_path / first_part.replace("tiny", "tiny.before-1")).joinpath(*inside).read_bytes() == content, path
 
 
 def test_weights_from_elsewhere_are_not_written_over(tmp_path):

@@ -23,8 +23,8 @@ from mapper.errors import InputError
 
 _STATE = "checkpoint.json"
 _FOLDER = ".run"
-_RESULTS = (".safetensors", ".json", ".curves.png")
-"""Ends of the names of weights, card and picture of the curves, which stand beside the folder."""
+_RESULTS = (".safetensors", ".json")
+"""Ends of the names of weights and card, which stand beside the folder."""
 _SHOWN = 3
 
 
