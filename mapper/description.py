@@ -139,11 +139,11 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         self._nodes += 1
         if self._depth > _DEEPEST:
-            raise ComposerError(None, None, f"it is nested deeper than {_DEEPEST}", event.start_mark)
+            raise yaml.YAMLError(f"it is nested deeper than {_DEEPEST}, from {event.start_mark}")
         node = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(event, yaml.AliasEvent) and id(node) not in self._sizes:
-            raise ComposerError(None, None, f"*{event.anchor} stands for itself", event.start_mark)
+            raise yaml.YAMLError(f"*{event.anchor} stands for itself, {event.start_mark}")
         if node is not None and id(node) not in self._sizes:
             self._sizes[id(node)] = 1 + sum(self._sizes[id(child)] for child in _children(node))
             if max(self._sizes[id(node)], self._nodes) > _MOST_NODES:

@@ -1,11 +1,13 @@
 """What can go wrong gives one clear line and an exit code, and loses nothing."""
 
 import json
+import sys
 from contextlib import ExitStack
 
 import pytest
 from region import CHANNELS, run_json, run_mapper, write_weights
 
+from mapper.cli.program import main
 from mapper.predict.quality import mask_of
 from mapper.spec import read_spec
 from mapper.store.location import parse_location
@@ -127,3 +129,30 @@ def test_items_without_a_band_are_used_for_the_others(region):
     code, said = run_mapper("run", region.map)
     assert code == 0, said
     assert run_json("verify", region.map)["complete"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("cluster", "render", "--out", "/dev/null/manifests"), "/dev/null"),
+        (("demo", "/dev/null/demo", "--scenes-only"), "/dev/null"),
+        (("run", "/proc/nowhere/map.yaml"), "cannot be read"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, words, said):
+    monkeypatch.setattr(sys, "argv", ["mapper", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (1, 2)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("address", ["tcp://10.1.1.1", "tls://10.1.1.1:8786", "tcpp://10.1.1.1:8786", "10.1.1.1:8786"])
+@pytest.mark.parametrize("command", ["run", "composite", "pyramid"])
+def test_a_wrong_scheduler_ends_a_command_before_it_searches(region, command, address):
+    code, line = run_mapper(command, region.map, "--cluster", address)
+    assert code == 2
+    assert "\n" not in line.strip()
+    assert not list(region.folder.glob("*.parquet"))

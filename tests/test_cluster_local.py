@@ -5,12 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from urllib.parse import urlsplit
 
+import dask
 import psutil
 import pytest
+from distributed import Client
 
-from mapper.cluster.local import local_cluster
+from mapper.cluster.local import _make_security, local_cluster
+from mapper.errors import ClusterError
 
 DRIVER = """
 import os, sys, time
@@ -88,3 +93,32 @@ def test_a_scheduler_remembers_few_messages():
 
 def _message_logs(dask_scheduler):
     return {comm.recent_message_log.maxlen for comm in dask_scheduler.stream_comms.values()}
+
+
+def test_nobody_else_is_let_in():
+    """Neither in the clear, nor with a certificate of another cluster; and the pages lead to no other port."""
+    stranger = _make_security()
+    with local_cluster(1, threads_per_worker=1, memory_limit=0) as client:
+        address = client.scheduler.address
+        (worker,) = client.scheduler_info(n_workers=-1)["workers"]
+        assert {urlsplit(each).scheme for each in (address, worker)} == {"tls"}
+        with pytest.raises(OSError, match=r"timed out|closed|in <|does not match"):
+            Client(address.replace("tls", "tcp"), timeout=1, set_as_default=False)
+        with pytest.raises(OSError, match=r"timed out|closed|in <|does not match"):
+            Client(address, security=stranger, timeout=1, set_as_default=False)
+        routes = client.run_on_scheduler(lambda: dask.config.get("distributed.scheduler.http.routes"))
+        assert "distributed.http.proxy" not in routes
+        assert client.submit(abs, -1).result() == 1
+
+
+def test_every_cluster_has_a_key_of_its_own():
+    one, other = _make_security(), _make_security()
+    assert one.tls_client_key != other.tls_client_key
+    assert one.require_encryption
+    assert one.tls_scheduler_cert == one.tls_worker_cert == one.tls_ca_file
+
+
+def test_without_a_folder_for_temporary_files_one_line_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(ClusterError, match="TMPDIR"), local_cluster(1):
+        pass

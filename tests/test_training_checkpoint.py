@@ -13,10 +13,13 @@ import torch
 from train_tiny import train_tiny
 
 from mapper.errors import InputError
+from mapper.models.card import read_card
+from mapper.spec import ModelSpec
 from mapper.training.checkpoint import Checkpoint, RunFolder
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
 STEPS = 60
+NAMES = ("tiny", "tiny.before-1", "tiny.before-2")
 FACTS = {"config": {"steps": 3, "lr": 0.1}, "learnt": {"0 here": "abc"}}
 
 
@@ -134,3 +137,29 @@ def test_damage_is_told_with_the_way_out(run, name, content):
 def test_no_pickle_is_written(tmp_path):
     train_tiny(tmp_path, 5)
     assert {path.suffix for path in (tmp_path / "tiny.run").iterdir()} == {".json", ".safetensors", ".csv", ".png"}
+
+
+def test_a_mistyped_training_deletes_nothing(tmp_path):
+    """Twice other steps under one name: the earlier ones stay, whole, under names of their own."""
+    first = train_tiny(tmp_path, 5)
+    kept = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    second, third = train_tiny(tmp_path, 6), train_tiny(tmp_path, 7)
+    read = {name: read_card(ModelSpec(name=name, weights=tmp_path / f"{name}.safetensors")).sha256 for name in NAMES}
+    assert list(read.values()) == [third.sha256, first.sha256, second.sha256]
+    for path, content in kept.items():
+        first_part, *inside = path.parts
+        assert (tmp_path / first_part.replace("tiny", "tiny.before-1")).joinpath(*inside).read_bytes() == content, path
+
+
+def test_weights_from_elsewhere_are_not_written_over(tmp_path):
+    (tmp_path / "tiny.safetensors").write_bytes(b"of somebody")
+    (tmp_path / "tiny.json").write_text("a card")
+    train_tiny(tmp_path, 5)
+    assert (tmp_path / "tiny.before-1.safetensors").read_bytes() == b"of somebody"
+    assert (tmp_path / "tiny.before-1.json").read_text() == "a card"
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written to"):
+        RunFolder(tmp_path / "file" / "a.run").begin(FACTS)
