@@ -50,7 +50,7 @@ def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", lo
         normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         _check_bounds(footprint(normal).bounds)
         item_datetime(item)
-        normal["links"] = [{"rel": "self", "href": here}] if here else []
+        normal["links"] = [{"rel": "self", "href": here}] if here != base else []
         normal["assets"] = {
             key: {**asset, "href": _locate(key, asset, "" if located else here)}
             for key, asset in item["assets"].items()

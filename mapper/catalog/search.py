@@ -161,17 +161,21 @@ def _look_up(
     location: str,
     names: Iterable[str],
     items: Iterable[ItemDict],
-    queries: Iterable[CollectionQuery],
+    queries: Sequence[CollectionQuery],
 ) -> Answers:
     names, located = set(names), location.endswith(".parquet")
-    held: dict[str, dict[str, ItemDict]] = {name: {} for name in names}
-    for item in items:
-        normal = normalise_item(item, assets=provider.assets.get(item["collection"], frozenset()), located=located)
-        if _contradicts(held[item["collection"]], normal):
-            raise SearchError(f"{location} has two different items {item['id']!r} of {item['collection']}: remove one")
+    held: dict[str, dict[str, ItemDict]] = {}
     for query in queries:
         if query.collection not in names:
             raise _unknown(query.collection, names, location)
+        held[query.collection] = {}
+    for item in items:
+        others = held.get(item["collection"])
+        if others is None:
+            continue
+        normal = normalise_item(item, assets=provider.assets[item["collection"]], located=located)
+        if _contradicts(others, normal):
+            raise SearchError(f"{location} has two different items {item['id']!r} of {item['collection']}: remove one")
     return [(query, list(held[query.collection].values())) for query in queries]
 
 
