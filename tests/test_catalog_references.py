@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pystac.utils import make_absolute_href
 
 from mapper.access.storage import is_remote
-from mapper.catalog.references import document_of, find_file, path_of, resolve, to_reference
+from mapper.catalog.references import base_of, find_file, path_of, resolve, to_reference
 
 SEGMENTS = st.text("abAB09._-%# ?&=+~ü€\\:'()", min_size=1, max_size=6)
 NAMES = SEGMENTS.filter(lambda name: name.strip(". "))
@@ -60,17 +60,17 @@ def test_what_is_no_location_is_refused(href):
 @pytest.mark.parametrize("href", ["file:///etc/passwd", "/etc/passwd", "../../../../../etc/passwd", "//etc/passwd"])
 @pytest.mark.parametrize("link", [None, "/var/item.json", "file:///var/item.json", "../x.json", "https://other.test/a"])
 def test_what_came_from_elsewhere_names_no_path_of_this_machine(href, link):
-    here = document_of({"links": [{"rel": "self", "href": link}]}, DOCUMENT)
+    here = base_of({"links": [{"rel": "self", "href": link}]}, DOCUMENT)
     assert is_remote(here)
     assert not resolve(href, here).startswith("/")
 
 
 def test_the_self_link_goes_before_the_document_and_is_relative_to_it():
-    assert document_of({"links": [{"rel": "self", "href": "../b/b.json"}]}, "https://h.test/a/a.json") == (
+    assert base_of({"links": [{"rel": "self", "href": "../b/b.json"}]}, "https://h.test/a/a.json") == (
         "https://h.test/b/b.json"
     )
-    assert document_of({"links": []}, "https://h.test/search") == "https://h.test/search"
-    assert document_of({}, "") == ""
+    assert base_of({"links": []}, "https://h.test/search") == "https://h.test/search"
+    assert base_of({}, "") == ""
 
 
 @given(NAMES, NAMES)

@@ -22,7 +22,7 @@ from rustac.store import LocalStore
 
 from mapper.catalog.compressed_items import CompressedItems, seal_texts
 from mapper.catalog.items import ItemDict, Items, freeze_items
-from mapper.catalog.references import document_of, resolve
+from mapper.catalog.references import base_of, resolve
 from mapper.errors import SearchError
 
 _ITEM_COLUMN = "mapper:item"
@@ -158,7 +158,7 @@ def write_geoparquet(items: list[ItemDict], path: Path) -> None:
 
 def _resolve(item: ItemDict, path: str) -> ItemDict:
     """Return an item of a file that others wrote, its locations absolute."""
-    here = document_of(item, path)
+    here = base_of(item, path)
     assets = {key: {**asset, "href": resolve(asset["href"], here)} for key, asset in item["assets"].items()}
     return {**item, "assets": assets}
 

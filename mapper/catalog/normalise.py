@@ -14,7 +14,7 @@ from mapper.access.sign import unsign
 from mapper.catalog.footprint import footprint, mend_geometry
 from mapper.catalog.items import ItemDict, item_datetime
 from mapper.catalog.provider import CollectionRule
-from mapper.catalog.references import document_of, resolve
+from mapper.catalog.references import base_of, resolve
 from mapper.catalog.scene import Scene, covers, identify_scene
 from mapper.errors import SearchError, SpecError
 
@@ -42,7 +42,7 @@ def normalise_item(item: ItemDict, *, assets: frozenset[str], base: str = "", lo
     """
     try:
         _check_id(item["id"])
-        here = document_of(item, base)
+        here = base_of(item, base)
         normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
         normal["properties"] = {"datetime": None, **item["properties"]}

@@ -45,7 +45,7 @@ def resolve(href: str, base: str) -> str:
     return os.path.normpath(find_file(href, Path(base).absolute().parent))
 
 
-def document_of(item: Mapping[str, Any], base: str) -> str:
+def base_of(item: Mapping[str, Any], base: str) -> str:
     """Return the location that the references of an item are relative to: its ``self`` link, else its document.
 
     Raises:
