@@ -196,8 +196,8 @@ def _ask_api(provider: Provider, endpoint: str, queries: Sequence[CollectionQuer
                 if client.get_collection(query.collection) is None:
                     names = {collection.id for collection in islice(client.get_collections(), _MOST_COLLECTIONS)}
                     raise _unknown(query.collection, names, endpoint)
-            about = {"client": client, "channel": channel, "provider": provider, "endpoint": endpoint}
-            return [(query, _ask_collection(_Archive(query=query, **about), retry)) for query in queries]
+            archive = partial(_Archive, client=client, channel=channel, provider=provider, endpoint=endpoint)
+            return [(query, _ask_collection(archive(query=query), retry)) for query in queries]
     finally:
         channel.session.close()
 
