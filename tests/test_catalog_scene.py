@@ -177,6 +177,8 @@ def test_without_a_telling_name_platform_moment_and_footprint_tell():
     beside = radar("beside", footprint=shapely.box(11.5, 50, 12.5, 51), created="2024-01-01T00:00:00Z")
     other = radar("other", platform="S1C")
     assert drop_superseded([first, second, beside, other], RADAR) == ([first, beside, other], ["second"])
+    points = [radar(name) | {"geometry": {"type": "Point", "coordinates": [x, 50]}} for name, x in (("p", 1), ("q", 2))]
+    assert drop_superseded(points, RADAR) == (points, [])
     nameless = [radar(name, platform=None) for name in ("a", "b")]
     assert drop_superseded(nameless, RADAR) == (nameless, [])
 

@@ -55,7 +55,8 @@ def normalise_item(
     """
     try:
         _check_id(item["id"])
-        here = base_of(item, base or document.location)
+        base = base or document.location
+        here = base_of(item, base)
         normal = {key: item[key] for key in _FIELDS if key in item}
         # STAC asks for the key, some servers leave out what is null: the item is the same
         normal["properties"] = redact_all({"datetime": None, **item["properties"]})
@@ -63,7 +64,7 @@ def normalise_item(
         normal["geometry"] = json.loads(json.dumps(mend_geometry(item)), parse_int=float)
         _check_bounds(footprint(normal).bounds)
         item_datetime(item)
-        normal["links"] = [{"rel": "self", "href": redact_href(here)}] if here else []
+        normal["links"] = [{"rel": "self", "href": redact_href(here)}] if here != base else []
         normal["links"] += [link for link in item.get("links") or () if located and DOCUMENT_KEY in link]
         normal["assets"] = {
             key: redact_all({**asset, "href": ""})

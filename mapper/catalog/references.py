@@ -104,7 +104,8 @@ def is_file_uri(href: str) -> bool:
 
 def to_reference(path: str) -> str:
     """Return a path as a reference to stand in a document: what would be read as query, fragment or code is encoded."""
-    return _MISREAD.sub(lambda found: f"%{ord(found[0]):02X}", path)
+    encoded = _MISREAD.sub(lambda found: f"%{ord(found[0]):02X}", path)
+    return f"./{encoded}" if _SCHEME.match(encoded) else encoded
 
 
 def _decode(path: str) -> str:

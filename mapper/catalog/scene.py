@@ -15,8 +15,8 @@ from typing import Any
 import shapely
 from pydantic import field_validator
 
-from mapper.catalog.footprint import footprint
 from mapper.catalog.items import ItemDict, item_datetime, parse_datetime
+from mapper.catalog.query import sound_footprint
 from mapper.description import Part
 
 _COVERED = 0.98
@@ -98,7 +98,9 @@ def identify_scene(item: ItemDict, rule: SceneRule) -> Scene | None:
 
 def covers(item: ItemDict, other: ItemDict) -> bool:
     """Return True if the footprint of an item covers that of another, but for a sliver."""
-    ours, theirs = (_sound(footprint(each)) for each in (item, other))
+    ours, theirs = sound_footprint(item), sound_footprint(other)
+    if shapely.area(theirs) == 0:
+        return bool(shapely.covers(ours, theirs))
     return bool(shapely.area(shapely.intersection(ours, theirs)) >= _COVERED * shapely.area(theirs))
 
 
@@ -151,7 +153,3 @@ def _produced(properties: dict[str, Any], rule: SceneRule, named: dict[str, str]
         except (TypeError, ValueError):
             continue
     return _NEVER
-
-
-def _sound(outline: shapely.Geometry) -> shapely.Geometry:
-    return outline if outline.is_valid else shapely.make_valid(outline)

@@ -180,29 +180,27 @@ def _look_up(
     location: str,
     names: Iterable[str],
     items: Iterable[ItemDict],
-    queries: Iterable[CollectionQuery],
+    queries: Sequence[CollectionQuery],
 ) -> Answers:
     names, located = set(names), location.endswith(".parquet")
-    held: dict[str, dict[str, ItemDict]] = {name: {} for name in names}
-    for item in items:
-        normal = normalise_item(
-            item,
-            assets=provider.assets.get(item["collection"], frozenset()),
-            located=located,
-            harmless=_harmless(provider, item["collection"]),
-        )
-        if _contradicts(held[item["collection"]], normal):
-            raise SearchError(f"{location} has two different items {item['id']!r} of {item['collection']}: remove one")
+    held: dict[str, dict[str, ItemDict]] = {}
     for query in queries:
         if query.collection not in names:
             raise _unknown(query.collection, names, location)
+        held[query.collection] = {}
+    for item in items:
+        others = held.get(item["collection"])
+        if others is None:
+            continue
+        normal = normalise_item(
+            item,
+            assets=provider.assets[item["collection"]],
+            located=located,
+            harmless=provider.rule(item["collection"]).access.files.query,
+        )
+        if _contradicts(others, normal):
+            raise SearchError(f"{location} has two different items {item['id']!r} of {item['collection']}: remove one")
     return [(query, list(held[query.collection].values())) for query in queries]
-
-
-def _harmless(provider: Provider, collection: str) -> tuple[str, ...]:
-    """Return the keys of the queries of addresses that are no secrets."""
-    rule = provider.collections.get(collection)
-    return (provider.access if rule is None else rule.access).files.query
 
 
 def _contradicts(items: dict[str, ItemDict], item: ItemDict) -> bool:
@@ -224,8 +222,8 @@ def _ask_api(
                 if client.get_collection(query.collection) is None:
                     names = {collection.id for collection in islice(client.get_collections(), _MOST_COLLECTIONS)}
                     raise _unknown(query.collection, names, endpoint)
-            about = {"client": client, "channel": channel, "provider": provider, "endpoint": endpoint}
-            answers = [(query, _ask_collection(_Archive(query=query, **about), retry)) for query in queries]
+            archive = partial(_Archive, client=client, channel=channel, provider=provider, endpoint=endpoint)
+            answers = [(query, _ask_collection(archive(query=query), retry)) for query in queries]
             return answers, channel.reach.private
     finally:
         channel.session.close()
@@ -265,7 +263,7 @@ class _Archive:
         items: dict[str, ItemDict] = {}
         matched, largest, torn = None, 0, ""
         assets = self.provider.assets[self.query.collection]
-        harmless = _harmless(self.provider, self.query.collection)
+        harmless = self.provider.rule(self.query.collection).access.files.query
         for page, address in pages:
             matched = count_of(page) if count_of(page) is not None else matched
             largest = max(largest, len(page["features"]))

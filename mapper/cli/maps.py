@@ -115,9 +115,8 @@ def search_command(
         notify(escape(f"superseded by a newer processing of the same scene, and left out: {', '.join(named)}"))
     if as_json:
         content = {"file": str(path), "picture": picture and str(picture), "digest": items.digest, "n": len(items)}
-        content["superseded"] = superseded
         rows = {"months": [row.to_dict() for row in coverage.months], "warnings": [s.to_dict() for s in shortages]}
-        print_json({**content, "tiles": len(coverage.tiles), **rows})
+        print_json({**content, "superseded": superseded, "tiles": len(coverage.tiles), **rows})
         return
     print_months(f"{len(items)} items, frozen in {path}", coverage)
 
