@@ -21,8 +21,8 @@ from mapper.access.rules import AccessRule, FileRule
 from mapper.access.tally import AssetName
 from mapper.catalog.items import freeze_items, name_asset
 from mapper.catalog.normalise import find_refused, normalise_item
-from mapper.catalog.provider import load_provider
 from mapper.catalog.pages import SearchChannel
+from mapper.catalog.provider import load_provider
 from mapper.cube.read import read_block
 from mapper.errors import CorruptAssetError, MapperError, SearchError
 
