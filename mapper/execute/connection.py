@@ -44,7 +44,7 @@ class _WholeClient(Client):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         try:
-            super().__init__(*args, **options)
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
         except BaseException:  # an interrupt too
             self._give_up()
             raise
@@ -54,7 +54,7 @@ class _WholeClient(Client):
         if runner is None:
             return
         with suppress(Exception):
-            if self.status not in ("closed", "newly-created"):
+            if self.status not in ("closed", "newly-created") and self.loop is not None:
                 sync(self.loop, self._close, fast=True, callback_timeout=_CLOSE_SECONDS)
         self.status = "closed"
         with suppress(Exception):

@@ -164,7 +164,7 @@ class RunFolder:
     def _read(self) -> dict[str, Any]:
         path = self.path / _STATE
         try:
-            state = json.loads(path.read_text())
+            state: dict[str, Any] = json.loads(path.read_text())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
