@@ -156,13 +156,13 @@ def _settle_ring(points: npt.NDArray[np.float64]) -> BaseGeometry:
     if len(points) < _LEAST_POINTS:
         return shapely.Polygon()
     steps = (np.diff(points[:, 0]) + 180) % 360 - 180
-    if abs(steps.sum()) > 180:
-        north = points[:, 1].mean() > 0
-        return shapely.box(-180, points[:, 1].min() if north else -90, 180, 90 if north else points[:, 1].max())
     longitudes = points[0, 0] + np.concatenate([[0.0], np.cumsum(steps)])
+    latitudes = points[:, 1]
+    if abs(steps.sum()) > 180:  # once round: what lies between the ring and the pole
+        longitudes = np.append(longitudes, longitudes[[-1, 0]])
+        latitudes = np.append(latitudes, np.full(2, 90.0 if latitudes.mean() > 0 else -90.0))
     middle = (longitudes.min() + longitudes.max()) / 2
-    whole = shapely.Polygon(np.column_stack([longitudes - 360 * np.round(middle / 360), points[:, 1]]))
-    return _cut(whole)
+    return _cut(shapely.Polygon(np.column_stack([longitudes - 360 * np.round(middle / 360), latitudes])))
 
 
 def _unwrap(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from pyproj import CRS
 
 from mapper.arrays import BoolArray, Float64Array, IntArray
 from mapper.catalog.items import ItemDict, Items, enters, item_datetime
+from mapper.catalog.provider import CollectionRule
 from mapper.catalog.uses import Role
 from mapper.cube.pixel_positions import FRAME_PX
 from mapper.cube.projection import declared_grid
@@ -94,36 +95,46 @@ def _frame_bytes(context: Context, items: Items, target_px: Float64Array) -> Flo
     for density, file_px, pixel_bytes in _list_densities(context, items):
         frame = np.minimum(np.minimum(target_px * density, file_px), most)
         extra = np.maximum(extra, np.maximum(frame - target_px, 0) * pixel_bytes)
-    return extra * context.options.read_threads
+    return extra
 
 
 def _list_densities(context: Context, items: Items) -> set[tuple[float, float, int]]:
     """List the files that are read: source pixels for each target pixel, pixels in all, and bytes of one in memory.
 
-    A file that declares no grid may have any.
+    A file that declares no grid may have any. Files that are read at a time count together.
     """
-    source, reads = context.spec.source, []
-    if "guide" in context.roles:
-        reads += [(layer.collection, layer.bands) for layer in context.spec.guide.layers]
-    if "source" in context.roles:
-        reads.append((source.collection, tuple(filter(None, (*source.band_names, source.sd)))))
-    wanted = [(name, band, context.provider.rule(name)) for name, bands in dict.fromkeys(reads) for band in bands]
-    target, known = _measure_pixel(CRS.from_user_input(context.grid.crs), float(context.grid.resolution)), set()
+    target = _measure_pixel(CRS.from_user_input(context.grid.crs), float(context.grid.resolution))
     found: dict[str, tuple[float, float, int]] = {}
+    wanted = _list_reads(context)
     for item in items:
-        for name, band, rule in wanted:
-            asset = rule.asset(item, band) if item["collection"] == name else None
-            if asset is None or (stated := _quote_place(item, asset)) in known:
+        for collection, band, rule, at_once in wanted:
+            asset = rule.asset(item, band) if item["collection"] == collection else None
+            if asset is None or (stated := f"{at_once} {_quote_place(item, asset)}") in found:
                 continue
-            known.add(stated)
             grid, size = declared_grid(item, asset), np.dtype(rule.dtype).itemsize
-            pixel_bytes = _SMALL_COPIES * size if size <= _SMALL else size + 2 * _FLOAT
+            pixel_bytes = at_once * (_SMALL_COPIES * size if size <= _SMALL else size + 2 * _FLOAT)
             if grid is None:
-                found["anything"] = np.inf, np.inf, max(pixel_bytes, found.get("anything", (0, 0, 0))[2])
+                found[stated] = np.inf, np.inf, pixel_bytes
                 continue
             fine = [_measure_pixel(grid.crs, abs(step)) for step in (grid.transform.a, grid.transform.e)]
             found[stated] = round(target**2 / (fine[0] * fine[1]), 2), grid.shape[0] * grid.shape[1], pixel_bytes
     return set(found.values())
+
+
+def _list_reads(context: Context) -> list[tuple[str, str, CollectionRule, int]]:
+    """List the bands that are read: collection, band, how it is read, and files at a time."""
+    source, threads = context.spec.source, context.options.read_threads
+    reads: list[tuple[str, tuple[str, ...], int]] = []
+    if "guide" in context.roles:
+        reads += [(layer.collection, layer.bands, threads) for layer in context.spec.guide.layers]
+    if "source" in context.roles:
+        bands = tuple(filter(None, (*source.band_names, source.sd)))
+        reads.append((source.collection, bands, threads if source.is_stack else 1))
+    return [
+        (name, band, context.provider.rule(name), at_once)
+        for name, bands, at_once in dict.fromkeys(reads)
+        for band in bands
+    ]
 
 
 def _quote_place(item: ItemDict, asset: str) -> str:
