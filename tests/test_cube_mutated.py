@@ -3,7 +3,7 @@
 import warnings
 
 import pytest
-from mutations import judge, mutate, rng_of, write_seeds
+from mutated_rasters import judge, mutate, rng_of, write_seeds
 from rasterio.errors import NotGeoreferencedWarning
 
 EACH = 4
