@@ -6,8 +6,8 @@ pytest -s -m benchmark tests/benchmarks/mutated.py
 MAPPER_FILES=10000 pytest -s -m benchmark tests/benchmarks/mutated.py
 
 Each file is read in a process that may take so much more memory and so many seconds, and is started again where it
-ends. A changed byte of plain numbers is another number, and no reader can tell; a deflated block has a checksum, which
-libtiff looks at in most cases, so at least most of its flipped bits have to be found.
+ends. A changed byte of plain numbers is another number, and no reader can tell. A deflated block ends with a checksum
+(RFC 1950), but libtiff stops before it: flipped bits are found where they break the codes, which are most of them.
 """
 
 import logging
@@ -27,7 +27,7 @@ from mutated_rasters import OUTCOMES, judge, limit_memory, mutate, rng_of, write
 FILES = int(os.environ.get("MAPPER_FILES", "2100"))
 SECONDS = 20
 MORE_BYTES = 1 << 30
-FOUND = 0.9
+FOUND = 0.75
 
 
 @pytest.mark.benchmark
