@@ -428,7 +428,8 @@ class Role:
             return
         verb = VERBS[request.method] if name or request.method != "GET" else "list"
         for rule in self.rules:
-            if type_[0] in rule["apiGroups"] and type_[2] in rule["resources"] and verb in rule["verbs"]:
+            known = type_[0] in rule["apiGroups"] and type_[2] in rule["resources"] and verb in rule["verbs"]
+            if known and name in rule.get("resourceNames", [name]):
                 return
         what = f'{type_[2]}.{type_[0]} is forbidden: User "{LAUNCHER}" cannot {verb} resource "{type_[2]}"'
         raise ApiError(403, "Forbidden", what)
