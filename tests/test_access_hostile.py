@@ -111,7 +111,7 @@ def test_nothing_of_the_machine_is_read_by(form, machine, tmp_path):
     [
         ("{path}", PERSON, {}),
         ("file://{path}", PERSON, {}),
-        ("{path}", ARCHIVE, {"local": True}),
+        ("file://{path}", ARCHIVE, {"local": True}),
         ("http://127.0.0.1:{port}/secret.tif", PERSON, {}),
         ("http://127.0.0.1:{port}/secret.tif", ARCHIVE, {"private": True}),
         ("http://rebound.test:{port}/secret.tif", ARCHIVE, {"private": True}),
@@ -134,7 +134,7 @@ def test_what_a_remote_item_says_of_its_own_place_is_not_believed(machine, tmp_p
     ]
     normal = normalise_item(item, assets=frozenset({"B02"}), document=ARCHIVE)
     assert normal["assets"]["B02"]["href"] == f"https://stac.archive.test/{machine.path.name}"
-    item["assets"]["B02"]["href"] = str(machine.path)
+    item["assets"]["B02"]["href"] = machine.path.as_uri()
     assert "asset B02 of item a" in find_refused(
         normalise_item(item, assets=frozenset({"B02"}), document=ARCHIVE), S2.access
     )

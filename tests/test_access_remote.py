@@ -255,9 +255,9 @@ def test_threads_read_the_same_through_many_faults(serve, pixels):
     assert sorted(PASSING[fault] for fault in met) == sorted(retry.reason for retry in access.tally.retries)
 
 
-def test_errors_of_the_reader_are_its_own(serve):
+def test_whatever_fails_over_an_open_file_names_it(serve):
     name = AssetName(item="scene", asset="B04", href=f"{serve().address}/b.tif")
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(CorruptAssetError, match=r"asset B04 of item scene .*ZeroDivisionError"):
         Access().read(name, AccessRule(), lambda _: 1 // 0)
 
 

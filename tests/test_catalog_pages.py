@@ -280,5 +280,5 @@ def test_a_channel_follows_no_redirect_that_forgets_the_question(odd, channel):
 def test_a_channel_opens_no_file(channel, tmp_path):
     (tmp_path / "secret.json").write_text("{}")
     for address in (str(tmp_path / "secret.json"), f"file://{tmp_path}/secret.json"):
-        with pytest.raises(APIError):
+        with pytest.raises(SearchError, match="not read"):
             channel.read_text(address)

@@ -26,7 +26,7 @@ from mapper.catalog.static import read_catalog
 from mapper.synthetic.stac import CollectionNote
 from mapper.synthetic.stac import write_catalog as write_scenes
 
-NAMES = ["a#b", "a?b", "per%20cent", "a b", "a\\b", "-x", "ä€", "a:b", "s3:", "a%", "~x", "[x]", "{x}", "x.", "tab\tx"]
+NAMES = ["a#b", "a?b", "per%20cent", "a b", "a\\b", "-x", "ä€", "a:b", "s3:", "a%", "~x", "[x]", "{x}", "x."]
 """Names that mean something else where they are taken for an address."""
 
 
@@ -57,11 +57,10 @@ def test_a_catalogue_is_read_in_the_folder_that_was_named(name, tmp_path):
     first = found.items[0]
     folder = tmp_path / name / first["collection"] / first["id"]
     assert all(Path(asset["href"]).parent == folder for asset in first["assets"].values())
-    if "\t" not in name:
-        assert ids(search(make_spec(catalog.as_uri()))) == ids(items)
+    assert ids(search(make_spec(catalog.as_uri()))) == ids(items)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "tab\tx"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_of_any_name_is_read_and_none_beside_it(name, tmp_path):
     folder = tmp_path / "c" / "a"
     geobox = GeoBox((16, 16), Affine(10, 0, 600000, 0, -10, 5700000), "EPSG:32633")

@@ -393,19 +393,3 @@ def test_whatever_is_raised_over_an_open_file_names_the_file(scene, monkeypatch,
     assert caught.value.item == "the-item"
     assert str(scene) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_memory_that_a_file_asks_for_is_its_fault(tmp_path, monkeypatch):
-    # one block of 30,000 x 30,000 pixels, which are not in the file: half a kilobyte
-    path = tmp_path / "greedy.tif"
-    profile = {"driver": "GTiff", "height": 30000, "width": 30000, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
-    layout = {"tiled": True, "blockxsize": 30000, "blockysize": 30000, "sparse_ok": True}
-    with rasterio.open(path, "w", **profile, **layout, transform=UTM.transform):
-        pass
-
-    def fail(*_):
-        raise MemoryError
-
-    monkeypatch.setattr("mapper.cube.resample._read_window", fail)
-    with pytest.raises(CorruptAssetError, match=r"one block of it takes 858.3 MiB of memory"):
-        read(path, target_on(UTM))

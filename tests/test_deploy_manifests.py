@@ -33,7 +33,7 @@ FIELDS = [
     ("DaskCluster", "spec.worker.replicas"),
     ("DaskCluster", "spec.worker.spec.tolerations"),
     ("DaskCluster", "spec.worker.spec.terminationGracePeriodSeconds"),
-    ("DaskCluster", "spec.worker.spec.containers.0.envFrom"),
+    ("DaskCluster", "spec.worker.spec.containers.0.resources"),
     ("DaskCluster", "spec.worker.spec.containers.0.securityContext.readOnlyRootFilesystem"),
     ("DaskCluster", "spec.worker.spec.volumes.1.secret.secretName"),
     ("DaskCluster", "spec.scheduler.spec.containers.0.readinessProbe"),

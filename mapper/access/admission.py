@@ -82,6 +82,8 @@ def find_refusal(href: str, document: Document, rule: AccessRule) -> str:
     plain = _decode(href)
     if plain is None:
         return "it is encoded over and over"
+    if document.is_local and href.startswith("/"):
+        plain = href = href.replace("\\", "/")  # a letter like others in names of files of this machine
     odd = _ODD.search(plain) or (None if plain == href else _ODD.search(href))
     if odd:
         return _name_oddity(odd[0].strip())

@@ -9,12 +9,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
@@ -27,15 +25,13 @@ from mapper.access.rules import AccessRule, FileRule
 from mapper.access.tally import AssetName, Tally
 from mapper.access.throttle import Throttle, process_throttle
 from mapper.errors import AssetError, CorruptAssetError, TransientAssetError
-from mapper.text import describe_bytes, describe_error
+from mapper.text import describe_error
 
 _EXHAUSTED = re.compile(
     r"too many open files|out of memory|cannot allocate|input/output error|stale|denied", re.IGNORECASE
 )
 """Error numbers of this machine or its disks, not of the file that is read."""
 
-_LARGE_BLOCK = 1 << 29
-"""Bytes of one block from which a lack of memory is the fault of the file: blocks for reading have few."""
 
 T = TypeVar("T")
 
@@ -65,13 +61,12 @@ class Access:
         refusal = find_refusal(name.href, name.document, rule)
         if refusal:
             raise asset_error(CorruptAssetError, name, f"it is not read: {refusal}")
-        ask = partial(_ask, read=read)
         try:
             if not is_remote(name.href):
-                return _read_local(_local_path(name.href), rule.files, ask)
+                return _read_local(_local_path(name.href), rule.files, read)
             remote = RemoteFile(name, rule, retry=self.retry, throttle=self.throttle, tally=self.tally)
             remote.open()
-            return read_remote(remote, _choose_driver(remote.read, rule.files), rule.files, ask)
+            return read_remote(remote, _choose_driver(remote.read, rule.files), rule.files, read)
         except AssetError:
             raise
         except ExcessError as error:
@@ -132,26 +127,6 @@ def _choose_driver(peek: Peek, rule: FileRule) -> str:
     return drivers[0]
 
 
-def _ask(dataset: rasterio.DatasetReader, *, read: Callable[[rasterio.DatasetReader], T]) -> T:
-    """Read from an open file; a lack of memory is the file's fault where it asks for very much at once.
-
-    Raises:
-        _GreedyFileError: If it does.
-    """
-    try:
-        return read(dataset)
-    except (MemoryError, RasterioError) as error:
-        largest = max((rows * cols for rows, cols in dataset.block_shapes), default=0)
-        needed = largest * max((np.dtype(dtype).itemsize for dtype in dataset.dtypes), default=1)
-        if needed < _LARGE_BLOCK or not _is_exhaustion(error):
-            raise
-        raise _GreedyFileError(f"one block of it takes {describe_bytes(needed)} of memory") from None
-
-
-class _GreedyFileError(Exception):
-    """Demand of a file for more memory than there is."""
-
-
 def _is_exhaustion(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_EXHAUSTED.search(" ".join(_causes(error))))
 
@@ -159,9 +134,7 @@ def _is_exhaustion(error: BaseException) -> bool:
 def _translate(error: BaseException, name: AssetName) -> AssetError:
     kind = TransientAssetError if _is_exhaustion(error) else CorruptAssetError
     reason = list(_causes(error))[-1]
-    if isinstance(error, _GreedyFileError):
-        reason = str(error)
-    elif not isinstance(error, (RasterioError, OSError)):
+    if not isinstance(error, (RasterioError, OSError)):
         reason = describe_error(error)
     return asset_error(kind, name, reason)
 

@@ -7,7 +7,7 @@ except that of synthetic landscapes, which are rendered into the folder of the r
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -79,7 +79,7 @@ class Suite(Part):
     """Kind of map that is scored; its target gives range of values, classes and bounds."""
     data_range: float | None = Field(default=None, gt=0)
     """Range of values that PSNR and SSIM refer to, in target units, instead of the preset's; never that of the data."""
-    bins: tuple[float, ...] | None = None
+    bins: tuple[Annotated[float, Field(allow_inf_nan=True)], ...] | None = None
     """Edges of classes of the truth, in target units, instead of the preset's; ``.inf`` leaves the last one open."""
     non_negative: bool | None = None
     """True sets values below 0 to 0 before they are scored, as in a map; None does so where the preset does."""

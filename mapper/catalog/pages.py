@@ -97,7 +97,9 @@ class SearchChannel(StacApiIO):
     def _require(self, href: str) -> None:
         """Refuse what the catalogue may not link to."""
         document = Document(location=self._endpoint, private=self.reach.private)
-        refusal = find_refusal(href, document, self._rule) or ("" if is_remote(href) else "it is no address")
+        # what is asked stands in the query, in whatever words
+        place = href.partition("?")[0]
+        refusal = find_refusal(place, document, self._rule) or ("" if is_remote(href) else "it is no address")
         if refusal:
             raise SearchError(f"{self._endpoint} links to {href}, which is not read: {refusal}")
 

@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from mapper.cube.agreement import Decision
 from mapper.cube.belief import Belief
 from mapper.cube.header import read_bands
 from mapper.cube.pixel_positions import Extent, PixelPositions, SourceGrid, cut_to_file, locate
-from mapper.cube.witness import Witness
+from mapper.cube.witness import KeptKey, Witness
 
 Resampling = Literal["nearest", "bilinear", "cubic"]
 Reading = Resampling | Literal["copy"]
@@ -55,6 +56,21 @@ class SourcePixels:
         """Return True where values taken from the window are measurements."""
         valid: BoolArray = np.isfinite(values) if self.missing is None else values != self.missing
         return valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Request:
+    """Request for one band of one file; see :meth:`Sampler.read`."""
+
+    name: AssetName
+    geobox: GeoBox
+    resampling: Reading
+    beliefs: Sequence[Belief]
+    wanted: BoolArray | None
+
+    def key_of(self, band: str) -> KeptKey:
+        """Return the key under which a band of the file is kept."""
+        return self.name, band, self.geobox, self.resampling == "copy"
 
 
 @dataclass(kw_only=True)
@@ -101,41 +117,40 @@ class Sampler:
             CorruptAssetError: The file is missing, truncated, no georeferenced raster, cannot be copied, or contradicts
                 its item.
         """
-        exact = resampling == "copy"
-
-        def read_pieces(dataset: rasterio.DatasetReader) -> Float32Array | None:
-            decided = self.witness.decide(dataset, name, beliefs)
-            decisions = [decision for _, decision in decided]
-            grid, origin = SourceGrid.of(dataset)
-            extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
-            values: Float32Array | None = None
-            located = self.positions(geobox, grid)
-            if exact and not located.coincide():
-                raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
-            for part, positions in cut_to_file(located, extent, grid.turn):
-                needed = None if wanted is None else wanted[part]
-                if needed is not None and not needed.any():
-                    continue
-                whole = positions.corner.shape == tuple(geobox.shape)
-                # other bands are kept of whole windows only; each piece of one that is read in pieces is decoded anew
-                raws = _read_window(dataset, origin, positions, decisions if whole else decisions[:1])
-                if not raws:
-                    continue
-                for (band, decision), raw in zip(decided[1:], raws[1:], strict=whole):
-                    self.witness.keep((name, band, geobox, exact), (positions, raw, decision), raw.stored.nbytes)
-                piece = decisions[0].rescale(resample(raws[0], positions, resampling, needed))
-                if whole:
-                    return piece
-                values = np.full(geobox.shape, np.nan, np.float32) if values is None else values
-                values[part] = piece
-            return values
-
-        kept = self.witness.take((name, beliefs[0].band, geobox, exact))
+        request = _Request(name=name, geobox=geobox, resampling=resampling, beliefs=beliefs, wanted=wanted)
+        kept = self.witness.take(request.key_of(beliefs[0].band))
         if kept is None:
-            return access.read(name, rule, read_pieces)
+            return access.read(name, rule, partial(self._read_pieces, request))
         placed, pixels, decision = kept
         rescaled: Float32Array = decision.rescale(resample(pixels, placed, resampling, wanted))
         return rescaled
+
+    def _read_pieces(self, request: "_Request", dataset: rasterio.DatasetReader) -> Float32Array | None:
+        decided = self.witness.decide(dataset, request.name, request.beliefs)
+        decisions = [decision for _, decision in decided]
+        grid, origin = SourceGrid.of(dataset)
+        extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
+        shape, values = tuple(request.geobox.shape), None
+        located = self.positions(request.geobox, grid)
+        if request.resampling == "copy" and not located.coincide():
+            raise OSError(f"its pixels of {grid.step[0]:g} x {grid.step[1]:g} are not those of the native grid")
+        for part, positions in cut_to_file(located, extent, grid.turn):
+            needed = None if request.wanted is None else request.wanted[part]
+            if needed is not None and not needed.any():
+                continue
+            whole = positions.corner.shape == shape
+            # other bands are kept of whole windows only; each piece of one that is read in pieces is decoded anew
+            raws = _read_window(dataset, origin, positions, decisions if whole else decisions[:1])
+            if not raws:
+                continue
+            for (band, decision), raw in zip(decided[1:], raws[1:], strict=whole):
+                self.witness.keep(request.key_of(band), (positions, raw, decision), raw.stored.nbytes)
+            piece = decisions[0].rescale(resample(raws[0], positions, request.resampling, needed))
+            if whole:
+                return piece
+            values = np.full(shape, np.nan, np.float32) if values is None else values
+            values[part] = piece
+        return values
 
     def positions(self, geobox: GeoBox, grid: SourceGrid) -> PixelPositions:
         """Locate the pixels of a geobox on a source grid, or return their remembered positions."""

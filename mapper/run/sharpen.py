@@ -76,7 +76,7 @@ def open_inputs(spec: MapSpec | Path | str, *, items: Items | None = None) -> Ma
     layout = _Layout.around(context)
     source = _lay_out(layout, 1, 2 * len(described.source.band_names), _read_source, (context, found))
     names = [*described.source.band_names, *(f"{band}_sd" for band in described.source.band_names)]
-    attrs = {_SPEC: described.to_yaml(public=True)}
+    attrs = {_SPEC: described.to_yaml()}  # whole: sharpening finds the model by it
     coarse = _as_dataset(dict(zip(names, source, strict=True)), layout.geobox(source=True), attrs)
     if not described.guide.layers:
         return MapInputs(guide=None, source=coarse)
