@@ -197,7 +197,7 @@ def test_collections_of_earth_search_promise_what_the_provider_reads(collection)
     item = {
         "id": "promised",
         "collection": collection,
-        "geometry": {"type": "Point", "coordinates": [-105, 40]},
+        "geometry": {"type": "Point", "coordinates": [-103.2, 35.6]},  # in the grid that assets promise
         "properties": {"datetime": "2025-07-26T17:53:21Z", "proj:epsg": 32613, "s2:processing_baseline": "05.11"},
         "assets": {key: {**asset, "href": f"{key}.tif"} for key, asset in promised.items()},
     }

@@ -1,6 +1,7 @@
 """The same area and dates described as three archives describe them, over the same pixels, give the same cube."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,20 @@ def read_all(archive, scenes, pixels, read):
     return read(items, WINDOW, bands=list(BANDS), rule=rule_of(archive)).load().drop_vars(["group", "time"])
 
 
-def spec_of(archive, **catalog):
+def spec_of(archive, *, local=False, **catalog):
+    access = {"access": {"files": {"local": True}}} if local else {}
     content = {
         "name": "test",
         "area": {"bbox": [176, 53, 178, 55]},
         "period": {"start": "2020-01-01", "end": "2020-12-31"},
         "grid": {"crs": "EPSG:32660", "resolution": 10},
-        "catalog": {"provider": archive} | catalog,
+        "catalog": {"provider": archive, "override": access} | catalog,
         "guide": {
             "layers": [{"collection": COLLECTIONS[archive], "bands": list(BANDS)}],
             "seasons": {"early": [5, 6], "late": [7]},
         },
         "source": {"collection": "map", "variable": "agb", "resolution": 100, "catalog": {"provider": "stac-api"}
-            | {"override": {"collections": {"map": {"like": "biomass"}}}} | catalog},
+            | {"override": {"collections": {"map": {"like": "biomass"}}} | access} | catalog},
         "model": {"name": "bicubic"},
         "store": "map.icechunk",
     }  # fmt: skip
@@ -117,8 +119,11 @@ def test_a_map_changes_the_provider_and_the_name_of_the_collection_only(archive,
     """Asked over HTTP, the archive as a provider describes it, the source from one that a map describes itself."""
     coarse = describe(PASSES[:1], pixels, "planetary-computer")[0]
     coarse |= {"id": "map", "collection": "map", "assets": {"agb": {"href": "/agb.tif"}}}
-    address = stac_api([*describe(PASSES, pixels, archive), coarse])
-    spec = spec_of(archive, href=address)
+    served = json.loads(json.dumps(describe(PASSES, pixels, archive)))
+    for asset in (asset for item in served for asset in item["assets"].values()):
+        asset["href"] = Path(asset["href"]).as_uri()
+    address = stac_api([*served, coarse])
+    spec = spec_of(archive, href=address, local=True)
     items = search(spec)
     assert len(items) == len(PASSES) + 1
     found = read_guide(items, WINDOW, spec=spec, provider=provider_of(spec))
