@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 
+import dask
 import pytest
 
 from mapper.cluster.local import local_cluster
@@ -19,7 +20,14 @@ from mapper.execute.executors import CLUSTER_RETRY, DaskExecutor, SerialExecutor
 @pytest.fixture(scope="module")
 def client():
     with local_cluster(2, threads_per_worker=2, memory_limit=0) as client:
-        yield client
+        security = client.security
+        files = {
+            "distributed.comm.tls.ca-file": security.tls_ca_file,
+            "distributed.comm.tls.client.cert": security.tls_client_cert,
+            "distributed.comm.tls.client.key": security.tls_client_key,
+        }
+        with dask.config.set(files):  # who has the address alone finds the certificates there
+            yield client
 
 
 @pytest.fixture(params=["serial", "threads", "dask", "dask address"])
