@@ -10,6 +10,7 @@ the result independent of the tiling.
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,7 @@ from mapper.errors import GridError
 
 _DENSIFY_DEGREES = 0.02
 """Step in degrees of densification: edges of an area are straight in longitude and latitude until projected."""
+_of_thread = threading.local()
 
 
 @dataclass(frozen=True, order=True)
@@ -244,8 +246,7 @@ class MapGrid:
 
     def inside_area(self, window: Window) -> npt.NDArray[np.bool_]:
         """Return True where the centre of a pixel lies in the area; dims (y, x) of the window."""
-        area, geobox = self.area.geom, self.geobox_of(window)
-        shapely.prepare(area)
+        area, geobox = _own_copy(self.area.geom), self.geobox_of(window)
         if shapely.contains_properly(area, shapely.box(*geobox.boundingbox.bbox)):
             return np.ones(window.shape, bool)
         (rows, cols), at = window.shape, geobox.transform
@@ -265,6 +266,16 @@ class MapGrid:
             raise GridError(f"point ({x}, {y}) in {crs} is outside the map, which covers {self.geobox.boundingbox}")
         row, col = math.floor(row_f), math.floor(col_f)
         return row, col, Tile(row // self.tile_px, col // self.tile_px)
+
+
+def _own_copy(area: BaseGeometry) -> BaseGeometry:
+    """Return a prepared copy of a geometry for this thread: GEOS builds the index of one while it is first asked."""
+    known: tuple[BaseGeometry, BaseGeometry] | None = getattr(_of_thread, "area", None)
+    if known is None or known[0] is not area:
+        copy: BaseGeometry = shapely.from_wkb(shapely.to_wkb(area))
+        shapely.prepare(copy)
+        known = _of_thread.area = area, copy
+    return known[1]
 
 
 @lru_cache(maxsize=64)

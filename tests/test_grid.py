@@ -1,5 +1,6 @@
 """The grid: lattice, nesting, windows, area."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -121,6 +122,17 @@ def test_the_area_mask_does_not_depend_on_the_window():
     for tile in grid.tiles():
         window = grid.window(tile)
         assert (grid.inside_area(window) == whole[window.slices]).all()
+
+
+def test_threads_mask_the_area_as_one_does():
+    """GEOS builds the index of a prepared geometry while it is first asked; two threads that do it at once crash."""
+    rim = shapely.Point(12, 50).buffer(0.05, quad_segs=2000)
+    windows = [cover(rim).window(tile) for tile in cover(rim).tiles()]
+    expected = [cover(rim).inside_area(window).sum() for window in windows]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            grid = cover(rim)
+            assert [mask.sum() for mask in pool.map(grid.inside_area, windows)] == expected
 
 
 def test_a_point_is_found_in_its_pixel():
