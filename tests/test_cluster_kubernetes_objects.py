@@ -433,7 +433,7 @@ def test_the_rendered_processes_make_a_map_over_tls(certificates, start, region,
     with Client(address["DASK_SCHEDULER_ADDRESS"], security=security(certificates), set_as_default=False) as client:
         (found,) = client.scheduler_info()["workers"].values()
         assert (found["nthreads"], found["memory_limit"]) == (2, 2**30)
-        assert list(client.run(os.environ.get, "A_KEY_OF_A_STORE").values()) == ["of nobody"]
+        assert list(client.run(os.getenv, "A_KEY_OF_A_STORE").values()) == ["of nobody"]
     with pytest.raises(OSError, match=r"timed out|closed"):
         Client(f"tcp://{host}:8786", timeout=2, set_as_default=False)
 
