@@ -153,7 +153,7 @@ def contents_of(location):
     group = zarr.open_group(MapStore.open(location).ledger.session.store, mode="r")
     arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
     # not of the ledger: it tells times and commits
-    return {path: digest(array[:]) for path, array in arrays.items() if not path.startswith("ledger/")}
+    return {path: digest(array[...]) for path, array in arrays.items() if not path.startswith("ledger/")}
 
 
 def digest(values):
@@ -175,7 +175,7 @@ def copy_of(place):
     arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
     files = sorted(str(path.relative_to(place.folder)) for path in (place.folder / "out.zarr").rglob("*"))
     beside = sorted(path.name for path in place.folder.iterdir())
-    return {path: digest(array[:]) for path, array in arrays.items() if not path.startswith("ledger/")}, files, beside
+    return {path: digest(array[...]) for path, array in arrays.items() if not path.startswith("ledger/")}, files, beside
 
 
 def image_of(place):
