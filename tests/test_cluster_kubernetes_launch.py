@@ -110,11 +110,20 @@ def test_what_is_forbidden_is_named(tmp_path, monkeypatch, settings):
 
 
 @pytest.mark.parametrize("key", ["store", "archive", "tls", "pull"])
-def test_a_missing_secret_is_named_before_anything_is_made(ready, settings, key):
+def test_a_missing_secret_is_named_before_anything_is_made(ready, settings, monkeypatch, key):
+    monkeypatch.setenv("KUBECONFIG", str(ready.kubeconfig))  # of somebody who may read all secrets
     code, text = up(settings(secrets=BARE | {key: "keys"}))
     assert code == 1
     assert f"there is no Secret keys in namespace {ready.namespace}, which `secrets.{key}` names" in text
     assert ready.names("api/v1", "serviceaccounts") == []
+
+
+def test_a_launcher_may_read_its_certificates_alone_and_takes_other_secrets_as_there(ready, settings):
+    code, text = up(settings(secrets=BARE | {"tls": "mapper-tls"}))
+    assert code == 1
+    assert f"there is no Secret mapper-tls in namespace {ready.namespace}" in text
+    code, text = up(settings(secrets=BARE | {"store": "keys"}))
+    assert (code, "may not read Secret keys: taken as there" in text) == (0, True), text
 
 
 def test_up_makes_what_is_missing_and_nothing_twice(ready, settings):
