@@ -25,7 +25,6 @@ HOMES = {
     "pystac_client": {"catalog.pages", "catalog.search"},
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
-    "odc.loader": {"cube"},
     "matplotlib": {"evaluation.overview", "evaluation.plots", "evaluation.search_plot", "training.curves", "synthetic"},
     "rich": {"monitor.progress", "training.progress", "cli", "demo"},
     "typer": {"cli"},

@@ -1,27 +1,25 @@
-"""Eager reading of one block: the reader of tasks, through the loader of odc-stac.
+"""Eager reading of one block: the reader of tasks.
 
-The loader mosaics and schedules; odc-stac itself would cut a block larger than its chunk into pieces and open every
-file once for each. Every file is read by :mod:`mapper.cube.resample`, for the clear pixels only, and calibrated here.
-Bands are read one at a time and observations without a single clear pixel are not read at all, so that the block of a
-season costs the memory of one band.
+Every file is opened once for a block, however large that is, and read by :mod:`mapper.cube.resample`, for the pixels
+only that are clear and that the files before it in the same image did not have; calibration is done here. Bands are
+read one at a time and observations without a single clear pixel are not read at all, so that the block of a season
+costs the memory of one band.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
-from odc.geo.geobox import GeoBox, GeoboxTiles
+from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
-from odc.loader import chunked_load
-from odc.loader.types import RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 
 from mapper.access.files import Access, gdal_environment
-from mapper.access.rules import AccessRule
 from mapper.access.tally import AssetName
 from mapper.arrays import BoolArray, Float32Array
 from mapper.catalog.footprint import window_footprint
@@ -37,75 +35,8 @@ from mapper.errors import CorruptAssetError
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileRequest:
-    """One file to read, as the driver data of a source."""
-
-    name: AssetName
-    beliefs: tuple[Belief, ...]
-    """What item and collection say of the band, then of other bands of the file that are read next."""
-    pending: BoolArray | None
-    """(y, x) True for the pixels that its image still lacks, shared by the files of an image; None for all pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerDriver:
-    """Driver that reads files as float32 with NaN where missing."""
-
-    access: Access
-    rule: AccessRule
-    sampler: Sampler
-
-    def new_load(self, _geobox: GeoBox, **_options: object) -> None:
-        """Return the state of a load: none, since its files share only the sampler."""
-
-    def finalise_load(self, _state: None) -> None:
-        """Return the result of closing a load: none, since nothing is open."""
-
-    @contextmanager
-    def restore_env(self, _captured: dict[str, Any], _state: None) -> Iterator[None]:
-        """Enter GDAL's settings in the thread that reads."""
-        with gdal_environment():
-            yield
-
-    def open(self, source: RasterSource, _context: None) -> "_FileReader":
-        """Return a reader of one file, without opening it."""
-        return _FileReader(request=source.driver_data, driver=self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FileReader:
-    request: FileRequest
-    driver: SamplerDriver
-
-    def read(self, config: Any, geobox: GeoBox, **_options: object) -> tuple[tuple[slice, slice], Float32Array]:
-        """Return the pixels of a file on a geobox, and the slices they fill: all or none."""
-        pixels = self._read(config, geobox)
-        if pixels is None:
-            return (slice(0, 0), slice(0, 0)), np.empty((0, 0), np.float32)
-        return (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])), pixels
-
-    def _read(self, config: Any, geobox: GeoBox) -> Float32Array | None:
-        pending = self.request.pending
-        if pending is not None and not pending.any():
-            return None
-        pixels = self.driver.sampler.read(
-            self.request.name,
-            geobox,
-            access=self.driver.access,
-            rule=self.driver.rule,
-            resampling=config.resampling,
-            beliefs=self.request.beliefs,
-            wanted=pending,
-        )
-        if pending is not None and pixels is not None:
-            # the files of an image are read one after the other: the next is asked for what this one lacks
-            pending &= np.isnan(pixels)
-        return pixels
-
-
 _LOG = logging.getLogger(__name__)
-
+_POOLS = threading.local()
 
 _BLOCK_ROWS = 32
 """Rows that are calibrated at a time, so that temporary arrays stay in the cache of a core."""
@@ -177,29 +108,51 @@ class BlockReader:
         clear: Sequence[BoolArray] | None = None,
     ) -> Float32Array:
         """Return stored numbers of one asset, float32, NaN where missing or not clear; dims (group, y, x)."""
-        sources: list[dict[str, RasterSource]] = []
-        images: dict[tuple[int, int, int], list[int]] = {}
-        for k, group in enumerate(groups):
-            pending = None if clear is None else clear[k].copy()
-            members = [item for item in group.items if asset in item["assets"] and self.look(item, asset)]
-            images[k, 0, 0] = list(range(len(sources), len(sources) + len(members)))
-            for item in members:
-                name = name_asset(item, asset)
-                request = FileRequest(name=name, beliefs=believe(item), pending=pending)
-                sources.append({asset: RasterSource(uri=name.href, driver_data=request)})
-        driver: Any = SamplerDriver(access=self.access, rule=self.rule.access, sampler=self.sampler)
-        dataset = chunked_load(
-            {asset: RasterLoadParams(dtype="float32", fill_value=np.nan, resampling=resampling)},
-            RasterGroupMetadata({(asset, 1): RasterBandMetadata("float32", np.nan)}),
-            sources,
-            images,
-            GeoboxTiles(self.geobox, self.geobox.shape),
-            [group.time for group in groups],
-            {},
-            driver,
-            pool=self.threads if self.threads > 1 else None,
-        )
-        return cast("Float32Array", dataset[asset].data)
+        stack = np.full((len(groups), *self.geobox.shape), np.nan, np.float32)
+        files = [
+            [
+                (name_asset(item, asset), believe(item))
+                for item in group.items
+                if asset in item["assets"] and self.look(item, asset)
+            ]
+            for group in groups
+        ]
+
+        def fill(k: int) -> None:
+            self._fill(stack[k], files[k], resampling=resampling, wanted=None if clear is None else clear[k])
+
+        if min(self.threads, len(groups)) <= 1:
+            for k in range(len(groups)):
+                fill(k)
+        else:
+            _run_all(_reading_threads(self.threads), fill, len(groups))
+        return stack
+
+    def _fill(
+        self,
+        image: Float32Array,
+        files: Sequence[tuple[AssetName, tuple[Belief, ...]]],
+        *,
+        resampling: Reading,
+        wanted: BoolArray | None,
+    ) -> None:
+        """Fill the wanted pixels of an image (y, x) from files one after the other: the first that has one counts."""
+        for name, beliefs in files:
+            lacking = None if wanted is None else wanted & np.isnan(image)
+            if lacking is not None and not lacking.any():
+                return
+            with gdal_environment():
+                pixels = self.sampler.read(
+                    name,
+                    self.geobox,
+                    access=self.access,
+                    rule=self.rule.access,
+                    resampling=resampling,
+                    beliefs=beliefs,
+                    wanted=lacking,
+                )
+            if pixels is not None:
+                np.copyto(image, pixels, where=np.isnan(image))
 
 
 def read_block(
@@ -293,6 +246,26 @@ def as_dataset(
     }
     attrs = {"units": rule.units, "grid_mapping": "spatial_ref"}
     return xr.Dataset({band: (("time", "y", "x"), stack, attrs) for band, stack in stacks.items()}, coords=coords)
+
+
+def _reading_threads(count: int) -> ThreadPoolExecutor:
+    """Return the threads that read for the calling thread; they stay, since PROJ and GDAL set up each one anew."""
+    pools: dict[int, ThreadPoolExecutor] = _POOLS.__dict__.setdefault("pools", {})
+    if count not in pools:
+        pools[count] = ThreadPoolExecutor(count, thread_name_prefix="read")
+    return pools[count]
+
+
+def _run_all(pool: ThreadPoolExecutor, function: Callable[[int], None], count: int) -> None:
+    """Call a function for each number in threads; raise what the first one raised, when none is at work any more."""
+    futures = [pool.submit(function, number) for number in range(count)]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def _calibrate(image: Float32Array, calibration: Calibration) -> None:

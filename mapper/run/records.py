@@ -28,7 +28,7 @@ from mapper.store.product import Band
 from mapper.store.record import BandStatistics, Record
 from mapper.text import describe_error
 
-_LIBRARIES = ("numpy", "torch", "rasterio", "odc-loader", "bottleneck", "xarray", "zarr", "icechunk")
+_LIBRARIES = ("numpy", "torch", "rasterio", "bottleneck", "xarray", "zarr", "icechunk")
 
 
 def describe_task(context: Context, task: Task, **known: Any) -> Record:
