@@ -1,6 +1,8 @@
 """Reading of blocks: images of passes, missing values and masks; only pixels and files that are needed are read."""
 
 import itertools
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +277,30 @@ def test_wanted_pixels_are_the_same_as_among_all(tmp_path, how, dtype):
     wanted[100:250] = False
     found = Sampler().read(name, turned, **options, wanted=wanted)
     np.testing.assert_array_equal(found, np.where(wanted, whole, np.nan))
+
+
+def test_threads_that_read_stay_and_none_is_at_work_after_an_error(tmp_path, monkeypatch):
+    names, working = set(), set()
+    read = Sampler.read
+
+    def watched(sampler, name, geobox, **options):
+        me = threading.current_thread()
+        names.add(me.name)
+        working.add(me)
+        try:
+            time.sleep(0.02 if name.item == "a" else 0.1)
+            return read(sampler, name, geobox, **options)
+        finally:
+            working.discard(me)
+
+    monkeypatch.setattr(Sampler, "read", watched)
+    items = [s2(tmp_path, name, f"2020-06-0{k}T10:00:00Z") for k, name in enumerate("abc", start=1)]
+    for _ in range(3):
+        assert block(items, threads=3).sizes["time"] == 3
+    assert len(names) <= 3
+    Path(items[0]["assets"]["B02"]["href"]).write_bytes(b"nothing")
+    with pytest.raises(CorruptAssetError) as raised:
+        block(items, threads=3)
+    assert raised.value.item == "a"
+    assert not working
+    assert threading.main_thread().name not in names
