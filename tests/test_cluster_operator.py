@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from chaos import make_region
 from kustomized import DEPLOY
-from region import Region, run_json
-
-from mapper.demo import DemoOptions, make_scenes
+from region import JULY, run_json
 
 pytest.importorskip("dask_kubernetes", reason="pip install mapper[kubernetes] brings the Dask operator")
 pytest.importorskip("jsonpatch", reason="the stand-in for the API server needs jsonpatch")
@@ -24,6 +23,7 @@ POOLS = {
     "readers": {"size": 2, "cpu": 1, "memory": "2Gi", "threads": 1, "spot": True},
     "gpu": {"size": 1, "cpu": 1, "memory": "3Gi", "threads": 2, "gpu": True},
 }
+TILES = 16
 NOTHING = {"pods": {}, "processes": []}
 
 
@@ -46,8 +46,7 @@ def make_certificates(folder):
 def saw(tmp_path_factory):
     """What three launches saw: one by hand, one that is told to stop, one whose API server dies."""
     folder = tmp_path_factory.mktemp("launches")
-    demo = Region(folder / "by_hand")
-    make_scenes(demo.folder, DemoOptions(size_px=512, tile_px=256), notify=lambda _: None)
+    demo = make_region(folder / "by_hand", size_px=240).change(guide=JULY)
     settings = demo.folder / "cluster.yaml"
     settings.write_text(yaml.safe_dump({"pools": POOLS, "secrets": {"store": None}}))
     maps = [demo.map, demo.copy(folder / "stopped").map]
@@ -89,7 +88,7 @@ def test_a_map_is_made_over_tls_on_a_pool_that_stays(saw):
     run = saw["by_hand"]["run"]
     assert run["code"] == 0, run["errors"] + saw["logs"]
     assert "answers at tls://mapper-readers-scheduler.mapper:8786" in run["errors"]
-    assert status_of(saw, "by_hand") == (4, 4)
+    assert status_of(saw, "by_hand") == (TILES, TILES)
     assert saw["by_hand"]["stays"] == saw["by_hand"]["pods"]
 
 
@@ -112,5 +111,5 @@ def test_a_run_that_is_stopped_takes_down_what_it_brought_up(saw):
 def test_a_run_goes_on_where_another_stopped_and_without_the_api_server(saw):
     run = saw["lost"]["run"]
     assert run["code"] == 0, run["errors"] + saw["logs"]
-    assert status_of(saw, "stopped") == (4, 4)
+    assert status_of(saw, "stopped") == (TILES, TILES)
     assert len(saw["lost"]["left"]) == 1, "what is to be kept is kept"
