@@ -3,7 +3,7 @@
 import pytest
 from chaos import WORKERS, make_region, start_cluster
 from chaos_checks import checksums_of
-from region import run_json
+from region import JULY, run_json
 from run_maps import make_items, make_spec
 
 from mapper.execute.executors import SerialExecutor
@@ -27,7 +27,7 @@ def planned(tmp_path_factory):
 
 
 def test_a_tile_that_no_memory_is_enough_for_fails_alone_and_says_that_workers_died_of_it(tmp_path):
-    region = make_region(tmp_path / "region", size_px=150)
+    region = make_region(tmp_path / "region", size_px=150).change(guide=JULY)
     (tmp_path / "poison").write_text(str(POISON))
     with start_cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0", SLOW_TILES_SECONDS="0") as cluster:
         report, place = cluster.run(region, name="poison", attempts=1)

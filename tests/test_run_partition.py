@@ -3,14 +3,14 @@
 import pytest
 from chaos import make_region
 from network_hosts import BEFORE, can_have_hosts, cut_off_a_host
-from region import run_json, run_mapper
+from region import JULY, run_json, run_mapper
 
 from mapper.store.map_store import MapStore
 
 
 @pytest.mark.skipif(not can_have_hosts(), reason="network namespaces cannot be made here: root or user namespaces")
 def test_a_host_that_falls_silent_delays_the_map_and_changes_nothing(tmp_path):
-    region = make_region(tmp_path / "calm")
+    region = make_region(tmp_path / "calm").change(guide=JULY)
     other = region.copy(tmp_path / "cut")
     assert run_mapper("run", region.map)[0] == 0
 
