@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 
 import numpy as np
@@ -208,6 +209,10 @@ def test_a_zarr_copy_reads_without_icechunk(made, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.zarr"]
 
 
+def pull_the_plug():
+    raise StoreError("pulled the plug")
+
+
 def test_an_interrupted_zarr_copy_goes_on(made, tmp_path):
     def stop(done, _):
         if done == 5:
@@ -228,9 +233,39 @@ def test_an_interrupted_zarr_copy_goes_on(made, tmp_path):
 
 
 def test_an_unfinished_copy_of_another_version_is_refused(made, tmp_path):
-    (tmp_path / "map.zarr.part").mkdir()
-    with pytest.raises(InputError, match="unfinished copy of something else"):
-        copy_zarr(made.store, tmp_path / "map.zarr")
+    part = tmp_path / "map.zarr.part"
+    for name, content in (("notes.txt", "mine"), ("copy-of.json", '{"store": "other", "snapshot": "1"}')):
+        part.mkdir()
+        (part / name).write_text(content)
+        with pytest.raises(InputError, match="unfinished copy of something else"):
+            copy_zarr(made.store, tmp_path / "map.zarr")
+        assert (part / name).read_text() == content
+        rmtree(part)
+
+
+@pytest.mark.parametrize("when", ["before its note", "amid chunks", "before its note is removed"])
+def test_a_killed_zarr_copy_leaves_nothing_behind(made, tmp_path, when):
+    out, part = tmp_path / "map.zarr", tmp_path / "map.zarr.part"
+    copy_zarr(made.store, tmp_path / "whole.zarr")
+    whole = {path.relative_to(tmp_path / "whole.zarr") for path in (tmp_path / "whole.zarr").rglob("*")}
+    if when == "before its note":
+        part.mkdir()
+        (part / "copy-of.json.4711.new").write_text("{")
+    elif when == "amid chunks":
+        with pytest.raises(StoreError, match="plug"):
+            copy_zarr(made.store, out, progress=lambda done, _: pull_the_plug() if done == 5 else None)
+        (part / "agb/c/0").mkdir(parents=True, exist_ok=True)
+        (part / "agb/c/0/1.4711.new").write_bytes(b"half")
+    else:
+        copy_zarr(made.store, out)
+        note = {"store": made.store, "snapshot": MapStore.open(made.store).snapshot}
+        (out / "copy-of.json").write_text(json.dumps(note))
+    report = copy_zarr(made.store, out)
+    assert report.objects
+    assert {path.relative_to(out) for path in out.rglob("*")} == whole
+    assert not part.exists()
+    with pytest.raises(InputError, match="exists already"):
+        copy_zarr(made.store, out)
 
 
 def test_the_ledger_becomes_items_with_footprints_dates_and_checksums(made, tmp_path):

@@ -16,7 +16,7 @@ from mapper.store.product import map_product
 
 SECRET = b"nobody-should-read-this"
 SIGNS = (SECRET, b"root:x:", b"Traceback", b"site-packages")
-COUNT, WARM_UP = 5000, 1000
+COUNT, WARM_UP = 3000, 1000
 GROWTH = 24 << 20
 """More memory after all of them than after the first thousand."""
 PEAK = 48 << 20

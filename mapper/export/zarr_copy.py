@@ -24,6 +24,8 @@ from mapper.store.zarr_keys import PlainZarr, open_plain
 _AT_ONCE = 4
 """Objects that are held in memory."""
 _NOTE = "copy-of.json"
+_DRAFT = ".new"
+"""Suffix of files that are being written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +64,22 @@ def copy_zarr(
         StoreError: If the store or the version does not exist, naming an object or tile that is not what was written,
             or if the folder cannot be written.
     """
-    check_free(out)
     store = MapStore.open(location, ref)
+    note, part = {"store": str(location), "snapshot": store.snapshot}, out.with_name(f"{out.name}.part")
+    if _read_note(out) == note and not part.exists():
+        out.rename(part)  # nothing but the removal of its note was left to do
+    check_free(out)
     plain = open_plain(store.session)
     check_contents(store, list(store.description.grid.tiles()), levels=True)
-    part = out.with_name(f"{out.name}.part")
     try:
-        _begin(part, {"store": str(location), "snapshot": store.snapshot})
+        _begin(part, note)
         keys = list(_keys_of(plain))
         with ThreadPoolExecutor(1) as thread:  # a notebook has an event loop already, in its own thread
             sizes = thread.submit(asyncio.run, _copy_all(plain, keys, part, progress)).result()
         for key, document in plain.documents.items():
             _write(part / key, document)
-        (part / _NOTE).unlink()
         part.rename(out)
+        (out / _NOTE).unlink()
     except OSError as error:
         raise StoreError(
             f"{out} cannot be written: {error.strerror or error}; what is copied stays in {part}"
@@ -90,15 +94,24 @@ def copy_zarr(
 
 
 def _begin(part: Path, note: dict[str, str]) -> None:
-    """Make the folder of an unfinished copy, or check that the one that is there is of the same version."""
-    path = part / _NOTE
-    if part.exists():
-        known = json.loads(path.read_text()) if path.is_file() else None
-        if known != note:
-            raise InputError(f"{part} is an unfinished copy of something else: remove it, or choose another name")
-        return
-    part.mkdir()
-    _write(path, json.dumps(note).encode())
+    """Make the folder of an unfinished copy, or check that what is there is of the same version; remove drafts."""
+    part.mkdir(exist_ok=True)
+    files = [path for path in part.rglob("*") if path.is_file()]
+    drafts = [path for path in files if path.suffix == _DRAFT]
+    known = _read_note(part)
+    if known != note and (known is not None or len(files) > len(drafts)):
+        raise InputError(f"{part} is an unfinished copy of something else: remove it, or choose another name")
+    for draft in drafts:  # of a process that was killed
+        draft.unlink()
+    _write(part / _NOTE, json.dumps(note).encode())
+
+
+def _read_note(folder: Path) -> Any:
+    """Return what a folder says that it is a copy of; None if it does not."""
+    try:
+        return json.loads((folder / _NOTE).read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _keys_of(plain: PlainZarr) -> Iterator[str]:
@@ -137,6 +150,6 @@ def _is_there(path: Path, size: int) -> bool:
 def _write(path: Path, content: bytes) -> None:
     """Write a file that is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    draft = path.with_name(f"{path.name}.{os.getpid()}{_DRAFT}")
     draft.write_bytes(content)
     draft.replace(path)

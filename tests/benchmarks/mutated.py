@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,9 +93,10 @@ def serve(pipe):
     pipe.send("ready")
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     limit_memory(MORE_BYTES)
-    while True:
-        path, good = pipe.recv()
-        pipe.send((judge(path, good), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun))
+    with suppress(EOFError):  # nobody sends any more
+        while True:
+            path, good = pipe.recv()
+            pipe.send((judge(path, good), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begun))
 
 
 def flip_deflated(reader, good, path):

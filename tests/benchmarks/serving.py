@@ -74,7 +74,8 @@ from titiler.xarray.io import Reader
 session = icechunk.Repository.open(icechunk.local_filesystem_storage(sys.argv[1])).readonly_session("main")
 @functools.lru_cache(16)
 def open_group(path, group=None, decode_times=True):
-    return xarray.open_zarr(session.store, group=group, consolidated=False, decode_coords="all", chunks=None)
+    opened = xarray.open_zarr(session.store, group=group, consolidated=False, decode_coords="all", chunks=None)
+    return opened.rename({"yc": "y", "xc": "x"}) if "yc" in opened.dims else opened  # names that titiler looks for
 @attr.s
 class StoreReader(Reader):
     opener = attr.ib(default=open_group)
