@@ -10,4 +10,4 @@ IntArray = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.floating]
-"""Of any precision."""
+"""Array of floats of any precision."""

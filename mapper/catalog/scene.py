@@ -68,7 +68,7 @@ class Scene:
     """The scene that an item shows, and the version of it."""
 
     key: tuple[object, ...]
-    """What items of one scene have in common."""
+    """Values that the items of one scene have in common."""
     certain: bool
     """True where the key tells all scenes apart; else footprints have to cover each other too."""
     version: tuple[tuple[int, ...], datetime, str]

@@ -18,7 +18,7 @@ from mapper.execute.connection import check_address, connect
 from mapper.execute.executors import Executor, SerialExecutor, ThreadExecutor, default_threads
 
 Cluster = str | Client | Executor
-"""What computes: a word or an address, see :func:`open_executor`, or what is open already."""
+"""Place that computes: a word or an address, see :func:`open_executor`, or what is open already."""
 
 _WORDS = ("threads", "serial", "local")
 _WORKERS = 2

@@ -60,9 +60,9 @@ class Decision:
     """Stored values that are no measurements."""
     gain: float = 1.0
     shift: float = 0.0
-    """What stored numbers are multiplied by, and what is added then, before the calibration of their item."""
+    """Factor of stored numbers, and the term that is added then, before the calibration of their item."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """What the file alone says, or says otherwise, by property."""
+    """Facts that the file alone states, or states otherwise, by property."""
 
     def rescale(self, stored: Float32Array) -> Float32Array:
         """Return stored numbers as the calibration of their item expects them; may change its input."""

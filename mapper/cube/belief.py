@@ -17,7 +17,7 @@ _MASK = "the mask"
 
 @dataclass(frozen=True, kw_only=True)
 class Belief:
-    """What item and collection say of one band of one file; None and empty where they are silent."""
+    """Statements of item and collection on one band of one file; None and empty where they are silent."""
 
     band: str = ""
     """Our name of the band; empty for a mask."""

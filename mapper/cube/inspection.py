@@ -26,11 +26,11 @@ class Comparison:
 
     property: str
     believed: str
-    """What item and collection say; empty where they are silent."""
+    """Statement of item and collection; empty where they are silent."""
     found: str
-    """What the file says; empty where it is silent."""
+    """Statement of the file; empty where it is silent."""
     decision: str
-    """What counts, by the rules of :mod:`mapper.cube.agreement`."""
+    """Value that counts, by the rules of :mod:`mapper.cube.agreement`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class BandReading:
     error: str = ""
     """Reason why the item is refused; empty if it can be read."""
     compared: tuple[Comparison, ...] = ()
-    """What was found in the file, by property; empty if it was not opened."""
+    """Facts of the file, by property; empty if it was not opened."""
 
 
 def inspect_item(item: ItemDict, provider: Provider) -> tuple[BandReading, ...]:

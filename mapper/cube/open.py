@@ -45,7 +45,7 @@ from mapper.errors import GridError, SpecError
 from mapper.spec import MapSpec, read_spec
 
 Grouping = Literal["pass", "solar_day", "item"]
-"""What makes one time step: a pass of one satellite, a day by the sun of all satellites, or an item."""
+"""Kind of a time step: a pass of one satellite, a day by the sun of all satellites, or an item."""
 
 _NAMES: Mapping[Grouping, Callable[[ItemDict, CollectionRule], str]] = {
     "pass": name_pass,
@@ -221,7 +221,7 @@ class _File:
     outline: BaseGeometry | None
     """Outline of where it may lie, in longitude and latitude; None for anywhere."""
     beliefs: tuple[Belief, ...]
-    """What item and collection say of the band, then of other bands of the file that are read next."""
+    """Statements of item and collection on the band, then on other bands of the file that are read next."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ class BlockReader:
     nested: bool = False
     """True if bands are copied, and so refused where the header of a file says that its pixels are not the geobox's."""
     look: Callable[[ItemDict, str], bool] = lambda *_: True
-    """Whether the file of an asset is opened; items that are known to touch the geobox need not be asked."""
+    """True where the file of an asset is opened; items that are known to touch the geobox need not be asked."""
 
     @cached_property
     def _beliefs(self) -> Beliefs:

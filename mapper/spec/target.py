@@ -104,7 +104,7 @@ class TargetSpec(BandSpec):
     bands: Literal["source"] | tuple[NamedBand, ...] | None = None
     """``source`` for one band for each of the source, or a list; None for one band."""
     sd: bool | None = None
-    """Whether standard deviations are written; None writes them for a single band, and where the source has one."""
+    """True writes standard deviations; None writes them for a single band, and where the source has one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -155,7 +155,7 @@ class BandConsistency(Part):
     """The tie between a target band and its source."""
 
     operator: OperatorName = "block-mean"
-    """What takes the target to what the source saw."""
+    """Operator that takes the target to what the source saw."""
     mtf: float | None = Field(default=None, gt=0, lt=1)
     """Modulation of ``gaussian-psf`` at the Nyquist frequency of the source."""
     mode: Mode = "soft"
