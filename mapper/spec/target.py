@@ -104,7 +104,7 @@ class TargetSpec(BandSpec):
     bands: Literal["source"] | tuple[NamedBand, ...] | None = None
     """``source`` for one band for each of the source, or a list; None for one band."""
     sd: bool | None = None
-    """True writes standard deviations; None writes them for a single band, and where the source has one."""
+    """Writing of standard deviations; None writes them for a single band, and where the source has one."""
 
     @model_validator(mode="before")
     @classmethod
