@@ -123,7 +123,7 @@ def strike(command, number, chance, calm, folder):
     """Kill a command at a random moment, call it again, and compare."""
     seconds, expected = calm
     place = Region(command.template).copy(folder / f"{command.name}-{number}")
-    process, began = start(command, place), time.monotonic()
+    process = start(command, place)
     moment = await_moment(command, place, process, chance, seconds)
     process.kill()
     process.join()
@@ -135,8 +135,7 @@ def strike(command, number, chance, calm, folder):
         faults += ["the result differs from the undisturbed one"] * (command.result(place) != expected)
     if not faults:
         shutil.rmtree(place.folder)
-    when = moment or f"{time.monotonic() - began:.2f} s"
-    return Trial(command=command.name, moment=when, struck=struck, faults=tuple(faults))
+    return Trial(command=command.name, moment=moment, struck=struck, faults=tuple(faults))
 
 
 def await_moment(command, place, process, chance, seconds):
@@ -153,10 +152,17 @@ def await_moment(command, place, process, chance, seconds):
 
 def contents_of(location):
     """Checksum of every array at main, by its path."""
-    group = zarr.open_group(MapStore.open(location).ledger.session.store, mode="r")
-    arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
-    # not of the ledger: it tells times and commits
-    return {path: digest(array[...]) for path, array in arrays.items() if not path.startswith("ledger/")}
+    return digest_arrays(MapStore.open(location).ledger.session.store)
+
+
+def digest_arrays(store):
+    """Checksum of every array of a Zarr store, by its path; not of the ledger: it tells times and commits."""
+    arrays = zarr.open_group(store, mode="r").members(max_depth=None)
+    return {
+        path: digest(node[...])
+        for path, node in arrays
+        if isinstance(node, zarr.Array) and not path.startswith("ledger/")
+    }
 
 
 def digest(values):
@@ -174,11 +180,9 @@ def store_faults(location):
 
 def copy_of(place):
     """Checksums of all arrays of an exported Zarr store, the names of its files and of what lies beside it."""
-    group = zarr.open_group(place.folder / "out.zarr", mode="r")
-    arrays = {path: node for path, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
-    files = sorted(str(path.relative_to(place.folder)) for path in (place.folder / "out.zarr").rglob("*"))
-    beside = sorted(path.name for path in place.folder.iterdir())
-    return {path: digest(array[...]) for path, array in arrays.items() if not path.startswith("ledger/")}, files, beside
+    out = place.folder / "out.zarr"
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*"))
+    return digest_arrays(out), files, sorted(path.name for path in place.folder.iterdir())
 
 
 def image_of(place):
