@@ -7,6 +7,7 @@ from importlib.metadata import PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 import torch
 from region import Region
@@ -21,6 +22,11 @@ LONGEST = (
     "test_training_request", "test_store_errors", "test_training_distributed", "test_run_faults", "test_models_zoo",
 )  # fmt: skip
 """Modules that take longest, to begin with: what is still to do when a process runs out of work is short."""
+
+# one commit, one verdict; `--hypothesis-profile=search` looks for other examples
+hypothesis.settings.register_profile("repeat", derandomize=True)
+hypothesis.settings.register_profile("search", print_blob=True)
+hypothesis.settings.load_profile("repeat")
 
 
 def pytest_collection_modifyitems(items):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
@@ -144,6 +144,7 @@ def test_pieces_hold_the_pixels_that_lie_in_a_file_and_no_other(wholes, name, to
     st.integers(1, 360),
     st.integers(-360, 360),
 )
+@example(step=0.7, first=95, degrees=1, west=-265)  # the file begins within the last column of a turn
 def test_longitudes_come_round_whatever_turn_a_file_counts_from(step, first, degrees, west):
     # 300 targets in a row from `west`, a file of `degrees` from `first`: those in it modulo 360 are found
     grid = SourceGrid(crs=DEGREES.crs, step=(step, -step), phase=(0.0, 0.0))

@@ -236,11 +236,11 @@ def _bring_round(
     col: IntArray, weights: tuple[Float32Array, Float32Array] | None, first: int, turn: float
 ) -> tuple[IntArray, tuple[Float32Array, Float32Array] | None]:
     """Return columns, and weights, by whole turns nearer: the pixel of each centre is the first column or follows."""
-    near = col if weights is None else col + (weights[1] >= 0.5)
-    turns = np.floor((near - first) / turn)
+    apart = np.zeros(col.shape) if weights is None else weights[1].astype(np.float64)
+    # of the centre itself: pixels of one turn are not those of the next where a turn holds no whole number of them
+    turns = np.floor((np.round(col + apart + 0.5, _SNAP_DECIMALS) - first) / turn)
     if turn.is_integer():
         return col - (turns * turn).astype(np.int64), weights
-    apart = np.zeros(col.shape) if weights is None else weights[1].astype(np.float64)
     along = np.round(col + apart - turns * turn, _SNAP_DECIMALS)
     whole = np.floor(along)
     down = np.zeros(col.shape, np.float32) if weights is None else weights[0]
