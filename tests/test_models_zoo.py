@@ -136,6 +136,8 @@ def make_tensors(network, cells, scale, seed):
     extras = {"known": torch.ones_like(guide, dtype=torch.bool)} if network.sees_gaps else {}
     if network.sees_source_sd:
         extras["source_sd"] = torch.rand_like(source).requires_grad_()
+    if network.sees_source_gaps:
+        extras["source_known"] = torch.ones_like(source, dtype=torch.bool)
     return guide, source, extras
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mapper.errors import WeightsError
+from mapper.models.bare_earth import BareEarth
 from mapper.models.dkn import DKN, FDKN
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
@@ -18,6 +19,7 @@ from mapper.registry import Registry
 ARCHITECTURES: Registry[type[Network]] = Registry(
     "mapper.models",
     {
+        "bare-earth": BareEarth,
         "dkn": DKN,
         "fdkn": FDKN,
         "fdsr": FDSR,
