@@ -59,6 +59,10 @@ class BandRule(Part):
     which the item or the file names as we do."""
     items: str = "*"
     """Pattern of the ids of the items that hold the band, where one collection holds different things."""
+    classes: tuple[int, ...] = ()
+    """Stored codes that make the band an indicator, of units 1: 1 where the asset has one of these codes, 0 where it
+    has another, missing where it has none. It is read by nearest neighbour and never averaged: of several items the
+    first that has a code counts. Empty: the band is what is stored."""
 
 
 class CollectionRule(Part):
@@ -93,6 +97,10 @@ class CollectionRule(Part):
     """Properties that separate passes, besides the solar day."""
     scene: SceneRule = SceneRule()
     """Rule that tells which items are processings of one scene: of these the newest counts."""
+    vertical_datum: str | None = None
+    """Vertical datum of its heights, a code such as ``EPSG:3855``; null: it holds none, or nobody says."""
+    heights: Literal["surface", "ground"] | None = None
+    """Heights of the ``surface``, with trees and buildings on it, or of the bare ``ground``; null: nobody says."""
     trust: Literal["none", "flag", "declaration", "baseline", "file"] = "none"
     """Evidence that decides where an item contradicts itself or the header of its file: the flag that its offset was
     applied, its declaration, its processing baseline, or the file; ``none`` refuses such an item. ``declaration`` takes
