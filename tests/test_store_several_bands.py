@@ -192,10 +192,8 @@ def test_the_page_shows_each_band(colours, heights, tmp_path):
         values = np.concatenate([arrays[band.band.name].ravel() for arrays in written.values()])
         assert band.values.mean == pytest.approx(np.nanmean(values), abs=1e-4)
         assert band.summary.mean == pytest.approx(np.nanmean(values.astype(float)), abs=1e-6)
-    assert (
-        "height of the ground (m)"
-        in read_html(write_report(heights[0].store, tmp_path / "heights.html").read_text())[1]
-    )
+    page = write_report(heights[0].store, tmp_path / "heights.html").read_text()
+    assert "height of the ground (m)" in read_html(page)[1]
     (band,) = read_contents(heights[0].store).bands
     assert band.values.edges[0] < 0 < band.values.edges[-1]
 
