@@ -17,7 +17,9 @@ from mapper.store.tiles import encode_tile
 
 
 def guide_of(spec, units="1"):
-    return guide_product(spec, grid=spec.map_grid, units={"sentinel-2-l2a": units}, halo_px=64)
+    return guide_product(
+        spec, grid=spec.map_grid, units=dict.fromkeys((each.name for each in spec.guide.channels), units), halo_px=64
+    )
 
 
 def make_group(product):

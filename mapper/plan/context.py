@@ -208,7 +208,7 @@ def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale
                 f"the source is in {units!r}, the target in {band.units!r}: {contract.model} with "
                 f"consistency {mode} needs the same units"
             )
-    channels = [(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels]
+    channels = [(each.name, provider.rule(each.collection).units_of(each.band)) for each in spec.guide.channels]
     coarse = Offer(
         bands=[(band, units) for band in source.band_names], dates=source.dates, has_sd=source.sd is not None
     )

@@ -169,13 +169,13 @@ def guide_product(spec: MapSpec, *, grid: MapGrid, units: Mapping[str, str], hal
     Args:
         spec: The map.
         grid: The map's, with whole tiles around it; its area is what is wanted.
-        units: Units of each collection of the guide.
+        units: Units of each channel of the guide, by its name.
         halo_px: Context that the guide holds around each tile of the map, in pixels.
 
     Raises:
         SpecError: If a channel has the name of another array.
     """
-    channels = (_make_channel_band(channel, units[channel.collection]) for channel in spec.guide.channels)
+    channels = (_make_channel_band(channel, units[channel.name]) for channel in spec.guide.channels)
     bands = (*channels, _make_count_band(), _make_gap_band())
     clash = _find_clash(bands)
     if clash:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.spec import read_spec
+from mapper.spec.inputs import DatumShift
 
 
 class TruthConfig(Part):
@@ -23,6 +24,9 @@ class TruthConfig(Part):
     """Name of its band or array; None takes the name of the map's first target band."""
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
+    datum_shift: DatumShift | None = None
+    """Metres to add to a truth of heights to reach the vertical datum of the map: a number, or a GeoTIFF grid of
+    metres."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

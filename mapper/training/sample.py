@@ -40,6 +40,8 @@ class Sample:
     """Origin of the source, for the card: kernel, and the noise it has."""
     digest: str = ""
     """Sha256 of what it was read from."""
+    vertical_datum: str = ""
+    """Vertical datum of source and truth, where they are heights; empty where nobody says."""
 
     def __post_init__(self) -> None:
         nests = self.truth.shape == (self.source.shape[0] * self.scale, self.source.shape[1] * self.scale)
