@@ -8,8 +8,19 @@ import numpy as np
 
 from mapper.catalog.importers.biomassters_files import find_chips
 from mapper.errors import SpecError
-from mapper.training.config import BioMasstersData, DataConfig, MapsData, SyntheticData, WaldData
+from mapper.training.config import (
+    BioMasstersData,
+    DataConfig,
+    Dfc30Data,
+    ElevationData,
+    MapsData,
+    SyntheticData,
+    TerrainData,
+    WaldData,
+)
 from mapper.training.datasets import read_samples
+from mapper.training.dfc30 import find_cities
+from mapper.training.elevation import choose_places
 from mapper.training.sample import Sample
 
 
@@ -55,8 +66,12 @@ def split(part: DataConfig) -> list[DataConfig]:
     """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
-    if isinstance(part, SyntheticData):
+    if isinstance(part, SyntheticData | TerrainData):
         return [part.model_copy(update={"seeds": (seed,)}) for seed in part.seeds]
+    if isinstance(part, ElevationData):
+        return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]
+    if isinstance(part, Dfc30Data):
+        return [part.model_copy(update={"cities": (city,), "leave_out": ()}) for city in find_cities(part)]
     return [part.model_copy(update={"chips": (chip,), "leave_out": ()}) for chip in _chips(part)]
 
 
