@@ -43,8 +43,12 @@ class Site:
         return replace(self.sample, truth=np.full_like(self.sample.truth, np.nan))
 
 
-def read_sites(data: Sequence[DataConfig]) -> tuple[Site, ...]:
+def read_sites(data: Sequence[DataConfig], *, mixed: bool = False) -> tuple[Site, ...]:
     """Read all sites of a suite.
+
+    Args:
+        data: Descriptions of the sites.
+        mixed: True for sites that may differ in scale and bands.
 
     Raises:
         SpecError: If two sites have one name, or the sites differ in scale, bands or units.
@@ -57,7 +61,10 @@ def read_sites(data: Sequence[DataConfig]) -> tuple[Site, ...]:
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise SpecError(f"sites appear twice: {', '.join(double)}")
-    if len({(p.sample.scale, p.sample.bands, p.sample.source_units) for p in sites}) > 1:
+    if not sites:
+        raise SpecError("the suite has no site")
+    kinds = {(() if mixed else (p.sample.scale, p.sample.bands), p.sample.source_units) for p in sites}
+    if len(kinds) > 1:
         raise SpecError(f"the sites {', '.join(names)} differ in scale, guide channels or units: make several suites")
     return sites
 

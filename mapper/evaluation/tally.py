@@ -29,7 +29,7 @@ class Tally:
     bins: Bins = field(default_factory=Bins)
     """Errors by class of the truth; without classes where the target names none."""
     density: Density = field(default_factory=Density)
-    """Pixels by truth and value; without cells where the target has no range of values."""
+    """Pixels by truth and value; without cells where the target has no range of values, or is heights."""
     terrain: Terrain = field(default_factory=Terrain)
     """Errors by land cover and slope, and the shape of the ground; nothing where the target is none of heights."""
 
@@ -57,7 +57,7 @@ class Tally:
         return cls(
             score=Score.of(value, truth, source, metrics=choose_metrics(target, heights=ground is not None)),
             bins=bins,
-            density=Density.of(value, truth, low=low, high=low + span) if span else Density(),
+            density=Density.of(value, truth, low=low, high=low + span) if span and ground is None else Density(),
             terrain=Terrain() if ground is None else Terrain.of(value, truth, ground, target=target),
         )
 

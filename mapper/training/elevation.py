@@ -45,19 +45,15 @@ def read_places(data: ElevationData) -> list[Sample]:
     Raises:
         InputError: If a place is not there, or its files do not fit together, or none has objects to be dropped.
     """
-    return [read_place(place, data) for place in choose_places(data)]
+    places = choose_places(data)
+    if not places:
+        raise InputError(f"{data.folder} is left without a place: no objects are known that drop_objects could drop")
+    return [read_place(place, data) for place in places]
 
 
 def choose_places(data: ElevationData) -> list[Place]:
-    """Find the places that are asked for; where objects are to be dropped, those with a mask of them.
-
-    Raises:
-        InputError: If there is none.
-    """
-    places = [place for place in find_places(data) if place.config.mask is not None or not data.drop_objects]
-    if not places:
-        raise InputError(f"{data.folder} is left without a place: no objects are known that drop_objects could drop")
-    return places
+    """Find the places that are asked for; where objects are to be dropped, those with a mask of them."""
+    return [place for place in find_places(data) if place.config.mask is not None or not data.drop_objects]
 
 
 def read_place(place: Place, data: ElevationData) -> Sample:
