@@ -28,6 +28,8 @@ from mapper.spec import CatalogSpec, MapSpec
 _EXTENDS = "Provider that this one is, but for what is written here: a name, or a path from this file."
 _LARGEST_CODE = 2**24
 """Largest whole number up to which single precision tells all apart: stored numbers are read as such."""
+_ABOVE_GROUND = "canopy_height"
+"""Our name of a band of heights that stand on the ground, whatever the datum."""
 _LIKE = "Collection of the same provider that this one is, but for what is written here."
 
 
@@ -135,6 +137,13 @@ class CollectionRule(Part):
     def units_of(self, band: str) -> str:
         """Return the CF units of one of our bands: those of the collection, ``1`` for an indicator of classes."""
         return "1" if self.bands[band].classes else self.units
+
+    def may_be_height(self, band: str) -> bool:
+        """Return True for a band that is a height above a datum where its collection has one.
+
+        Indicators of classes are none, and a canopy height is above the ground.
+        """
+        return band != _ABOVE_GROUND and not self.bands[band].classes
 
     def asset(self, item: ItemDict, band: str) -> str | None:
         """Return the key of the asset of an item that holds one of our bands; None if the item does not hold it."""

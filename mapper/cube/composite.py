@@ -6,7 +6,7 @@ without it, and the item is noted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import bottleneck as bn
@@ -17,11 +17,13 @@ from odc.geo.geobox import GeoBox
 
 from mapper.access.files import Access
 from mapper.arrays import Float32Array, UInt16Array
+from mapper.catalog.heights import describe_heights, list_heights
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.check import GuideCheck
+from mapper.cube.datum_shift import add_shift
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.cube.resample import Sampler
@@ -119,7 +121,9 @@ class _Composer:
             if not images:
                 count = _count(stack)
             reducer: Reducer = "first" if rule.bands[band].classes else layer.reducer or rule.reducer
-            images.append(reduce_stack(stack, reducer, rule.units))
+            image = reduce_stack(stack, reducer, rule.units)
+            shift = layer.datum_shift if band in list_heights(layer, rule) else None
+            images.append(add_shift(image, shift, self.geobox))
         return images, count
 
 
@@ -188,7 +192,7 @@ def describe_guide(
     for _, months, layer in spec.guide.composites:
         for item in items.for_layer(layer, months):
             asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
-    return tuple(
+    uses = (
         describe_use(
             item,
             provider.rule(item["collection"]),
@@ -199,6 +203,23 @@ def describe_guide(
         )
         for key, (item, bands) in asked.items()
     )
+    heights = _describe_heights(spec, provider)
+    return tuple(
+        replace(use, calibration="; ".join((use.calibration, heights[use.collection])))
+        if use.collection in heights
+        else use
+        for use in uses
+    )
+
+
+def _describe_heights(spec: MapSpec, provider: Provider) -> dict[str, str]:
+    """Return what a record says of the heights of a guide, by collection."""
+    said: dict[str, list[str]] = {}
+    for layer in spec.guide.layers:
+        rule = provider.rule(layer.collection)
+        if list_heights(layer, rule):
+            said.setdefault(layer.collection, []).append(describe_heights(rule, layer.datum_shift))
+    return {collection: "; ".join(dict.fromkeys(texts)) for collection, texts in said.items()}
 
 
 def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
@@ -215,11 +236,11 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     check.finish()
 
 
-def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
-    """Return the first layer of reflectance, else the first that has dates, else the first."""
+def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec | None:
+    """Return the first layer of reflectance, else the first that has dates, else the first; None without a guide."""
     optical = [layer for layer in spec.guide.layers if _has_reflectance(layer, provider.rule(layer.collection))]
     dated = [layer for layer in spec.guide.layers if not layer.static]
-    return (*optical, *dated, *spec.guide.layers)[0]
+    return next(iter((*optical, *dated, *spec.guide.layers)), None)
 
 
 def _has_reflectance(layer: LayerSpec, rule: CollectionRule) -> bool:

@@ -179,7 +179,8 @@ def read_block(
 
     Returns:
         A variable for each band: float32 in the units of the rule, NaN where missing or masked, dims (time, y, x); an
-        indicator of classes has the flags of CF; the coordinate ``group`` names each observation. Without items there are no time steps.
+        indicator of classes has the flags of CF; the coordinate ``group`` names each observation. Without items there
+        are no time steps.
 
     Raises:
         SpecError: If no item has a band, or a calibration cannot be decided.
