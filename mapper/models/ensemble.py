@@ -29,6 +29,7 @@ class Ensemble(Network):
         self.members = nn.ModuleList(members)
         first = members[0]
         self.sees_gaps, self.sees_source_sd, self.sees_dates = first.sees_gaps, first.sees_source_sd, first.sees_dates
+        self.sees_spread, self.tile_exact = first.sees_spread, first.tile_exact
         self._halo_px, self._align_px = first.halo_px, first.align_px
 
     @property

@@ -88,8 +88,12 @@ class Network(nn.Module):
     """True for a network that takes ``source_sd``, (batch, 1, y / scale, x / scale) in training units of the source."""
     sees_dates: bool = False
     """True for a network that takes the option ``dates``: its guide channels are so many dates of the same bands."""
+    sees_spread: bool = False
+    """True for a network that takes ``spread``, one training unit of the source in the source's own units."""
     gives_sd: bool = False
     """True for a network that gives a standard deviation beside the mean."""
+    tile_exact: bool = True
+    """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
     scale: int
     """Source pixel / target pixel."""
 
@@ -190,6 +194,8 @@ class GuidedModel(nn.Module):
             extras["source_sd"] = self.normalise_source_sd(
                 torch.full_like(source, torch.nan) if source_sd is None else source_sd
             )
+        if self.network.sees_spread:
+            extras["spread"] = self.source.sd
         normal = self.network(self.normalise_guide(guide), self.normalise_source(source), **extras)
         return self.denormalise(normal)
 

@@ -50,6 +50,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
         halo_px=network.halo_px,
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
+        tile_exact=network.tile_exact,
         bounds=_choose_bounds(config, samples[0]),
     )
     return GuidedModel(network, contract)
