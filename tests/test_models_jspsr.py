@@ -123,27 +123,37 @@ def small(channels=3, scale=4, **options):
 
 
 @torch.no_grad()
-def test_heights_are_counted_from_the_lowest_of_the_patch_and_come_back_in_units_of_the_source():
+def test_heights_are_counted_from_the_lowest_of_the_patch_in_metres():
     network = small()
     guide, source = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 8, 8)
-    value = network(guide, source, spread=20.0)
-    torch.testing.assert_close(network(guide, source + 40, spread=20.0) - 40, value, atol=1e-4, rtol=0)
-    # the same metres in other units
-    torch.testing.assert_close(network(guide, source * 4, spread=5.0) / 4, value, atol=1e-4, rtol=0)
-    # where nothing is propagated, the scale of logarithms is left as it was entered
+    value = network(guide, source)
+    torch.testing.assert_close(network(guide, source + 40) - 40, value, atol=1e-4, rtol=0)
+    seen = []
+    network.propagation.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
+    network(guide, source)
+    metres = 10 * upsample(source, 4, "bicubic").double()
+    expected = torch.log(metres - metres.min() + 80) / np.log(1009)  # published for 8 m
+    torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_where_nothing_is_propagated_the_scale_of_logarithms_is_left_as_it_was_entered():
+    network = small(relief=[-80, 933])
     torch.nn.init.zeros_(network.propagation.kernel)
-    torch.testing.assert_close(network(guide, source, spread=20.0), upsample(source, 4, "bicubic"), atol=1e-4, rtol=0)
+    source = 30 * torch.rand(1, 1, 8, 8)
+    value = network(torch.randn(1, 3, 32, 32), source)
+    torch.testing.assert_close(value, upsample(source, 4, "bicubic"), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
 def test_shapes_that_are_no_multiple_of_8_are_continued_by_their_edge():
     network = small(scale=3, image_channels=1)
     guide, source = torch.randn(2, 3, 21, 33), torch.randn(2, 1, 7, 11)
-    value = network(guide, source, spread=10.0)
+    value = network(guide, source)
     assert value.shape == (2, 1, 21, 33)
     pad = (0, 7, 0, 3)
     network.scale = 1
-    whole = network(*(F.pad(i, pad, mode="replicate") for i in (guide, upsample(source, 3, "bicubic"))), spread=10.0)
+    whole = network(*(F.pad(i, pad, mode="replicate") for i in (guide, upsample(source, 3, "bicubic"))))
     torch.testing.assert_close(value, whole[..., :21, :33], atol=1e-4, rtol=0)
 
 
@@ -153,10 +163,10 @@ def test_the_auxiliary_layer_has_an_encoder_of_its_own():
     assert [stem[0].in_channels for stem in network.stems] == [1, 3, 2]
     guide, source = torch.randn(1, 5, 16, 16), torch.randn(1, 1, 4, 4)
     before = network.stems[1](guide[:, :3])
-    value = network(guide, source, spread=10.0)
+    value = network(guide, source)
     guide[:, 3:] += 1
     assert torch.equal(network.stems[1](guide[:, :3]), before)
-    assert not torch.equal(network(guide, source, spread=10.0), value)
+    assert not torch.equal(network(guide, source), value)
 
 
 @pytest.mark.parametrize(

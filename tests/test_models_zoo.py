@@ -27,7 +27,7 @@ SMALL = {"width": 4, "dates": CHANNELS, "embed": 4, "heads": 2, "mix": 1, "block
 
 every = pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 tile_exact = pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if ARCHITECTURES[name].tile_exact))
-whole = pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not ARCHITECTURES[name].tile_exact))
+by_patch = pytest.mark.parametrize("name", sorted(name for name in ARCHITECTURES if not ARCHITECTURES[name].tile_exact))
 every_scale = pytest.mark.parametrize("scale", SCALES)
 
 
@@ -109,14 +109,14 @@ def test_windows_cut_with_their_halo_give_the_same_pixels(name, scale):
         np.testing.assert_allclose(part[:, inside, inside], expected, atol=2e-4, rtol=0)  # a few last bits of 500
 
 
-@whole
+@by_patch
 def test_what_is_not_tile_exact_comes_out_otherwise_in_another_window(name):
     model = make_model(name, 8)
     guide, source, source_sd = make_window(96, 96, 8)
     source += np.linspace(300, 0, 12, dtype=np.float32)  # a slope, as a landscape has
     outputs = run(model, guide, source, source_sd)
     part = run(model, guide[:, :, :48], source[:, :6], source_sd[:, :6])
-    assert np.abs(part - outputs[..., :48]).min() > 0.1
+    assert np.abs(part - outputs[..., :48]).mean() > 1
 
 
 @every
@@ -149,8 +149,8 @@ def make_tensors(network, cells, scale, seed):
     extras = {"known": torch.ones_like(guide, dtype=torch.bool)} if network.sees_gaps else {}
     if network.sees_source_sd:
         extras["source_sd"] = torch.rand_like(source).requires_grad_()
-    if network.sees_spread:
-        extras["spread"] = 30.0
+    if network.sees_source_gaps:
+        extras["source_known"] = torch.ones_like(source, dtype=torch.bool)
     return guide, source, extras
 
 
@@ -163,7 +163,7 @@ def measure_radius(network, scale, seed, pixel):
     network(guide, source, **extras)[0, :, row, col].sum().backward()
     place = torch.tensor([row, col])
     radius = (guide.grad[0].abs().sum(0).nonzero() - place).abs().max().item()
-    for values in [source, *(v for v in extras.values() if getattr(v, "requires_grad", False))]:
+    for values in [source, *(v for v in extras.values() if v.requires_grad)]:
         seen = [] if values.grad is None else values.grad[0, 0].nonzero()
         if len(seen):
             radius = max(radius, ((seen - place // scale).abs().max().item() + FILL_STEPS) * scale)

@@ -31,7 +31,7 @@ _PLACES = _KERNEL**2
 
 
 class JSPSR(Network):
-    """The network, on normalised values; heights themselves are in metres inside.
+    """The network, on normalised values: heights by ten metres, whatever the training.
 
     Args:
         guide_channels: Channels of the guide: first those of the image, then those of the auxiliary layer.
@@ -46,8 +46,8 @@ class JSPSR(Network):
         ValueError: If there is no image, or the relief does not begin below 0.
     """
 
-    sees_spread = True
     tile_exact = False
+    source_norm = (0.0, 10.0)
 
     def __init__(
         self,
@@ -95,18 +95,18 @@ class JSPSR(Network):
         """Return 0: each pixel depends on the whole patch, and no halo would do."""
         return 0
 
-    def forward(self, guide: Tensor, source: Tensor, spread: float) -> Tensor:
+    def forward(self, guide: Tensor, source: Tensor) -> Tensor:
         """Return the propagated source; a shape that is no multiple of 8 is continued by its edge on the way.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
             source: (batch, 1, y / scale, x / scale), normalised.
-            spread: One unit of the normalised source, in metres.
 
         Returns:
             (batch, 1, y, x), in the normalisation of the source.
         """
-        heights = upsample(source, self.scale, "bicubic") * spread
+        _, unit = self.source_norm
+        heights = upsample(source, self.scale, "bicubic") * unit
         floor = heights.amin((2, 3), keepdim=True)
         rows, cols = heights.shape[2:]
         pad = (0, -cols % _ALIGN, 0, -rows % _ALIGN)
@@ -114,7 +114,7 @@ class JSPSR(Network):
         images = [base, guide[:, : self.image_channels], guide[:, self.image_channels :]]
         features = self._decode(self._encode(images[: len(self.stems)]))
         target = self.propagation(base, features)[..., :rows, :cols]
-        return (self._to_metres(target) + floor) / spread
+        return (self._to_metres(target) + floor) / unit
 
     def _encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Return the joined features of each level, from full resolution down."""
