@@ -24,8 +24,8 @@ LONGEST = (
 """Modules that take longest, to begin with: what is still to do when a process runs out of work is short."""
 
 # one commit, one verdict; `--hypothesis-profile=search` looks for other examples
-hypothesis.settings.register_profile("repeat", derandomize=True)
-hypothesis.settings.register_profile("search", print_blob=True)
+hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", print_blob=True, deadline=None)
 hypothesis.settings.load_profile("repeat")
 
 

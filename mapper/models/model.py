@@ -86,12 +86,24 @@ class Network(nn.Module):
     """True for a network that takes ``known``, (batch, guide channels, y, x) bool: False where a value was missing."""
     sees_source_sd: bool = False
     """True for a network that takes ``source_sd``, (batch, 1, y / scale, x / scale) in training units of the source."""
+    sees_source_gaps: bool = False
+    """True for a network that takes ``source_known``, (batch, 1, y / scale, x / scale) bool: False where the source is
+    missing and too far from any value to be filled."""
     sees_dates: bool = False
     """True for a network that takes the option ``dates``: its guide channels are so many dates of the same bands."""
     gives_sd: bool = False
     """True for a network that gives a standard deviation beside the mean."""
+    tile_exact: bool = True
+    """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
+    source_norm: tuple[float, float] | None = None
+    """Mean and unit that the source is normalised with, of a network that has them; None takes those of training."""
     scale: int
     """Source pixel / target pixel."""
+
+    @property
+    def any_scale(self) -> bool:
+        """True for a network that works on source pixels alone, and so at every scale."""
+        return False
 
     @property
     def halo_px(self) -> int:
@@ -190,6 +202,8 @@ class GuidedModel(nn.Module):
             extras["source_sd"] = self.normalise_source_sd(
                 torch.full_like(source, torch.nan) if source_sd is None else source_sd
             )
+        if self.network.sees_source_gaps:
+            extras["source_known"] = torch.isfinite(fill_missing(source))
         normal = self.network(self.normalise_guide(guide), self.normalise_source(source), **extras)
         return self.denormalise(normal)
 

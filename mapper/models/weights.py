@@ -20,6 +20,7 @@ from mapper.models.model import GuidedModel, Model, Network
 from mapper.spec import ModelSpec
 
 _DRAWING = {"normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"}
+_SOME_SCALE = 10
 _SHOWN = 3
 """Names of tensors in a message."""
 
@@ -127,6 +128,13 @@ def _check_shapes(contract: Contract, options: Mapping[str, Any], path: Path) ->
 
 
 def _build(contract: Contract, options: Mapping[str, Any]) -> Network:
-    if contract.scale is None:
+    """Return the network of a card; one of any scale is made for some scale.
+
+    Raises:
+        WeightsError: If the card names no scale, and the network needs one.
+    """
+    scale = contract.scale or _SOME_SCALE
+    network = build_network(contract.model, guide_channels=len(contract.guide), scale=scale, options=options)
+    if contract.scale is None and not network.any_scale:
         raise WeightsError(f"the card of {contract.model} names no scale")
-    return build_network(contract.model, guide_channels=len(contract.guide), scale=contract.scale, options=options)
+    return network

@@ -162,10 +162,11 @@ def make_context(
         SpecError: If the provider lacks a collection or band, or heights of two vertical datums would be mixed.
         GridError: If the source does not nest in the grid.
         WeightsError: If the model is missing or was tampered with.
-        ContractError: If the model does not fit the map.
+        ContractError: If the model does not fit the map, or no map can be made with it.
     """
     provider = provider or provider_of(spec)
     card = card or read_card(spec.model)
+    _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
     check_heights(spec, provider)
     product, contract = map_product(spec, vertical_datum=find_datum(spec, provider)), card.contract
@@ -191,6 +192,14 @@ def make_context(
         ),
         options=options or RunOptions(),
     )
+
+
+def _check_tile_exact(name: str, contract: Contract) -> None:
+    if not contract.tile_exact:
+        raise ContractError(
+            f"model {name} ({contract.model}) looks at a whole patch at once, so that tiles would not meet: no map is "
+            f"made with it; take a tile-exact model, a suite can score this one on whole sites (mapper evaluate)"
+        )
 
 
 def _check_bands(spec: MapSpec, provider: Provider) -> None:

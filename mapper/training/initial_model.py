@@ -11,7 +11,7 @@ from mapper.errors import ContractError, WeightsError
 from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.card import read_card
 from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
-from mapper.models.model import GuidedModel
+from mapper.models.model import GuidedModel, Network
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
 from mapper.spec.target import Bounds
@@ -41,18 +41,25 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
             options=choose_options(config, samples[0]),
         )
     units, target = samples[0].source_units, config.target or samples[0].target
-    source_mean, source_sd = measure([sample.source for sample in samples])
+    source_mean, source_sd = network.source_norm or measure([sample.source for sample in samples])
     contract = Contract(
         model=config.model.architecture,
         inputs=make_inputs(bands, BandNorm(name=target, units=units, mean=source_mean, sd=source_sd or 1.0)),
         outputs=make_outputs(target, units, gives_sd=network.gives_sd),
-        scale=scale,
-        halo_px=network.halo_px,
+        **_describe_extent(network),
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
+        tile_exact=network.tile_exact,
         bounds=_choose_bounds(config, samples[0]),
     )
     return GuidedModel(network, contract)
+
+
+def _describe_extent(network: Network) -> dict[str, Any]:
+    """Return scale and halo of a network, as its contract names them."""
+    if network.any_scale:
+        return {"scale": None, "halo_px": 0, "halo_source_px": network.halo_px // network.scale}
+    return {"scale": network.scale, "halo_px": network.halo_px}
 
 
 def choose_options(config: TrainConfig, sample: Sample) -> dict[str, Any]:
