@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from places import SCALE, know_plain, make_config, make_place
+from scipy import ndimage
 
 from mapper.errors import InputError
 from mapper.training.initial_model import make_model
@@ -40,13 +41,55 @@ def test_the_best_deviation_is_that_of_the_errors(loss):
     assert sd.item() == pytest.approx(20, rel=0.05)
 
 
-@pytest.mark.parametrize("loss", ["l1", "huber", "mse"])
+@pytest.mark.parametrize("loss", ["l1", "huber", "mse", "l1-mse-gradient"])
 def test_a_deviation_does_not_change_how_the_mean_learns(loss):
     alone, truth = pair([5, 30], [0, 0])
     beside, _ = pair([5, 30], [0, 0], [1, 50])
     for output in (alone, beside):
         torch.autograd.backward(sum_loss(output, truth, loss=loss, unit=10))
     torch.testing.assert_close(alone.grad[:, 0], beside.grad[:, 0])
+
+
+def images(seed, edge=9):
+    """Values and a truth with gaps, (2, 1, y, x)."""
+    random = np.random.default_rng(seed)
+    value, truth = random.normal(0, 20, (2, 2, 1, edge, edge + 2)).astype(np.float32)
+    truth[random.random(truth.shape) < 0.08] = np.nan
+    return torch.tensor(value, requires_grad=True), torch.tensor(truth)
+
+
+def sum_by_scipy(value, truth, unit):
+    """One L1, one MSE, a tenth of the L1 of the difference of Sobel's gradients, where nothing near is unknown."""
+    total = 0.0
+    for one, other in zip(value[:, 0], truth[:, 0], strict=True):
+        known = np.isfinite(other)
+        error = (one - other)[known] / unit
+        inside = ndimage.binary_erosion(known, np.ones((3, 3)))
+        slopes = [
+            np.abs(ndimage.sobel(one / unit, axis) - ndimage.sobel(np.nan_to_num(other) / unit, axis))[inside].sum()
+            for axis in (0, 1)
+        ]
+        total += np.abs(error).sum() + np.square(error).sum() + 0.1 * sum(slopes)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slopes_count_beside_heights_where_all_neighbours_are_known(seed):
+    value, truth = images(seed)
+    total = sum_loss(value, truth, loss="l1-mse-gradient", unit=10)
+    assert total.item() == pytest.approx(sum_by_scipy(value.detach().numpy(), truth.numpy(), 10), rel=1e-5)
+    torch.autograd.backward(total)
+    assert torch.isfinite(value.grad).all()
+    assert not value.grad[~torch.isfinite(truth)].any()
+    assert value.grad[torch.isfinite(truth)].all()
+
+
+def test_a_shifted_surface_has_the_right_slopes():
+    _, truth = images(0)
+    known = torch.isfinite(truth).sum().item()
+    assert sum_loss(truth.nan_to_num() + 5, truth, loss="l1-mse-gradient", unit=10).item() == pytest.approx(
+        0.75 * known
+    )
 
 
 def test_under_nll_no_pixel_is_given_up():

@@ -247,6 +247,7 @@ def _make(name: str, scale: int, guide_channels: int) -> tuple[Model, int]:
         halo_px=network.halo_px,
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
+        tile_exact=network.tile_exact,
     )
     return GuidedModel(network, contract).eval(), count_parameters(network)
 

@@ -41,6 +41,12 @@ def evaluate(  # noqa: PLR0913 - options of a command
             min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
         ),
     ] = None,
+    datum_shift: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRES|GRID.tif", help="Map: metres to add to true heights to reach the map's vertical datum."
+        ),
+    ] = None,
     overview: Annotated[
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
@@ -73,8 +79,19 @@ def evaluate(  # noqa: PLR0913 - options of a command
         return
     if truth is None:
         raise SpecError(f"{target} is a map: say with --truth COLLECTION:BAND what to score it against")
-    comparison = api.evaluate(target, truth, clip=clip, data_range=data_range, overview=overview, plots=plots)
+    shift = _read_shift(datum_shift)
+    comparison = api.evaluate(
+        target, truth, clip=clip, data_range=data_range, datum_shift=shift, overview=overview, plots=plots
+    )
     print_json(comparison.to_dict()) if as_json else print_comparison(comparison)
+
+
+def _read_shift(text: str | None) -> float | Path | None:
+    """Return a number of metres, or the path of a grid of them."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return Path(str(text))
 
 
 @learning_app.command("train")
@@ -109,7 +126,8 @@ def train_command(  # noqa: PLR0913 - options of a command
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
-    CONFIG's `loss` is l1, huber, mse or nll, or one that another package offers as an entry point of `mapper.losses`.
+    CONFIG's `loss` is l1, huber, mse, nll or l1-mse-gradient, or one that another package offers as an entry point of
+    `mapper.losses`.
 
     The same command resumes a training that was interrupted, and leaves a finished one alone. Another training of the
     same name deletes nothing: what was there is called NAME.before-1 from then on. On several GPUs:
@@ -159,8 +177,11 @@ def models_command(
     print_table("models", ("name", *describe_card(cards[0])), rows)
     from mapper.models.architectures import ARCHITECTURES
 
-    made = ((name, f"{network.__module__}.{network.__name__}") for name, network in ARCHITECTURES.items())
-    print_table("architectures, to be trained", ("name", "network"), made)
+    made = (
+        (name, f"{network.__module__}.{network.__name__}", "yes" if network.tile_exact else "no: sees a whole patch")
+        for name, network in ARCHITECTURES.items()
+    )
+    print_table("architectures, to be trained", ("name", "network", "makes maps"), made)
 
 
 def _evaluate_suite(

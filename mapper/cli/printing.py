@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mapper.models.card import Card
+from mapper.models.contract import Contract
 
 if TYPE_CHECKING:
     from mapper.catalog.coverage import Coverage
@@ -71,11 +72,18 @@ def describe_card(card: Card) -> dict[str, object]:
         "architecture": contract.model,
         "guide": len(contract.guide),
         "scale": contract.scale or "any",
-        "halo_px": contract.halo(contract.scale) if contract.scale else "by scale",
+        "halo_px": _describe_halo(contract),
         "parameters": card.parameters,
         "units": contract.target_units,
         "sha256": card.sha256[:12],
     }
+
+
+def _describe_halo(contract: Contract) -> int | str:
+    """Return the halo in target pixels, or why there is no such number."""
+    if not contract.tile_exact:
+        return "whole patch"
+    return contract.halo(contract.scale) if contract.scale else "by scale"
 
 
 def describe_scores(card: Card) -> dict[str, object]:

@@ -6,9 +6,11 @@ from typing import Any
 from mapper.errors import WeightsError
 from mapper.models.bare_earth import BareEarth
 from mapper.models.dkn import DKN, FDKN
+from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
 from mapper.models.joint_bilateral import JointBilateral
+from mapper.models.jspsr import JSPSR
 from mapper.models.model import Network
 from mapper.models.msg import MSG
 from mapper.models.mtg import MTG
@@ -21,9 +23,11 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
     {
         "bare-earth": BareEarth,
         "dkn": DKN,
+        "edsr": EDSR,
         "fdkn": FDKN,
         "fdsr": FDSR,
         "joint-bilateral": JointBilateral,
+        "jspsr": JSPSR,
         "msg": MSG,
         "mtg": MTG,
         "pixelwise": Pixelwise,
@@ -54,5 +58,5 @@ def build_network(architecture: str, *, guide_channels: int, scale: int, options
     try:
         networks = [ARCHITECTURES[architecture](guide_channels, scale, **own) for _ in range(members)]
         return networks[0] if members == 1 else Ensemble(networks)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise WeightsError(f"architecture {architecture} does not take {dict(options)}: {error}") from error

@@ -10,7 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,7 +75,7 @@ class Card:
     @property
     def form(self) -> Mapping[str, Any]:
         """JSON form of the contract, as the card has it."""
-        return self.written or asdict(self.contract)
+        return self.written or self.contract.form
 
     @property
     def digest(self) -> str:

@@ -42,6 +42,8 @@ def check_contract(contract: Contract) -> None:
     if contract.scale is not None:
         _check_whole("scale", contract.scale, 1, _LARGEST_SCALE)
     _check_finite("sd_scale", contract.sd_scale, least=0)
+    if not isinstance(contract.tile_exact, bool):
+        raise TypeError(f"tile_exact is {contract.tile_exact!r:.60}, expected true or false")
     low, high = contract.bounds
     for bound in (low, high):
         if bound is not None:

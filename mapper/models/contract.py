@@ -102,11 +102,21 @@ class Contract:
     """Samples that a map draws of it, where it does not say."""
     steps: int = 1
     """Steps in which a sample is drawn, where the map does not say."""
+    tile_exact: bool = True
+    """False for a model that looks at a whole patch, whatever its size: tiles would not meet, so no map is made."""
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """JSON form. A key younger than the first cards is in it only where it differs: digests stay."""
+        form = asdict(self)
+        if self.tile_exact:
+            del form["tile_exact"]
+        return form
 
     @property
     def digest(self) -> str:
         """Sha256 of the contract."""
-        return digest_form(asdict(self))
+        return digest_form(self.form)
 
     @property
     def guide(self) -> tuple[BandNorm, ...]:

@@ -93,6 +93,8 @@ class Network(nn.Module):
     """True for a network that takes the option ``dates``: its guide channels are so many dates of the same bands."""
     gives_sd: bool = False
     """True for a network that gives a standard deviation beside the mean."""
+    tile_exact: bool = True
+    """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
     source_norm: tuple[float, float] | None = None
     """Mean and unit that the source is normalised with, of a network that has them; None takes those of training."""
     scale: int

@@ -84,7 +84,8 @@ class Predictor:
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
         precision: ``auto`` is fp32: the rounding of anything shorter depends on how a window was cut, and shows in a
             float map. The others trade that for speed on a GPU.
-        patch_px: Longest edge of one network input, in target pixels.
+        patch_px: Longest edge of one network input, in target pixels; a model that is not tile-exact gets the window
+            in one piece.
         batch: Patches at once; halved, for good, when the device runs out of memory. None is 1 on a CPU, whose caches
             more would overrun, and 4 on a GPU.
 
@@ -158,7 +159,8 @@ class Predictor:
         shape, scale = self._measure(inputs, scale)
         step = self.contract.step(scale)
         halo = -(-self.contract.halo(scale) // step) * step
-        patches = cut(shape, patch_px=self.patch_px, halo_px=halo, scale=step)
+        patch_px = self.patch_px if self.contract.tile_exact else max(shape)
+        patches = cut(shape, patch_px=patch_px, halo_px=halo, scale=step)
         window = _Inputs(arrays=self._select(inputs, shape), position=position, scale=scale, draw=draw)
         turn = _Turn(_semaphore(str(self.device)))
         outputs: dict[str, Float32Array] = {}

@@ -49,6 +49,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> GuidedModel:
         **_describe_extent(network),
         align_px=network.align_px,
         sees_source_sd=network.sees_source_sd,
+        tile_exact=network.tile_exact,
         bounds=_choose_bounds(config, samples[0]),
     )
     return GuidedModel(network, contract)

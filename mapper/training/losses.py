@@ -2,7 +2,9 @@
 
 The mean is judged by ``l1``, ``huber`` (bends at one spread), ``mse`` or ``nll``. A network that gives a standard
 deviation learns it beside the mean, whatever the loss of the mean, by the Gaussian likelihood of what the mean leaves.
-Under the first three that part sees the error as given: it cannot buy likelihood with a worse mean.
+Under the first three that part sees the error as given: it cannot buy likelihood with a worse mean. So it is under
+``l1-mse-gradient``, which judges the mean by the absolute error, the squared error and a tenth of the error of Sobel's
+gradients: slopes count beside heights. That is the loss of Cai and Wilson (2025), in units of the source's spread.
 
 ``nll`` lets the deviation weigh the mean. The plain likelihood divides the gradient of the mean by the variance, so
 that a network which calls pixels hard stops learning them. It is therefore the beta-NLL of Seitzer, Tavakoli, Antic and
@@ -13,9 +15,9 @@ Members of an ensemble learn each from its own output and patches, never from th
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
@@ -27,8 +29,12 @@ from mapper.models.model import GuidedModel, Network, keep_within
 from mapper.registry import Registry
 from mapper.spec.target import Bounds
 
-Loss = Callable[[Tensor, Tensor | None], Tensor]
-"""Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None."""
+Loss = Callable[..., Tensor]
+"""Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None.
+
+Errors are 0 where the truth is unknown. A loss that looks at neighbours has ``sees_gaps = True`` and takes ``known``
+beside, bool of the same shape.
+"""
 
 _BETA = 0.5
 _LEAST_SD = 1e-3
@@ -135,7 +141,11 @@ def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float) -> Tensor
     known = torch.isfinite(truth)
     error = torch.where(known, output[:, :1] - truth, 0.0) / unit
     sd = (output[:, 1:] / unit).clamp(min=_LEAST_SD) if output.shape[1] > 1 else None
-    return torch.where(known, LOSSES[loss](error, sd), 0.0).sum()
+    return torch.where(known, _judge(LOSSES[loss], error, sd, known), 0.0).sum()
+
+
+def _judge(loss: Loss, error: Tensor, sd: Tensor | None, known: Tensor) -> Tensor:
+    return loss(error, sd, known=known) if getattr(loss, "sees_gaps", False) else loss(error, sd)
 
 
 def beside_mean(judge: Callable[[Tensor], Tensor]) -> Loss:
@@ -163,6 +173,35 @@ def nll(error: Tensor, sd: Tensor | None) -> Tensor:
     return error.square() / 2 + _beta_nll(error, sd)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GradientLoss:
+    """A loss of heights and slopes: absolute and squared errors, and absolute errors of Sobel's gradients.
+
+    Gradients are in units for eight pixels, along rows and along columns, and count where all 3 x 3 truths are known.
+    """
+
+    l1: float
+    mse: float
+    gradient: float
+    sees_gaps: ClassVar[bool] = True
+
+    def __call__(self, error: Tensor, sd: Tensor | None, *, known: Tensor) -> Tensor:
+        """Return the loss of each pixel; see :data:`Loss`."""
+        total = self.l1 * error.abs() + self.mse * error.square() + self.gradient * _slope_error(error, known)
+        return total if sd is None else total + _beta_nll(error.detach(), sd)
+
+
+def _slope_error(error: Tensor, known: Tensor) -> Tensor:
+    """Return the sum of the absolute errors of both Sobel gradients; 0 beside what is unknown, and at the edge.
+
+    The gradient is linear: that of the error is the error of the gradient.
+    """
+    along = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], dtype=error.dtype, device=error.device)
+    gradients = F.conv2d(error, torch.stack([along, along.T])[:, None], padding=1).abs().sum(1, keepdim=True)
+    unknown = F.pad((~known).to(error.dtype), (1, 1, 1, 1), value=1.0)
+    return torch.where(F.max_pool2d(unknown, 3, 1) > 0, 0.0, gradients)
+
+
 def _smooth_l1(error: Tensor, *, bend: float) -> Tensor:
     return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=bend)
 
@@ -174,6 +213,7 @@ LOSSES: Registry[Loss] = Registry(
         "huber": beside_mean(partial(_smooth_l1, bend=1.0)),
         "mse": beside_mean(torch.square),
         "nll": nll,
+        "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
     },
     kind=Callable,
 )
@@ -190,7 +230,7 @@ def _check_loss(name: str, model: str, *, gives_sd: bool) -> None:
         raise InputError(f"unknown loss {name!r}: expected one of {', '.join(LOSSES)}")
     one = torch.ones(1, 1, 1, 1)
     try:
-        LOSSES[name](one, one if gives_sd else None)
+        _judge(LOSSES[name], one, one if gives_sd else None, one > 0)
     except InputError as error:
         raise InputError(f"{error}; {model} does not") from error
 
