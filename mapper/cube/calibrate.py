@@ -128,7 +128,8 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
         values.add(float(rule.nodata))
     if rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power"):
         values.add(0.0)
-    if rule.heights is not None and (rule.scale if declared.scale is None else declared.scale) == 1:
+    has_heights = rule.heights is not None or rule.vertical_datum is not None
+    if has_heights and (rule.scale if declared.scale is None else declared.scale) == 1:
         # whole numbers may be thousandths of a metre, by the header of their file: -9999 is a height then
         values.update(_VOIDS if "float" in (declared.dtype or rule.dtype) else _VOIDS[:2])
     return tuple(sorted(values))

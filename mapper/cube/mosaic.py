@@ -112,7 +112,7 @@ class MosaicReader:
     def _copy(self, file: StoredField, frames: dict[SourceGrid, "_Frame"], dataset: rasterio.DatasetReader) -> bool:
         """Copy the pixels of a file to the frame of its grid; returns False where that would have too many pixels."""
         ((_, decision),) = self.sampler.witness.decide(dataset, file.name, file.beliefs[:1])
-        grid, origin = SourceGrid.of(dataset)
+        grid, origin = SourceGrid.of(dataset, crs=file.beliefs[0].trusted_crs)
         frame = frames.get(grid) or self._make_frame(grid)
         if frame is None:
             return False

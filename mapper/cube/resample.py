@@ -128,7 +128,7 @@ class Sampler:
     def _read_pieces(self, request: "_Request", dataset: rasterio.DatasetReader) -> Float32Array | None:
         decided = self.witness.decide(dataset, request.name, request.beliefs)
         decisions = [decision for _, decision in decided]
-        grid, origin = SourceGrid.of(dataset)
+        grid, origin = SourceGrid.of(dataset, crs=request.beliefs[0].trusted_crs)
         extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
         shape, values = tuple(request.geobox.shape), None
         located = self.positions(request.geobox, grid)
