@@ -26,11 +26,13 @@ from shapely.geometry.base import BaseGeometry
 from mapper.access.files import Access
 from mapper.arrays import Float32Array
 from mapper.catalog.footprint import footprint, window_footprint
+from mapper.catalog.heights import describe_heights
 from mapper.catalog.items import ItemDict, Items, item_datetime, name_asset
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
 from mapper.cube.belief import believe_band
+from mapper.cube.datum_shift import add_shift
 from mapper.cube.mosaic import MosaicReader, StoredField
 from mapper.cube.observations import describe_use, group_items, select_band
 from mapper.cube.projection import declared_grid
@@ -111,7 +113,7 @@ def read_source(
     reader = BlockReader(geobox=fine, rule=nearest, access=access or Access(), nested=native)
     dropped: dict[str, str] = {}
     means, images = read_sound(chosen, dropped, lambda sound: _read_means(reader, sound, geobox, spec, rule))
-    image = np.stack(means)
+    image = add_shift(np.stack(means), spec.source.datum_shift, geobox)
     sd = np.full(image.shape, np.nan, np.float32)
     if spec.source.sd:
         read = [item for item in chosen if item["id"] not in dropped]
@@ -127,7 +129,7 @@ def read_source(
         )
         for item in chosen
     )
-    noted = tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses)
+    noted = tuple(replace(use, calibration=use.calibration + _note(spec, rule)) for use in uses)
     return Source(image=image, image_sd=sd, uses=noted)
 
 
@@ -212,8 +214,13 @@ def _average_sd(
     return average_deviation(fine, geobox, stored=stored, correlation_m=correlation)
 
 
-def _note(spec: MapSpec) -> str:
-    """Return the text of a record about the standard deviation of area averages."""
+def _note(spec: MapSpec, rule: CollectionRule) -> str:
+    """Return the text of a record about heights and their datum, and the standard deviation of area averages."""
+    heights = describe_heights(rule, spec.source.datum_shift)
+    return (f"; {heights}" if heights else "") + _note_averages(spec)
+
+
+def _note_averages(spec: MapSpec) -> str:
     if spec.source.sd is None or spec.grid.kind == "native" or spec.source.resolution == spec.grid.resolution:
         return ""
     length = spec.source.sd_correlation
@@ -247,13 +254,9 @@ def _interpolate(
     Items that do not change with time are one image, others one for each date, which are averaged.
 
     Raises:
-        SpecError: If the collection has a mask.
+        SpecError: If the collection is none of a smooth field.
     """
-    if rule.mask is not None:
-        raise SpecError(
-            f"source.resampling {spec.source.resampling}: collection {spec.source.collection} has a mask, whose gaps "
-            "cannot be interpolated across; leave source.resampling out"
-        )
+    _require_field(spec, rule)
     mosaic = MosaicReader(
         geobox=geobox,
         scale=reader.geobox.shape[0] // geobox.shape[0],
@@ -279,6 +282,16 @@ def _interpolate(
             files = [[each for part in files for each in part]]
         images.append(_average_dates(np.stack([mosaic.read(part) for part in files if part] or [mosaic.read(())])))
     return images
+
+
+def _require_field(spec: MapSpec, rule: CollectionRule) -> None:
+    """Refuse to interpolate between codes, and across what a mask hides."""
+    coded = [band for band in spec.source.band_names if rule.bands[band].classes]
+    why = "has a mask, whose gaps would be drawn over" if rule.mask is not None else ""
+    why = f"has codes of classes in {coded[0]}, between which there is nothing" if coded else why
+    if why:
+        asked = f"source.resampling {spec.source.resampling}"
+        raise SpecError(f"{asked}: collection {spec.source.collection} {why}; leave source.resampling out")
 
 
 def _read_images(reader: BlockReader, items: Sequence[ItemDict], bands: Sequence[str]) -> list[Float32Array]:
