@@ -5,6 +5,7 @@ left out with the reason, in one line; others are not touched by that.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
 
 from mapper.access.admission import PERSON, Document, is_remote
 from mapper.access.bounds import TIFF_MARKS
@@ -144,7 +146,8 @@ def read_headers(
     given = None if crs is None else _parse_crs(crs)
     found: list[RasterHeader] = []
     left_out: list[str] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a line of ours says so
         read = pool.map(lambda file: _try_header(file, given, access, rule), files)
         for done, (header, reason) in enumerate(read, start=1):
             found += [header] if header is not None else []

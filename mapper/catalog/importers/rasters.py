@@ -21,6 +21,7 @@ import yaml
 from mapper.access.admission import is_remote
 from mapper.access.files import Access
 from mapper.access.rules import AccessRule
+from mapper.catalog.footprint import footprint
 from mapper.catalog.importers.raster_files import RasterHeader, Report, find_files, read_headers
 from mapper.catalog.importers.raster_layer import Layer, LayerRequest, describe_layer
 from mapper.catalog.items import ItemDict
@@ -43,7 +44,9 @@ _HEAD = """\
 _SAME_GROUND = 0.9
 """Share of the smaller of two files that both cover, from which they are taken for two layers."""
 _NAMED = 3
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
+_LAST = re.compile(r"\.(?:txt|tiff?)$", re.IGNORECASE)
 _EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 
 
@@ -98,7 +101,9 @@ def make_raster_catalog(
         AssetError: If an address cannot be reached.
     """
     out = request.out.absolute()
-    held = _read_held(out)
+    held, name = _read_held(out), request.collection or _name_collection(request.source)
+    if not _NAME.fullmatch(name) or name in (_CATALOG, _PROVIDER):
+        raise InputError(f"--collection {name!r} is no name of a folder: letters, digits, _, - and dots")
     access, rule = access or Access(), AccessRule()
     files, refused = find_files(request.source, request.pattern, access, rule)
     headers = read_headers(files, crs=request.crs, access=access, rule=rule, report=report)
@@ -106,9 +111,8 @@ def make_raster_catalog(
     if not headers.found:
         raise InputError(f"{request.source}: no file can be described: {_list(left_out)}")
     layer = describe_layer(headers.found, replace(request.layer, is_trusted=request.crs is not None))
-    _refuse_layers(headers.found)
-    name = request.collection or _name_collection(request.source)
     items = tuple(_make_items(headers.found, layer, name, request))
+    _refuse_layers(items, headers.found)
     _publish(out, held, name, layer, items, request)
     return RasterCatalog(
         catalog=out / _CATALOG,
@@ -154,31 +158,26 @@ def _read_held(out: Path) -> _Held:
     return _Held(collections=collections, items=read_catalog(out / _CATALOG, collections=set(names)).items, rules=rules)
 
 
-def _refuse_layers(headers: Sequence[RasterHeader]) -> None:
+def _refuse_layers(items: Sequence[ItemDict], headers: Sequence[RasterHeader]) -> None:
     """Refuse files that cover the same ground: of a static layer the first would count, and the others be lost.
 
     Raises:
         InputError: Naming two of them.
     """
-    groups: dict[str, list[RasterHeader]] = {}
-    for header in headers:
-        groups.setdefault(header.crs.to_wkt(), []).append(header)
-    for group in groups.values():
-        boxes = [shapely.box(*header.geobox.extent.boundingbox.bbox) for header in group]
-        for one, other in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
-            shared = boxes[one].intersection(boxes[other]).area
-            if one < other and shared >= _SAME_GROUND * min(boxes[one].area, boxes[other].area):
-                first, second = group[one].file.label, group[other].file.label
-                raise InputError(
-                    f"{first} and {second} cover the same ground: one collection holds one layer of one date; choose "
-                    "files with --pattern, and give each layer a --collection"
-                )
+    outlines = [footprint(item) for item in items]
+    for one, other in shapely.STRtree(outlines).query(outlines, predicate="intersects").T.tolist():
+        shared = outlines[one].intersection(outlines[other]).area
+        if one < other and shared >= _SAME_GROUND * min(outlines[one].area, outlines[other].area):
+            raise InputError(
+                f"{headers[one].file.label} and {headers[other].file.label} cover the same ground: one collection "
+                "holds one layer of one date; choose files with --pattern, and give each layer a --collection"
+            )
 
 
 def _name_collection(source: str) -> str:
     """Return the name of a collection by that of its folder, list or file."""
     last = source.rstrip("/\\").rpartition("/")[2] if is_remote(source) else Path(source).absolute().name
-    return _ODD.sub("-", last.partition("?")[0].removesuffix(".txt")).strip("-.") or "rasters"
+    return _ODD.sub("-", _LAST.sub("", last.partition("?")[0])).strip("-.") or "rasters"
 
 
 def _make_items(
