@@ -52,14 +52,14 @@ def map_box(lon, lat, shape, step=30.0):
     return box_at(CRS, x, y, size=shape, step=step)
 
 
-def elevation_spec(folder, *, resampling="cubic", crs=CRS, **source):
+def elevation_spec(folder, *, resampling="cubic", crs=CRS, bbox=(15.0, 49.98, 15.05, 50.02), **source):
     """A map of elevation from 30 to 10 m."""
     content = {
         "preset": "elevation",
         "name": "terrain",
-        "area": {"bbox": [15.0, 49.98, 15.05, 50.02]},
+        "area": {"bbox": list(bbox)},
         "period": {"start": "2021-01-01", "end": "2021-12-31"},
-        "grid": {"crs": crs, "resolution": 10},
+        "grid": {"crs": crs, "resolution": 10, "tile": 60, "chunk": 20},
         "catalog": {"provider": "planetary-computer"},
         "source": {"resampling": resampling, **source},
         "model": {"name": "bicubic"},

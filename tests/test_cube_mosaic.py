@@ -13,6 +13,7 @@ from terrain_tiles import (
     CRS,
     SECOND,
     TO_DEGREES,
+    TO_MAP,
     centres,
     elevation_spec,
     height,
@@ -25,8 +26,10 @@ from terrain_tiles import (
 from mapper.catalog.items import freeze_items
 from mapper.catalog.provider import load_provider
 from mapper.cube import mosaic
-from mapper.cube.source import average_blocks, read_source
+from mapper.cube.source import average_blocks, find_near, read_source
 from mapper.errors import SpecError
+from mapper.plan.context import make_context
+from mapper.plan.plan import make_plan
 
 PROVIDER = load_provider("planetary-computer")
 WIDE = 1.5 * SECOND
@@ -110,6 +113,28 @@ def test_windows_and_pieces_of_few_pixels_give_the_same_bits(tiles, tmp_path, mo
         np.testing.assert_array_equal(read(tiles, box[rows, cols], tmp_path), whole[rows, cols])
     monkeypatch.setattr(mosaic, "most_pixels", lambda _: 900)
     np.testing.assert_array_equal(read(tiles, box, tmp_path), whole)
+
+
+def test_a_window_that_ends_beside_a_border_needs_the_tile_beyond(tiles, tmp_path):
+    x, y = (round(edge / 30) * 30 for edge in TO_MAP.transform(15.01, 50.0))
+    whole = read(tiles, box_at(CRS, x, y + 300, size=(20, 12), step=30.0), tmp_path)
+    for row in range(20):
+        line = read(tiles, box_at(CRS, x, y + 300 - 30 * row, size=(1, 12), step=30.0), tmp_path)
+        np.testing.assert_array_equal(line, whole[row : row + 1])
+
+
+def test_tasks_are_planned_with_the_items_that_their_windows_need(tiles, tmp_path):
+    items, beyond = freeze_items(tiles), 0
+    for north in np.arange(49.9975, 49.9995, 0.0003):  # windows end on either side of the border
+        spec = elevation_spec(tmp_path, bbox=(15.0, 49.993, 15.01, float(north)))
+        context = make_context(spec)
+        rule = context.provider.rule(COLLECTION)
+        for task in make_plan(spec, items, context=context).tasks:
+            box = context.grid.source_geobox_of(context.window(task.tile))
+            needed = {item["id"] for item in find_near(items, box, spec=spec, rule=rule)}
+            assert needed <= {item["id"] for item in task.source}
+            beyond += len(needed - {item["id"] for item in items.touching(box)})
+    assert beyond, "the case that is meant"
 
 
 def test_pixels_on_the_lattice_of_the_file_are_copied_with_their_gaps(tmp_path):
