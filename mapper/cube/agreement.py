@@ -13,7 +13,9 @@ scale,        the one that is said; where nobody    refused; ``trust: file`` tak
 offset        says, numbers are taken as they are   that of item and collection
 type          that of the file                      whole numbers against fractions that are scaled: refused unless
                                                     there is a trust; else that of the file. Complex: refused
-CRS, place    those of the file                     those of the file: its pixels lie where it says
+CRS, place    those of the file; with ``trust:      those of the file: its pixels lie where it says
+              declaration`` the CRS of the item,
+              where the file names none
 ============  ====================================  ==================================================================
 
 What was taken from a header alone or against a belief is noted by property, and the notes stand in the record.
@@ -234,6 +236,8 @@ def _join_missing(header: Header, belief: Belief, band: int, notes: dict[str, st
 
 def _compare_place(header: Header, belief: Belief, notes: dict[str, str]) -> None:
     """Note where a file lies elsewhere than its item says: its pixels are where it says."""
+    if belief.trusted_crs is not None and header.crs is None:
+        notes["CRS"] = f"none by the file, {name_crs(belief.trusted_crs)} by the item: trust is {belief.trust}"
     if belief.crs is not None and header.crs is not None and not _same_crs(belief.crs, header.crs):
         notes["CRS"] = f"{name_crs(header.crs)} by the file, {name_crs(belief.crs)} by the item"
     if belief.transform is None or belief.shape is None:
@@ -302,7 +306,8 @@ def name_crs(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def _same_crs(one: str, other: str) -> bool:
-    first, second = CRS.from_user_input(one), CRS.from_user_input(other)
+    """Return True for two CRS in which places have the same coordinates; what they say of heights is apart."""
+    first, second = (CRS.from_user_input(text).to_2d() for text in (one, other))
     if first.equals(second, ignore_axis_order=True):
         return True
     code = first.to_epsg()

@@ -42,6 +42,11 @@ class Belief:
     trust: str = "none"
     """Whose word counts where the file contradicts; ``none`` refuses the file."""
 
+    @property
+    def trusted_crs(self) -> str | None:
+        """CRS that counts where the file names none; None for a mask, and where the item is not trusted."""
+        return self.crs if self.band and self.trust == "declaration" else None
+
 
 def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
     """Return what an item and its collection say of one of our bands; codes of classes are taken as they are stored.
