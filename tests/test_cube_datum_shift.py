@@ -168,7 +168,8 @@ def test_the_datum_goes_from_the_description_to_store_record_why_and_export(plac
     path = places / "shifted.yaml"
     path.write_text(yaml.safe_dump(content | {"store": str(tmp_path / "map.icechunk")}))
     run_json("run", path)
-    assert open_map(path)["dtm"].attrs["vertical_datum"] == GEOID
+    dataset = open_map(path)
+    assert (dataset.attrs["vertical_datum"], dataset["dtm"].attrs["vertical_datum"]) == (GEOID, GEOID)
     x, y = (AREA[0] + AREA[2]) / 2, (AREA[1] + AREA[3]) / 2
     said = run_json("why", path, x, y)
     assert said["vertical_datum"] == GEOID
