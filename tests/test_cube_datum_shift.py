@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from fastapi.testclient import TestClient
 from height_maps import (
     AREA,
     ELLIPSOID,
@@ -38,6 +39,8 @@ from mapper.errors import CorruptAssetError, InputError, SpecError
 from mapper.evaluation.score_map import find_truth, read_truth
 from mapper.grid import Window
 from mapper.plan.context import make_context
+from mapper.serve.app import make_app
+from mapper.spec import read_spec
 from mapper.training.config import TruthConfig
 from mapper.training.maps import read_site
 from mapper.training.sampler import measure_bands
@@ -180,6 +183,8 @@ def test_the_datum_goes_from_the_description_to_store_record_why_and_export(plac
     assert said["vertical_datum"] == GEOID
     assert "+34.88 m added" in said["record"]["items"][0]["calibration"]
     assert "heights in EPSG:3855" in run_mapper("why", path, x, y)[1]
+    described = TestClient(make_app(read_spec(path).store)).get("/stac/item").json()["properties"]["cube:variables"]
+    assert [name for name in described if "mapper:vertical_datum" in described[name]] == ["dtm"]
     run_mapper("export", path, "--out", tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as file:
         assert (file.tags()["vertical_datum"], file.tags(1)["vertical_datum"]) == (GEOID, GEOID)
