@@ -362,7 +362,8 @@ def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:
         collection, colon, variable = truth.partition(":")
         if not (collection and colon and variable):
             raise SpecError(f"truth {truth!r} is not COLLECTION:BAND")
-        content |= {"collection": collection, "variable": variable, "store": None}
+        # the shift was that of the truth described
+        content |= {"collection": collection, "variable": variable, "store": None, "datum_shift": None}
     if not content:
         raise SpecError(f"{path} describes no maps whose truth could be taken: name it as COLLECTION:BAND")
     return content
