@@ -278,6 +278,7 @@ def evaluate(
     *,
     clip: float | None = None,
     data_range: float | None = None,
+    datum_shift: float | Path | None = None,
     overview: Path | str | None = None,
     plots: Path | str | None = None,
 ) -> "Comparison":
@@ -292,6 +293,8 @@ def evaluate(
         truth: COLLECTION:BAND of its catalogue.
         clip: Larger true values count as this one.
         data_range: Range of the values, in their units, that PSNR and SSIM refer to; None takes that of the target.
+        datum_shift: Metres to add to a truth of heights to reach the vertical datum of the map: a number, or a GeoTIFF
+            grid of metres.
         overview: File for a drawing of source, guide, map, truth and difference.
         plots: Folder for scatter, error by class of the truth, and reliability.
 
@@ -299,7 +302,7 @@ def evaluate(
         Scores by method; ``tables()`` are for people.
 
     Raises:
-        SpecError: If the truth is not described.
+        SpecError: If the truth is not described, or its heights are in another vertical datum and no shift is given.
         SearchError: If the catalogue has no such item.
         StoreError: If there is no map yet.
     """
@@ -308,7 +311,7 @@ def evaluate(
 
     described = spec if isinstance(spec, MapSpec) else read_spec(spec)
     items = search(spec)
-    known = find_truth(described, truth, clip=clip, data_range=data_range)
+    known = find_truth(described, truth, clip=clip, data_range=data_range, datum_shift=datum_shift)
     comparison = score_map(described, items, known)
     if overview:
         draw_overview(described, items, Path(overview), truth=known)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from targets import BIOMASS
@@ -191,10 +191,11 @@ def test_a_target_without_range_has_no_similarity_and_no_psnr(landscapes):
 
 
 def test_metrics_know_units_and_direction():
-    known = choose_metrics(BandSpec(units="m"))
+    known = choose_metrics(BandSpec(units="m"), heights=True)
     assert list(known) == list(METRICS)
     assert {name: metric.units for name, metric in known.items()} == {
-        "rmse": "m", "mae": "m", "bias": "m", "r2": "", "psnr": "dB", "ssim": "", "gradient_rmse": "m / px",
+        "rmse": "m", "mae": "m", "bias": "m", "median_error": "m", "nmad": "m", "le90": "m", "le95": "m",
+        "r2": "", "psnr": "dB", "ssim": "", "gradient_rmse": "m / px",
         "residual_mean": "m", "residual_max": "m",
     }  # fmt: skip
     assert {name for name, metric in known.items() if metric.better == "higher"} == {"r2", "psnr", "ssim"}
@@ -248,3 +249,34 @@ def test_places_pool_by_pixel_and_average_by_place():
     assert scores.mean("rmse") == pytest.approx(6)
     assert np.isnan(scores.mean("ssim"))
     assert scores.to_dict()["places"]["small"]["rmse"] == 11
+
+
+@settings(max_examples=25)
+@given(hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-30, 30)), st.floats(-5, 5))
+def test_quantiles_of_counts_agree_with_those_of_the_errors(error, bias):
+    error += bias
+    score = score_of(error, np.zeros_like(error), names=("median_error", "nmad", "le90", "le95"), value_range=100)
+    lower, upper = (np.quantile(error, 0.5, method=m) for m in ("lower", "higher"))
+    near = 0.011 * np.abs(error).max() + 0.001
+    assert lower - near <= score.value("median_error") <= upper + near
+    for name, share in (("le90", 0.9), ("le95", 0.95)):
+        low, high = (np.quantile(np.abs(error), share, method=m) for m in ("lower", "higher"))
+        assert low - near <= score.value(name) <= high + near
+    assert score.value("le90") <= score.value("le95")
+
+
+@pytest.mark.parametrize("spread", [0.02, 2.0, 300.0])
+def test_quantiles_of_many_errors_are_right_to_one_percent(spread):
+    error = np.random.default_rng(0).laplace(0.3 * spread, spread, 40_000)
+    names = ("median_error", "nmad", "le90", "le95")
+    half = score_of(error[:9000], np.zeros(9000), names=names, value_range=100)
+    score = half + score_of(error[9000:], np.zeros(31_000), names=names, value_range=100)
+    median = np.median(error)
+    expected = (median, 1.4826 * np.median(np.abs(error - median)), *np.quantile(np.abs(error), (0.9, 0.95)))
+    assert [score.value(name) for name in names] == pytest.approx(expected, rel=0.01)
+
+
+def test_quantiles_are_of_heights_or_asked_for():
+    assert "nmad" not in choose_metrics(BIOMASS)
+    assert {"nmad", "psnr"} < set(choose_metrics(BIOMASS, heights=True))
+    assert np.isnan(score_of(np.full(3, np.nan), np.zeros(3), names=("le95",)).value("le95"))

@@ -89,7 +89,7 @@ def test_csv_keeps_full_precision_and_names_units(rows):
 
 
 def test_every_metric_has_a_column():
-    assert tuple(column.key for column in columns_of()) == tuple(METRICS)
+    assert tuple(column.key for column in columns_of(*METRICS)) == tuple(METRICS)
 
 
 def test_a_table_stands_below_its_title_its_rows_named_by_the_first_column(rows):

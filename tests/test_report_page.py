@@ -215,7 +215,7 @@ def test_a_time_line_of_many_dates_stays_small():
 
 def test_a_guide_has_no_report(tmp_path):
     spec = make_spec(tmp_path / "map.icechunk")
-    guide = guide_product(spec, grid=spec.map_grid, units={"sentinel-2-l2a": "1"}, halo_px=64)
+    guide = guide_product(spec, grid=spec.map_grid, units={each.name: "1" for each in spec.guide.channels}, halo_px=64)
     MapStore.create(spec.store, guide)
     with pytest.raises(InputError, match="holds a guide"):
         read_contents(spec.store)

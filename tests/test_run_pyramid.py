@@ -433,7 +433,7 @@ def test_a_guide_may_have_a_pyramid_too(tmp_path):
             "seasons": {"summer": [6, 7, 8]},
         },
     )
-    units = {"sentinel-2-l2a": "1", "sentinel-1-rtc": "dB"}
+    units = {"summer_B04": "1", "summer_vv": "dB"}
     product = guide_product(spec, grid=spec.map_grid, units=units, halo_px=64)
     write_guide(spec.store, product, list(spec.map_grid.tiles())[1:])
     assert build(spec).levels == 2

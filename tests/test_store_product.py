@@ -16,8 +16,9 @@ from mapper.store.product import guide_product, map_product
 from mapper.store.tiles import encode_tile
 
 
-def guide_of(spec, units="1"):
-    return guide_product(spec, grid=spec.map_grid, units={"sentinel-2-l2a": units}, halo_px=64)
+def guide_of(spec, unit="1"):
+    units = {each.name: unit for each in spec.guide.channels}
+    return guide_product(spec, grid=spec.map_grid, units=units, halo_px=64)
 
 
 def make_group(product):

@@ -72,14 +72,14 @@ def test_an_older_mapper_does_not_read_what_it_would_misread(colours, heights):
     assert (layout(colours[0]), layout(heights[0])) == (3, 1)
 
 
-def test_elevation_below_the_sea_is_stored_to_the_millimetre(heights):
+def test_elevation_below_the_sea_is_stored_to_the_centimetre(heights):
     spec, written = heights
     assert str(MapStore.open(spec.store).description.values[0].dtype) == "int32"
     dataset = open_map(spec.store)
     for tile, arrays in written.items():
-        found = dataset["elevation"].to_numpy()[spec.map_grid.window(tile).slices]
-        np.testing.assert_allclose(found, arrays["elevation"], atol=5.1e-4, rtol=1e-7)
-    assert float(dataset["elevation"].min()) < -400
+        found = dataset["dtm"].to_numpy()[spec.map_grid.window(tile).slices]
+        np.testing.assert_allclose(found, arrays["dtm"], atol=5.1e-3, rtol=1e-7)
+    assert float(dataset["dtm"].min()) < -400
 
 
 @pytest.mark.parametrize("which", ["colours", "heights"])
@@ -115,7 +115,7 @@ def test_records_sum_up_each_band(colours):
 def test_records_of_one_band_have_its_statistics_alone(heights):
     record = next(iter(MapStore.open(heights[0].store).ledger.records()))
     assert record.statistics == ()
-    assert record.statistics_of("elevation").mean == record.value_mean
+    assert record.statistics_of("dtm").mean == record.value_mean
     assert record.value_min < 0 < record.value_max
 
 
@@ -180,7 +180,7 @@ def test_the_fill_of_signed_heights_is_their_nodata(heights, tmp_path):
     with rasterio.open(tmp_path / "map.tif") as file:
         assert (file.dtypes, file.nodata) == (("int32",), -(2**31))
         values = np.where(file.read(1) == file.nodata, np.nan, file.read(1) * file.scales[0])
-        np.testing.assert_allclose(values, open_map(spec.store)["elevation"], atol=1e-3)
+        np.testing.assert_allclose(values, open_map(spec.store)["dtm"], atol=1e-2)
 
 
 def test_the_page_shows_each_band(colours, heights, tmp_path):
@@ -192,7 +192,8 @@ def test_the_page_shows_each_band(colours, heights, tmp_path):
         values = np.concatenate([arrays[band.band.name].ravel() for arrays in written.values()])
         assert band.values.mean == pytest.approx(np.nanmean(values), abs=1e-4)
         assert band.summary.mean == pytest.approx(np.nanmean(values.astype(float)), abs=1e-6)
-    assert "elevation (m)" in read_html(write_report(heights[0].store, tmp_path / "heights.html").read_text())[1]
+    page = write_report(heights[0].store, tmp_path / "heights.html").read_text()
+    assert "height of the ground (m)" in read_html(page)[1]
     (band,) = read_contents(heights[0].store).bands
     assert band.values.edges[0] < 0 < band.values.edges[-1]
 

@@ -1,12 +1,16 @@
 """The model that a method has for a site, made without seeing the truth of that site.
 
-That truth is not among the arguments: a training gets other sites, or the site's own source and guide, coarsened.
+That truth is not among the arguments: a training gets other sites, or the site's own source and guide, coarsened. Sites
+at one place are never others to each other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mapper.benchmark.ground_methods import GROUND_METHODS, Solver, knows_cover
 from mapper.benchmark.sites import Site, slug
 from mapper.benchmark.suite import MethodConfig, is_weights
 from mapper.errors import SpecError
@@ -30,31 +34,71 @@ Notify = Callable[[str], None]
 class SiteModel:
     """A model that is scored at a site."""
 
-    model: Model
     parameters: int
     name: str
-    """Name of the weights."""
+    """Name of the weights, or of the method."""
+    model: Model | Solver
     whole: bool = False
     """True where the site must be given to the model in one piece."""
 
 
-def check_method(method: MethodConfig, sites: Sequence[Site]) -> None:
-    """Check before anything is trained that a method can work.
+def check_parts(method: MethodConfig) -> None:
+    """Check that weights and architecture of a method are there.
 
     Raises:
-        InputError: If weights or a training description are missing or wrong, or there is no other site.
+        InputError: If they are missing or wrong.
     """
     if method.model is not None:
-        card = read_card(_spec_of(method.model))
-        _check_contract(card, sites[0].sample)
-        seen = sorted({site.name for site in sites if _has_seen(card, site.sample)})
-        if seen:
-            raise SpecError(f"{method.name}: {card.name} was trained or calibrated on {', '.join(seen)}: it is no test")
-    if method.recipe is not None and len(sites) < 2:
-        raise SpecError(f"{method.name} is trained on the other sites, but {sites[0].name} is the only one")
+        read_card(_spec_of(method.model))
+    if method.ground is not None and method.ground not in GROUND_METHODS:
+        raise SpecError(f"{method.name}: unknown {method.ground!r}, expected one of {', '.join(GROUND_METHODS)}")
     for path in (method.recipe, method.wald):
         if path is not None and (architecture := read_config(path).model.architecture) not in ARCHITECTURES:
             raise SpecError(f"{path} trains {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
+
+
+def check_site(method: MethodConfig, site: Site, others: Sequence[Site], *, mixed: bool) -> None:
+    """Check that a method can work at a site.
+
+    Args:
+        method: The method.
+        site: The site.
+        others: Sites that it may learn from; see :func:`choose_others`.
+        mixed: True where sites may lack a channel of the guide altogether.
+
+    Raises:
+        InputError: If it does not fit the site, has seen it, or there is no other site that it could learn from.
+    """
+    sample = site.sample
+    if method.model is not None:
+        card = read_card(_spec_of(method.model))
+        chosen = sample.check(card.contract)
+        if _has_seen(card, sample):
+            raise SpecError(f"{method.name}: {card.name} was trained or calibrated on {site.name}: it is no test")
+        _check_known(method, sample, chosen if mixed else ())
+    if method.recipe is not None:
+        if mixed and read_config(method.recipe).model.guide:
+            _check_known(method, sample, range(len(sample.bands)))
+        if not others:
+            raise SpecError(f"{method.name} is trained on the other sites, but {site.name} is the only one of its kind")
+    if method.ground in ("class-median", "separation") and not knows_cover(sample):
+        raise SpecError(f"{method.name} needs land cover, which is not known there")
+    if method.ground == "class-median" and not any(knows_cover(other.sample) for other in others):
+        raise SpecError(f"{method.name} needs land cover of other sites, which is not known")
+
+
+def choose_others(method: MethodConfig, site: Site, sites: Sequence[Site], *, mixed: bool) -> list[Site]:
+    """Return the sites that a method may learn from where one is scored: those at other places.
+
+    Of mixed sites a training takes those that are like it, in scale and in what is known of the guide.
+    """
+    others = [other for other in sites if other is not site and not _is_same_place(other, site)]
+    if method.recipe is None or not mixed:
+        return others
+    guide = read_config(method.recipe).model.guide
+    sample = site.sample
+    alike = [other for other in others if other.sample.scale == sample.scale and other.sample.bands == sample.bands]
+    return [other for other in alike if not guide or not _find_unknown(other.sample, range(len(sample.bands)))]
 
 
 def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weights: Path, notify: Notify) -> SiteModel:
@@ -70,7 +114,7 @@ def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weig
     Raises:
         ValueError: If the site is among the others.
     """
-    if any(other.name == site.name for other in others):
+    if any(other.name == site.name or _is_same_place(other, site) for other in others):
         raise ValueError(f"{site.name} is scored and must not be trained on")
     if method.model is not None:
         return _load(_spec_of(method.model))
@@ -80,6 +124,9 @@ def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weig
     if method.wald is not None:
         config = _config(method.wald, [site], weights, f"on-{slug(site.name)}")
         return _train(config, [degrade(site.blind)], notify)
+    if method.ground is not None:
+        solver = Solver(solve=GROUND_METHODS[method.ground], others=tuple(other.sample for other in others))
+        return SiteModel(model=solver, parameters=0, name=method.name)
     sample = site.sample
     model = make_pixtransform(bands=sample.bands, units=sample.source_units, scale=sample.scale, **method.options)
     return SiteModel(model=model, parameters=model.parameters, name=method.name, whole=True)
@@ -134,5 +181,15 @@ def _digest_of(entry: object) -> str:
     return str(entry.get("digest") if isinstance(entry, dict) else entry)
 
 
-def _check_contract(card: Card, sample: Sample) -> None:
-    sample.check(card.contract)
+def _check_known(method: MethodConfig, sample: Sample, channels: Iterable[int]) -> None:
+    if unknown := _find_unknown(sample, channels):
+        raise SpecError(f"{method.name} needs {', '.join(unknown)}, not known there")
+
+
+def _find_unknown(sample: Sample, channels: Iterable[int]) -> list[str]:
+    """Return the names of the channels that have no value at all."""
+    return [sample.bands[index][0] for index in channels if not np.isfinite(sample.guide[index]).any()]
+
+
+def _is_same_place(one: Site, other: Site) -> bool:
+    return bool(one.sample.place) and one.sample.place == other.sample.place

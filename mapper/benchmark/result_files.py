@@ -7,17 +7,30 @@ from pathlib import Path
 
 from mapper.benchmark.results import Outcome, Report
 from mapper.benchmark.sites import slug
-from mapper.evaluation.metric import choose_metrics
+from mapper.benchmark.terrain_tables import GROUPS, TERRAIN_COLUMNS, class_rows, counts_terrain, place_tables
+from mapper.evaluation.drainage import NEAR_PX, STREAM_PX
+from mapper.evaluation.metric import HEIGHT_METRICS, choose_metrics
 from mapper.evaluation.plots import plot_maps, plot_tallies
+from mapper.evaluation.relief import Ground
 from mapper.evaluation.tables import Cell, Column, score_columns, score_row, to_csv, to_markdown
+from mapper.evaluation.terrain_plots import plot_classes, plot_relief
 from mapper.evaluation.uncertainty import LEVELS
+from mapper.training.sample import Sample
 
-_GROUPS = {"guide+source": "guide + source", "source": "source only", "guide": "guide only"}
 _METRICS = ("rmse", "mae", "bias", "r2", "psnr", "ssim", "gradient_rmse", "residual_mean")
 
 
+_STREAMS = f"{STREAM_PX} px drain through them, found within {NEAR_PX} px"
+_TERRAIN_NOTES = (
+    "- pooled scores of a method are over the sites that it is scored at; `/ bicubic` is over the same sites",
+    "- slopes by Horn's 3 x 3 in metres; pits: share of pixels lower than all eight neighbours",
+    f"- streams: {_STREAMS}; seam ratio: second differences across edges of source pixels / elsewhere",
+    "- land cover is that of the whole mask, also where the guide lacks some of it",
+)
+
+
 def write_report(report: Report, work: Path) -> dict[str, Path]:
-    """Write ``suite.md``, ``suite.csv``, ``suite.json`` and the pictures.
+    """Write ``suite.md``, ``suite.csv``, ``suite.json``, the pictures, and of heights ``classes.csv``.
 
     Args:
         report: Findings of a suite.
@@ -33,6 +46,8 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
         "suite.csv": to_csv(table_rows(report), table_columns(report)),
         "suite.json": json.dumps(report.to_dict(), indent=2, default=str) + "\n",
     }
+    if counts_terrain(report):
+        texts["classes.csv"] = to_csv(class_rows(report))
     for name, text in texts.items():
         (work / name).write_text(text)
     return {name: work / name for name in texts} | {path.name: path for path in pictures}
@@ -41,7 +56,9 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
 def table_columns(report: Report) -> tuple[Column, ...]:
     """Return the columns of the main table; of those with units, most are in those of the target."""
     units = report.units
-    scores = {column.key: column for column in score_columns(choose_metrics(report.target, _METRICS).values())}
+    heights = counts_terrain(report)
+    metrics = choose_metrics(report.target, (*HEIGHT_METRICS, "residual_mean") if heights else _METRICS)
+    scores = {column.key: column for column in score_columns(metrics.values())}
     native = [Column(key="rmse_native", title="native", units=units, better="lower")] if report.suite.native else []
     levels = [Column(key=f"coverage_{round(100 * level)}", title=f"in {level:.0%}", digits=3) for level in LEVELS]
     sites = [Column(key=f"rmse {name}", title=name, units=units, better="lower") for name in report.samples]
@@ -52,6 +69,7 @@ def table_columns(report: Report) -> tuple[Column, ...]:
         Column(key="ratio", title="/ bicubic", digits=3, better="lower"),
         *native,
         *scores.values(),
+        *(column for column in TERRAIN_COLUMNS if heights and column.key == "slope_rmse"),
         *(levels if any(outcome.coverage for outcome in report.outcomes) else ()),
         Column(key="mpx_per_second", title="Mpx/s"),
         *(sites if len(sites) > 1 else ()),
@@ -68,6 +86,7 @@ def to_text(report: Report, *, pictures: Sequence[Path] = ()) -> str:
     suite = report.suite
     columns = [replace(column, units="") for column in table_columns(report)]
     parts = [f"# {suite.title}", _describe(report), to_markdown(table_rows(report), columns)]
+    parts += [table.to_markdown() for table in place_tables(report)] if counts_terrain(report) else []
     classes = _bin_columns(report)
     for quantity, title in (("bias", "Bias"), ("rmse", "RMSE"), ("median_error", "Median error")) if classes else ():
         rows = [_bin_row(outcome, quantity) for outcome in report.outcomes]
@@ -86,24 +105,37 @@ def draw(report: Report, work: Path) -> list[Path]:
         tallies, work, units=report.units, quantity=target.long_name or "value", uncertainties=uncertainties
     )
     for site, sample in report.samples.items():
-        maps = {outcome.method.name: outcome.results[site].value for outcome in report.outcomes}
+        if sample.ground is not None:
+            paths += _draw_ground(report, site, sample, sample.ground, work)
+            continue
+        maps = {o.method.name: o.results[site].value for o in report.outcomes if site in o.results}
         path = work / f"maps-{slug(site)}.png"
         shown = {"source": sample.source} | maps
         paths.append(plot_maps(shown, sample.truth, path, label=report.units, low=target.bounds[0]))
     return paths
 
 
+def _draw_ground(report: Report, site: str, sample: Sample, ground: Ground, work: Path) -> list[Path]:
+    """Draw the hillshades of a site and its errors by class; return the paths."""
+    results = {o.method.name: o.results[site] for o in report.outcomes if site in o.results}
+    maps = {name: result.value for name, result in results.items()}
+    terrains = {name: result.tally.terrain for name, result in results.items()}
+    relief = plot_relief(maps, sample.truth, work / f"relief-{slug(site)}.png", source=sample.source, ground=ground)
+    return [relief, plot_classes(terrains, work / f"classes-{slug(site)}.png", units=report.units)]
+
+
 def _describe(report: Report) -> str:
     suite, sites = report.suite, report.samples
     sources = sorted({sample.degradation for sample in sites.values() if sample.degradation})
-    scale = next(iter(sites.values())).scale
+    scales = [f"{scale} x {scale}" for scale in sorted({sample.scale for sample in sites.values()})]
     span = report.target.value_range
     native = ", at the label's own (`native`) resolution" if suite.native else ""
     lines = [
         f"- sites: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in sites.items())}",
-        f"- source pixel: {scale} x {scale} target pixels; {'; '.join(sources) or 'as delivered'}",
+        f"- source pixel: {' or '.join(scales)} target pixels; {'; '.join(sources) or 'as delivered'}",
         f"- errors are in {report.units}: RMSE over all pixels, its mean over sites{native}, and by site",
         f"- gradients are in {report.units} per pixel; the block residual is the mean of |block mean of map - source|",
+        *(_TERRAIN_NOTES if counts_terrain(report) else ()),
         *([f"- PSNR (dB) and SSIM refer to a fixed range of {span:g} {report.units}"] if span else []),
         "- `in 90%`: share of errors within the interval that is to hold 90 %",
         f"- Mpx/s: from arrays in memory to arrays in memory, on {report.device}",
@@ -129,11 +161,12 @@ def _describe_method(outcome: Outcome) -> str:
 
 def _row(report: Report, outcome: Outcome) -> dict[str, Cell]:
     scores, native, coverage = outcome.scores, outcome.native, outcome.coverage
-    row = score_row(outcome.method.name, scores.pooled, group=_GROUPS[outcome.method.group])
+    row = score_row(outcome.method.name, scores.pooled, group=GROUPS[outcome.method.group])
     row |= {"parameters": outcome.parameters, "rmse_mean": scores.mean(), "ratio": report.ratio(outcome)}
     if native is not None:
         row |= {"rmse_native": native.pooled.value("rmse"), "rmse_native_mean": native.mean()}
     row |= {f"coverage_{round(100 * level)}": coverage.share(level) if coverage else None for level in LEVELS}
+    row |= outcome.tally.terrain.values()
     row["mpx_per_second"] = outcome.mpx_per_second
     return row | {f"rmse {name}": score.value("rmse") for name, score in scores.sites.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mapper.arrays import Float32Array
 from mapper.benchmark.suite import MethodConfig, Suite
-from mapper.evaluation.score import Score, Scores, rounded
+from mapper.evaluation.score import Score, Scores, pool, rounded
 from mapper.evaluation.tally import Tally, Uncertainty
 from mapper.evaluation.uncertainty import Coverage
 from mapper.spec.target import BandSpec
@@ -58,6 +58,8 @@ class Outcome:
     method: MethodConfig
     results: Mapping[str, Result]
     """Results by name of the site."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why it was not scored, by name of the site."""
 
     @property
     def scores(self) -> Scores:
@@ -118,7 +120,17 @@ class Outcome:
                 for name, result in self.results.items()
                 if result.uncertainty
             },
+            **self._describe_terrain(),
+            **({"skipped": dict(self.skipped)} if self.skipped else {}),
         }
+
+    def _describe_terrain(self) -> dict[str, Any]:
+        """Return what was counted about heights of the ground, for JSON; nothing for other targets."""
+        known = {name: result.tally.terrain for name, result in self.results.items() if result.tally.terrain.counted}
+        if not known:
+            return {}
+        places = {name: terrain.to_dict() for name, terrain in known.items()}
+        return {"terrain": {"pooled": reduce(add, known.values()).to_dict(), "places": places}}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,8 +162,12 @@ class Report:
         return next((outcome for outcome in self.outcomes if outcome.method.model == YARDSTICK), None)
 
     def ratio(self, outcome: Outcome) -> float:
-        """Return pooled RMSE / that of the yardstick; NaN without one."""
-        return outcome.rmse / self.yardstick.rmse if self.yardstick else float("nan")
+        """Return pooled RMSE / that of the yardstick at the same sites; NaN without one."""
+        if self.yardstick is None:
+            return float("nan")
+        sites = self.yardstick.scores.sites
+        same = pool(sites[name] for name in outcome.results if name in sites)
+        return outcome.rmse / same.value("rmse")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, for JSON."""

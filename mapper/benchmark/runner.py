@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from mapper.arrays import Float32Array
-from mapper.benchmark.methods import SiteModel, check_method, open_model
+from mapper.benchmark.ground_methods import Solver
+from mapper.benchmark.methods import SiteModel, check_parts, check_site, choose_others, open_model
 from mapper.benchmark.results import Outcome, Report, Result
 from mapper.benchmark.sites import Site, read_sites
 from mapper.benchmark.suite import MethodConfig, Suite
-from mapper.errors import SpecError
+from mapper.errors import InputError, SpecError, WeightsError
 from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metric import Metric
 from mapper.evaluation.score import Score
@@ -39,6 +40,8 @@ class _Run:
     sites: tuple[Site, ...]
     weights: Path
     notify: Notify
+    skipped: Mapping[str, Mapping[str, str]]
+    """Reasons by name of the site, by name of the method."""
 
 
 def run_suite(
@@ -63,34 +66,82 @@ def run_suite(
     """
     chosen = suite.choose(methods, slow=include_slow)
     notify(f"reading the sites of {suite.name}")
-    sites = read_sites(suite.data)
-    for method in chosen:
-        check_method(method, sites)
-    run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify)
-    outcomes = tuple(_run_method(run, method) for method in chosen)
+    sites = read_sites(suite.data, mixed=suite.mixed)
+    missing = _find_missing(chosen)
+    present = [method for method in chosen if method.name not in missing]
+    skipped = {method.name: _check(suite, method, sites) for method in present}
+    run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify, skipped=skipped)
+    for note in (notes := [f"{name} is left out: {reason}" for name, reason in missing.items()]):
+        notify(note)
+    outcomes = tuple(_run_method(run, method) for method in present)
     return Report(
         suite=suite,
         samples={site.name: site.sample for site in sites},
         outcomes=outcomes,
         device=", ".join(sorted({result.device for outcome in outcomes for result in outcome.results.values()})),
-        notes=_notes(outcomes),
+        notes=(*notes, *_notes(outcomes)),
     )
+
+
+def _find_missing(methods: Sequence[MethodConfig]) -> dict[str, str]:
+    """Return why methods that may be missing are, by name.
+
+    Raises:
+        SpecError: If nothing is left.
+    """
+    missing: dict[str, str] = {}
+    for method in (method for method in methods if method.optional):
+        try:
+            check_parts(method)
+        except (SpecError, WeightsError) as error:
+            missing[method.name] = str(error)
+    if len(missing) == len(methods):
+        raise SpecError("; ".join(missing.values()))
+    return missing
+
+
+def _check(suite: Suite, method: MethodConfig, sites: Sequence[Site]) -> dict[str, str]:
+    """Check that a method can work, and return why it cannot at some sites of a mixed suite, by name of the site.
+
+    Raises:
+        InputError: If it can work nowhere, or sites are not mixed and it cannot work at one.
+    """
+    check_parts(method)
+    reasons: dict[str, str] = {}
+    for site in sites:
+        try:
+            others = choose_others(method, site, sites, mixed=suite.mixed)
+            check_site(method, site, others, mixed=suite.mixed)
+        except InputError as error:
+            if not suite.mixed:
+                raise
+            reasons[site.name] = str(error)
+    if len(reasons) == len(sites):
+        raise SpecError(f"{method.name} fits none of the sites: {next(iter(reasons.values()))}")
+    return reasons
 
 
 def _run_method(run: _Run, method: MethodConfig) -> Outcome:
     results: dict[str, Result] = {}
+    skipped = run.skipped[method.name]
     for site in run.sites:
-        others = [other for other in run.sites if other is not site]
+        if site.name in skipped:
+            run.notify(f"{method.name} is not scored at {site.name}: {skipped[site.name]}")
+            continue
+        others = choose_others(method, site, run.sites, mixed=run.suite.mixed)
         chosen = open_model(method, site, others, weights=run.weights, notify=run.notify)
-        prediction, seconds = _predict(chosen, site.blind)
+        prediction, seconds = _predict(chosen, site.sample if method.group == "truth" else site.blind)
         result = _judge(run.suite, method, chosen, site.sample, prediction, seconds)
         results[site.name] = result
         run.notify(f"{method.name} at {site.name}: RMSE {result.score.value('rmse'):.2f}, {seconds:.1f} s")
-    return Outcome(method=method, results=results)
+    return Outcome(method=method, results=results, skipped=skipped)
 
 
 def _predict(chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
     """Predict a site; return the prediction and the seconds that it takes once the model is warm."""
+    if isinstance(chosen.model, Solver):
+        start = time.perf_counter()
+        return chosen.model(sample), time.perf_counter() - start
     if chosen.whole:  # fitting is what takes the time: there is nothing to warm up
         predictor = Predictor(chosen.model, patch_px=max(sample.truth.shape))
         start = time.perf_counter()
@@ -117,9 +168,10 @@ def _judge(
         bounds=target.bounds,
     )
     truth = sample.known_truth
-    tally = Tally.of(value, truth, sample.source, target=target)
+    tally = Tally.of(value, truth, sample.source, target=target, ground=sample.ground)
     value = np.where(np.isfinite(truth), value, np.float32(np.nan))
-    sd = deviation(prediction, sample, sees_source_sd=chosen.model.contract.sees_source_sd)
+    sees_source_sd = not isinstance(chosen.model, Solver) and chosen.model.contract.sees_source_sd
+    sd = deviation(prediction, sample, sees_source_sd=sees_source_sd)
     return Result(
         value=value,
         sd=sd,
@@ -162,12 +214,22 @@ def _corner(sample: Sample) -> Sample:
 
 
 def _describe_device(chosen: SiteModel) -> str:
-    device = Predictor(chosen.model).device.type
+    device = "cpu" if isinstance(chosen.model, Solver) else Predictor(chosen.model).device.type
     return "cpu, 1 thread" if device == "cpu" else device
 
 
 def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return notes on methods that were not scored on all pixels the others were scored on."""
-    pixels: Mapping[str, int] = {outcome.method.name: outcome.scores.pooled.n for outcome in outcomes}
-    most = max(pixels.values())
-    return tuple(f"{name} has no value on {most - n} of {most} pixels" for name, n in pixels.items() if n < most)
+    """Return notes on methods that were not scored where others were: sites that do not fit, pixels without a value."""
+    most: dict[str, int] = {}
+    for outcome in outcomes:
+        for site, result in outcome.results.items():
+            most[site] = max(most.get(site, 0), result.score.n)
+    notes = []
+    for outcome in outcomes:
+        total = sum(most[site] for site in outcome.results)
+        lacking = total - outcome.scores.pooled.n
+        notes += [f"{outcome.method.name} has no value on {lacking} of {total} pixels"] if lacking else []
+        for reason in dict.fromkeys(outcome.skipped.values()):
+            where = ", ".join(site for site, own in outcome.skipped.items() if own == reason)
+            notes.append(f"{outcome.method.name} is not scored at {where}: {reason}")
+    return tuple(notes)

@@ -8,8 +8,19 @@ import numpy as np
 
 from mapper.catalog.importers.biomassters_files import find_chips
 from mapper.errors import SpecError
-from mapper.training.config import BioMasstersData, DataConfig, MapsData, SyntheticData, WaldData
+from mapper.training.config import (
+    BioMasstersData,
+    DataConfig,
+    Dfc30Data,
+    ElevationData,
+    MapsData,
+    SyntheticData,
+    TerrainData,
+    WaldData,
+)
 from mapper.training.datasets import read_samples
+from mapper.training.dfc30 import find_cities
+from mapper.training.elevation import choose_places
 from mapper.training.sample import Sample
 
 
@@ -32,8 +43,12 @@ class Site:
         return replace(self.sample, truth=np.full_like(self.sample.truth, np.nan))
 
 
-def read_sites(data: Sequence[DataConfig]) -> tuple[Site, ...]:
+def read_sites(data: Sequence[DataConfig], *, mixed: bool = False) -> tuple[Site, ...]:
     """Read all sites of a suite.
+
+    Args:
+        data: Descriptions of the sites.
+        mixed: True for sites that may differ in scale and bands.
 
     Raises:
         SpecError: If two sites have one name, or the sites differ in scale, bands or units.
@@ -46,7 +61,10 @@ def read_sites(data: Sequence[DataConfig]) -> tuple[Site, ...]:
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
         raise SpecError(f"sites appear twice: {', '.join(double)}")
-    if len({(p.sample.scale, p.sample.bands, p.sample.source_units) for p in sites}) > 1:
+    if not sites:
+        raise SpecError("the suite has no site")
+    kinds = {(() if mixed else (p.sample.scale, p.sample.bands), p.sample.source_units) for p in sites}
+    if len(kinds) > 1:
         raise SpecError(f"the sites {', '.join(names)} differ in scale, guide channels or units: make several suites")
     return sites
 
@@ -55,8 +73,12 @@ def split(part: DataConfig) -> list[DataConfig]:
     """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
-    if isinstance(part, SyntheticData):
+    if isinstance(part, SyntheticData | TerrainData):
         return [part.model_copy(update={"seeds": (seed,)}) for seed in part.seeds]
+    if isinstance(part, ElevationData):
+        return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]
+    if isinstance(part, Dfc30Data):
+        return [part.model_copy(update={"cities": (city,), "leave_out": ()}) for city in find_cities(part)]
     return [part.model_copy(update={"chips": (chip,), "leave_out": ()}) for chip in _chips(part)]
 
 

@@ -18,7 +18,7 @@ from mapper.presets import DEFAULT, read_preset
 from mapper.spec.target import BandSpec
 from mapper.training.config import DataConfig
 
-Group = Literal["guide+source", "source", "guide"]
+Group = Literal["guide+source", "source", "guide", "truth"]
 
 _YAML = (".yaml", ".yml")
 _TO_BE_GIVEN = "."
@@ -38,11 +38,15 @@ class MethodConfig(Part):
     """A training description; for each site it is trained on that site by Wald's protocol: never on its truth."""
     per_scene: str | None = None
     """One of :data:`~mapper.models.card.PER_SCENE`."""
+    ground: str | None = None
+    """One of :data:`~mapper.benchmark.ground_methods.GROUND_METHODS`, for heights of the ground."""
     options: dict[str, int] = Field(default_factory=dict)
     """Options of a method fitted to each scene, for example ``iterations``."""
     consistency: Literal["none", "soft", "hard"] = "none"
     slow: bool = False
     """Left out unless asked for."""
+    optional: bool = False
+    """True leaves it out, and says so, where its weights or its architecture are not there."""
 
     @field_validator("model")
     @classmethod
@@ -58,10 +62,10 @@ class MethodConfig(Part):
 
     @model_validator(mode="after")
     def _exactly_one_way(self) -> Self:
-        ways = [way for way in ("model", "recipe", "wald", "per_scene") if getattr(self, way) is not None]
+        ways = [way for way in ("model", "recipe", "wald", "per_scene", "ground") if getattr(self, way) is not None]
         if len(ways) != 1:
             got = " and ".join(ways) or "none"
-            raise ValueError(f"give exactly one of model, recipe, wald and per_scene, got {got}")
+            raise ValueError(f"give exactly one of model, recipe, wald, per_scene and ground, got {got}")
         if self.options and self.per_scene is None:
             raise ValueError("options are of methods per scene; those of a network stand in its training description")
         return self
@@ -83,6 +87,8 @@ class Suite(Part):
     """Edges of classes of the truth, in target units, instead of the preset's; ``.inf`` leaves the last one open."""
     non_negative: bool | None = None
     """True sets values below 0 to 0 before they are scored, as in a map; None does so where the preset does."""
+    mixed: bool = False
+    """True lets sites differ in scale and guide: a method is left out, and said so, at those that it does not fit."""
     native: bool = False
     """Score also at the label's own resolution, where the label repeats its pixels on a finer grid."""
 

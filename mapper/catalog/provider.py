@@ -26,6 +26,10 @@ from mapper.errors import SpecError
 from mapper.spec import CatalogSpec, MapSpec
 
 _EXTENDS = "Provider that this one is, but for what is written here: a name, or a path from this file."
+_LARGEST_CODE = 2**24
+"""Largest whole number up to which single precision tells all apart: stored numbers are read as such."""
+_ABOVE_GROUND = "canopy_height"
+"""Our name of a band of heights that stand on the ground, whatever the datum."""
 _LIKE = "Collection of the same provider that this one is, but for what is written here."
 
 
@@ -59,6 +63,10 @@ class BandRule(Part):
     which the item or the file names as we do."""
     items: str = "*"
     """Pattern of the ids of the items that hold the band, where one collection holds different things."""
+    classes: tuple[Annotated[int, Field(ge=-_LARGEST_CODE, le=_LARGEST_CODE)], ...] = ()
+    """Stored codes that make the band an indicator, of units 1: 1 where the asset has one of these codes, 0 where it
+    has another, missing where it has none. It is read by nearest neighbour and never averaged: of several items the
+    first that has a code counts. Empty: the band is what is stored."""
 
 
 class CollectionRule(Part):
@@ -93,6 +101,10 @@ class CollectionRule(Part):
     """Properties that separate passes, besides the solar day."""
     scene: SceneRule = SceneRule()
     """Rule that tells which items are processings of one scene: of these the newest counts."""
+    vertical_datum: str | None = None
+    """Vertical datum of its heights, a code such as ``EPSG:3855``; null: it holds none, or nobody says."""
+    heights: Literal["surface", "ground"] | None = None
+    """Heights of the ``surface``, with trees and buildings on it, or of the bare ``ground``; null: nobody says."""
     trust: Literal["none", "flag", "declaration", "baseline", "file"] = "none"
     """Evidence that decides where an item contradicts itself or the header of its file: the flag that its offset was
     applied, its declaration, its processing baseline, or the file; ``none`` refuses such an item. ``declaration`` takes
@@ -115,9 +127,23 @@ class CollectionRule(Part):
     def _check_scale(self) -> Self:
         if self.calibration == "sentinel-2" and (self.scale, self.offset) != (1, 0):
             raise ValueError("scale and offset of sentinel-2 are decided for every item: leave them out")
+        lost = [name for name, band in self.bands.items() if self.nodata in band.classes]
+        if lost:
+            raise ValueError(f"classes of {', '.join(lost)} list {self.nodata:g}, the stored value that means no data")
         if self.mask is not None and self.mask.rule != "above" and not getattr(self.mask, self.mask.rule):
             raise ValueError(f"a mask by {self.mask.rule} has to list {self.mask.rule}")
         return self
+
+    def units_of(self, band: str) -> str:
+        """Return the CF units of one of our bands: those of the collection, ``1`` for an indicator of classes."""
+        return "1" if self.bands[band].classes else self.units
+
+    def may_be_height(self, band: str) -> bool:
+        """Return True for a band that is a height above a datum where its collection has one.
+
+        Indicators of classes are none, and a canopy height is above the ground.
+        """
+        return band != _ABOVE_GROUND and not self.bands[band].classes
 
     def asset(self, item: ItemDict, band: str) -> str | None:
         """Return the key of the asset of an item that holds one of our bands; None if the item does not hold it."""

@@ -41,6 +41,12 @@ def evaluate(  # noqa: PLR0913 - options of a command
             min=0.001, help="Map: range of the values, in its units, that PSNR and SSIM refer to; default its target's."
         ),
     ] = None,
+    datum_shift: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRES|GRID.tif", help="Map: metres to add to true heights to reach the map's vertical datum."
+        ),
+    ] = None,
     overview: Annotated[
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
@@ -73,8 +79,19 @@ def evaluate(  # noqa: PLR0913 - options of a command
         return
     if truth is None:
         raise SpecError(f"{target} is a map: say with --truth COLLECTION:BAND what to score it against")
-    comparison = api.evaluate(target, truth, clip=clip, data_range=data_range, overview=overview, plots=plots)
+    shift = _read_shift(datum_shift)
+    comparison = api.evaluate(
+        target, truth, clip=clip, data_range=data_range, datum_shift=shift, overview=overview, plots=plots
+    )
     print_json(comparison.to_dict()) if as_json else print_comparison(comparison)
+
+
+def _read_shift(text: str | None) -> float | Path | None:
+    """Return a number of metres, or the path of a grid of them."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return Path(str(text))
 
 
 @learning_app.command("train")

@@ -44,7 +44,7 @@ class Belief:
 
 
 def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
-    """Return what an item and its collection say of one of our bands.
+    """Return what an item and its collection say of one of our bands; codes of classes are taken as they are stored.
 
     Args:
         item: STAC item that holds the band.
@@ -58,7 +58,7 @@ def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
     listed = list_bands(item, where.asset)
     declared = read_declaration(item, where.asset, trust=rule.trust, band=where.band or band)
     scale, offset = declared.scale, declared.offset
-    if rule.calibration == "sentinel-2":
+    if rule.calibration == "sentinel-2" or where.classes:
         calibration = decide(item, rule, band)
         scale, offset = calibration.scale, calibration.offset
     near = _read_from(item, rule, where.asset)
@@ -67,7 +67,7 @@ def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
         band=band,
         wanted=where.band,
         listed=listed,
-        neighbours=tuple(name for name in near if name != band),
+        neighbours=_list_neighbours(rule, near, band),
         data_bands=frozenset(number for number in near.values() if isinstance(number, int)),
         missing=missing_values(item, rule, band),
         takes_nodata=rule.trust != "declaration",
@@ -77,7 +77,7 @@ def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
         crs=crs,
         transform=transform,
         shape=shape,
-        trust=rule.trust,
+        trust="declaration" if where.classes else rule.trust,
     )
 
 
@@ -125,7 +125,7 @@ def believe_mask(item: ItemDict, rule: CollectionRule) -> Belief:
     return Belief(
         wanted=mask.band,
         listed=list_bands(item, mask.asset),
-        neighbours=tuple(name for name in near if name != _MASK),
+        neighbours=_list_neighbours(rule, near, _MASK),
         data_bands=frozenset(number for number in near.values() if isinstance(number, int)),
         missing=() if mask.nodata is None else (float(mask.nodata),),
         takes_nodata=mask.rule == "classes",
@@ -142,6 +142,16 @@ def _read_from(item: ItemDict, rule: CollectionRule, asset: str) -> dict[str, in
     """Return what is read from an asset of an item: our names, and the numbers or names of their bands in its file."""
     near = {name: each.band for name, each in rule.bands.items() if rule.asset(item, name) == asset}
     return near | ({_MASK: rule.mask.band} if rule.mask is not None and rule.mask.asset == asset else {})
+
+
+def _list_neighbours(rule: CollectionRule, near: dict[str, int | str | None], band: str) -> tuple[str, ...]:
+    """Return the names of other bands that an asset must hold; indicators look at the very band that others read."""
+    indicators = {name for name in near if name in rule.bands and rule.bands[name].classes}
+    return tuple(
+        name
+        for name, number in near.items()
+        if name != band and not (number == near[band] and ({name, band} & indicators))
+    )
 
 
 def _believe_place(item: ItemDict, asset: str) -> tuple[str | None, Affine | None, tuple[int, int] | None]:

@@ -20,18 +20,23 @@ from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
 
-Kind = Literal["sentinel-2", "linear-power", "decibel", "identity"]
+Kind = Literal["sentinel-2", "linear-power", "decibel", "identity", "classes"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Conversion of one item's stored numbers to physical units: stored * scale + offset, then perhaps to decibels."""
+    """Conversion of one item's stored numbers to physical units: stored * scale + offset, then perhaps to decibels.
+
+    Codes of classes become an indicator instead: 1 where the stored code is one of some, 0 where it is another.
+    """
 
     rule: Kind
     scale: float = 1.0
     offset: float = 0.0
     reason: str = ""
     """Evidence for the decision, for example ``processing baseline 05.10``."""
+    classes: tuple[int, ...] = ()
+    """Codes that ``classes`` indicates."""
 
     @property
     def shift(self) -> float:
@@ -39,6 +44,8 @@ class Calibration:
         return round(self.offset / self.scale, 6)
 
     def __str__(self) -> str:
+        if self.rule == "classes":
+            return f"1 where stored is {', '.join(map(str, self.classes))}, else 0: {self.reason}"
         sign = "-" if self.offset < 0 else "+"
         if self.rule == "sentinel-2":
             number = f"(DN {sign} {abs(self.shift):g})" if self.offset else "DN"
@@ -61,7 +68,9 @@ def decide(item: ItemDict, rule: CollectionRule, band: str) -> Calibration:
     Raises:
         SpecError: If the item does not say, or contradicts itself and the rule trusts no one.
     """
-    asset = rule.bands[band].asset
+    asset, classes = rule.bands[band].asset, rule.bands[band].classes
+    if classes:
+        return Calibration(rule="classes", classes=classes, reason="classes by the collection")
     declared = read_declaration(item, asset, trust=rule.trust, band=rule.bands[band].band or band)
     if declared.scale == 0:
         raise SpecError(f"item {item['id']} declares a scale of 0 for asset {asset}")
@@ -98,8 +107,11 @@ def apply(raw: Float32Array, calibration: Calibration) -> Float32Array:
         calibration: What was decided.
 
     Returns:
-        Reflectance (clipped at 0), decibels or the stored quantity, float32, NaN where missing.
+        Reflectance (clipped at 0), decibels, an indicator or the stored quantity, float32, NaN where missing.
     """
+    if calibration.rule == "classes":
+        found = np.isin(raw, np.asarray(calibration.classes, np.float32)).astype(np.float32)
+        return np.where(np.isnan(raw), np.float32(np.nan), found)
     if calibration.rule == "sentinel-2":
         physical: Float32Array = (raw + np.float32(calibration.shift)) * np.float32(calibration.scale)
         np.maximum(physical, np.float32(0), out=physical)
@@ -122,7 +134,7 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
     values = set(read_declaration(item, where.asset, trust="declaration", band=where.band or band).nodata)
     if rule.nodata is not None:
         values.add(float(rule.nodata))
-    if rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power"):
+    if not where.classes and (rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power")):
         values.add(0.0)
     return tuple(sorted(values))
 

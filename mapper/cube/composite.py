@@ -6,7 +6,7 @@ without it, and the item is noted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import bottleneck as bn
@@ -17,18 +17,21 @@ from odc.geo.geobox import GeoBox
 
 from mapper.access.files import Access
 from mapper.arrays import Float32Array, UInt16Array
+from mapper.catalog.heights import describe_heights, list_heights
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.calibrate import to_decibel, to_power
 from mapper.cube.check import GuideCheck
+from mapper.cube.datum_shift import add_shift
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.cube.resample import Sampler
 from mapper.cube.witness import Witness
 from mapper.spec import LayerSpec, MapSpec
 
-Reducer = Literal["median", "mean"]
+Reducer = Literal["median", "mean", "first"]
+"""Reduction of dates; ``first`` takes the value of the first that has one, as indicators of classes are reduced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,25 +53,37 @@ def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[Float32Array, UInt16
 
     Args:
         dataset: Variables (time, y, x), float32, NaN where missing, with the attribute ``units``.
-        reducer: ``median``, or ``mean``, which for decibels is taken in linear power.
+        reducer: ``median``, or ``mean``, which for decibels is taken in linear power; of an indicator of classes the
+            first valid value is taken.
 
     Returns:
         Values (band, y, x) float32, NaN where no date is valid; on how many dates the first band is (y, x).
     """
-    stacks = [(np.asarray(stack.data), str(stack.attrs.get("units", "1"))) for stack in dataset.data_vars.values()]
-    values = np.stack([reduce_stack(stack, reducer, units) for stack, units in stacks])
-    return values, _count(stacks[0][0])
+    stacks = [(np.asarray(stack.data), stack.attrs) for stack in dataset.data_vars.values()]
+    images = [
+        reduce_stack(stack, "first" if "flag_values" in attrs else reducer, str(attrs.get("units", "1")))
+        for stack, attrs in stacks
+    ]
+    return np.stack(images), _count(stacks[0][0])
 
 
 def reduce_stack(stack: Float32Array, reducer: Reducer, units: str) -> Float32Array:
     """Reduce (time, y, x) to (y, x), ignoring NaN; NaN where all are."""
-    if not len(stack):
-        return np.full(stack.shape[1:], np.nan, np.float32)
+    if not len(stack) or reducer == "first":
+        return take_first(stack)
     if reducer == "median":
         median: Float32Array = bn.nanmedian(stack, axis=0)
         return median
     mean: Float32Array = bn.nanmean(to_power(stack) if units == "dB" else stack, axis=0)
     return to_decibel(mean) if units == "dB" else mean
+
+
+def take_first(stack: Float32Array) -> Float32Array:
+    """Return the first valid value of each pixel, (time, y, x) to (y, x); NaN where there is none."""
+    result = np.full(stack.shape[1:], np.nan, np.float32)
+    for layer in stack:
+        np.copyto(result, layer, where=np.isnan(result))
+    return result
 
 
 @dataclass(kw_only=True)
@@ -105,7 +120,10 @@ class _Composer:
             stack = reader.read_band(groups, band, clear)
             if not images:
                 count = _count(stack)
-            images.append(reduce_stack(stack, layer.reducer or rule.reducer, rule.units))
+            reducer: Reducer = "first" if rule.bands[band].classes else layer.reducer or rule.reducer
+            image = reduce_stack(stack, reducer, rule.units)
+            shift = layer.datum_shift if band in list_heights(layer, rule) else None
+            images.append(add_shift(image, shift, self.geobox))
         return images, count
 
 
@@ -174,7 +192,7 @@ def describe_guide(
     for _, months, layer in spec.guide.composites:
         for item in items.for_layer(layer, months):
             asked.setdefault((item["collection"], item["id"]), (item, set()))[1].update(layer.bands)
-    return tuple(
+    uses = (
         describe_use(
             item,
             provider.rule(item["collection"]),
@@ -185,6 +203,23 @@ def describe_guide(
         )
         for key, (item, bands) in asked.items()
     )
+    heights = _describe_heights(spec, provider)
+    return tuple(
+        replace(use, calibration="; ".join((use.calibration, heights[use.collection])))
+        if use.collection in heights
+        else use
+        for use in uses
+    )
+
+
+def _describe_heights(spec: MapSpec, provider: Provider) -> dict[str, str]:
+    """Return what a record says of the heights of a guide, by collection."""
+    said: dict[str, list[str]] = {}
+    for layer in spec.guide.layers:
+        rule = provider.rule(layer.collection)
+        if list_heights(layer, rule):
+            said.setdefault(layer.collection, []).append(describe_heights(rule, layer.datum_shift))
+    return {collection: "; ".join(dict.fromkeys(texts)) for collection, texts in said.items()}
 
 
 def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
@@ -201,11 +236,15 @@ def check_guide(items: Items, *, spec: MapSpec, provider: Provider) -> None:
     check.finish()
 
 
-def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec:
-    """Return the first layer of reflectance, else the first that has dates, else the first."""
-    optical = [layer for layer in spec.guide.layers if provider.rule(layer.collection).units == "1"]
+def _counted_layer(spec: MapSpec, provider: Provider) -> LayerSpec | None:
+    """Return the first layer of reflectance, else the first that has dates, else the first; None without a guide."""
+    optical = [layer for layer in spec.guide.layers if _has_reflectance(layer, provider.rule(layer.collection))]
     dated = [layer for layer in spec.guide.layers if not layer.static]
-    return (*optical, *dated, *spec.guide.layers)[0]
+    return next(iter((*optical, *dated, *spec.guide.layers)), None)
+
+
+def _has_reflectance(layer: LayerSpec, rule: CollectionRule) -> bool:
+    return rule.units == "1" and not all(rule.bands[band].classes for band in layer.bands)
 
 
 def _count(stack: Float32Array) -> UInt16Array:

@@ -89,6 +89,7 @@ def open_cube(  # noqa: PLR0913 - what people know from other loaders
         chunks: Edge of a dask chunk in pixels, or sizes by dimension: time, y, x; -1 does not divide one.
         dtype: Floating-point type of the values.
         resampling: ``nearest``, ``bilinear`` or ``cubic``, for all bands or by band; None takes that of the rule.
+            Indicators of classes are always read by ``nearest``.
         groupby: One time step is a ``pass`` of one satellite, a ``solar_day`` or an ``item``. Items that are calibrated
             differently are never mixed in one.
 
@@ -207,10 +208,11 @@ def _choose(argument: str, key: K, choices: Mapping[K, V]) -> V:
 def _choose_kernels(
     resampling: Resampling | Mapping[str, Resampling] | None, rule: CollectionRule, bands: Sequence[str]
 ) -> dict[str, Resampling]:
-    """Return the resampling of each band."""
+    """Return the resampling of each band; an indicator of classes is read by nearest neighbour, whatever is asked."""
     asked = dict.fromkeys(bands, resampling) if isinstance(resampling, str) else dict(resampling or {})
     known = {kernel: kernel for kernel in get_args(Resampling)}
-    return {band: _choose("resampling", asked.get(band) or rule.resampling, known) for band in bands}
+    chosen = {band: _choose("resampling", asked.get(band) or rule.resampling, known) for band in bands}
+    return {band: "nearest" if rule.bands[band].classes else kernel for band, kernel in chosen.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ from mapper.cube.belief import Belief, Beliefs
 from mapper.cube.calibrate import Calibration, apply, find_clear
 from mapper.cube.observations import Observation, group_items, require_bands, select_band
 from mapper.cube.projection import RIM_PX, find_outline, may_touch
-from mapper.cube.resample import Reading, Sampler
+from mapper.cube.resample import Reading, Resampling, Sampler
 from mapper.errors import CorruptAssetError
 
 Answer = TypeVar("Answer")
@@ -87,7 +87,7 @@ class BlockReader:
             [select_band(groups[k], self.rule, band) for k in wanted],
             self.rule.bands[band].asset,
             believe=lambda item: self._beliefs.of_bands(item, band, groups[wanted[0]].calibrations),
-            resampling="copy" if self.nested else self.rule.resampling,
+            resampling="copy" if self.nested else choose_resampling(self.rule, band),
             clear=[clear[k] for k in wanted],
         )
         for k, image in zip(wanted, stack, strict=True):
@@ -178,8 +178,9 @@ def read_block(
     which pixels it has there.
 
     Returns:
-        A variable for each band: float32 in the units of the rule, NaN where missing or masked, dims (time, y, x); the
-        coordinate ``group`` names each observation. Without items there are no time steps.
+        A variable for each band: float32 in the units of the rule, NaN where missing or masked, dims (time, y, x); an
+        indicator of classes has the flags of CF; the coordinate ``group`` names each observation. Without items there
+        are no time steps.
 
     Raises:
         SpecError: If no item has a band, or a calibration cannot be decided.
@@ -244,8 +245,20 @@ def as_dataset(
         "group": ("time", np.array([group.id for group in groups], str)),
         **{str(name): coord for name, coord in xr_coords(geobox, always_yx=True).items()},
     }
-    attrs = {"units": rule.units, "grid_mapping": "spatial_ref"}
-    return xr.Dataset({band: (("time", "y", "x"), stack, attrs) for band, stack in stacks.items()}, coords=coords)
+    return xr.Dataset(
+        {band: (("time", "y", "x"), stack, _describe_band(rule, band)) for band, stack in stacks.items()}, coords=coords
+    )
+
+
+def choose_resampling(rule: CollectionRule, band: str) -> Resampling:
+    """Return the resampling of one of our bands: that of its collection, nearest for an indicator of classes."""
+    return "nearest" if rule.bands[band].classes else rule.resampling
+
+
+def _describe_band(rule: CollectionRule, band: str) -> dict[str, Any]:
+    """Return the CF attributes of one of our bands."""
+    flags = {"flag_values": [0, 1], "flag_meanings": f"other {band}"} if rule.bands[band].classes else {}
+    return {"units": rule.units_of(band), **flags, "grid_mapping": "spatial_ref"}
 
 
 def _reading_threads(count: int) -> ThreadPoolExecutor:

@@ -18,10 +18,12 @@ from pyproj import CRS
 
 from mapper.access.files import Access
 from mapper.arrays import Float32Array
+from mapper.catalog.heights import describe_heights
 from mapper.catalog.items import ItemDict, Items, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
+from mapper.cube.datum_shift import add_shift
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound
@@ -98,6 +100,7 @@ def read_source(
     dropped: dict[str, str] = {}
     images = read_sound(chosen, dropped, lambda sound: _read_images(reader, sound, bands))
     image = np.stack([average_blocks(each, scale) for each in images[: len(spec.source.band_names)]])
+    image = add_shift(image, spec.source.datum_shift, geobox)
     sd = np.full(image.shape, np.nan, np.float32)
     if spec.source.sd:
         read = [item for item in chosen if item["id"] not in dropped]
@@ -113,7 +116,7 @@ def read_source(
         )
         for item in chosen
     )
-    noted = tuple(replace(use, calibration=use.calibration + _note(spec)) for use in uses)
+    noted = tuple(replace(use, calibration=use.calibration + _note(spec, rule)) for use in uses)
     return Source(image=image, image_sd=sd, uses=noted)
 
 
@@ -162,8 +165,13 @@ def _average_sd(
     return average_deviation(fine, geobox, stored=stored, correlation_m=correlation)
 
 
-def _note(spec: MapSpec) -> str:
-    """Return the text of a record about the standard deviation of area averages."""
+def _note(spec: MapSpec, rule: CollectionRule) -> str:
+    """Return the text of a record about heights and their datum, and the standard deviation of area averages."""
+    heights = describe_heights(rule, spec.source.datum_shift)
+    return (f"; {heights}" if heights else "") + _note_averages(spec)
+
+
+def _note_averages(spec: MapSpec) -> str:
     if spec.source.sd is None or spec.grid.kind == "native" or spec.source.resolution == spec.grid.resolution:
         return ""
     length = spec.source.sd_correlation

@@ -17,9 +17,11 @@ from pyproj import CRS
 
 from mapper.access.files import Access
 from mapper.arrays import BoolArray, Float32Array, IntArray, UInt16Array
+from mapper.catalog.heights import describe_heights
 from mapper.catalog.items import ItemDict, Items, flies, is_clear, item_datetime
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
+from mapper.cube.datum_shift import add_shift
 from mapper.cube.observations import Observation, describe_use, group_items
 from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound, split_usable
@@ -104,7 +106,15 @@ def read_stack(
         )
         for item in chosen
     )
-    return replace(picker.stack(_anchor_day(spec)), uses=uses)
+    heights = describe_heights(rule, spec.source.datum_shift)
+    noted = tuple(replace(use, calibration="; ".join(filter(None, (use.calibration, heights)))) for use in uses)
+    stack, shift = picker.stack(_anchor_day(spec)), spec.source.datum_shift
+    return replace(
+        stack,
+        values=add_shift(stack.values, shift, geobox),
+        image=add_shift(stack.image, shift, geobox),
+        uses=noted,
+    )
 
 
 def enters_stack(item: ItemDict, spec: MapSpec) -> bool:

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from mapper.arrays import Float64Array, FloatArray
+from mapper.evaluation.error_histogram import count_errors, find_linear_error, find_median, find_nmad
 from mapper.evaluation.image_metrics import gradient_error, ssim_map
 from mapper.predict.operators import block_mean
 from mapper.registry import Registry
@@ -37,6 +38,8 @@ class Metric(ABC):
     """Name in the head of a table."""
     better: ClassVar[Better]
     """End of the scale at which a map is better."""
+    general: ClassVar[bool] = True
+    """False for a score that is taken only where it is asked for by name, and for heights."""
 
     @property
     def units(self) -> str:
@@ -114,6 +117,59 @@ class Bias(_MeanOfErrors):
 
     def _judge(self, error: Float64Array) -> Float64Array:
         return error
+
+
+class _OfHistogram(Metric):
+    """Quantile of the errors, from counts in fixed classes; see :mod:`mapper.evaluation.error_histogram`."""
+
+    general = False
+
+    def sums(self, value: FloatArray, truth: FloatArray, source: FloatArray) -> Float64Array:
+        """Return the number of errors in each class."""
+        del source
+        return count_errors(_compare(value, truth)[0], self._unit)
+
+    @property
+    def _unit(self) -> float:
+        """Error at which classes widen: 5 cm for heights, whose range of values is 100 m."""
+        return (self.target.value_range or 100.0) / 2000
+
+
+class MedianError(_OfHistogram):
+    """Median of value minus truth."""
+
+    name, title, better = "median_error", "median", "zero"
+
+    def score(self, sums: Float64Array) -> float:
+        """Return the median."""
+        return find_median(sums, self._unit)
+
+
+class Nmad(_OfHistogram):
+    """Normalised median absolute deviation: 1.4826 median |error - median error|."""
+
+    name, title, better = "nmad", "NMAD", "lower"
+
+    def score(self, sums: Float64Array) -> float:
+        """Return the deviation."""
+        return find_nmad(sums, self._unit)
+
+
+class Le90(_OfHistogram):
+    """Linear error: 90 % of the absolute errors are not larger."""
+
+    name, title, better = "le90", "LE90", "lower"
+    share: ClassVar[float] = 0.90
+
+    def score(self, sums: Float64Array) -> float:
+        """Return the quantile of the absolute errors."""
+        return find_linear_error(sums, self._unit, self.share)
+
+
+class Le95(Le90):
+    """Linear error: 95 % of the absolute errors are not larger."""
+
+    name, title, share = "le95", "LE95", 0.95
 
 
 class R2(Metric):
@@ -237,20 +293,26 @@ class ResidualMax(Metric):
         return np.array([one[0] + other[0], max(one[1], other[1])])
 
 
+_OF_ERRORS = (Rmse, Mae, Bias, MedianError, Nmad, Le90, Le95)
 METRICS: Registry[type[Metric]] = Registry(
     "mapper.metrics",
-    {each.name: each for each in (Rmse, Mae, Bias, R2, Psnr, Ssim, GradientRmse, ResidualMean, ResidualMax)},
+    {each.name: each for each in (*_OF_ERRORS, R2, Psnr, Ssim, GradientRmse, ResidualMean, ResidualMax)},
     kind=type[Metric],
 )
 """Metrics by name, in the order of tables; other packages add theirs as entry points of ``mapper.metrics``."""
 
 
-def choose_metrics(target: BandSpec, names: Sequence[str] = ()) -> dict[str, Metric]:
+HEIGHT_METRICS = tuple(each.name for each in _OF_ERRORS)
+"""Names of the metrics of heights, beside the general ones; they are also those of classes of ground."""
+
+
+def choose_metrics(target: BandSpec, names: Sequence[str] = (), *, heights: bool = False) -> dict[str, Metric]:
     """Return metrics for a target band, by name.
 
     Args:
         target: Band that is scored.
-        names: Metrics to take; all by default.
+        names: Metrics to take; all general ones by default.
+        heights: True adds the metrics of heights to the default.
 
     Raises:
         ValueError: If a metric is unknown.
@@ -258,7 +320,8 @@ def choose_metrics(target: BandSpec, names: Sequence[str] = ()) -> dict[str, Met
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise ValueError(f"no metrics {', '.join(unknown)}; there are {', '.join(METRICS)}")
-    return {name: METRICS[name](target) for name in names or METRICS}
+    default = (name for name in METRICS if METRICS[name].general or (heights and name in HEIGHT_METRICS))
+    return {name: METRICS[name](target) for name in names or default}
 
 
 def _compare(value: FloatArray, truth: FloatArray) -> tuple[Float64Array, Float64Array]:

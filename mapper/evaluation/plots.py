@@ -102,13 +102,13 @@ def plot_scatter(densities: Mapping[str, Density], scores: Mapping[str, Score], 
         axis.set(aspect="equal", xlim=span, ylim=span)
         for direction in (axis.xaxis, axis.yaxis):
             direction.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        _entitle(axis, name, _describe(scores[name]))
+        entitle(axis, name, _describe(scores[name]))
         axis.set_facecolor("#f7f7f7")
     figure.supxlabel(f"truth: {label}", fontsize=10)
     figure.supylabel(f"map: {label}", fontsize=10)
     if mesh is not None:
         figure.colorbar(mesh, ax=axes, label="pixels", shrink=0.8, aspect=28, pad=0.015)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_bins(bins: Mapping[str, Bins], path: Path, *, units: str, quantity: str = "truth") -> Path:
@@ -131,7 +131,7 @@ def plot_bins(bins: Mapping[str, Bins], path: Path, *, units: str, quantity: str
     figure = Figure(figsize=(8.6, 8.2), layout="constrained")
     bias, rmse, count = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
     bias.axhline(0, color=_GREY, linewidth=0.9)
-    for (name, entry), style in zip(bins.items(), _styles(), strict=False):
+    for (name, entry), style in zip(bins.items(), styles(), strict=False):
         position = np.arange(len(entry.labels))
         bias.plot(position, entry.bias or position * np.nan, label=name, **style)
         rmse.plot(position, entry.rmse or position * np.nan, **style)
@@ -148,10 +148,10 @@ def plot_bins(bins: Mapping[str, Bins], path: Path, *, units: str, quantity: str
     count.set_yticks(())
     count.set_xlabel(f"{quantity} ({units})")
     for axis in (bias, rmse):
-        _tidy(axis)
+        tidy(axis)
     count.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=min(5, max(len(bins), 1)), frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_reliability(
@@ -174,7 +174,7 @@ def plot_reliability(
     axis.plot((0, 1), (0, 1), color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
     axis.text(0.04, 0.95, "intervals too wide", color=_GREY, fontsize=9, va="top")
     axis.text(0.96, 0.04, "intervals too narrow", color=_GREY, fontsize=9, ha="right")
-    for (name, coverage), style in zip(coverages.items(), _styles(), strict=False):
+    for (name, coverage), style in zip(coverages.items(), styles(), strict=False):
         nominal, observed = zip(*coverage.table(), strict=True)
         text = (
             f"{name}: 90 % holds {100 * coverage.share(0.9):.0f} %" if 0.9 in coverage.levels and coverage.n else name
@@ -187,9 +187,9 @@ def plot_reliability(
     if by_sd:
         _draw_by_sd(axes[1], by_sd, units)
     for panel in axes:
-        _tidy(panel)
+        tidy(panel)
     figure.legend(loc="outside lower center", ncols=3 if by_sd else 1, frameon=False, fontsize=9)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def plot_maps(
@@ -223,32 +223,32 @@ def plot_maps(
     upper, lower = axes[::2].ravel(), axes[1::2].ravel()
     for axis in (*upper[len(maps) + 1 :], *lower[len(maps) + 1 :]):
         axis.axis("off")
-    image = _show(upper[0], truth, cmap="viridis", **ends)
-    _entitle(upper[0], "truth", f"mean {np.nanmean(truth):.1f}")
+    image = show(upper[0], truth, cmap="viridis", **ends)
+    entitle(upper[0], "truth", f"mean {np.nanmean(truth):.1f}")
     lower[0].axis("off")
     if guide is not None:
         lower[0].imshow(guide, interpolation="nearest")
         lower[0].set_title("guide", fontsize=9)
-    errors = {name: _refine(values, truth.shape) - truth for name, values in maps.items()}
+    errors = {name: refine(values, truth.shape) - truth for name, values in maps.items()}
     span = max((float(np.nanpercentile(np.abs(error), 98)) for error in errors.values()), default=1.0)
     difference = None
     for axis, below, (name, values) in zip(upper[1:], lower[1:], maps.items(), strict=False):
-        _show(axis, values, cmap="viridis", **ends)
-        _entitle(axis, name, f"mean {np.nanmean(values):.1f}")
+        show(axis, values, cmap="viridis", **ends)
+        entitle(axis, name, f"mean {np.nanmean(values):.1f}")
         error = errors[name]
-        difference = _show(below, error, cmap="RdBu", low=-span, high=span)
+        difference = show(below, error, cmap="RdBu", low=-span, high=span)
         score = Score.of(error, np.zeros_like(error), metrics=choose_metrics(BandSpec(), ("rmse", "bias")))
         below.set_title(f"RMSE {score.value('rmse'):.1f}   bias {_signed(score.value('bias'))}", fontsize=9)
     figure.colorbar(image, ax=axes, label=label, shrink=0.6, aspect=30, pad=0.01)
     if difference is not None:
         figure.colorbar(difference, ax=axes, label=f"map - truth: {label}", shrink=0.6, aspect=30, pad=0.01)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_by_sd(axis: Axes, by_sd: Mapping[str, ErrorBySd], units: str) -> None:
     """Draw RMSE against announced deviation; classes of too few pixels are left out."""
     top = 0.0
-    for entry, style in zip(by_sd.values(), _styles(), strict=False):
+    for entry, style in zip(by_sd.values(), styles(), strict=False):
         total = sum(entry.n)
         rows = [(announced, rmse) for announced, rmse, n in entry.table() if n >= max(30, total // 2000)]
         if rows:
@@ -274,14 +274,14 @@ def _panels(number: int, *, width: float, height: float) -> tuple[Figure, Sequen
     return figure, list(axes[:number])
 
 
-def _styles() -> Iterator[dict[str, Any]]:
+def styles() -> Iterator[dict[str, Any]]:
     """Yield styles of lines that differ in colour and marker, then again in dashes."""
     for dashes in ("-", "--", ":"):
         for colour, marker in zip(_COLOURS, _MARKERS, strict=True):
             yield {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.5, "linestyle": dashes}
 
 
-def _entitle(axis: Axes, name: str, subtitle: str) -> None:
+def entitle(axis: Axes, name: str, subtitle: str) -> None:
     """Write a name in bold above a subtitle; the pad leaves room for it."""
     axis.set_title(name, fontsize=11, weight="bold", pad=18)
     style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": "#444444"}
@@ -301,26 +301,29 @@ def _short(n: int) -> str:
     return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.1f} k" if n >= 1e3 else str(n)
 
 
-def _show(axis: Axes, values: FloatArray, *, cmap: str, low: float, high: float) -> AxesImage:
+def show(axis: Axes, values: FloatArray, *, cmap: str, low: float, high: float) -> AxesImage:
+    """Draw an image without ticks, missing pixels in grey, and return it for a colour bar."""
     axis.set_xticks(())
     axis.set_yticks(())
     axis.set_facecolor("#dddddd")
     return axis.imshow(values, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
 
 
-def _refine(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def refine(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Repeat the pixels of a coarse map until it has a shape."""
     rows, cols = shape[0] // values.shape[0], shape[1] // values.shape[1]
     return values.repeat(rows, axis=0).repeat(cols, axis=1)
 
 
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
+    """Draw an axis with a light grid and no frame above and right."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(color="#e6e6e6", linewidth=0.7)
     axis.set_axisbelow(True)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, its folder too, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI, bbox_inches="tight", pad_inches=0.12)
     return path

@@ -12,9 +12,11 @@ import numpy as np
 import xarray as xr
 
 from mapper.arrays import Float32Array
+from mapper.catalog.heights import check_heights, check_truth
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, provider_of
 from mapper.catalog.search import search_collection
+from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
 from mapper.errors import SpecError
@@ -29,6 +31,7 @@ from mapper.models.weights import load_model
 from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec, TargetBand
+from mapper.spec.inputs import DatumShift
 from mapper.store.map_store import open_map
 
 _BLOCK_PX = 1000
@@ -47,6 +50,8 @@ class Truth:
     """Value that larger ones count as (label outliers), in target units."""
     target: TargetBand
     """Target band that is scored, with its range of values and its classes."""
+    datum_shift: DatumShift | None = None
+    """Metres that are added to a truth of heights to reach the vertical datum of the map."""
 
     @property
     def name(self) -> str:
@@ -174,6 +179,7 @@ def read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) 
     )
     values = block[truth.variable].to_numpy()
     latest: Float32Array = values[-1] if len(values) else np.full(window.shape, np.nan, np.float32)
+    latest = add_shift(latest, truth.datum_shift, geobox)
     return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
 
 
@@ -190,7 +196,14 @@ def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: 
     return predicted
 
 
-def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_range: float | None = None) -> Truth:
+def find_truth(
+    spec: MapSpec,
+    name: str,
+    *,
+    clip: float | None = None,
+    data_range: float | None = None,
+    datum_shift: DatumShift | None = None,
+) -> Truth:
     """Find the truth of a map in its own catalogue.
 
     Args:
@@ -198,15 +211,22 @@ def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_rang
         name: ``collection:band``; scored is the target band of that name, or the first.
         clip: Value that larger ones count as, in target units.
         data_range: Range of the values, which PSNR and SSIM refer to; None takes that of the target.
+        datum_shift: Metres to add to a truth of heights to reach the vertical datum of the map.
 
     Raises:
-        SpecError: If the name has no band, or the provider does not describe it.
+        SpecError: If the name has no band, the provider does not describe it, or its heights are in another vertical
+            datum than those of the map and no shift is given.
         SearchError: If the catalogue has no such item.
     """
     collection, _, variable = name.partition(":")
-    bands = provider_of(spec).rule(collection).bands
+    provider = provider_of(spec)
+    rule = provider.rule(collection)
+    bands = rule.bands
     if variable not in bands:
         raise SpecError(f"truth {name!r} is not COLLECTION:BAND; {collection} has the bands {', '.join(sorted(bands))}")
+    check_heights(spec, provider)
+    check_truth(spec, provider, truth=f"truth {name}", datum=rule.vertical_datum or "", shift=datum_shift)
+    check_shifts(spec, reach_px=0, truth=datum_shift)
     target = next((band for band in spec.targets if band.name == variable), spec.targets[0])
     return Truth(
         collection=collection,
@@ -214,6 +234,7 @@ def find_truth(spec: MapSpec, name: str, *, clip: float | None = None, data_rang
         items=search_collection(spec, collection),
         clip=clip,
         target=target if data_range is None else target.model_copy(update={"value_range": data_range}),
+        datum_shift=datum_shift,
     )
 
 

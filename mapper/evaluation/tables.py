@@ -15,6 +15,8 @@ Row = Mapping[str, Cell]
 
 GROUPS = ("guide + source", "source only", "guide only")
 """Inputs that methods see, in the order of tables; other groups follow."""
+SEES_TRUTH = "sees the truth"
+"""Group of a row that is no method, but a bound: it is never the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,8 @@ def _by_group(rows: Sequence[Row]) -> list[Row]:
 
 
 def _best(rows: Sequence[Row], column: Column) -> float | None:
-    values = [value for row in rows if isinstance(value := row.get(column.key), int | float) and math.isfinite(value)]
+    own = [row.get(column.key) for row in rows if row.get("group") != SEES_TRUTH]
+    values = [value for value in own if isinstance(value, int | float) and math.isfinite(value)]
     if column.better not in ("lower", "higher") or len(values) < 2:
         return None
     return min(values) if column.better == "lower" else max(values)

@@ -10,7 +10,9 @@ from mapper.arrays import FloatArray
 from mapper.evaluation.bins import Bins
 from mapper.evaluation.density import Density
 from mapper.evaluation.metric import choose_metrics
+from mapper.evaluation.relief import Ground
 from mapper.evaluation.score import Score
+from mapper.evaluation.terrain import Terrain
 from mapper.evaluation.uncertainty import LEVELS, RELIABILITY_LEVELS, Coverage, ErrorBySd
 from mapper.spec.target import BandSpec
 
@@ -27,10 +29,20 @@ class Tally:
     bins: Bins = field(default_factory=Bins)
     """Errors by class of the truth; without classes where the target names none."""
     density: Density = field(default_factory=Density)
-    """Pixels by truth and value; without cells where the target has no range of values."""
+    """Pixels by truth and value; without cells where the target has no range of values, or is heights."""
+    terrain: Terrain = field(default_factory=Terrain)
+    """Errors by land cover and slope, and the shape of the ground; nothing where the target is none of heights."""
 
     @classmethod
-    def of(cls, value: FloatArray, truth: FloatArray, source: FloatArray = _NOTHING, *, target: BandSpec) -> Self:
+    def of(
+        cls,
+        value: FloatArray,
+        truth: FloatArray,
+        source: FloatArray = _NOTHING,
+        *,
+        target: BandSpec,
+        ground: Ground | None = None,
+    ) -> Self:
         """Compare values with the truth, and their block means with the source.
 
         Args:
@@ -38,17 +50,24 @@ class Tally:
             truth: Same shape and units, NaN where unknown or not to be scored.
             source: (y / scale, x / scale) in the same units, NaN where the map is not held against it.
             target: Band that is scored; its range of values and classes are fixed beforehand, so that blocks add up.
+            ground: What is known of the pixels, where these are heights of the ground; None where they are not.
         """
         low, span = target.bounds[0] or 0.0, target.value_range
         bins = Bins.of(value, truth, target.classes, error_step=_find_step(target)) if target.classes else Bins()
         return cls(
-            score=Score.of(value, truth, source, metrics=choose_metrics(target)),
+            score=Score.of(value, truth, source, metrics=choose_metrics(target, heights=ground is not None)),
             bins=bins,
-            density=Density.of(value, truth, low=low, high=low + span) if span else Density(),
+            density=Density.of(value, truth, low=low, high=low + span) if span and ground is None else Density(),
+            terrain=Terrain() if ground is None else Terrain.of(value, truth, ground, target=target),
         )
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(score=self.score + other.score, bins=self.bins + other.bins, density=self.density + other.density)
+        return Tally(
+            score=self.score + other.score,
+            bins=self.bins + other.bins,
+            density=self.density + other.density,
+            terrain=self.terrain + other.terrain,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

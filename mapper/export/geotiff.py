@@ -195,6 +195,8 @@ def _describe_bands(file: Any, rasters: list[Raster]) -> None:
         file.offsets = [encoding.add_offset for encoding in encodings]
     for index, raster in enumerate(rasters, start=1):
         file.set_band_description(index, raster.band.long_name)
+        if raster.band.vertical_datum:
+            file.update_tags(index, vertical_datum=raster.band.vertical_datum)
         if raster.kind != "flags":
             file.set_band_unit(index, raster.units)
         else:
@@ -213,6 +215,7 @@ def _describe_file(about: Any, rasters: list[Raster], tags: dict[str, str]) -> d
         "TIFFTAG_COPYRIGHT": rights,
         "variable": names,
         "units": ",".join(dict.fromkeys(raster.units for raster in rasters)),
+        "vertical_datum": ",".join(dict.fromkeys(filter(None, (raster.band.vertical_datum for raster in rasters)))),
         **tags,
     }
     return {name: text for name, text in texts.items() if text}

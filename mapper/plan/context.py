@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 
 from mapper.access.retry import REQUEST_RETRY, TILE_RETRY, RetryPolicy
+from mapper.catalog.heights import check_heights, find_datum
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, provider_of
 from mapper.catalog.uses import Role
+from mapper.cube.datum_shift import check_shifts
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.models.card import Card, read_card
@@ -157,7 +159,7 @@ def make_context(
         options: How tiles are computed.
 
     Raises:
-        SpecError: If the provider lacks a collection or band.
+        SpecError: If the provider lacks a collection or band, or heights of two vertical datums would be mixed.
         GridError: If the source does not nest in the grid.
         WeightsError: If the model is missing or was tampered with.
         ContractError: If the model does not fit the map, or no map can be made with it.
@@ -166,7 +168,8 @@ def make_context(
     card = card or read_card(spec.model)
     _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
-    product, contract = map_product(spec), card.contract
+    check_heights(spec, provider)
+    product, contract = map_product(spec, vertical_datum=find_datum(spec, provider)), card.contract
     grid = product.grid
     chosen = _check_contract(spec, provider, contract, grid.scale)
     # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
@@ -174,6 +177,7 @@ def make_context(
     ties = (spec.consistency.of(band.name) for band in spec.targets)
     reach = max(make_operator(tie, grid.scale).reach for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
+    check_shifts(spec, reach_px=halo_px)
     return Context(
         spec=spec,
         provider=provider,
@@ -205,6 +209,13 @@ def _check_bands(spec: MapSpec, provider: Provider) -> None:
         bands = provider.rule(collection).bands
         if band not in bands:
             raise SpecError(f"unknown band {band!r} of {collection}: {provider.name} has {', '.join(sorted(bands))}")
+    sharpened = provider.rule(spec.source.collection).bands
+    for band in spec.source.band_names:
+        if sharpened[band].classes:
+            raise SpecError(
+                f"source {spec.source.collection}: {band} is an indicator of classes, which are never averaged; "
+                "sharpen a band of numbers, and take classes into the guide"
+            )
 
 
 def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale: int) -> dict[str, tuple[int, ...]]:
@@ -217,7 +228,7 @@ def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale
                 f"the source is in {units!r}, the target in {band.units!r}: {contract.model} with "
                 f"consistency {mode} needs the same units"
             )
-    channels = [(channel.name, provider.rule(channel.collection).units) for channel in spec.guide.channels]
+    channels = [(each.name, provider.rule(each.collection).units_of(each.band)) for each in spec.guide.channels]
     coarse = Offer(
         bands=[(band, units) for band in source.band_names], dates=source.dates, has_sd=source.sd is not None
     )

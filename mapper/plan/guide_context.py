@@ -73,8 +73,8 @@ def reach_of(context: Context) -> int:
 
 
 def units_of(spec: MapSpec, provider: Provider) -> Mapping[str, str]:
-    """Return the units of each collection of the guide."""
-    return {layer.collection: provider.rule(layer.collection).units for layer in spec.guide.layers}
+    """Return the units of each channel of the guide, by its name."""
+    return {each.name: provider.rule(each.collection).units_of(each.band) for each in spec.guide.channels}
 
 
 def _widen(grid: MapGrid, halo_px: int) -> tuple[MapGrid, int]:

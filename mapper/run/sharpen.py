@@ -142,7 +142,7 @@ def sharpen(
     }
     result = _as_dataset(arrays, grid.geobox, {_SPEC: described.to_yaml(public=True)})
     for band in stored:
-        about = {"units": band.units, "long_name": band.long_name}
+        about = {"units": band.units, "long_name": band.long_name, "vertical_datum": band.vertical_datum}
         result[band.name].attrs |= {key: value for key, value in about.items() if value}
     return result
 

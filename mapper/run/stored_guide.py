@@ -156,7 +156,7 @@ def _find_dropped(stored: StoredGuide, tiles: Iterator[Tile]) -> _Dropped:
 def encodings_of(spec: MapSpec, provider: Provider) -> tuple[Encoding, ...]:
     """Return the encoding of each channel of the guide."""
     units = units_of(spec, provider)
-    return tuple(Encoding.of_units(units[channel.collection]) for channel in spec.guide.channels)
+    return tuple(Encoding.of_units(units[channel.name]) for channel in spec.guide.channels)
 
 
 def quantise_guide(guide: Guide, context: Context) -> Guide:

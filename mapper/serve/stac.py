@@ -198,11 +198,17 @@ def _describe_cube(version: Version) -> dict[str, Any]:
                 "dimensions": ["y", "x"],
                 "description": node["attributes"].get("long_name", name),
                 **({"unit": node["attributes"]["units"]} if "units" in node["attributes"] else {}),
+                **_describe_datum(node["attributes"]),
             }
             for name, node in nodes.items()
             if node.get("dimension_names") == ["y", "x"] and "/" not in name
         },
     }
+
+
+def _describe_datum(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what a variable of heights says of its vertical datum."""
+    return {"mapper:vertical_datum": attributes["vertical_datum"]} if "vertical_datum" in attributes else {}
 
 
 def _describe_model(version: Version) -> dict[str, Any]:

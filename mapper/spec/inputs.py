@@ -1,12 +1,15 @@
 """The inputs of a map: the source that is sharpened, and the guide that shows where its detail lies."""
 
+import hashlib
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mapper.description import Fractional, Location, NameOrFile, Part
+from mapper.description import FilePath, Fractional, Location, NameOrFile, Part
+from mapper.errors import SpecError
 
 
 def _check_months(months: tuple[int, ...]) -> tuple[int, ...]:
@@ -17,7 +20,22 @@ def _check_months(months: tuple[int, ...]) -> tuple[int, ...]:
 
 Months = Annotated[tuple[int, ...], AfterValidator(_check_months)]
 Orbit = Literal["ascending", "descending"]
+DatumShift = Annotated[float, Field(strict=True)] | FilePath
+"""Metres to add to heights to reach another vertical datum: a number, or a GeoTIFF grid of metres."""
 _YEAR = tuple(range(1, 13))
+
+
+def hash_grid(path: Path) -> str:
+    """Return the sha256 of a grid of metres.
+
+    Raises:
+        SpecError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecError(f"datum_shift {path} cannot be read: {error}; give metres, or a GeoTIFF of metres") from error
 
 
 class CatalogSpec(Part):
@@ -50,6 +68,9 @@ class LayerSpec(Part):
     reducer: Literal["median", "mean"] | None = None
     """Reduction of dates to one image; None takes the collection's own (median for reflectance, mean power for
     radar)."""
+    datum_shift: DatumShift | None = None
+    """Metres to add to the heights of this layer to reach the vertical datum of the map: a number, or a GeoTIFF grid of
+    metres."""
 
 
 class Channel(Part):
@@ -154,6 +175,8 @@ class SourceSpec(Part):
     """Scene cloud cover in percent above which items of a stack are not searched."""
     orbit: Orbit | None = None
     """Orbit direction that is used alone; None uses both."""
+    datum_shift: DatumShift | None = None
+    """Metres to add to its heights to reach the vertical datum of the map: a number, or a GeoTIFF grid of metres."""
     catalog: CatalogSpec | None = None
     """Archive of its items; None takes the map's catalogue."""
 

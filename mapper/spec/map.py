@@ -21,7 +21,7 @@ from mapper.markup.cards import show_area
 from mapper.presets import DEFAULT, fill_defaults
 from mapper.redaction import redact_all
 from mapper.spec.area import AreaSpec, GridSpec, PeriodSpec
-from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec
+from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec, hash_grid
 from mapper.spec.plausibility import GridRequest, make_grid
 from mapper.spec.target import ConsistencySpec, ModelSpec, TargetBand, TargetSpec
 
@@ -53,8 +53,12 @@ class MapSpec(Part):
     @cached_property
     def catalogs(self) -> dict[str, CatalogSpec]:
         """Archive of the items of each collection."""
-        parts: tuple[LayerSpec | SourceSpec, ...] = (*self.guide.layers, self.source)
-        return {part.collection: part.catalog or self.catalog for part in parts}
+        return {part.collection: part.catalog or self.catalog for part in self._parts}
+
+    @property
+    def _parts(self) -> tuple[LayerSpec | SourceSpec, ...]:
+        """Return the layers of the guide, and the source at the end."""
+        return (*self.guide.layers, self.source)
 
     @model_validator(mode="after")
     def _one_home(self) -> Self:
@@ -116,8 +120,8 @@ class MapSpec(Part):
         content["source"] = _without_defaults(content["source"], SourceSpec, *_ADDED_TO_SOURCE)
         content["target"] = _identify_target(self.target)
         content["provider"] = Path(self.catalog.provider).stem
-        for part in (*content["guide"]["layers"], content["source"]):
-            part.pop("catalog")
+        for part, spec in zip((*content["guide"]["layers"], content["source"]), self._parts, strict=True):
+            _identify_part(part, spec)
         content["catalogs"] = {
             name: [Path(home.provider).stem, home.override]
             for name, home in self.catalogs.items()
@@ -133,8 +137,8 @@ class MapSpec(Part):
         Source, model, target and consistency are left out, and so is the area: a stored guide has a grid of its own.
         """
         content = self.model_dump(mode="json", include={"period", "grid", "guide"})
-        for layer in content["guide"]["layers"]:
-            layer.pop("catalog")
+        for layer, spec in zip(content["guide"]["layers"], self.guide.layers, strict=True):
+            _identify_part(layer, spec)
         homes = {layer.collection: self.catalogs[layer.collection] for layer in self.guide.layers}
         content["catalogs"] = {name: [Path(home.provider).stem, home.override] for name, home in homes.items()}
         return _hash(content)
@@ -173,9 +177,24 @@ _NOT_OF_PIXELS = ("value_range", "classes", "sd_classes")
 """Keys of a target that no pixel depends on."""
 
 
+def _identify_part(content: dict[str, Any], part: LayerSpec | SourceSpec) -> None:
+    """Leave of a dumped layer or source what can change a pixel: no archive, and a grid of metres by its content.
+
+    Raises:
+        SpecError: If the grid cannot be read.
+    """
+    content.pop("catalog")
+    shift = content.pop("datum_shift")
+    if isinstance(part.datum_shift, Path):
+        content["datum_shift"] = hash_grid(part.datum_shift)
+    elif shift is not None:
+        content["datum_shift"] = shift
+
+
 def _identify_target(target: TargetSpec) -> dict[str, Any]:
     """Return what of a target enters the digest, bounds that only say "not negative" as they were written before."""
     content = target.model_dump(mode="json", exclude=set(_NOT_OF_PIXELS))
+    content = _without_defaults(content, TargetSpec, "heights", "vertical_datum")
     bounds = content.pop("bounds")
     if target.bounds in ((0, None), (None, None)):
         content["non_negative"] = target.non_negative

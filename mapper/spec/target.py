@@ -106,6 +106,11 @@ class TargetSpec(BandSpec):
     sd: bool | None = None
     """Writing of standard deviations; None writes them for a single band, and where the source has one."""
 
+    heights: Literal["surface", "ground"] | None = None
+    """Heights that are written: of the ``surface`` or of the bare ``ground``; None where the map is none of heights."""
+    vertical_datum: str | None = Field(default=None, min_length=1)
+    """Vertical datum of the heights that are written, for example ``EPSG:3855``; None takes that of the source."""
+
     @model_validator(mode="before")
     @classmethod
     def _read_short_forms(cls, content: Any) -> Any:

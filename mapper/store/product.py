@@ -64,6 +64,11 @@ class Band:
         return str(self.attributes.get("units", "1"))
 
     @property
+    def vertical_datum(self) -> str:
+        """Return the vertical datum of heights; empty for other values, and where nobody says."""
+        return str(self.attributes.get("vertical_datum", ""))
+
+    @property
     def long_name(self) -> str:
         """Return the name for people."""
         return str(self.attributes.get("long_name", self.name))
@@ -138,13 +143,17 @@ class Product(Banded):
     """Further attributes of the root group."""
 
 
-def map_product(spec: MapSpec) -> Product:
+def map_product(spec: MapSpec, *, vertical_datum: str = "") -> Product:
     """Return the product that a map is: its target bands, each with its standard deviation, flags and observations.
+
+    Args:
+        spec: The map.
+        vertical_datum: Datum of its heights; empty where it has none, or nobody says.
 
     Raises:
         SpecError: If a target band has the name of another array.
     """
-    bands = (*_make_target_bands(spec.targets), _make_quality_band(spec), _make_count_band())
+    bands = (*_make_target_bands(spec.targets, vertical_datum), _make_quality_band(spec), _make_count_band())
     clash = _find_clash(bands)
     if clash:
         raise SpecError(f"the target gives two arrays of the store the name {clash}; choose another name of its band")
@@ -169,13 +178,13 @@ def guide_product(spec: MapSpec, *, grid: MapGrid, units: Mapping[str, str], hal
     Args:
         spec: The map.
         grid: The map's, with whole tiles around it; its area is what is wanted.
-        units: Units of each collection of the guide.
+        units: Units of each channel of the guide, by its name.
         halo_px: Context that the guide holds around each tile of the map, in pixels.
 
     Raises:
         SpecError: If a channel has the name of another array.
     """
-    channels = (_make_channel_band(channel, units[channel.collection]) for channel in spec.guide.channels)
+    channels = (_make_channel_band(channel, units[channel.name]) for channel in spec.guide.channels)
     bands = (*channels, _make_count_band(), _make_gap_band())
     clash = _find_clash(bands)
     if clash:
@@ -260,23 +269,25 @@ def _find_clash(bands: Sequence[Band]) -> str:
     return ", ".join(sorted(name for name, count in names.items() if count > 1))
 
 
-def _make_target_bands(targets: Sequence[TargetBand]) -> Iterator[Band]:
+def _make_target_bands(targets: Sequence[TargetBand], vertical_datum: str) -> Iterator[Band]:
     shared = Counter(target.long_name for target in targets)
     for target in targets:
         is_shared = shared[target.long_name] > 1
         long_name = ", ".join(filter(None, (target.long_name, target.name))) if is_shared else target.long_name
-        yield _make_value_band(target, long_name or target.name)
+        yield _make_value_band(target, long_name or target.name, vertical_datum)
         if target.sd:
             yield _make_sd_band(target, long_name or target.name)
 
 
-def _make_value_band(target: TargetBand, long_name: str) -> Band:
+def _make_value_band(target: TargetBand, long_name: str, vertical_datum: str) -> Band:
     encoding = Encoding.of_value(target.encoding)
     ancillary = [_name_sd(target)] if target.sd else []
     attributes = {
         "long_name": long_name,
         "units": target.units,
         "ancillary_variables": " ".join([*ancillary, "qa", "n_valid"]),
+        # CF names geoids in the grid mapping alone, which all bands share
+        **({"vertical_datum": vertical_datum} if vertical_datum else {}),
         **encoding.attributes,
     }
     band = _make_encoded_band(target.name, "value", encoding, attributes)

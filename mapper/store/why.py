@@ -34,6 +34,8 @@ class BandValue:
     """None where missing."""
     sd: float | None
     """None where missing, or where the map has none."""
+    vertical_datum: str = ""
+    """Datum of heights; empty for other values, and where nobody says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +68,13 @@ class Answer:
     """Values of the channels of a guide by name, None where missing; a guide has no other value."""
     bands: tuple[BandValue, ...] = ()
     """Values of the target bands of a map, in the order of the store."""
+    vertical_datum: str = ""
+    """Datum of the heights of the first target band; empty for other values, and where nobody says."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values, without ``bands`` where there is one; see :func:`to_plain`."""
-        left_out = {"bands"} if len(self.bands) < 2 else set()
-        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self) if each.name not in left_out}
+        left_out = {"bands": len(self.bands) < 2, "vertical_datum": not self.vertical_datum}
+        return {each.name: to_plain(getattr(self, each.name)) for each in fields(self) if not left_out.get(each.name)}
 
     def to_text(self) -> str:
         """Return the answer for a terminal."""
@@ -156,7 +160,13 @@ def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, An
         return None if np.isnan(value) else value
 
     values = tuple(
-        BandValue(name=band.name, units=band.units, value=decode(band), sd=decode(bands.sd_of(band.name)))
+        BandValue(
+            name=band.name,
+            units=band.units,
+            value=decode(band),
+            sd=decode(bands.sd_of(band.name)),
+            vertical_datum=band.vertical_datum,
+        )
         for band in bands.values
     )
     first = values[0] if values else BandValue(name="guide", units="", value=None, sd=None)
@@ -171,13 +181,15 @@ def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, An
         "n_valid": int(read(bands.count)),
         "channels": {band.name: decode(band) for band in bands.channels},
         "bands": values,
+        "vertical_datum": first.vertical_datum,
     }
 
 
 def _describe_value(band: BandValue) -> str:
     value = "no value" if band.value is None else f"{band.value:g} {band.units}"
     sd = "" if band.sd is None else f" ± {band.sd:g} (standard deviation)"
-    return f"{band.name} {value}{sd}"
+    datum = f", heights in {band.vertical_datum}" if band.vertical_datum else ""
+    return f"{band.name} {value}{sd}{datum}"
 
 
 def name_flags(quality: Band, stored: int) -> tuple[str, ...]:

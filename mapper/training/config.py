@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.spec import read_spec
+from mapper.spec.inputs import DatumShift
 
 
 class TruthConfig(Part):
@@ -23,6 +24,9 @@ class TruthConfig(Part):
     """Name of its band or array; None takes the name of the map's first target band."""
     limit: float | None = None
     """Truth above this is cut off, in its units; labels have outliers."""
+    datum_shift: DatumShift | None = None
+    """Metres to add to a truth of heights to reach the vertical datum of the map: a number, or a GeoTIFF grid of
+    metres."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -77,7 +81,67 @@ class SyntheticData(Part):
     limit: float | None = None
 
 
-DataConfig = Annotated[MapsData | WaldData | BioMasstersData | SyntheticData, Field(discriminator="kind")]
+class ElevationData(Part):
+    """Places whose bare earth is known: a folder of GeoTIFFs for each, see :mod:`mapper.training.elevation`."""
+
+    kind: Literal["elevation"] = "elevation"
+    folder: FilePath
+    """Holds the folders of the places."""
+    places: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    scale: int | None = Field(default=None, gt=1)
+    """Scale of places without a source; None takes 30 m over the surface where their pixels divide that, else 10 for
+    pixels up to 3 m, 5 up to 10 m and 3 beyond over the ground itself."""
+    truth_within_m: float = Field(default=6.0, ge=0)
+    """Distance to the next ground return up to which the truth counts, in metres, where it is known."""
+    drop_objects: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the buildings and of the stands of trees that are missing from the guide; then places without a mask of
+    objects are left out."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of which are missing."""
+    outlines: bool = False
+    """True makes ``buildings*.geojson`` the channel of buildings of a place without a mask; often it has only some."""
+
+
+class Dfc30Data(Part):
+    """DFC30 as published: a folder for each city, in it one for each layer, tiles by name."""
+
+    kind: Literal["dfc30"] = "dfc30"
+    folder: FilePath
+    """``DFC30_3m`` or ``DFC30_8m``."""
+    cities: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    surface: str = "COP30"
+    """Layer that is sharpened: COP30, FABDEM or FATHOM, which lie on the grid of the truth."""
+    layers: tuple[Literal["BDORTHO", "UA2012", "CHM"], ...] = ("BDORTHO",)
+    """Layers of the guide."""
+    classes: tuple[int, ...] = tuple(range(15))
+    """Codes of land use in UA2012, an indicator each."""
+    scale: int | None = Field(default=None, gt=1)
+    """Source pixel / target pixel; None takes the whole number nearest to 30 m."""
+
+
+class TerrainData(Part):
+    """Synthetic terrains with forest, buildings and water, of squares."""
+
+    kind: Literal["terrain"] = "terrain"
+    seeds: tuple[int, ...] = Field(min_length=1)
+    size_px: int = Field(default=330, ge=20)
+    scale: int = Field(default=10, gt=1)
+    px_m: float = Field(default=3.0, gt=0)
+    """Edge of a pixel, in metres."""
+    radar: bool = False
+    """True sharpens what a radar of X-band sees, False the mean of the surface."""
+    drop_objects: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the buildings and of the stands of trees that are missing from the guide."""
+
+
+DataConfig = Annotated[
+    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData,
+    Field(discriminator="kind"),
+]
 
 
 class HoldOutConfig(Part):
@@ -205,6 +269,9 @@ class Changes:
         by_kind: dict[str, dict[str, Any]] = {
             "synthetic": {"scale": self.scale},
             "biomassters": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+            "elevation": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+            "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+            "terrain": {"scale": self.scale},
         }
         known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
         return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
@@ -218,6 +285,12 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {str(path) for path in part.maps}
         elif isinstance(part, SyntheticData):
             sites |= {f"landscape {seed}" for seed in part.seeds}
+        elif isinstance(part, TerrainData):
+            sites |= {f"terrain {seed}" for seed in part.seeds}
+        elif isinstance(part, ElevationData):
+            sites |= {f"place {place}" for place in part.places or ()}
+        elif isinstance(part, Dfc30Data):
+            sites |= {f"city {city}" for city in part.cities or ()}
         elif part.chips is not None:
             sites |= {f"chip {chip}" for chip in part.chips}
     return sites

@@ -3,10 +3,22 @@
 from collections.abc import Sequence
 
 from mapper.training.biomassters import read_chips
-from mapper.training.config import BioMasstersData, DataConfig, MapsData, WaldData
+from mapper.training.config import (
+    BioMasstersData,
+    DataConfig,
+    Dfc30Data,
+    ElevationData,
+    MapsData,
+    SyntheticData,
+    TerrainData,
+    WaldData,
+)
+from mapper.training.dfc30 import read_cities
+from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
+from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
 
 
@@ -20,10 +32,19 @@ def read_samples(data: Sequence[DataConfig]) -> list[Sample]:
 
 
 def _read(part: DataConfig) -> list[Sample]:
-    if isinstance(part, MapsData):
-        return [read_map(path, part.truth) for path in part.maps]
-    if isinstance(part, WaldData):
-        return [degrade(read_inputs(path)) for path in part.maps]
-    if isinstance(part, BioMasstersData):
-        return read_chips(part)
-    return read_landscapes(part)
+    match part:
+        case MapsData():
+            samples = [read_map(path, part.truth) for path in part.maps]
+        case WaldData():
+            samples = [degrade(read_inputs(path)) for path in part.maps]
+        case BioMasstersData():
+            samples = read_chips(part)
+        case ElevationData():
+            samples = read_places(part)
+        case Dfc30Data():
+            samples = read_cities(part)
+        case TerrainData():
+            samples = read_terrains(part)
+        case SyntheticData():
+            samples = read_landscapes(part)
+    return samples

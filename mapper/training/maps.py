@@ -12,15 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import Float32Array
+from mapper.catalog.heights import check_heights, check_truth, find_datum
 from mapper.catalog.items import Items, freeze_items
 from mapper.catalog.provider import Provider, provider_of
 from mapper.catalog.search import search, search_collection
 from mapper.cube.composite import read_guide
+from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.source import read_source
 from mapper.errors import InputError, SearchError
 from mapper.grid import MapGrid, Window, coarsen
 from mapper.predict.operators import block_mean
 from mapper.spec import MapSpec, read_spec
+from mapper.spec.inputs import DatumShift, hash_grid
 from mapper.training.config import TruthConfig
 from mapper.training.sample import Sample
 from mapper.training.truth import ReadTruth, open_truth, read_from_items, read_from_store
@@ -46,14 +49,18 @@ def read_map(path: Path, truth: TruthConfig) -> Sample:
 def read_site(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
     """Read a map that is described already; see :func:`read_map`."""
     provider, variable = provider_of(spec), truth.variable or spec.targets[0].name
+    shift = truth.datum_shift
+    check_shifts(spec, reach_px=0, truth=shift)
     if truth.collection is not None:
         items = freeze_items([*search(spec), *search_collection(spec, truth.collection)])
-        sample = samples_from_map(spec, items, provider, truth.collection, variable, name=name)
+        sample = samples_from_map(spec, items, provider, truth.collection, variable, name=name, shift=shift)
     else:
         location = str(truth.store)
         array = open_truth(location, variable)
-        _check_units(str(array.attrs.get("units", "")), spec, provider, f"truth store {location}")
-        read = read_from_store(spec.map_grid, array, location)
+        datum, called = str(array.attrs.get("vertical_datum", "")), f"truth store {location}"
+        _check_units(str(array.attrs.get("units", "")), spec, provider, called)
+        check_truth(spec, provider, truth=called, datum=datum, shift=shift)
+        read = _shift_truth(read_from_store(spec.map_grid, array, location), shift, spec.map_grid)
         sample = _read_known(spec, search(spec), provider, read, name=name)
         content = sample.digest.encode() + sample.truth.tobytes()
         sample = replace(sample, digest=hashlib.sha256(content).hexdigest())
@@ -69,6 +76,7 @@ def read_inputs(path: Path) -> Sample:
         InputError: If the area holds no source pixel.
     """
     spec = read_spec(path)
+    check_shifts(spec, reach_px=0)
     grid, provider = spec.map_grid, provider_of(spec)
     inside = np.isfinite(_read_area(grid, lambda window: np.zeros(window.shape, np.float32)))
     covered = block_mean(inside.astype(np.float32), grid.scale) >= _LEAST_COVER
@@ -88,6 +96,7 @@ def samples_from_map(
     truth_variable: str,
     *,
     name: str = "",
+    shift: DatumShift | None = None,
 ) -> Sample:
     """Read guide, source and truth of a whole map, as far as the truth is known.
 
@@ -98,15 +107,30 @@ def samples_from_map(
         truth_collection: The fine map to learn.
         truth_variable: Its band.
         name: Name of the site; that of the map where none is given.
+        shift: Metres that are added to a truth of heights.
 
     Raises:
         SearchError: If no truth is known in the area of the map.
         InputError: If the truth is not in the units of the source.
+        SpecError: If its heights are in another vertical datum than those of the map.
     """
     rule, labels = provider.rule(truth_collection), items.of(truth_collection)
-    _check_units(rule.units, spec, provider, f"truth collection {truth_collection}")
+    called = f"truth collection {truth_collection}"
+    _check_units(rule.units, spec, provider, called)
+    check_truth(spec, provider, truth=called, datum=rule.vertical_datum or "", shift=shift)
     read = read_from_items(spec.map_grid, labels, truth_variable, rule=rule)
-    return _read_known(spec, items, provider, read, name=name)
+    sample = _read_known(spec, items, provider, _shift_truth(read, shift, spec.map_grid), name=name)
+    return sample if shift is None else replace(sample, digest=_digest_shifted(sample.digest, shift))
+
+
+def _shift_truth(read: ReadTruth, shift: DatumShift | None, grid: MapGrid) -> ReadTruth:
+    """Return a reader of a truth that is shifted to the datum of the map."""
+    return read if shift is None else lambda window: add_shift(read(window), shift, grid.geobox_of(window))
+
+
+def _digest_shifted(digest: str, shift: DatumShift) -> str:
+    metres = hash_grid(shift) if isinstance(shift, Path) else repr(float(shift))
+    return hashlib.sha256(f"{digest} {metres}".encode()).hexdigest()
 
 
 def name_of(path: Path) -> str:
@@ -127,6 +151,7 @@ def _read_known(spec: MapSpec, items: Items, provider: Provider, read: ReadTruth
 
 def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window, *, name: str) -> Sample:
     """Read guide and source of a frame, block by block."""
+    check_heights(spec, provider)
     grid, scale = spec.map_grid, spec.scale
     coarse_shape = frame.shape[0] // scale, frame.shape[1] // scale
     guide = np.empty((len(spec.guide.channels), *frame.shape), np.float32)
@@ -142,7 +167,7 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
         source=source,
         source_sd=source_sd,
         truth=np.full(frame.shape, np.nan, np.float32),
-        bands=tuple((c.name, provider.rule(c.collection).units) for c in spec.guide.channels),
+        bands=tuple((c.name, provider.rule(c.collection).units_of(c.band)) for c in spec.guide.channels),
         source_units=provider.rule(spec.source.collection).units,
         target=spec.targets[0].name,
         bounds=spec.targets[0].bounds,
@@ -150,6 +175,7 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
         name=name or spec.name,
         degradation=f"as delivered: {spec.source.collection}",
         digest=items.digest,
+        vertical_datum=find_datum(spec, provider),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mapper.arrays import Float32Array
+from mapper.evaluation.relief import Ground
 from mapper.models.contract import Contract, Offer
 from mapper.spec.target import Bounds
 
@@ -40,6 +41,12 @@ class Sample:
     """Origin of the source, for the card: kernel, and the noise it has."""
     digest: str = ""
     """Sha256 of what it was read from."""
+    vertical_datum: str = ""
+    """Vertical datum of source and truth, where they are heights; empty where nobody says."""
+    place: str = ""
+    """Name of the place, where several sites lie at one: none of them is learnt from where another is scored."""
+    ground: Ground | None = None
+    """Sizes of the pixels and land cover, where the truth is heights of the ground: for scores, shown to no model."""
 
     def __post_init__(self) -> None:
         nests = self.truth.shape == (self.source.shape[0] * self.scale, self.source.shape[1] * self.scale)

@@ -33,12 +33,18 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
     """Return mean and standard deviation of each guide channel over all samples.
 
     Raises:
-        InputError: If the samples differ in their channels, scale or units.
+        InputError: If the samples differ in their channels, scale, units or vertical datum.
     """
     for what in ("bands", "dates", "scale", "source_units"):
         found = {getattr(sample, what) for sample in samples}
         if len(found) != 1:
             raise InputError(f"samples have different {what.replace('bands', 'guide channels').replace('_', ' ')}")
+    datums = sorted({sample.vertical_datum for sample in samples} - {""})
+    if len(datums) > 1:
+        raise InputError(
+            f"samples have heights in different vertical datums, {', '.join(datums)}: give their maps one "
+            "target.vertical_datum, with the datum_shift of source and truth"
+        )
     bands = []
     for index, (name, units) in enumerate(samples[0].bands):
         mean, sd = measure([sample.guide[index] for sample in samples])

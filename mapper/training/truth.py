@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 from mapper.arrays import Float32Array
 from mapper.catalog.items import Items
 from mapper.catalog.provider import CollectionRule
+from mapper.cube.composite import take_first
 from mapper.cube.read import read_block
 from mapper.errors import GridError, InputError
 from mapper.grid import MapGrid, Window
@@ -38,7 +39,7 @@ def read_from_items(grid: MapGrid, items: Items, variable: str, *, rule: Collect
     def read(window: Window) -> Float32Array:
         geobox = grid.geobox_of(window)
         block = read_block(items.touching(geobox), geobox, bands=(variable,), rule=nearest)
-        return _first_valid(block[variable].to_numpy(), window.shape)
+        return take_first(block[variable].to_numpy())
 
     return read
 
@@ -123,11 +124,3 @@ def _offset(grid: MapGrid, stored: GeoBox, location: str) -> tuple[int, int]:
             f" {grid.crs} from ({here.c:.10g}, {here.f:.10g})"
         )
     return whole[1], whole[0]
-
-
-def _first_valid(stack: Float32Array, shape: tuple[int, int]) -> Float32Array:
-    """Return the first valid value of each pixel, (time, y, x) to (y, x)."""
-    result = np.full(shape, np.nan, np.float32)
-    for layer in stack:
-        result = np.where(np.isnan(result), layer, result)
-    return result

@@ -58,6 +58,7 @@ def degrade(sample: Sample) -> Sample:
         source=source,
         source_sd=np.where(np.isfinite(source), average_blocks(sd, scale), np.float32(np.nan)),
         truth=truth,
+        ground=None,
         name=f"{sample.name}, {scale} times coarser",
         degradation=f"Wald's protocol: block mean of the source, {scale} x {scale} ({sample.degradation})",
         digest=hashlib.sha256(f"wald {sample.digest}".encode()).hexdigest(),
