@@ -131,7 +131,9 @@ def test_heights_are_counted_from_the_lowest_of_the_patch_in_metres():
     seen = []
     network.propagation.register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0]))
     network(guide, source)
-    metres = 10 * upsample(source, 4, "bicubic").double()
+    mean, unit = network.source_norm
+    assert (mean, unit) == (0, pytest.approx(553, abs=0.5))
+    metres = unit * upsample(source, 4, "bicubic").double()
     expected = torch.log(metres - metres.min() + 80) / np.log(1009)  # published for 8 m
     torch.testing.assert_close(seen[0].double(), expected, atol=1e-5, rtol=0)
 
@@ -140,9 +142,23 @@ def test_heights_are_counted_from_the_lowest_of_the_patch_in_metres():
 def test_where_nothing_is_propagated_the_scale_of_logarithms_is_left_as_it_was_entered():
     network = small(relief=[-80, 933])
     torch.nn.init.zeros_(network.propagation.kernel)
-    source = 30 * torch.rand(1, 1, 8, 8)
+    source = torch.rand(1, 1, 8, 8)
     value = network(torch.randn(1, 3, 32, 32), source)
-    torch.testing.assert_close(value, upsample(source, 4, "bicubic"), atol=1e-4, rtol=0)
+    torch.testing.assert_close(value, upsample(source, 4, "bicubic"), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rim", [3, 8])
+def test_a_rim_is_what_a_patch_is_continued_by(rim):
+    network = small(scale=3)
+    guide, source = torch.randn(1, 3, 24, 18), torch.randn(1, 1, 8, 6)
+    network.rim_px = rim
+    value = network(guide, source)
+    rows, cols = (-(edge + 2 * rim) % 8 + rim for edge in (24, 18))
+    network.scale, network.rim_px = 1, 0
+    pad = (rim, cols, rim, rows)
+    whole = network(*(F.pad(i, pad, mode="replicate") for i in (guide, upsample(source, 3, "bicubic"))))
+    torch.testing.assert_close(value, whole[..., rim : rim + 24, rim : rim + 18], atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -175,6 +191,7 @@ def test_the_auxiliary_layer_has_an_encoder_of_its_own():
         ({"image_channels": 0}, "image_channels is 0, expected 1 to 3"),
         ({"image_channels": 4}, "image_channels is 4, expected 1 to 3"),
         ({"relief": [0, 929]}, "metres below 0 and above it"),
+        ({"rim_px": -1}, "rim_px is -1, expected 0 or more"),
     ],
 )
 def test_options_that_no_network_has_are_refused(options, message):

@@ -24,14 +24,20 @@ from mapper.models.model import Network, check_guided
 _LEVELS = (2, 4, 8, 16)
 """Features of each level of an encoder, from full resolution down, in units of the width."""
 _ALIGN = 8  # three strides of 2
-_RATIO = 16  # of features of the attention to those of its hidden layer,
-_LEAST = 4  # which a small network has so many of
+_RATIO = 16
+"""Features of the attention for one of its hidden layer."""
+_LEAST = 4
+"""Features of that layer in a small network."""
 _KERNEL = 3
 _PLACES = _KERNEL**2
 
 
 class JSPSR(Network):
-    """The network, on normalised values: heights by ten metres, whatever the training.
+    """The network, on normalised values.
+
+    Their unit does not hang on the training: it is as many metres as one unit of the scale of logarithms is worth at
+    the lowest of a patch, 553 for the published relief, so that a loss weighs absolute and squared errors nearly as
+    published. Losses that are squared below a unit hardly see a metre: l1 and l1-mse-gradient suit it.
 
     Args:
         guide_channels: Channels of the guide: first those of the image, then those of the auxiliary layer.
@@ -41,13 +47,15 @@ class JSPSR(Network):
         image_channels: Channels of the image; None for a guide that is all image.
         relief: Range of heights above the lowest of a patch, in metres, that becomes 0 to 1; 929 is published for 8 m,
             933 for 3 m. Nothing is cut off beyond it.
+        rim_px: Pixels that a patch is continued by, on each side. Places outside are 0, far below any height: published
+            is 0, and scores without a border of 5 %.
 
     Raises:
-        ValueError: If there is no image, or the relief does not begin below 0.
+        ValueError: If there is no image, the relief does not begin below 0, or the rim is negative.
     """
 
     tile_exact = False
-    source_norm = (0.0, 10.0)
+    source_norm: tuple[float, float]
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class JSPSR(Network):
         blocks: int = 2,
         image_channels: int | None = None,
         relief: Sequence[float] = (-80.0, 929.0),
+        rim_px: int = 0,
     ) -> None:
         super().__init__()
         check_guided(guide_channels, scale)
@@ -68,6 +77,10 @@ class JSPSR(Network):
         self.lowest, self.highest = relief
         if not self.lowest < 0 < self.highest - 1:
             raise ValueError(f"relief is {list(relief)}, expected metres below 0 and above it")
+        if rim_px < 0:
+            raise ValueError(f"rim_px is {rim_px}, expected 0 or more pixels")
+        self.rim_px = rim_px
+        self.source_norm = 0.0, -self.lowest * math.log(self.highest - self.lowest)
         auxiliary = guide_channels - self.image_channels
         self.stems = nn.ModuleList([_stem(1, width), _stem(self.image_channels, width, norm=True)])
         if auxiliary:
@@ -96,7 +109,7 @@ class JSPSR(Network):
         return 0
 
     def forward(self, guide: Tensor, source: Tensor) -> Tensor:
-        """Return the propagated source; a shape that is no multiple of 8 is continued by its edge on the way.
+        """Return the propagated source; a shape that is no multiple of 8 is continued on the way, as for a rim.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
@@ -108,13 +121,17 @@ class JSPSR(Network):
         _, unit = self.source_norm
         heights = upsample(source, self.scale, "bicubic") * unit
         floor = heights.amin((2, 3), keepdim=True)
-        rows, cols = heights.shape[2:]
-        pad = (0, -cols % _ALIGN, 0, -rows % _ALIGN)
+        (top, bottom), (left, right) = (self._measure_rim(edge) for edge in heights.shape[2:])
+        pad = left, right, top, bottom
         base, guide = (F.pad(image, pad, mode="replicate") for image in (self._to_scale(heights - floor), guide))
         images = [base, guide[:, : self.image_channels], guide[:, self.image_channels :]]
         features = self._decode(self._encode(images[: len(self.stems)]))
-        target = self.propagation(base, features)[..., :rows, :cols]
+        target = F.pad(self.propagation(base, features), [-edge for edge in pad])
         return (self._to_metres(target) + floor) / unit
+
+    def _measure_rim(self, edge: int) -> tuple[int, int]:
+        """Return the pixels before and after an edge of so many: the rim, and what lacks to a multiple of 8."""
+        return self.rim_px, self.rim_px + -(edge + 2 * self.rim_px) % _ALIGN
 
     def _encode(self, images: Sequence[Tensor]) -> list[Tensor]:
         """Return the joined features of each level, from full resolution down."""
