@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mapper.models.displace import RADIUS, sample
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
+from mapper.models.msg import prime_factors
 from mapper.models.receptive_field import ReceptiveField, Span
 
 _LEVEL_SD = 1.5
@@ -30,27 +31,29 @@ _LEVEL_RADIUS = 3
 _WINDOWS = (3, 5, 7)
 """Edges of the windows of which the lowest height is seen, source pixels."""
 _SAMPLES = 9
-_LEAST_SD = 0.005
-"""In units of the source's normalisation."""
+_LEAST_SD = 0.05
+"""Metres."""
+_TALL = 10.0
+"""Metres: unit of what features are made from."""
 _SPACING = 2.0
 """Distance of the displaced heights before training, source pixels."""
 
 
 class BareEarth(Network):
-    """The network, on normalised values.
+    """The network, on heights in metres and a normalised guide.
 
     Args:
         guide_channels: Channels of the guide; none is a network of any scale.
         scale: Source pixel / target pixel.
         width: Features at source pixels.
         blocks: Residual blocks at source pixels, each a 3 x 3 and a 1 x 1 convolution.
-        detail: Features at target pixels, where there is a guide.
+        detail: Features between the pixels of guide and source, where there is a guide.
     """
 
     sees_gaps = True
     sees_source_gaps = True
     gives_sd = True
-    source_norm = (0.0, 10.0)
+    source_norm = (0.0, 1.0)
 
     gauss: Tensor
 
@@ -58,22 +61,11 @@ class BareEarth(Network):
         super().__init__()
         if scale < 2:
             raise ValueError(f"needs a scale of at least 2, got {scale}")
-        self.scale, self.guided, self.blocks = scale, guide_channels > 0, blocks
+        self.scale, self.guided = scale, guide_channels > 0
         seen = 3 + len(_WINDOWS)
         if self.guided:
-            self.look = nn.Sequential(
-                nn.Conv2d(2 * guide_channels, detail, 3, padding=1),
-                nn.GELU(),
-                nn.Conv2d(detail, detail, 3, padding=1),
-                nn.GELU(),
-            )
+            self.view = _GuideView(guide_channels, scale, width=width, detail=detail)
             seen += detail + 2 * guide_channels
-            self.finish = nn.Sequential(
-                nn.Conv2d(2 * detail + 1, detail, 3, padding=1),
-                nn.GELU(),
-                start_small(nn.Conv2d(detail, 2, 3, padding=1)),
-            )
-            self.lift = nn.Conv2d(width, detail, 1)
         self.enter = nn.Conv2d(seen, width, 3, padding=1)
         self.trunk = nn.ModuleList(_Residual(width) for _ in range(blocks))
         self.offsets = start_small(nn.Conv2d(width, 2 * _SAMPLES, 1))
@@ -91,47 +83,32 @@ class BareEarth(Network):
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing.
-            source: (batch, 1, y / scale, x / scale), normalised, 0 where unknown.
+            source: (batch, 1, y / scale, x / scale), metres, 0 where unknown.
             known: Like ``guide``, bool.
             source_known: Like ``source``, bool: False where the source is neither known nor filled.
 
         Returns:
-            (batch, 2, y, x): mean and standard deviation, in the normalisation of the source.
+            (batch, 2, y, x): mean and standard deviation, metres.
         """
         scale = guide.shape[-2] // source.shape[-2]
         there = source_known.to(source.dtype)
         level = self._smooth(source, there)
-        relative = (source - level) * there
+        relative = (source - level) * there / _TALL
         seen = [relative, there, *_stand_out(relative, source_known)]
         fine = None
         if self.guided:
-            both = torch.cat([guide, known.to(guide.dtype)], 1)
-            fine = self.look(both)
-            seen += [F.avg_pool2d(fine, scale), F.avg_pool2d(both, scale)]
+            fine, pooled = self.view.look(torch.cat([guide, known.to(guide.dtype)], 1))
+            seen.append(pooled)
         features = self.enter(torch.cat(seen, 1))
         for block in self.trunk:
             features = block(features)
-        rest = self.rest(F.gelu(features)).float()
-        heights = self._propagate(features, source, there) + rest[:, :1]
-        return self._interpolate(heights, level, rest[:, 1:], features, fine, scale)
-
-    def _interpolate(
-        self,
-        heights: Tensor,
-        level: Tensor,
-        spread: Tensor,
-        features: Tensor,
-        fine: Tensor | None,
-        scale: int,
-    ) -> Tensor:
-        """Return mean and standard deviation at target pixels."""
+        rest, spread = (_TALL * self.rest(F.gelu(features)).to(source.dtype)).chunk(2, 1)
+        heights = self._propagate(features, source, there) + rest
         value, spread = upsample(heights, scale, "bicubic"), upsample(spread, scale, "bilinear")
         if fine is not None:
-            slope = value - upsample(level, scale, "bicubic")
-            lifted = upsample(self.lift(features), scale, "bilinear")
-            change, more = self.finish(torch.cat([fine, lifted, slope], 1)).float().split(1, 1)
+            change, more = self.view.refine(fine, features, heights - level).chunk(2, 1)
             value, spread = value + change, spread + more
-        return torch.cat([value, F.softplus(spread - 3.0) + _LEAST_SD], 1)
+        return torch.cat([value, F.softplus(spread) + _LEAST_SD], 1)
 
     def _smooth(self, source: Tensor, there: Tensor) -> Tensor:
         """Return the level: the mean of known heights around, by a Gaussian."""
@@ -146,28 +123,73 @@ class BareEarth(Network):
     def _propagate(self, features: Tensor, source: Tensor, there: Tensor) -> Tensor:
         """Return a weighted mean of displaced heights; unknown ones have no weight."""
         hidden = F.gelu(features)
-        weights = torch.softmax(self.weights(hidden).float(), 1)
-        offsets = self.offsets(hidden).float()
+        weights = torch.softmax(self.weights(hidden).to(source.dtype), 1)
+        offsets = self.offsets(hidden).to(source.dtype)
         edge = (RADIUS + 1,) * 4
         heights, known = (F.pad(each, edge, mode="replicate") for each in (source * there, there))
         total, weight = torch.zeros_like(source), torch.zeros_like(source)
         for k in range(_SAMPLES):
             down = _bound(offsets[:, k], k // 3 - 1)
             right = _bound(offsets[:, _SAMPLES + k], k % 3 - 1)
-            total = total + weights[:, k, None] * sample(heights, down, right)
-            weight = weight + weights[:, k, None] * sample(known, down, right)
-        return total / weight.clamp(min=1e-3)
+            share = sample(known, down, right)
+            # differences are small, and so is their rounding
+            total = total + weights[:, k, None] * (sample(heights, down, right) - share * source)
+            weight = weight + weights[:, k, None] * share
+        return source + total / weight.clamp(min=1e-3)
 
     def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
-        fine = Span(pixel, pixel).conv(3).conv(3) if self.guided else Span(pixel, pixel)
-        cells = fine.bicubic(self.scale) | fine.upsample(1, self.scale)
+        at = Span(pixel, pixel)
+        cells = self.view.span(at) | at.bicubic(self.scale) if self.guided else at.bicubic(self.scale)
         trunk = cells.conv(3)
         for _ in self.trunk:
             trunk = trunk.conv(3)
         source = trunk.conv(max(2 * _LEVEL_RADIUS + 1, *_WINDOWS)) | cells.conv(2 * (RADIUS + 1) + 1)
-        guide = Span(trunk.first * self.scale, (trunk.last + 1) * self.scale - 1).conv(5)
-        return ReceptiveField(guide=guide if self.guided else Span(pixel, pixel), source=source)
+        return ReceptiveField(guide=self.view.span_guide(trunk) if self.guided else at, source=source)
+
+
+class _GuideView(nn.Module):
+    """A look at the guide, on pixels that are smaller than the source's by the scale without its least prime factor."""
+
+    def __init__(self, channels: int, scale: int, *, width: int, detail: int) -> None:
+        super().__init__()
+        factors = prime_factors(scale)
+        self.fold = min(factors) if len(factors) > 1 else 1
+        self.step = scale // self.fold
+        self.enter = nn.Sequential(
+            nn.Conv2d(2 * channels, detail, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(detail, detail, 3, padding=1),
+            nn.GELU(),
+        )
+        self.lift = nn.Conv2d(width + 1, detail, 1)
+        self.finish = nn.Sequential(
+            nn.Conv2d(2 * detail, detail, 3, padding=1),
+            nn.GELU(),
+            start_small(nn.Conv2d(detail, 2, 3, padding=1)),
+        )
+
+    def look(self, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features on folded pixels, and what source pixels get of them and of the guide itself."""
+        folded = F.avg_pool2d(guide, self.fold)
+        fine = self.enter(folded)
+        return fine, torch.cat([F.avg_pool2d(each, self.step) for each in (fine, folded)], 1)
+
+    def refine(self, fine: Tensor, features: Tensor, heights: Tensor) -> Tensor:
+        """Return what is added to mean and spread at target pixels, metres; (batch, 2, y, x)."""
+        lifted = upsample(self.lift(torch.cat([features, heights / _TALL], 1)), self.step, "bilinear")
+        change = _TALL * self.finish(torch.cat([fine, lifted], 1)).to(heights.dtype)
+        return upsample(change, self.fold, "bilinear") if self.fold > 1 else change
+
+    def span(self, at: Span) -> Span:
+        """Return the source pixels whose features a target pixel depends on."""
+        folded = at.upsample(1, self.fold) if self.fold > 1 else at
+        return folded.conv(5).upsample(1, self.step)
+
+    def span_guide(self, cells: Span) -> Span:
+        """Return the target pixels that the features of source pixels depend on."""
+        folded = Span(cells.first * self.step, (cells.last + 1) * self.step - 1).conv(5)
+        return Span(folded.first * self.fold, (folded.last + 1) * self.fold - 1)
 
 
 class _Residual(nn.Module):
