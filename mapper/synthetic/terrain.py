@@ -73,7 +73,7 @@ class _Manner:
         random = np.random.default_rng([seed, 3])
         return cls(
             relief_m=float(np.exp(random.uniform(np.log(1.5), np.log(70)))),
-            roughness=random.uniform(0.28, 0.52),
+            roughness=random.uniform(0.36, 0.66),
             datum_m=random.uniform(-20, 900) if random.random() < 0.7 else random.uniform(-20, 20),
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
@@ -83,7 +83,7 @@ class _Manner:
             storey_m=float(np.exp(random.uniform(np.log(4), np.log(18)))),
             shrubs_m=random.uniform(0, 1.2),
             tree_m=random.uniform(7, 26),
-            mapped=random.uniform(0.5, 1.0),
+            mapped=random.uniform(0.4, 1.0),
             wet=random.choice([0.0, 0.02, 0.1]),
         )
 
