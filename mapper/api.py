@@ -296,7 +296,8 @@ def evaluate(
         datum_shift: Metres to add to a truth of heights to reach the vertical datum of the map: a number, or a GeoTIFF
             grid of metres.
         overview: File for a drawing of source, guide, map, truth and difference.
-        plots: Folder for scatter, error by class of the truth, and reliability.
+        plots: Folder for scatter, error by class of the truth, and reliability; of heights also for hillshades and
+            errors by land cover and slope.
 
     Returns:
         Scores by method; ``tables()`` are for people.
@@ -307,7 +308,7 @@ def evaluate(
         StoreError: If there is no map yet.
     """
     from mapper.evaluation.overview import draw_overview
-    from mapper.evaluation.score_map import draw_comparison, find_truth, score_map
+    from mapper.evaluation.score_map import draw_comparison, draw_relief, find_truth, score_map
 
     described = spec if isinstance(spec, MapSpec) else read_spec(spec)
     items = search(spec)
@@ -317,6 +318,8 @@ def evaluate(
         draw_overview(described, items, Path(overview), truth=known)
     if plots:
         draw_comparison(comparison, Path(plots))
+    if plots and described.target.heights is not None:
+        draw_relief(described, items, known, Path(plots))
     return comparison
 
 

@@ -53,7 +53,10 @@ def test_the_folder_of_chips_has_to_be_given_where_it_is_left_open(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": [{"name": "a", "group": "source"}]}, "exactly one of model, recipe, wald, per_scene and ground, got none"),
+        (
+            {"methods": [{"name": "a", "group": "source"}]},
+            "exactly one of model, recipe, wald, per_scene and ground, got none",
+        ),
         ({"methods": [BICUBIC | {"recipe": "a.yaml"}]}, "got model and recipe"),
         ({"methods": [BICUBIC, BICUBIC]}, "methods appear twice: bicubic"),
         ({"methods": [BICUBIC | {"group": "stars"}]}, "methods.0.group"),

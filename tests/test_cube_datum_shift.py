@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from fastapi.testclient import TestClient
 from height_maps import (
     AREA,
     ELLIPSOID,
     GEOID,
+    HEIGHTS,
     PLACE,
     TO_GEOID,
     make_content,
@@ -20,19 +22,25 @@ from height_maps import (
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from region import run_json, run_mapper
+from scenes import write_item
 from scipy.interpolate import RegularGridInterpolator
 from shared import needs_shared
 
 from mapper import open_map
-from mapper.catalog.provider import provider_of
+from mapper.catalog.items import freeze_items
+from mapper.catalog.provider import CollectionRule, Provider, provider_of
 from mapper.catalog.search import search
 from mapper.cube.composite import read_guide
 from mapper.cube.datum_shift import add_shift
+from mapper.cube.inspection import open_item
+from mapper.cube.read import read_block
 from mapper.cube.source import read_source
-from mapper.errors import InputError, SpecError
+from mapper.errors import CorruptAssetError, InputError, SpecError
 from mapper.evaluation.score_map import find_truth, read_truth
 from mapper.grid import Window
 from mapper.plan.context import make_context
+from mapper.serve.app import make_app
+from mapper.spec import read_spec
 from mapper.training.config import TruthConfig
 from mapper.training.maps import read_site
 from mapper.training.sampler import measure_bands
@@ -168,12 +176,42 @@ def test_the_datum_goes_from_the_description_to_store_record_why_and_export(plac
     path = places / "shifted.yaml"
     path.write_text(yaml.safe_dump(content | {"store": str(tmp_path / "map.icechunk")}))
     run_json("run", path)
-    assert open_map(path)["dtm"].attrs["vertical_datum"] == GEOID
+    dataset = open_map(path)
+    assert (dataset.attrs["vertical_datum"], dataset["dtm"].attrs["vertical_datum"]) == (GEOID, GEOID)
     x, y = (AREA[0] + AREA[2]) / 2, (AREA[1] + AREA[3]) / 2
     said = run_json("why", path, x, y)
     assert said["vertical_datum"] == GEOID
     assert "+34.88 m added" in said["record"]["items"][0]["calibration"]
     assert "heights in EPSG:3855" in run_mapper("why", path, x, y)[1]
+    described = TestClient(make_app(read_spec(path).store)).get("/stac/item").json()["properties"]["cube:variables"]
+    assert [name for name in described if "mapper:vertical_datum" in described[name]] == ["dtm"]
     run_mapper("export", path, "--out", tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as file:
         assert (file.tags()["vertical_datum"], file.tags(1)["vertical_datum"]) == (GEOID, GEOID)
+
+
+def test_a_file_that_names_another_datum_than_its_collection_is_refused(tmp_path):
+    box = GeoBox((20, 20), rasterio.Affine(1 / 3600, 0, 10, 0, -1 / 3600, 50), "EPSG:4326")
+    heights = np.arange(400, dtype=np.float32).reshape(20, 20)
+    item = write_item(tmp_path, "a", "2021-04-22T00:00:00Z", {"data": (heights, box)}, collection="geoid")
+    path = item["assets"]["data"]["href"]
+    place = {"crs": "EPSG:9518", "transform": box.transform, "height": 20, "width": 20}  # WGS 84 + EGM2008 height
+    with rasterio.open(path, "w", driver="GTiff", count=1, dtype="float32", GEOTIFF_VERSION="1.1", **place) as file:
+        file.write(heights, 1)
+
+    def seen(**changes):
+        rule = CollectionRule.model_validate(HEIGHTS | changes)
+        block = read_block(freeze_items([item]), box, bands=("elevation",), rule=rule)
+        return block["elevation"]
+
+    for same in ({"vertical_datum": GEOID}, {}, {"vertical_datum": ELLIPSOID, "trust": "declaration"}):
+        np.testing.assert_array_equal(seen(**same)[0], heights)
+    assert seen(vertical_datum=GEOID).attrs["vertical_datum"] == GEOID
+    with pytest.raises(CorruptAssetError, match="heights are in EPSG:3855, those of its collection in EPSG:4979"):
+        seen(vertical_datum=ELLIPSOID)
+    provider = Provider(
+        name="t", title="", kind="static", licence="", attribution="",
+        collections={"geoid": HEIGHTS | {"vertical_datum": ELLIPSOID}},
+    )  # fmt: skip
+    (reading,) = open_item(item, provider)
+    assert next(each for each in reading.compared if each.property == "vertical datum").decision.startswith("refused")

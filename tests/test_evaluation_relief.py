@@ -109,6 +109,17 @@ def test_the_seam_ratio_is_one_without_seams_and_tells_a_step_of_one_tile():
 def test_steps_across_an_edge_are_those_with_pixels_on_both_sides():
     heights = np.zeros((6, 1))
     heights[3:] = 2
+    assert sum_steps(heights, [np.array([3]), np.array([], int)], period_px=3).tolist() == [2, 8, 0, 0]
     np.testing.assert_array_equal(sum_steps(heights, [np.array([3]), np.array([], int)]), [2, 8, 2, 0])
     heights[0] = np.nan
     np.testing.assert_array_equal(sum_steps(heights, [np.array([3]), np.array([], int)]), [2, 8, 1, 0])
+
+
+def test_edges_of_tiles_are_compared_with_other_edges_of_source_pixels():
+    means = np.random.default_rng(2).normal(size=(80, 80))
+    blocky = np.kron(means, np.ones((5, 5)))
+    edges = [np.arange(50, 400, 50)] * 2
+    n, square, n_else, square_else = sum_steps(blocky, edges, period_px=5)
+    assert np.sqrt((square / n) / (square_else / n_else)) == pytest.approx(1, abs=0.06)
+    n, square, n_else, square_else = sum_steps(blocky, edges)
+    assert np.sqrt((square / n) / (square_else / n_else)) > 1.4

@@ -54,15 +54,31 @@ def coarse(red, nir):
 
 def test_each_band_is_held_against_its_own_source_by_its_own_tie():
     tie = {"mode": "hard", "bands": {"nir": {"mode": "below", "tolerance": 1}}}
-    bands, residuals = finish(image=coarse(5, 6), sd=coarse(4, np.nan), consistency=tie)
+    rough = coarse(5, 6)
+    rough[1, ::2, ::2] += 5  # no even ground
+    bands, residuals = finish(image=rough, sd=coarse(4, np.nan), consistency=tie)
     assert list(bands) == ["red", "red_sd", "nir", "qa", "n_valid"]
     assert all(array.shape == CORE.shape for array in bands.values())
     assert (bands["red"] == 5).all()
-    assert (bands["nir"] == 7).all()  # at most 1 above its source
+    means = block_mean(bands["nir"][8 - CORE.top : 16 - CORE.top, 8 - CORE.left : 24 - CORE.left], SCALE)
+    np.testing.assert_allclose(means, np.minimum(rough[1, 2:4, 2:6] + 1, 9), atol=1e-5)  # at most 1 above its source
     assert (bands["red_sd"] == 5).all()  # 3 and 4 in quadrature
-    assert residuals == {"red": 0, "nir": 1}
+    assert residuals == {"red": 0, "nir": pytest.approx(1, abs=1e-5)}
     assert (bands["n_valid"] == 7).all()
-    assert (bands["qa"] == mask_of("source_disagrees")).all()  # nir was 3 above: more than its tolerance
+    above = np.kron(rough[1] < 8, np.ones((SCALE, SCALE))) > 0
+    expected = np.where(above[CORE.slices], mask_of("source_disagrees"), 0)  # nir was 3 above: more than its tolerance
+    np.testing.assert_array_equal(bands["qa"], expected)
+
+
+def test_below_a_map_may_lie_as_far_as_it_likes():
+    outputs = {"nir": np.full(WINDOW.shape, -40, np.float32)}
+    outputs["nir"][:, 20:] = 9
+    tie = {"mode": "none", "bands": {"nir": {"mode": "below", "tolerance": 2}}}
+    bands, left = finish(image=coarse(4, 6), sd=coarse(np.nan, 0.5), consistency=tie, outputs=outputs)
+    disagrees = bands["qa"] == mask_of("source_disagrees")
+    np.testing.assert_array_equal(disagrees, np.arange(CORE.left, CORE.right)[None] + np.zeros((14, 1)) >= 20)
+    assert left["nir"] <= 1e-4
+    assert np.nanmin(bands["nir"]) < -39
 
 
 def test_a_band_without_source_is_missing_and_one_pixel_is_flagged_for_all_bands():

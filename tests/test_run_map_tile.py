@@ -61,7 +61,8 @@ def make_map(folder, model, consistency, *, tile, chunk=20):
 
 
 @pytest.mark.parametrize(
-    ("model", "consistency"), [("bicubic", "soft"), ("msg", "hard"), ("mtg", "none"), ("fdsr", "none")]
+    ("model", "consistency"),
+    [("bicubic", "soft"), ("bicubic", "below"), ("msg", "hard"), ("mtg", "none"), ("fdsr", "none")],
 )
 @pytest.mark.parametrize(
     ("tile", "chunk", "options"),

@@ -122,10 +122,31 @@ def test_names_and_locations_do_not_change_the_digest(content, tmp_path):
         changed(model={"name": "nearest"}),
         changed(area={"bbox": [11.9, 50.0, 12.1, 50.2]}),
         changed(target={"encoding": {"scale_factor": 0.5}}),
+        changed(target={"heights": "ground"}),
+        changed(target={"vertical_datum": "EPSG:3855"}),
+        changed(source__datum_shift=-0.5),
+        changed(guide__layers=[CONTENT["guide"]["layers"][0] | {"datum_shift": 2}, CONTENT["guide"]["layers"][1]]),
     ],
 )
 def test_whatever_can_change_a_pixel_changes_the_digest(content, tmp_path):
     assert parse_spec(content, base=tmp_path).digest != parse_spec(CONTENT, base=tmp_path).digest
+
+
+def test_a_grid_of_metres_counts_by_what_it_holds(tmp_path):
+    for folder, name, content in (("a", "grid.tif", b"1"), ("b", "other.tif", b"1"), ("c", "grid.tif", b"2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    layers = [layer | {"datum_shift": "grid.tif"} for layer in CONTENT["guide"]["layers"]]
+    first = parse_spec(changed(source__datum_shift="grid.tif", guide__layers=layers), base=tmp_path / "a")
+    same = parse_spec(changed(source__datum_shift="../b/other.tif", guide__layers=layers), base=tmp_path / "a")
+    other = parse_spec(changed(source__datum_shift="grid.tif", guide__layers=layers), base=tmp_path / "c")
+    assert first.digest == same.digest != other.digest
+    assert first.guide_digest == same.guide_digest != other.guide_digest
+    absent = parse_spec(changed(source__datum_shift="nothing.tif"), base=tmp_path)
+    with pytest.raises(SpecError, match=r"datum_shift .*nothing\.tif cannot be read"):
+        _ = absent.digest
+    with pytest.raises(SpecError, match=r"source\.datum_shift"):
+        parse_spec(changed(source__datum_shift=True), base=tmp_path)
 
 
 def test_a_native_grid_is_exact(tmp_path):

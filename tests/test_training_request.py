@@ -41,6 +41,7 @@ def test_a_truth_is_named_by_collection_and_band(recipe, tmp_path):
     config = describe_training(recipe, maps=[tmp_path / "x.yaml"], truth="lidar:height")
     assert config.data[0].truth.model_dump() == {
         "collection": "lidar", "store": None, "variable": "height", "limit": 500,
+        "datum_shift": None,
     }  # fmt: skip
     with pytest.raises(SpecError, match="not COLLECTION:BAND"):
         describe_training(recipe, maps=[tmp_path / "x.yaml"], truth="lidar")

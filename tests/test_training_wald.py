@@ -57,6 +57,13 @@ def test_what_is_missing_does_not_count():
     np.testing.assert_allclose(average_guide(channel, 4, "dB"), [[4.11413, np.nan]], atol=1e-4)
 
 
+def test_classes_are_not_averaged():
+    channel = np.zeros((4, 12), np.float32)
+    channel[:2, :4], channel[:, 4:8], channel[3, 5] = 1, np.nan, 1
+    channel[0, 8:11] = 1
+    np.testing.assert_array_equal(average_guide(channel, 4, "1"), [[1, 1, 0]])
+
+
 def test_a_coarser_pixel_needs_half_of_its_source():
     source = np.full((8, 8), 50, np.float32)
     source[:4, :2] = np.nan

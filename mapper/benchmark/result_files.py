@@ -7,13 +7,14 @@ from pathlib import Path
 
 from mapper.benchmark.results import Outcome, Report
 from mapper.benchmark.sites import slug
-from mapper.benchmark.terrain_tables import GROUPS, TERRAIN_COLUMNS, class_rows, counts_terrain, place_tables
+from mapper.benchmark.terrain_tables import GROUPS, class_rows, counts_terrain, place_tables
 from mapper.evaluation.drainage import NEAR_PX, STREAM_PX
 from mapper.evaluation.metric import HEIGHT_METRICS, choose_metrics
 from mapper.evaluation.plots import plot_maps, plot_tallies
 from mapper.evaluation.relief import Ground
 from mapper.evaluation.tables import Cell, Column, score_columns, score_row, to_csv, to_markdown
 from mapper.evaluation.terrain_plots import plot_classes, plot_relief
+from mapper.evaluation.terrain_tables import TERRAIN_COLUMNS
 from mapper.evaluation.uncertainty import LEVELS
 from mapper.training.sample import Sample
 

@@ -27,6 +27,8 @@ CURVATURE = 1.0
 """Weight of second differences over a source pixel; 1 counts them like differences from the source."""
 EXPECTILE = 0.2
 """Weight of a source pixel above its model; one below has 1 minus it."""
+_RIDGE = 1e-8
+"""Weight of the nodes themselves, so that one source pixel alone has a level too."""
 _ROUNDS = 25
 """Most changes of weights; they settle in fewer than ten."""
 
@@ -53,6 +55,7 @@ def separate(source: Float32Array, shares: Float32Array, *, scale: int) -> Separ
     splines = [_evaluate_splines(length, scale) for length in source.shape]
     coarse = sparse.csr_array(sparse.kron(_average(splines[0], scale), _average(splines[1], scale)))
     smooth = CURVATURE * _penalise(*source.shape)
+    smooth = smooth + _RIDGE * sparse.eye_array(smooth.shape[0], format="csc")
     known = np.isfinite(source) & np.isfinite(means).all(0)
     value = np.where(known, source, 0.0).ravel().astype(np.float64)
     level = float(value[known.ravel()].mean()) if known.any() else np.nan
@@ -86,9 +89,9 @@ def _solve(
 
 
 def _evaluate_splines(length: int, scale: int) -> sparse.csr_array:
-    """Return the cubic B-splines at each target pixel, (length * scale, length + 2)."""
-    at = (np.arange(length * scale) + 0.5) / scale + 0.5  # in source pixels, from the node before the first
-    distance = np.abs(at[:, None] - np.arange(length + 2))
+    """Return the cubic B-splines at each target pixel, (length * scale, length + 4)."""
+    at = (np.arange(length * scale) + 0.5) / scale + 1.5  # in source pixels, from two nodes before the first
+    distance = np.abs(at[:, None] - np.arange(length + 4))
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
     return sparse.csr_array(np.where(distance < 1, near, far))
@@ -104,7 +107,7 @@ def _average(spline: sparse.csr_array, scale: int) -> sparse.csr_array:
 def _penalise(rows: int, cols: int) -> sparse.csc_array:
     """Return the matrix of the sum of squared second differences of nodes: down, across, and twice the mixed ones."""
     eyes, first, second = [], [], []
-    for length in (rows + 2, cols + 2):
+    for length in (rows + 4, cols + 4):
         eyes.append(sparse.eye_array(length))
         first.append(_difference(length))
         second.append(sparse.csr_array(_difference(length - 1) @ _difference(length)))

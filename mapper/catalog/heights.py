@@ -96,7 +96,7 @@ def describe_heights(rule: CollectionRule, shift: DatumShift | None) -> str:
 def _compare(what: str, got: str, expected: str, shift: DatumShift | None, remedy: str) -> None:
     if not got or not expected:
         return
-    if _name_vertical(got) != _name_vertical(expected):
+    if name_datum(got) != name_datum(expected):
         if shift is None:
             raise SpecError(f"{what} has heights in {got}, the map in {expected}: {remedy}")
     elif shift:
@@ -105,12 +105,21 @@ def _compare(what: str, got: str, expected: str, shift: DatumShift | None, remed
 
 
 @lru_cache(maxsize=256)
-def _name_vertical(datum: str) -> str:
+def name_datum(datum: str) -> str:
     """Return the code of a vertical CRS, also of one that is part of a compound CRS; other texts in one spelling."""
     try:
         crs = CRS.from_user_input(datum)
     except CRSError:
         return " ".join(datum.casefold().split())
-    vertical = next((part for part in crs.sub_crs_list if part.is_vertical), crs)
-    authority = vertical.to_authority()
-    return ":".join(authority) if authority else vertical.name.casefold()
+    return find_vertical(datum) or _name_crs(crs)
+
+
+@lru_cache(maxsize=256)
+def find_vertical(crs: str) -> str:
+    """Return the code of the vertical part of a CRS, by its WKT or code; empty where it has none."""
+    return next((_name_crs(part) for part in CRS.from_user_input(crs).sub_crs_list if part.is_vertical), "")
+
+
+def _name_crs(crs: CRS) -> str:
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else crs.name.casefold()

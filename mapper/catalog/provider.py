@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
+from mapper.access.admission import is_remote
 from mapper.access.rules import AccessRule
 from mapper.catalog.footprint import central_longitude
 from mapper.catalog.items import ItemDict, item_datetime
@@ -161,7 +162,8 @@ class Provider(Part):
     kind: Literal["api", "static"]
     """Kind of catalogue: a STAC API that is searched, or a static ``catalog.json``."""
     endpoint: str | None = None
-    """Address of the STAC API, or of the static ``catalog.json``; a map's ``catalog.href`` goes first."""
+    """Address of the STAC API, or of the static ``catalog.json``, also as a path from this file; a map's
+    ``catalog.href`` goes first."""
     access: AccessRule = AccessRule()
     """Rule of access to files, unless a collection has its own."""
     licence: str
@@ -250,6 +252,9 @@ def _read_description(name: str, above: tuple[str, ...]) -> dict[str, Any]:
         raise SpecError(f"provider {name!r} is not valid: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpecError(f"provider {name!r} is not valid: a mapping is expected, got {type(content).__name__}")
+    endpoint = content.get("endpoint")
+    if isinstance(endpoint, str) and not is_remote(endpoint) and (path.parent / endpoint).is_file():
+        content["endpoint"] = str((path.parent / endpoint).absolute())
     parent = content.pop("extends", None)
     if parent is None:
         return content

@@ -19,6 +19,7 @@ from mapper.catalog.items import ItemDict
 from mapper.catalog.provider import Provider, load_provider, provider_names
 from mapper.cli.options import JsonOption
 from mapper.cli.printing import print_json
+from mapper.cli.rasters import describe_rasters
 from mapper.cube.inspection import BandReading
 from mapper.errors import SearchError
 
@@ -264,3 +265,6 @@ def cci(
 
         catalog = make_cci_catalog(out, version=version, year=year, root=root, bbox=bbox, report=report)
     typer.echo(str(catalog))
+
+
+catalog_app.command("rasters")(describe_rasters)

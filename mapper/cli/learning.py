@@ -51,7 +51,10 @@ def evaluate(  # noqa: PLR0913 - options of a command
         Path | None, typer.Option(help="Map: PNG file for source, guide, map, truth, difference.")
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Map: draw scatter, error by class of truth, reliability here.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Map: draw scatter, errors by class, reliability, hillshades of heights here."
+        ),
     ] = None,
     work: Annotated[Path | None, typer.Option(help="Suite: folder of the results; default benchmark/NAME.")] = None,
     methods: Annotated[

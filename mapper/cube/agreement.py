@@ -13,7 +13,11 @@ scale,        the one that is said; where nobody    refused; ``trust: file`` tak
 offset        says, numbers are taken as they are   that of item and collection
 type          that of the file                      whole numbers against fractions that are scaled: refused unless
                                                     there is a trust; else that of the file. Complex: refused
-CRS, place    those of the file                     those of the file: its pixels lie where it says
+CRS, place    those of the file; with ``trust:      those of the file: its pixels lie where it says
+              declaration`` the CRS of the item,
+              where the file names none
+datum         the collection's; a file's that is    refused, where the CRS of a file has a vertical part; with ``trust:
+              alone in naming one is noted          declaration`` the collection's
 ============  ====================================  ==================================================================
 
 What was taken from a header alone or against a belief is noted by property, and the notes stand in the record.
@@ -29,6 +33,7 @@ from affine import Affine
 from pyproj import CRS
 
 from mapper.arrays import Float32Array
+from mapper.catalog.heights import find_vertical, name_datum
 from mapper.cube.belief import Belief
 from mapper.cube.header import Header, StoredBand
 
@@ -91,6 +96,7 @@ def decide_reading(header: Header, belief: Belief) -> Decision:
     offset = _agree(belief.offset, header.offsets, band, "offset", belief, notes)
     missing = _join_missing(header, belief, band, notes)
     _compare_place(header, belief, notes)
+    _compare_datum(header, belief, notes)
     by_item = 1.0 if belief.scale is None else belief.scale
     gain, shift = scale / by_item, (offset - (belief.offset or 0.0)) / by_item
     return Decision(stored=stored, missing=missing, gain=gain, shift=shift, notes=notes)
@@ -234,6 +240,8 @@ def _join_missing(header: Header, belief: Belief, band: int, notes: dict[str, st
 
 def _compare_place(header: Header, belief: Belief, notes: dict[str, str]) -> None:
     """Note where a file lies elsewhere than its item says: its pixels are where it says."""
+    if belief.trusted_crs is not None and header.crs is None:
+        notes["CRS"] = f"none by the file, {name_crs(belief.trusted_crs)} by the item: trust is {belief.trust}"
     if belief.crs is not None and header.crs is not None and not _same_crs(belief.crs, header.crs):
         notes["CRS"] = f"{name_crs(header.crs)} by the file, {name_crs(belief.crs)} by the item"
     if belief.transform is None or belief.shape is None:
@@ -245,6 +253,21 @@ def _compare_place(header: Header, belief: Belief, notes: dict[str, str]) -> Non
     if belief.shape != header.shape or size > _SHIFT or shift > _SHIFT or (there.b, there.d) != (b, d):
         own = describe_grid(header.transform, header.shape)
         notes["place"] = f"{own} by the file, {describe_grid(there, belief.shape)} by the item"
+
+
+def _compare_datum(header: Header, belief: Belief, notes: dict[str, str]) -> None:
+    """Refuse heights that are in another vertical datum than their collection says."""
+    own = "" if header.crs is None else find_vertical(header.crs)
+    if not own or (belief.vertical_datum and name_datum(belief.vertical_datum) == own):
+        return
+    if belief.vertical_datum and belief.trust != "declaration":
+        raise ContradictionError(
+            "vertical datum",
+            f"its heights are in {own}, those of its collection in {belief.vertical_datum}: correct the collection's "
+            "vertical_datum, or let trust: declaration take its word",
+        )
+    said = f", {belief.vertical_datum} by the collection" if belief.vertical_datum else ""
+    notes["vertical datum"] = f"vertical datum {own} by the file{said}"
 
 
 def describe_belief(belief: Belief) -> dict[str, str]:
@@ -260,6 +283,7 @@ def describe_belief(belief: Belief) -> dict[str, str]:
         "type": belief.dtype or "",
         "CRS": "" if belief.crs is None else name_crs(belief.crs),
         "place": place,
+        "vertical datum": belief.vertical_datum,
     }
 
 
@@ -268,6 +292,7 @@ def describe_header(header: Header) -> dict[str, str]:
     masks = ["internal mask"] * any(header.masked) + [f"alpha in band {header.alpha}"] * bool(header.alpha)
     masks += ["mask beside it"] * bool(header.beside)
     names = ", ".join(name or "?" for name in header.names) if any(header.names) else ""
+    datum = "" if header.crs is None else find_vertical(header.crs)
     return {
         "band": f"{header.count} ({names})" if names else f"{header.count}",
         "no data": _join("" if value is None else f"{value:g}" for value in header.nodata),
@@ -277,7 +302,7 @@ def describe_header(header: Header) -> dict[str, str]:
         "type": _join(header.dtypes),
         "CRS": "" if header.crs is None else name_crs(header.crs),
         "place": describe_grid(header.transform, header.shape),
-    }
+    } | ({"vertical datum": datum} if datum else {})
 
 
 def _join(texts: Iterable[str]) -> str:
@@ -302,7 +327,8 @@ def name_crs(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def _same_crs(one: str, other: str) -> bool:
-    first, second = CRS.from_user_input(one), CRS.from_user_input(other)
+    """Return True for two CRS in which places have the same coordinates; what they say of heights is apart."""
+    first, second = (CRS.from_user_input(text).to_2d() for text in (one, other))
     if first.equals(second, ignore_axis_order=True):
         return True
     code = first.to_epsg()

@@ -39,8 +39,15 @@ class Belief:
     crs: str | None = None
     transform: Affine | None = None
     shape: tuple[int, int] | None = None
+    vertical_datum: str = ""
+    """Vertical datum of heights; empty where the collection names none, and for what is no height."""
     trust: str = "none"
     """Whose word counts where the file contradicts; ``none`` refuses the file."""
+
+    @property
+    def trusted_crs(self) -> str | None:
+        """CRS that counts where the file names none; None for a mask, and where the item is not trusted."""
+        return self.crs if self.band and self.trust == "declaration" else None
 
 
 def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
@@ -77,6 +84,7 @@ def believe_band(item: ItemDict, rule: CollectionRule, band: str) -> Belief:
         crs=crs,
         transform=transform,
         shape=shape,
+        vertical_datum=(rule.vertical_datum or "") if rule.may_be_height(band) else "",
         trust="declaration" if where.classes else rule.trust,
     )
 

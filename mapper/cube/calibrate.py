@@ -20,6 +20,9 @@ from mapper.errors import SpecError
 
 _DECIBEL, _LINEAR = ("db", "decibel", "decibels"), ("linear", "power", "1", "m2/m2", "dn", "natural")
 
+_VOIDS = (-32768.0, -32767.0, -9999.0)
+"""Numbers of voids in elevation models, which many files do not declare."""
+
 Kind = Literal["sentinel-2", "linear-power", "decibel", "identity", "classes"]
 
 
@@ -125,17 +128,22 @@ def missing_values(item: ItemDict, rule: CollectionRule, band: str) -> tuple[flo
 
     Those that the collection names and those that the item declares are missing: a gap too many can be seen, a fill
     value taken for a measurement cannot. Digital number 0 of Sentinel-2 and zero power of radar mean no data whatever
-    else is declared.
+    else is declared, and so do the voids of elevation models, which are no heights in metres.
 
     Raises:
         SpecError: If what the item declares is no number.
     """
     where = rule.bands[band]
-    values = set(read_declaration(item, where.asset, trust="declaration", band=where.band or band).nodata)
+    declared = read_declaration(item, where.asset, trust="declaration", band=where.band or band)
+    values = set(declared.nodata)
     if rule.nodata is not None:
         values.add(float(rule.nodata))
     if not where.classes and (rule.zero_is_border or rule.calibration in ("sentinel-2", "linear-power")):
         values.add(0.0)
+    has_heights = rule.heights is not None or rule.vertical_datum is not None
+    if has_heights and rule.may_be_height(band) and (rule.scale if declared.scale is None else declared.scale) == 1:
+        # whole numbers may be thousandths of a metre, by the header of their file: -9999 is a height then
+        values.update(_VOIDS if "float" in (declared.dtype or rule.dtype) else _VOIDS[:2])
     return tuple(sorted(values))
 
 

@@ -56,18 +56,23 @@ class SourceGrid:
     """Offset of the pixel corners along x and y, between 0 and the step."""
 
     @classmethod
-    def of(cls, dataset: rasterio.DatasetReader) -> tuple["SourceGrid", tuple[int, int]]:
+    def of(cls, dataset: rasterio.DatasetReader, *, crs: str | None = None) -> tuple["SourceGrid", tuple[int, int]]:
         """Return the grid of a file, and the row and column of its first pixel on that grid.
+
+        Args:
+            dataset: The file.
+            crs: CRS that counts where the file names none.
 
         Raises:
             OSError: If the file is not georeferenced along its rows and columns.
         """
         transform = dataset.transform
         sound = all(map(math.isfinite, transform[:6])) and transform.a and transform.e
-        if dataset.crs is None or transform.b or transform.d or not sound:
+        own = _to_wkt(crs) if dataset.crs is None and crs else dataset.crs and dataset.crs.to_wkt()
+        if not own or transform.b or transform.d or not sound:
             raise OSError(f"{dataset.name} has no georeference along rows and columns")
         (col, x), (row, y) = _split(transform.c, transform.a), _split(transform.f, transform.e)
-        return cls(crs=dataset.crs.to_wkt(), step=(transform.a, transform.e), phase=(x, y)), (row, col)
+        return cls(crs=own, step=(transform.a, transform.e), phase=(x, y)), (row, col)
 
     @property
     def turn(self) -> float:
@@ -275,6 +280,12 @@ def _within(outer: slice, inner: slice) -> slice:
     """Return a slice of a slice as one of the whole."""
     start = outer.start or 0
     return slice(start + inner.start, start + inner.stop)
+
+
+@lru_cache(maxsize=64)
+def _to_wkt(crs: str) -> str:
+    wkt: str = CRS.from_user_input(crs).to_wkt()
+    return wkt
 
 
 @lru_cache(maxsize=64)

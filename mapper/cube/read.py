@@ -258,7 +258,8 @@ def choose_resampling(rule: CollectionRule, band: str) -> Resampling:
 def _describe_band(rule: CollectionRule, band: str) -> dict[str, Any]:
     """Return the CF attributes of one of our bands."""
     flags = {"flag_values": [0, 1], "flag_meanings": f"other {band}"} if rule.bands[band].classes else {}
-    return {"units": rule.units_of(band), **flags, "grid_mapping": "spatial_ref"}
+    datum = {"vertical_datum": rule.vertical_datum} if rule.vertical_datum and rule.may_be_height(band) else {}
+    return {"units": rule.units_of(band), **flags, **datum, "grid_mapping": "spatial_ref"}
 
 
 def _reading_threads(count: int) -> ThreadPoolExecutor:

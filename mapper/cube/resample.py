@@ -128,7 +128,7 @@ class Sampler:
     def _read_pieces(self, request: "_Request", dataset: rasterio.DatasetReader) -> Float32Array | None:
         decided = self.witness.decide(dataset, request.name, request.beliefs)
         decisions = [decision for _, decision in decided]
-        grid, origin = SourceGrid.of(dataset)
+        grid, origin = SourceGrid.of(dataset, crs=request.beliefs[0].trusted_crs)
         extent = Extent(top=origin[0], left=origin[1], shape=dataset.shape)
         shape, values = tuple(request.geobox.shape), None
         located = self.positions(request.geobox, grid)
@@ -291,7 +291,7 @@ def _approach(start: Float32Array, end: Float32Array, share: Float32Array) -> No
 
 def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Float32Array]) -> Float32Array:
     """Return the weighted sum of 4 x 4 neighbours."""
-    rows, cols = (_cubic_weights(weight) for weight in weights)
+    rows, cols = (cubic_weights(weight) for weight in weights)
     total = np.zeros_like(weights[0])
     for row, line in zip(rows, values, strict=True):
         partial = np.zeros_like(total)
@@ -301,7 +301,7 @@ def _mix_cubic(values: list[list[Float32Array]], weights: tuple[Float32Array, Fl
     return total
 
 
-def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
+def cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
     """Return Catmull-Rom weights of the pixels at -1, 0, 1 and 2."""
     return (
         ((-0.5 * t + 1) * t - 0.5) * t,
@@ -309,6 +309,19 @@ def _cubic_weights(t: Float32Array) -> tuple[Float32Array, Float32Array, Float32
         ((-1.5 * t + 2) * t + 0.5) * t,
         (0.5 * t - 0.5) * t * t,
     )
+
+
+def read_values(dataset: rasterio.DatasetReader, window: Window, decision: Decision) -> Float32Array:
+    """Read one band of a file in a window that lies in it; returns (y, x) stored numbers, NaN where missing.
+
+    Raises:
+        OSError: If a mask beside the file is none of it.
+    """
+    ((stored, hidden),) = read_bands(dataset, window, [decision.stored])
+    pixels = _mark_missing(stored, decision.missing, hidden)
+    values = pixels.stored.astype(np.float32)
+    values[~pixels.find_valid(pixels.stored)] = np.nan
+    return decision.rescale(values)
 
 
 def _read_window(

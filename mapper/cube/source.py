@@ -4,34 +4,48 @@ The area average of a coarse target pixel is the mean of nearest reads at the ce
 pixels: exact up to the fine sampling, and the same in every window. The standard deviation of such an average follows
 from the distance over which errors correlate (``source.sd_correlation``, see :mod:`mapper.cube.area_sd`); without
 one it is averaged as such, which takes the errors of neighbouring pixels as fully correlated: the cautious choice.
+
+Means of nearest reads show the edges of stored pixels as terraces. A field that is smooth, such as terrain, is
+interpolated instead where the map asks for it (``source.resampling``), across its files (:mod:`mapper.cube.mosaic`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import bottleneck as bn
 import numpy as np
 import numpy.typing as npt
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
 
 from mapper.access.files import Access
 from mapper.arrays import Float32Array
+from mapper.catalog.footprint import footprint, window_footprint
 from mapper.catalog.heights import describe_heights
-from mapper.catalog.items import ItemDict, Items, item_datetime
+from mapper.catalog.items import ItemDict, Items, item_datetime, name_asset
 from mapper.catalog.provider import CollectionRule, Provider
 from mapper.catalog.uses import ItemUse
 from mapper.cube.area_sd import average_deviation, find_stored_grid
+from mapper.cube.belief import believe_band
 from mapper.cube.datum_shift import add_shift
-from mapper.cube.observations import describe_use, group_items
+from mapper.cube.mosaic import MosaicReader, StoredField
+from mapper.cube.observations import describe_use, group_items, select_band
 from mapper.cube.projection import declared_grid
 from mapper.cube.read import BlockReader, read_sound
-from mapper.errors import GridError
+from mapper.errors import GridError, SpecError
 from mapper.spec import MapSpec
 
 _NESTING_TOLERANCE = 1e-2
 """Tolerance in source pixels over the extent of a file: positions in files are decimal."""
+_RIM_PX = 3
+"""Stored pixels around a file in which it is interpolated with others: the reach of a cubic kernel, and rounding."""
+_LEAST_DEGREE_M = 110_000.0
+"""Metres in a degree, a little less than of latitude anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +99,21 @@ def read_source(
         TransientAssetError: Throttling or network.
     """
     rule = provider.rule(spec.source.collection)
-    chosen = select_source(items.touching(geobox) if len(items) else items, spec)
+    chosen = find_near(items, geobox, spec=spec, rule=rule)
     native = spec.grid.kind == "native"
     scale = 1 if native else int(spec.source.resolution / spec.grid.resolution)
     fine = GeoBox(
         (geobox.shape[0] * scale, geobox.shape[1] * scale), geobox.transform @ Affine.scale(1 / scale), geobox.crs
     )
-    bands = [*spec.source.band_names, *([spec.source.sd] if spec.source.sd else [])]
+    bands = _list_bands(spec)
     if native:
         for item in chosen:
             _check_nesting(item, rule, spec)
     nearest = rule.model_copy(update={"resampling": "nearest"})
     reader = BlockReader(geobox=fine, rule=nearest, access=access or Access(), nested=native)
     dropped: dict[str, str] = {}
-    images = read_sound(chosen, dropped, lambda sound: _read_images(reader, sound, bands))
-    image = np.stack([average_blocks(each, scale) for each in images[: len(spec.source.band_names)]])
-    image = add_shift(image, spec.source.datum_shift, geobox)
+    means, images = read_sound(chosen, dropped, lambda sound: _read_means(reader, sound, geobox, spec, rule))
+    image = add_shift(np.stack(means), spec.source.datum_shift, geobox)
     sd = np.full(image.shape, np.nan, np.float32)
     if spec.source.sd:
         read = [item for item in chosen if item["id"] not in dropped]
@@ -129,6 +142,42 @@ def is_source(item: ItemDict, spec: MapSpec) -> bool:
     """Return True for an item of the source map, of the year that is asked for."""
     year = spec.source.year
     return item["collection"] == spec.source.collection and (year is None or item_datetime(item).year == year)
+
+
+def is_interpolated(spec: MapSpec) -> bool:
+    """Return True for a source that is interpolated between stored pixels; a native grid copies them."""
+    return spec.source.is_field and spec.grid.kind != "native"
+
+
+def find_near(items: Items, geobox: GeoBox, *, spec: MapSpec, rule: CollectionRule) -> Items:
+    """Return the items of the source that a window needs: those around it too, where it is interpolated."""
+    if not is_interpolated(spec):
+        return select_source(items.touching(geobox) if len(items) else items, spec)
+    chosen, window = select_source(items, spec), window_footprint(geobox)
+    reach = [outline_reach(item, spec=spec, rule=rule) for item in chosen]
+    return chosen.pick(np.flatnonzero(shapely.intersects(np.array(reach, object), window)).tolist())
+
+
+def outline_reach(item: ItemDict, *, spec: MapSpec, rule: CollectionRule) -> BaseGeometry:
+    """Return where pixels depend on an item of a source, in longitude and latitude: its footprint, and a rim of pixels.
+
+    Raises:
+        SpecError: If the item has neither a geometry nor a box.
+    """
+    outline = footprint(item)
+    if not is_interpolated(spec):
+        return outline
+    declared = declared_grid(item, rule.bands[spec.source.band_names[0]].asset)
+    crs, step = CRS.from_user_input(spec.grid.crs), float(spec.source.resolution)
+    if declared is not None:
+        crs, step = declared.crs, max(abs(declared.transform.a), abs(declared.transform.e))
+    rim = _RIM_PX * step * crs.axis_info[0].unit_conversion_factor
+    latitude = min(max(abs(outline.bounds[1]), abs(outline.bounds[3])), 89.0)
+    degrees = math.degrees(rim) if crs.is_geographic else rim / _LEAST_DEGREE_M / math.cos(math.radians(latitude))
+    grown: BaseGeometry = shapely.buffer(outline, degrees, join_style="mitre")
+    if grown.bounds[0] >= -180 and grown.bounds[2] <= 180:
+        return grown
+    return shapely.union_all([grown, translate(grown, 360), translate(grown, -360)])
 
 
 def average_blocks(fine: Float32Array, scale: int) -> Float32Array:
@@ -177,6 +226,72 @@ def _note_averages(spec: MapSpec) -> str:
     length = spec.source.sd_correlation
     errors = "fully correlated" if length is None else f"correlated over {length:g} m" if length else "independent"
     return f"; {spec.source.sd} of area averages: errors {errors}"
+
+
+def _list_bands(spec: MapSpec) -> list[str]:
+    """Return the bands that are sharpened, then that of their standard deviation."""
+    return [*spec.source.band_names, *([spec.source.sd] if spec.source.sd else [])]
+
+
+def _read_means(
+    reader: BlockReader, items: Sequence[ItemDict], geobox: GeoBox, spec: MapSpec, rule: CollectionRule
+) -> tuple[list[Float32Array], list[Float32Array]]:
+    """Return the image (y, x) of each band on source pixels, and what was read: the standard deviation is the last."""
+    bands, count = _list_bands(spec), len(spec.source.band_names)
+    if is_interpolated(spec):
+        means = _interpolate(reader, items, geobox, spec, rule)
+        return means, [*means, *_read_images(reader, items, bands[count:])]
+    images = _read_images(reader, items, bands)
+    scale = reader.geobox.shape[0] // geobox.shape[0]
+    return [average_blocks(each, scale) for each in images[:count]], images
+
+
+def _interpolate(
+    reader: BlockReader, items: Sequence[ItemDict], geobox: GeoBox, spec: MapSpec, rule: CollectionRule
+) -> list[Float32Array]:
+    """Return one image (y, x) for each band, interpolated across files.
+
+    Items that do not change with time are one image, others one for each date, which are averaged.
+
+    Raises:
+        SpecError: If the collection is none of a smooth field.
+    """
+    _require_field(spec, rule)
+    mosaic = MosaicReader(
+        geobox=geobox,
+        scale=reader.geobox.shape[0] // geobox.shape[0],
+        kernel="cubic" if spec.source.resampling == "cubic" else "bilinear",
+        access=reader.access,
+        rule=rule.access,
+        sampler=reader.sampler,
+    )
+    images = []
+    for band in spec.source.band_names:
+        files = [
+            [
+                StoredField(
+                    name=name_asset(item, rule.bands[band].asset),
+                    beliefs=(believe_band(item, rule, band),),
+                    calibration=group.calibrations[band],
+                )
+                for item in select_band(group, rule, band).items
+            ]
+            for group in group_items(items, rule, (band,))
+        ]
+        if spec.source.static:
+            files = [[each for part in files for each in part]]
+        images.append(_average_dates(np.stack([mosaic.read(part) for part in files if part] or [mosaic.read(())])))
+    return images
+
+
+def _require_field(spec: MapSpec, rule: CollectionRule) -> None:
+    """Refuse to interpolate between codes, and across what a mask hides."""
+    coded = [band for band in spec.source.band_names if rule.bands[band].classes]
+    why = "has a mask, whose gaps would be drawn over" if rule.mask is not None else ""
+    why = f"has codes of classes in {coded[0]}, between which there is nothing" if coded else why
+    if why:
+        asked = f"source.resampling {spec.source.resampling}"
+        raise SpecError(f"{asked}: collection {spec.source.collection} {why}; leave source.resampling out")
 
 
 def _read_images(reader: BlockReader, items: Sequence[ItemDict], bands: Sequence[str]) -> list[Float32Array]:

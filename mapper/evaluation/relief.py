@@ -32,6 +32,8 @@ class Ground:
     """(y, x) index in :data:`COVER`, or :data:`UNKNOWN_COVER`; None where nothing is known."""
     edges: tuple[IntArray, IntArray] = (np.empty(0, np.int64), np.empty(0, np.int64))
     """Rows and columns before which a tile ends, for the seam ratio."""
+    period_px: int = 1
+    """Pixels after which what an interpolation does comes again: source pixel / target pixel."""
 
 
 def measure_pixels(crs: object, transform: Affine, rows: int) -> tuple[Float64Array, Float64Array]:
@@ -90,24 +92,28 @@ def find_pits(heights: FloatArray) -> tuple[BoolArray, BoolArray]:
     return whole & (heights < lowest), np.asarray(whole, bool)
 
 
-def sum_steps(heights: FloatArray, edges: Sequence[IntArray]) -> Float64Array:
-    """Return number and sum of the squared second differences across edges, then of all others: (4,).
+def sum_steps(heights: FloatArray, edges: Sequence[IntArray], *, period_px: int = 1) -> Float64Array:
+    """Return number and sum of the squared second differences across edges, then of others like them: (4,).
 
     Their ratio of roots of means is the seam ratio: 1 where heights bend across the edges of tiles as elsewhere. Second
     differences are taken along both axes, on three pixels in a row; one whose pixels lie on both sides of an edge is
-    across it.
+    across it. Interpolations bend otherwise in the middle of a source pixel than at its edges: only those are
+    others that lie in a source pixel as those across an edge do.
 
     Args:
         heights: (y, x), NaN where missing.
         edges: Rows, and columns, before which a tile ends.
+        period_px: Source pixel / target pixel; 1 takes all others.
     """
     sums = np.zeros(4)
     for values, borders in zip((heights, heights.T), edges, strict=True):
         if len(values) < 3:
             continue
         bend = np.square(np.diff(values.astype(np.float64), n=2, axis=0))
-        across = np.isin(np.arange(1, len(values) - 1), np.concatenate([borders, np.asarray(borders) - 1]))
-        for at, where in ((0, across), (2, ~across)):
+        middle, both = np.arange(1, len(values) - 1), np.concatenate([borders, np.asarray(borders) - 1])
+        across = np.isin(middle, both)
+        alike = np.isin(middle % period_px, both % period_px) & ~across
+        for at, where in ((0, across), (2, alike)):
             known = bend[where][np.isfinite(bend[where])]
             sums[at : at + 2] += known.size, known.sum()
     return sums

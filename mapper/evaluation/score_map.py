@@ -20,11 +20,15 @@ from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
 from mapper.errors import SpecError
+from mapper.evaluation.map_ground import read_ground
 from mapper.evaluation.metric import choose_metrics
 from mapper.evaluation.plots import plot_tallies
+from mapper.evaluation.relief import Ground
 from mapper.evaluation.score import Score
 from mapper.evaluation.tables import Table, coverage_table, score_columns, score_row
 from mapper.evaluation.tally import Tally, Uncertainty
+from mapper.evaluation.terrain_plots import plot_classes, plot_relief
+from mapper.evaluation.terrain_tables import tabulate_classes, tabulate_terrain
 from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.card import INTERPOLATIONS
 from mapper.models.weights import load_model
@@ -36,6 +40,8 @@ from mapper.store.map_store import open_map
 
 _BLOCK_PX = 1000
 """Edge of the blocks a map is scored in, before it is widened to whole source pixels."""
+_SHOWN_PX = 600
+"""Edge of what is drawn of a map of heights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +85,7 @@ class Comparison:
     def to_dict(self) -> dict[str, object]:
         """Return everything, for JSON."""
         coverage = self.uncertainty.coverage
+        terrain = {name: tally.terrain.to_dict() for name, tally in self.tallies.items() if tally.terrain.counted}
         return {
             "truth": self.truth.name,
             "clip": self.truth.clip,
@@ -86,15 +93,18 @@ class Comparison:
             "methods": {name: score.to_dict() for name, score in self.scores.items()},
             "bins": {name: tally.bins.to_dict() for name, tally in self.tallies.items()},
             "uncertainty": coverage.to_dict() if coverage.n else None,
-        }
+        } | ({"terrain": terrain} if terrain else {})
 
     def tables(self) -> list[Table]:
         """Return the tables that people read: scores, and coverage where the map has deviations."""
         units = self.truth.target.units
-        scored = score_columns(choose_metrics(self.truth.target).values())
+        terrain = {name: tally.terrain for name, tally in self.tallies.items() if tally.terrain.counted}
+        scored = score_columns(choose_metrics(self.truth.target, heights=bool(terrain)).values())
         columns = tuple(replace(column, units="", digits=3) for column in scored)
         rows = [score_row(name, score) for name, score in self.scores.items()]
         tables = [Table(title=f"against {self.truth.name}, {units}", columns=columns, rows=rows)]
+        if terrain:
+            tables += [tabulate_terrain(terrain), *tabulate_classes(terrain, self.truth.target)]
         coverage = self.uncertainty.coverage
         if coverage.n:
             title = f"intervals of {self.own} from its standard deviation, {units}"
@@ -115,7 +125,7 @@ def compare_methods(
 
     Args:
         spec: The map.
-        items: Its frozen items; only the source's are read.
+        items: Its frozen items; only the source's are read, and of heights the guide's land cover.
         provider: Describes the collections.
         truth: What to compare with.
         interpolations: Predictors of models without guide, by name.
@@ -127,10 +137,10 @@ def compare_methods(
     grid = spec.map_grid
     own = "map" if spec.model.name in interpolations else spec.model.name
     methods = [*interpolations, *([own] if written is not None else [])]
-    band, nothing = truth.target, np.empty((0, 0), np.float32)
-    tallies, uncertainty = dict.fromkeys(methods, Tally.of(nothing, nothing, target=band)), Uncertainty()
+    band, heights = truth.target, spec.target.heights is not None
+    tallies, uncertainty = dict.fromkeys(methods, _count_nothing(band, heights=heights)), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
-    for window in _blocks(grid):
+    for window in _blocks(grid, shifted=heights):
         inside = grid.inside_area(window)
         if not inside.any():
             continue
@@ -144,8 +154,9 @@ def compare_methods(
         common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
         scored = np.where(common, expected, np.nan)
         held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
+        ground = read_ground(spec, window, items, provider) if heights else None
         for name, value in values.items():
-            tallies[name] += Tally.of(value, scored, held, target=band)
+            tallies[name] += Tally.of(value, scored, held, target=band, ground=ground)
         if written is not None and f"{band.name}_sd" in written:
             deviation = read_written(written[f"{band.name}_sd"], window)
             uncertainty += Uncertainty.of(values[own] - scored, deviation, target=band)
@@ -183,12 +194,24 @@ def read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) 
     return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
 
 
-def _blocks(grid: MapGrid) -> Iterator[Window]:
+def _count_nothing(band: TargetBand, *, heights: bool) -> Tally:
+    """Return the tally of no pixel, which has all scores that others have."""
+    nothing = np.empty((0, 0), np.float32)
+    ground = Ground(dy_m=np.empty(0), dx_m=np.empty(0)) if heights else None
+    return Tally.of(nothing, nothing, target=band, ground=ground)
+
+
+def _blocks(grid: MapGrid, *, shifted: bool) -> Iterator[Window]:
+    """Yield blocks of whole source pixels; shifted ones end in the middle of tiles, whose edges are looked at."""
     step = -(-_BLOCK_PX // grid.scale) * grid.scale
-    for top in range(0, grid.shape[0], step):
-        for left in range(0, grid.shape[1], step):
+    start = 0
+    if shifted:
+        step = -(-max(step, grid.tile_px) // grid.tile_px) * grid.tile_px
+        start = -(grid.tile_px // 2 // grid.scale * grid.scale)
+    for top in range(start, grid.shape[0], step):
+        for left in range(start, grid.shape[1], step):
             bottom, right = min(top + step, grid.shape[0]), min(left + step, grid.shape[1])
-            yield Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
+            yield Window(top=max(top, 0), left=max(left, 0), bottom=bottom, right=right).grown(0, grid.scale)
 
 
 def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
@@ -262,6 +285,31 @@ def draw_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """
     band = comparison.truth.target
     uncertainties = {comparison.own: comparison.uncertainty} if comparison.own else None
-    return plot_tallies(
+    paths = plot_tallies(
         comparison.tallies, directory, units=band.units, quantity=band.long_name, uncertainties=uncertainties
     )
+    terrains = {name: tally.terrain for name, tally in comparison.tallies.items() if tally.terrain.counted}
+    return [*paths, plot_classes(terrains, directory / "classes.png", units=band.units)] if terrains else paths
+
+
+def draw_relief(spec: MapSpec, items: Items, truth: Truth, directory: Path) -> Path:
+    """Draw ``relief.png``: hillshades of source, map and truth in the middle of a map of heights.
+
+    Args:
+        spec: The map; its store is there.
+        items: Its frozen items.
+        truth: What to compare with.
+        directory: Where the PNG goes.
+
+    Returns:
+        Path of the picture.
+    """
+    grid, provider = spec.map_grid, provider_of(spec)
+    spans = [(max((edge - _SHOWN_PX) // 2, 0), min((edge + _SHOWN_PX) // 2, edge)) for edge in grid.shape]
+    (top, bottom), (left, right) = spans
+    window = Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
+    source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
+    expected = np.where(grid.inside_area(window), read_truth(grid, window, truth, provider), np.float32(np.nan))
+    value = read_written(open_map(spec.store)[truth.target.name], window)
+    ground = read_ground(spec, window, items, provider)
+    return plot_relief({"map": value}, expected, directory / "relief.png", source=source, ground=ground)

@@ -83,7 +83,7 @@ class Terrain:
             pits=_count_pits(one, other, scored=scored),
             filled=_fill(one, other, ground),
             streams=compare_streams(find_streams(one), find_streams(other)),
-            steps=sum_steps(value, ground.edges),
+            steps=sum_steps(value, ground.edges, period_px=ground.period_px),
         )
 
     def __add__(self, other: "Terrain") -> "Terrain":

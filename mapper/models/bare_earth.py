@@ -53,6 +53,7 @@ class BareEarth(Network):
     sees_gaps = True
     sees_source_gaps = True
     gives_sd = True
+    in_double = True
     source_norm = (0.0, 1.0)
 
     gauss: Tensor

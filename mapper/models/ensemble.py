@@ -31,6 +31,7 @@ class Ensemble(Network):
         self.sees_gaps, self.sees_source_sd, self.sees_dates = first.sees_gaps, first.sees_source_sd, first.sees_dates
         self.tile_exact = first.tile_exact
         self.sees_source_gaps, self.source_norm = first.sees_source_gaps, first.source_norm
+        self.in_double = first.in_double
         self.scale = first.scale
         self._halo_px, self._align_px, self._any_scale = first.halo_px, first.align_px, first.any_scale
 

@@ -95,6 +95,9 @@ class Network(nn.Module):
     """True for a network that gives a standard deviation beside the mean."""
     tile_exact: bool = True
     """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
+    in_double: bool = False
+    """True for a network that maps are made with in double precision: heights of thousands of metres are stored in
+    steps of a centimetre, and the last bits of single precision hang on how a window was cut."""
     source_norm: tuple[float, float] | None = None
     """Mean and unit that the source is normalised with, of a network that has them; None takes those of training."""
     scale: int
@@ -204,12 +207,14 @@ class GuidedModel(nn.Module):
             )
         if self.network.sees_source_gaps:
             extras["source_known"] = torch.isfinite(fill_missing(source))
-        normal = self.network(self.normalise_guide(guide), self.normalise_source(source), **extras)
+        kind = next((each.dtype for each in self.network.parameters()), torch.float32)
+        normal = self.network(self.normalise_guide(guide).to(kind), self.normalise_source(source).to(kind), **extras)
         return self.denormalise(normal)
 
     def denormalise(self, normal: Tensor) -> Tensor:
         """Return the output of the network in target units."""
-        normal = normal.float()  # eight bits would round a mean of 300 to whole units
+        if normal.dtype != torch.float64:
+            normal = normal.float()  # eight bits would round a mean of 300 to whole units
         mean = normal[:, :1] * self.source.sd + self.source.mean
         mean = keep_within(mean, self.contract.bounds, self.source.sd)
         if normal.shape[1] == 1:

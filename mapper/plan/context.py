@@ -175,7 +175,7 @@ def make_context(
     # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
     # be complete, and right, beyond that edge
     ties = (spec.consistency.of(band.name) for band in spec.targets)
-    reach = max(make_operator(tie, grid.scale).reach for tie in ties)
+    reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
     check_shifts(spec, reach_px=halo_px)
     return Context(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from shapely.geometry.base import BaseGeometry
 
 from mapper.arrays import BoolArray
 from mapper.catalog.footprint import footprint
 from mapper.catalog.items import ItemDict, Items, enters, item_digest
 from mapper.cube.check import GuideCheck
+from mapper.cube.source import outline_reach
 from mapper.plan.context import Context
 
 
@@ -46,11 +48,18 @@ def read_item_arrays(context: Context, items: Items) -> ItemArrays:
         if check:
             check.add(item)
         digests[number] = item_digest(item)
-        outlines[number] = footprint(item)
+        outlines[number] = _outline(context, item)
         roles[number] = _enters_guide(context, item), _is_source(context, item)
     if check:
         check.finish()
     return ItemArrays(digests=digests, outlines=outlines, guide=roles[:, 0], source=roles[:, 1])
+
+
+def _outline(context: Context, item: ItemDict) -> BaseGeometry:
+    """Return where the tiles lie that need an item."""
+    if not _is_source(context, item):
+        return footprint(item)
+    return outline_reach(item, spec=context.spec, rule=context.provider.rule(item["collection"]))
 
 
 def _enters_guide(context: Context, item: ItemDict) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array, FloatArray
+from mapper.predict.ground import find_ground, spread_means
 from mapper.spec.target import BandConsistency, Bounds, Mode
 
 UNBOUNDED: Bounds = (None, None)
@@ -30,6 +31,8 @@ class Operator(ABC):
 
     reach: int
     """Source pixels around its own that a target pixel hangs on, once the operator is enforced and looked at again."""
+    reach_below = 1
+    """Further ones with ``below``, which looks at the source pixels around each."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -49,6 +52,14 @@ class Operator(ABC):
     def _move(self, value: Float32Array, clipped: Float32Array, goal: Float64Array, bounds: Bounds) -> Float32Array:
         """Return the target nearest to ``value`` that the operator takes to the goal; NaN goals ask for nothing."""
 
+    def _lower(self, clipped: Float32Array, goal: Float64Array, bounds: Bounds) -> Float32Array:
+        """Return a target that the operator takes to a goal of ``below``; NaN goals ask for nothing."""
+        return self._move(clipped, clipped, goal, bounds)
+
+    def reach_in(self, mode: Mode) -> int:
+        """Return the source pixels around its own that a target pixel hangs on with a mode."""
+        return self.reach + (self.reach_below if mode == "below" else 0)
+
     def enforce(
         self,
         value: Float32Array,
@@ -63,7 +74,8 @@ class Operator(ABC):
 
         ``hard``: the operator gives the source. ``soft``: it gives the source within the tolerance; source pixels
         that agree already are left alone, the others are brought to the nearer end. ``below``: it gives at most the
-        source and the tolerance. Where the source is missing, and with ``none``, nothing is moved.
+        source and the tolerance, and the source where that is even and the target hardly below it, see
+        :func:`mapper.predict.ground.find_ground`. Where the source is missing, and with ``none``, nothing is moved.
 
         Args:
             value: (y, x) in target units, NaN where missing.
@@ -84,14 +96,17 @@ class Operator(ABC):
             return clipped
         means = self.apply(clipped)
         slack = np.nan_to_num(sd.astype(np.float64), nan=0.0) if tolerance is None else np.float64(tolerance)
-        goal = _find_goal(means, source, slack, mode=mode, bounds=bounds)
+        if mode == "below":
+            return self._lower(clipped, _clip(find_ground(means, source.astype(np.float64), slack), bounds), bounds)
+        goal = _find_goal(means, source, np.float64(0) if mode == "hard" else slack, bounds)
         return self._move(value, clipped, np.where(np.isfinite(means) & (goal != means), goal, np.nan), bounds)
 
 
 class BlockMean(Operator):
-    """Mean of the target pixels of a source pixel. Blocks are independent of each other."""
+    """Mean of the target pixels of a source pixel. Blocks are independent of each other, but for ``below``."""
 
     reach = 1  # a block that the edge of a tile cuts must be complete, and right, beyond it
+    reach_below = 3  # the correction of blocks up to two away, which hang on the source around them
 
     def apply(self, value: FloatArray) -> Float64Array:
         """Return the mean of the valid target pixels of each source pixel, NaN where none is valid."""
@@ -102,6 +117,14 @@ class BlockMean(Operator):
         blocks = _to_blocks(clipped, self.scale).copy()
         raw = _to_blocks(value, self.scale)[moved].astype(np.float64)
         blocks[moved] = project(raw, goal[moved], bounds)
+        return _from_blocks(blocks, self.scale)
+
+    def _lower(self, clipped: Float32Array, goal: Float64Array, bounds: Bounds) -> Float32Array:
+        # smoothly over the edges of blocks; in one with gaps, or cut by bounds, the rest is a shift of its own
+        moved = _to_blocks(clipped + spread_means(goal - self.apply(clipped), self.scale), self.scale)
+        blocks = _clip(moved, bounds)
+        lacking = np.isfinite(goal) & (blocks != moved).any(-1)  # what is missing equals nothing
+        blocks[lacking] = project(moved[lacking], goal[lacking], bounds)
         return _from_blocks(blocks, self.scale)
 
 
@@ -243,12 +266,10 @@ def project(blocks: Float64Array, goal: Float64Array, bounds: Bounds) -> Float64
 
 
 def _find_goal(
-    means: Float64Array, source: Float32Array, slack: Float64Array | np.float64, *, mode: Mode, bounds: Bounds
+    means: Float64Array, source: Float32Array, slack: Float64Array | np.float64, bounds: Bounds
 ) -> Float64Array:
     """Return what the operator has to give; NaN where the source is missing."""
-    slack = np.float64(0) if mode == "hard" else slack
-    lowest = np.full_like(source, -np.inf, np.float64) if mode == "below" else source - slack
-    lowest, highest = _clip(lowest, bounds), _clip(source + slack, bounds)
+    lowest, highest = _clip(source - slack, bounds), _clip(source + slack, bounds)
     goal: Float64Array = np.where(np.isfinite(source), np.clip(means, lowest, highest), np.nan)
     return goal
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mapper.arrays import BoolArray, Float32Array, UInt16Array
+from mapper.arrays import BoolArray, Float32Array, Float64Array, UInt16Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
 from mapper.predict.operators import Operator, expand, make_operator
@@ -73,7 +73,7 @@ class Postprocessor:
             bands[target.name] = self._hide(value, known)
             if target.sd:
                 bands[f"{target.name}_sd"] = self._hide(self._find_sd(estimate, sd), known)
-            residuals[target.name] = self._residual(band.operator, value, image)
+            residuals[target.name] = self._residual(band, value, image)
             judged.append(band.flag(estimate.mean, image, sd))
         bits = np.where(known_somewhere, combine(judged, self.window.shape), _bare_flags(self.inside))
         bands["qa"] = self._crop(bits)
@@ -86,10 +86,10 @@ class Postprocessor:
         total = estimate.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)
         return source_sd if total is None else total
 
-    def _residual(self, operator: Operator, value: Float32Array, image: Float32Array) -> float | None:
+    def _residual(self, band: "_Band", value: Float32Array, image: Float32Array) -> float | None:
         """Return the largest difference to the source among the source pixels that the tile touches."""
         coarse = coarsen(self.core.grown(0, self.scale).inside(self.window), self.scale)
-        left = np.abs(operator.apply(value) - image)[coarse]
+        left = band.measure(value, image)[coarse]
         return float(np.nanmax(left)) if np.isfinite(left).any() else None
 
     def _hide(self, array: Float32Array, known: BoolArray) -> Float32Array:
@@ -117,11 +117,21 @@ class _Band:
             mean, image, sd, mode=self.tie.mode, bounds=self.target.bounds, tolerance=self.tie.tolerance
         )
 
+    def measure(self, value: Float32Array, image: Float32Array) -> Float64Array:
+        """Return the difference of a target to its source, (y, x) of the source; below it none, where it may lie there.
+
+        NaN where either is missing.
+        """
+        difference = self.operator.apply(value) - image
+        return np.maximum(difference, 0) if self.tie.mode == "below" else np.abs(difference)
+
     def flag(self, mean: Float32Array, image: Float32Array, sd: Float32Array) -> Flags:
         """Return what the source says of what the model gave, before it was enforced."""
         unknown = np.nan if self.tie.tolerance is None else self.tie.tolerance
         limit = np.where(np.isnan(sd), np.float32(unknown), sd)
-        disagrees = np.abs(self.operator.apply(mean) - image) > limit
+        if self.tie.mode == "below" and self.tie.tolerance is not None:
+            limit = np.full_like(limit, self.tie.tolerance)  # the very one that is enforced
+        disagrees = self.measure(mean, image) > limit
         return {
             "source_missing": expand(np.isnan(image), self.scale),
             "source_disagrees": expand(disagrees, self.scale),

@@ -4,6 +4,7 @@ The output does not depend on patch size or batch size, beyond the rounding of f
 Threads of one process take turns on a GPU: what they overlap is reading and writing, not arithmetic.
 """
 
+import copy
 import logging
 import os
 import threading
@@ -22,7 +23,7 @@ from torch import nn
 from mapper.arrays import Float32Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
-from mapper.models.model import Model
+from mapper.models.model import GuidedModel, Model
 from mapper.predict.patches import Patch, cut
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -82,8 +83,8 @@ class Predictor:
     Args:
         model: The model to run; moved to the device.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
-        precision: ``auto`` is fp32: the rounding of anything shorter depends on how a window was cut, and shows in a
-            float map. The others trade that for speed on a GPU.
+        precision: ``auto`` is fp32, or double where a network asks for it: the rounding of anything shorter depends on
+            how a window was cut, and shows in a float map. The others trade that for speed on a GPU.
         patch_px: Longest edge of one network input, in target pixels; a model that is not tile-exact gets the window
             in one piece.
         batch: Patches at once; halved, for good, when the device runs out of memory. None is 1 on a CPU, whose caches
@@ -110,6 +111,9 @@ class Predictor:
         self.precision = "fp32" if precision == "auto" else precision
         self.patch_px = patch_px
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
+        if isinstance(model, GuidedModel) and model.network.in_double and self.precision == "fp32":
+            model = copy.deepcopy(model)  # one that is being trained stays as it is
+            model.network.double()
         self.model = model
         if isinstance(model, nn.Module):
             model.to(self.device).eval()

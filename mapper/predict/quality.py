@@ -25,6 +25,7 @@ _BITS = (
         name="source_disagrees",
         mask=4,
         # seen as the source sees it; where the deviation is unknown, a tolerance takes its place
+        # and where a map is to lie below its source, only above it counts, by the tolerance
         description="the network's mean was farther from the source than the source's standard deviation",
     ),
     QualityBit(name="outside_area", mask=8, description="not part of the map"),

@@ -25,7 +25,7 @@ from mapper.arrays import Float32Array
 from mapper.catalog.items import Items
 from mapper.catalog.search import search
 from mapper.cube.composite import Guide, read_guide
-from mapper.cube.source import Source, read_source
+from mapper.cube.source import Source, find_near, is_interpolated, read_source
 from mapper.errors import GridError, SpecError
 from mapper.execute.executors import find_task_resources
 from mapper.grid import MapGrid, Tile, Window
@@ -185,11 +185,20 @@ def _lay_out(layout: _Layout, coarse: int, planes: int, read: Any, arguments: tu
         line = []
         for col in range(cols):
             window = layout.window(row, col)
-            near = items.touching(layout.grid.geobox_of(window)) if len(items) else items
+            near = _find_near(context, items, window, coarse=coarse)
             values = delayed(read, pure=False)(context, near, window)
             line.append(da.from_delayed(values, (planes, edge, edge), np.float32))
         blocks.append(line)
     return da.block(blocks)
+
+
+def _find_near(context: Context, items: Items, window: Window, *, coarse: int) -> Items:
+    """Return the items that a block needs; of the source those around it too, where it is interpolated."""
+    source, grid = context.spec.source, context.grid
+    if coarse and is_interpolated(context.spec):
+        rule = context.provider.rule(source.collection)
+        return find_near(items, grid.source_geobox_of(window), spec=context.spec, rule=rule)
+    return items.touching(grid.geobox_of(window)) if len(items) else items
 
 
 def _read_source(context: Context, items: Items, window: Window) -> Float32Array:

@@ -163,7 +163,9 @@ class SourceSpec(Part):
     resolution: Fractional
     """Source pixel on the output grid; a multiple of the grid's resolution."""
     resampling: Literal["nearest", "bilinear", "cubic"] | None = None
-    """Resampling of a stack onto a projected grid; None takes the collection's own. A native grid copies."""
+    """Resampling onto a projected grid; a native grid copies. Of a stack: None takes the collection's own. Of a map:
+    ``bilinear`` and ``cubic`` interpolate a smooth field such as terrain, across the borders of its files; None and
+    ``nearest`` average by area."""
     sd_correlation: float | None = Field(default=None, ge=0)
     """Distance in metres at which the errors of two stored pixels correlate by 1/e, for the standard deviation of an
     area average; None takes them as fully correlated, the cautious choice."""
@@ -184,6 +186,11 @@ class SourceSpec(Part):
     def band_names(self) -> tuple[str, ...]:
         """Bands that are sharpened, in order."""
         return self.bands or (self.variable,)
+
+    @property
+    def is_field(self) -> bool:
+        """True for a map that is interpolated between stored pixels."""
+        return not self.is_stack and self.resampling in ("bilinear", "cubic")
 
     @property
     def is_stack(self) -> bool:

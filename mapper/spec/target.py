@@ -164,7 +164,8 @@ class BandConsistency(Part):
     mtf: float | None = Field(default=None, gt=0, lt=1)
     """Modulation of ``gaussian-psf`` at the Nyquist frequency of the source."""
     mode: Mode = "soft"
-    """``hard`` equals the source; ``soft`` lies within the tolerance; ``below`` never lies above it by more."""
+    """``hard`` equals the source; ``soft`` lies within the tolerance; ``below`` never lies above it by more, and equals
+    it where the source is even and the model hardly lowered it."""
     tolerance: float | None = Field(default=None, ge=0)
     """Tolerance in units of the target; None takes the standard deviation of the source."""
 

@@ -168,7 +168,7 @@ def map_product(spec: MapSpec, *, vertical_datum: str = "") -> Product:
         digest=spec.digest,
         grid=spec.map_grid,
         bands=bands,
-        extra=_describe_single(spec.targets),
+        extra=_describe_single(spec.targets) | ({"vertical_datum": vertical_datum} if vertical_datum else {}),
     )
 
 

@@ -45,7 +45,8 @@ class Record(TileResult):
     value_mean: float | None = None
     value_max: float | None = None
     consistency_residual: float | None = None
-    """Largest |block mean - source| left in the tile, in target units."""
+    """Largest |block mean - source| left in the tile, in target units; of a map that lies below its source what is left
+    above it."""
     content_sha256: str = ""
     """Sha256 over the encoded arrays of the tile."""
     guide_store: str = ""

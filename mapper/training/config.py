@@ -136,6 +136,8 @@ class TerrainData(Part):
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
     drop_objects: float = Field(default=0.0, ge=0, lt=1)
     """Share of the buildings and of the stands of trees that are missing from the guide."""
+    misplaced_px: int = Field(default=0, ge=0)
+    """Farthest shift of the guide along either axis, in pixels."""
 
 
 DataConfig = Annotated[
@@ -360,7 +362,8 @@ def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:
         collection, colon, variable = truth.partition(":")
         if not (collection and colon and variable):
             raise SpecError(f"truth {truth!r} is not COLLECTION:BAND")
-        content |= {"collection": collection, "variable": variable, "store": None}
+        # the shift was that of the truth described
+        content |= {"collection": collection, "variable": variable, "store": None, "datum_shift": None}
     if not content:
         raise SpecError(f"{path} describes no maps whose truth could be taken: name it as COLLECTION:BAND")
     return content

@@ -68,6 +68,8 @@ def degrade(sample: Sample) -> Sample:
 def average_guide(channel: Float32Array, scale: int, units: str) -> Float32Array:
     """Return the mean of ``scale`` x ``scale`` blocks over what is valid; NaN where nothing is.
 
+    A channel of nothing but 0 and 1 indicates classes, which are never averaged: 1 where at least half of a block is.
+
     Args:
         channel: (y, x), in whole blocks.
         scale: Edge of a block.
@@ -79,6 +81,8 @@ def average_guide(channel: Float32Array, scale: int, units: str) -> Float32Array
     rows, cols = channel.shape[0] // scale, channel.shape[1] // scale
     blocks = channel.reshape(rows, scale, cols, scale).transpose(0, 2, 1, 3).reshape(rows, cols, scale * scale)
     mean: Float32Array = bn.nanmean((to_power(blocks) if units == "dB" else blocks).astype(np.float64), axis=-1)
+    if units == "1" and np.isin(channel[np.isfinite(channel)], (0, 1)).all():
+        mean = np.where(np.isnan(mean), mean, mean >= 0.5)
     mean = mean.astype(np.float32)
     return to_decibel(mean) if units == "dB" else mean
 
