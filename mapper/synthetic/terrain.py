@@ -71,14 +71,16 @@ class _Manner:
     @classmethod
     def of(cls, seed: int) -> "_Manner":
         random = np.random.default_rng([seed, 3])
+        settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
+        highest, roughest = (20, 0.56) if settled > 0.25 else (70, 0.66)  # towns are built where land is even
         return cls(
-            relief_m=float(np.exp(random.uniform(np.log(1.5), np.log(70)))),
-            roughness=random.uniform(0.36, 0.66),
+            relief_m=float(np.exp(random.uniform(np.log(1.5), np.log(highest)))),
+            roughness=random.uniform(0.36, roughest),
             datum_m=random.uniform(-20, 900) if random.random() < 0.7 else random.uniform(-20, 20),
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
             treed=random.uniform(0, 0.25),
-            settled=random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3),
+            settled=settled,
             dense=random.uniform(0.25, 0.85),
             storey_m=float(np.exp(random.uniform(np.log(4), np.log(18)))),
             shrubs_m=random.uniform(0, 1.2),
