@@ -10,8 +10,7 @@ Three thoughts:
    Super-Resolution Networks for Enhancement of Bare-Earth Digital Elevation Models from Global Data" (2025), with
    weights that sum to one and offsets that end at seven source pixels; a height is added that no neighbour has.
 3. *Guide.* Classes of land cover, images or canopy heights are looked at on their own pixels, averaged to those of the
-   source, where all thinking is done, and looked at again where the result is interpolated. What they lift the surface
-   by around each pixel is estimated by least squares, and seen by the network.
+   source, where all thinking is done, and looked at again where the result is interpolated.
 
 Without a guide everything happens on source pixels, so that one network serves every scale.
 """
@@ -22,8 +21,6 @@ from torch import Tensor, nn
 
 from mapper.models.displace import RADIUS, sample
 from mapper.models.interpolation import upsample
-from mapper.models.local_separation import RADIUS as WINDOW_RADIUS
-from mapper.models.local_separation import separate
 from mapper.models.model import Network, start_small
 from mapper.models.msg import prime_factors
 from mapper.models.receptive_field import ReceptiveField, Span
@@ -69,12 +66,12 @@ class BareEarth(Network):
         seen = 3 + len(_WINDOWS)
         if self.guided:
             self.view = _GuideView(guide_channels, scale, width=width, detail=detail)
-            seen += detail + 2 * guide_channels + guide_channels + 2
+            seen += detail + 2 * guide_channels
         self.enter = nn.Conv2d(seen, width, 3, padding=1)
         self.trunk = nn.ModuleList(_Residual(width) for _ in range(blocks))
         self.offsets = start_small(nn.Conv2d(width, 2 * _SAMPLES, 1))
         self.weights = start_small(nn.Conv2d(width, _SAMPLES, 1))
-        self.rest = start_small(nn.Conv2d(width + (guide_channels + 2 if self.guided else 0), 2, 1))
+        self.rest = start_small(nn.Conv2d(width, 2, 1))
         self.register_buffer("gauss", _gaussian(), persistent=False)
 
     @property
@@ -99,16 +96,14 @@ class BareEarth(Network):
         level = self._smooth(source, there)
         relative = (source - level) * there / _TALL
         seen = [relative, there, *_stand_out(relative, source_known)]
-        fine, separated = None, relative[:, :0]
+        fine = None
         if self.guided:
             fine, pooled = self.view.look(torch.cat([guide, known.to(guide.dtype)], 1))
-            separated = separate(source / _TALL, level / _TALL, F.avg_pool2d(guide, scale), there)
-            seen += [pooled, separated]
+            seen.append(pooled)
         features = self.enter(torch.cat(seen, 1))
         for block in self.trunk:
             features = block(features)
-        rest = _TALL * self.rest(torch.cat([F.gelu(features), separated], 1)).to(source.dtype)
-        rest, spread = rest.chunk(2, 1)
+        rest, spread = (_TALL * self.rest(F.gelu(features)).to(source.dtype)).chunk(2, 1)
         heights = self._propagate(features, source, there) + rest
         value, spread = upsample(heights, scale, "bicubic"), upsample(spread, scale, "bilinear")
         if fine is not None:
@@ -150,9 +145,7 @@ class BareEarth(Network):
         trunk = cells.conv(3)
         for _ in self.trunk:
             trunk = trunk.conv(3)
-        windows = (2 * _LEVEL_RADIUS + 1, *_WINDOWS, *([2 * WINDOW_RADIUS + 1] if self.guided else []))
-        source = trunk.conv(max(windows)) | cells.conv(2 * (RADIUS + 1) + 1)
-        trunk = trunk.conv(2 * WINDOW_RADIUS + 1)
+        source = trunk.conv(max(2 * _LEVEL_RADIUS + 1, *_WINDOWS)) | cells.conv(2 * (RADIUS + 1) + 1)
         return ReceptiveField(guide=self.view.span_guide(trunk) if self.guided else at, source=source)
 
 

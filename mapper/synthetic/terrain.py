@@ -134,13 +134,16 @@ def observe(terrain: Terrain, *, seed: int, scale: int, radar: bool = False) -> 
     return (blurred + random.uniform(0.2, 1.2) * noise).astype(np.float32)
 
 
-def spoil_cover(terrain: Terrain, *, seed: int, lost: float, shift_px: int = 0) -> Terrain:
+def spoil_cover(terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0, shift_px: int = 0) -> Terrain:
     """Return a terrain whose land cover lacks a share of its buildings and trees, and lies beside them.
+
+    The highest point of a pixel at the rim of a roof or a crown is the roof's, what most of the pixel is is not.
 
     Args:
         terrain: As it is.
         seed: Of what is lost.
         lost: Share of connected objects that are missing.
+        frayed: Share of the pixels at the rim of objects that are missing.
         shift_px: Farthest shift along either axis, in pixels.
     """
     random = np.random.default_rng([seed, 7])
@@ -148,6 +151,9 @@ def spoil_cover(terrain: Terrain, *, seed: int, lost: float, shift_px: int = 0) 
     for code in (BUILDING, TREE):
         parts, count = ndimage.label(cover == code)
         cover[(random.random(count + 1) < lost)[parts] & (parts > 0)] = OTHER
+    if frayed:
+        stands = (cover == BUILDING) | (cover == TREE)
+        cover[stands & ~ndimage.binary_erosion(stands) & (random.random(cover.shape) < frayed)] = OTHER
     shift = tuple(int(step) for step in random.integers(-shift_px, shift_px + 1, 2))
     return replace(terrain, cover=np.roll(cover, shift, (0, 1)))
 
