@@ -295,7 +295,7 @@ def evaluate(
         data_range: Range of the values, in their units, that PSNR and SSIM refer to; None takes that of the target.
         datum_shift: Metres to add to a truth of heights to reach the vertical datum of the map: a number, or a GeoTIFF
             grid of metres.
-        overview: File for a drawing of source, guide, map, truth and difference.
+        overview: File for a drawing of source, guide, map, truth and difference; of heights as hillshades.
         plots: Folder for scatter, error by class of the truth, and reliability; of heights also for hillshades and
             errors by land cover and slope.
 
@@ -319,7 +319,7 @@ def evaluate(
     if plots:
         draw_comparison(comparison, Path(plots))
     if plots and described.target.heights is not None:
-        draw_relief(described, items, known, Path(plots))
+        draw_relief(described, items, known, Path(plots) / "relief.png")
     return comparison
 
 

@@ -1,15 +1,16 @@
 """The main job from end to end on a synthetic region: scenes, search, plan, run, scores, pictures, provenance.
 
 Everything is done with the same functions, in the same order, as for a MAP.yaml of one's own; only the scenes are made
-first, and a truth is at hand that no model was shown.
+first, and a truth is at hand that no model was shown. Demos of presets differ in their scenes alone.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mapper.cluster.open_executor import open_executor
@@ -20,25 +21,48 @@ from mapper.plan.job import Job, prepare_job
 from mapper.run.report import RunReport
 from mapper.run.runner import run_plan
 from mapper.store.why import Answer, why
+from mapper.synthetic.elevation import write_rasters
 from mapper.synthetic.scenes import write_scenes
-
-TRUTH = "truth:agb"
 
 Notify = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """Synthetic region for the maps of one preset."""
+
+    write: Callable[..., Path]
+    """Writes a catalogue, and ``map.yaml`` beside its directory."""
+    truth: str
+    """Truth in the catalogue, COLLECTION:BAND."""
+    seed: int
+    """Seed of a region that no model was trained on."""
+
+
+REGIONS: Mapping[str, Region] = MappingProxyType(
+    {
+        "biomass": Region(write=write_scenes, truth="truth:agb", seed=7),
+        "elevation": Region(write=write_rasters, truth="truth:elevation", seed=908),
+    }
+)
+"""Region of a demo by preset."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """Choices of a demo: size of the area, tiles, seed and workers.
+    """Choices of a demo: preset, size of the area, tiles, seed and workers.
 
     Raises:
         ValueError: If the tile is not a multiple of the chunk.
     """
 
+    preset: str = "biomass"
+    """Kind of map, of :data:`REGIONS`."""
     size_px: int = 1024
-    """Edge of the mapped area, in pixels of 10 m."""
+    """Edge of the mapped area, in pixels of the map."""
     tile_px: int = 512
-    seed: int = 7
+    seed: int | None = None
+    """Seed of the region; None takes that of the preset."""
     workers: int = 0
     """Worker processes; 0 computes in threads of this one."""
 
@@ -83,13 +107,13 @@ class _Clock:
 
 def make_scenes(directory: Path, options: DemoOptions, *, notify: Notify) -> float:
     """Write ``catalog/`` and ``map.yaml``; returns wall seconds."""
-    clock = _Clock(notify)
+    clock, region = _Clock(notify), REGIONS[options.preset]
     directory.mkdir(parents=True, exist_ok=True)
     with clock.step("scenes"):
-        write_scenes(
+        region.write(
             directory / "catalog",
             size_px=options.size_px,
-            seed=options.seed,
+            seed=region.seed if options.seed is None else options.seed,
             tile_px=options.tile_px,
             chunk_px=min(256, options.tile_px),
         )
@@ -117,7 +141,7 @@ def run_demo(
     with clock.step("run"), open_executor("local" if options.workers else "threads", options.workers) as executor:
         run = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks)
     with clock.step("scores"):
-        truth = find_truth(job.spec, TRUTH)
+        truth = find_truth(job.spec, REGIONS[options.preset].truth)
         comparison = score_map(job.spec, job.items, truth)
     with clock.step("overview"):
         draw_overview(job.spec, job.items, directory / "overview.png", truth=truth)

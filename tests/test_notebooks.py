@@ -18,6 +18,7 @@ from region import Region
 from mapper.execute.executors import SerialExecutor
 from mapper.plan.job import prepare_job
 from mapper.run.runner import run_plan
+from mapper.synthetic.elevation import write_rasters
 from mapper.synthetic.scenes import write_scenes
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -38,6 +39,10 @@ SHOWN = {
     "04_cluster": (
         "DaskCluster, PodDisruptionBudget", "look at it: http://127.0.0.1", "<b>Run of 2 tiles</b>", "2 workers",
         "2 ok, 0 empty, 0 failed, 0 missing",
+    ),
+    "05_elevation": (
+        "1 items of collection surface", "preset: elevation", r"<b>Run of \d+ tiles</b>", "against truth:elevation, m",
+        "NMAD", PICTURE, "below: ", "has heights in EPSG:3855, the map in EPSG:4979", "higher by 45.80 m",
     ),
 }  # fmt: skip
 
@@ -109,6 +114,11 @@ def test_a_served_map_is_analysed_without_what_made_it(play):
 
 def test_a_map_is_made_on_a_cluster(play):
     check("04_cluster", play("04_cluster"))
+
+
+def test_bare_earth_is_mapped_from_a_folder_of_rasters(play, workplace):
+    write_rasters(workplace / "demo-elevation/catalog", seed=935, size_px=120, tile_px=128, chunk_px=64)
+    check("05_elevation", play("05_elevation"))
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -51,14 +51,33 @@ maps_app = typer.Typer(rich_markup_mode="markdown")
 
 
 @maps_app.command()
-def demo(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where everything goes.")] = Path("demo"),
+def demo(  # noqa: PLR0913 - options of a command
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Where everything goes.", show_default="demo, of elevation demo-elevation"),
+    ] = None,
     *,
-    size: Annotated[int, typer.Option(min=64, max=100_000, help="Edge of the mapped area in pixels of 10 m.")] = 1024,
+    preset: Annotated[
+        Literal["biomass", "elevation"],
+        typer.Option(
+            help="Kind of map: **biomass** from 100 to 10 m, guided by Sentinel-1 and -2, or bare earth "
+            "(**elevation**) from a surface of 30 m to 3 m, guided by land cover, out of a folder of GeoTIFFs."
+        ),
+    ] = "biomass",
+    size: Annotated[
+        int, typer.Option(min=64, max=100_000, help="Edge of the mapped area in pixels of the map, 10 or 3 m.")
+    ] = 1024,
     tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31, help="Seed of the landscape: another one gives another region.")
-    ] = 7,
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**31,
+            help="Seed of the landscape: another one gives another region. No model was trained on the default, nor on "
+            "terrains 900 to 999.",
+            show_default="7, of elevation 908",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=0, max=4096, help="Number of worker processes; 0 computes in threads of this one.")
     ] = 0,
@@ -68,11 +87,15 @@ def demo(
     """Make a synthetic region and its first map, no network: scenes, search, run, scores, `overview.png`.
 
     Leaves DIR/map.yaml, DIR/catalog/, DIR/map.icechunk, DIR/overview.png and DIR/report.json.
+
+    With **--preset elevation** the scenes are GeoTIFFs in DIR/rasters/, and DIR/catalog/ is what
+    `mapper catalog rasters` makes of such a folder: replace them with your own, and change DIR/map.yaml.
     """
     from mapper.demo import DemoOptions, make_scenes, run_demo
     from mapper.monitor.progress import ProgressBar
 
-    options = DemoOptions(size_px=size, tile_px=tile, seed=seed, workers=workers)
+    directory = directory or Path("demo" if preset == "biomass" else f"demo-{preset}")
+    options = DemoOptions(preset=preset, size_px=size, tile_px=tile, seed=seed, workers=workers)
     make_scenes(directory, options, notify=notify)
     if scenes_only:
         print_json({"map": str(directory / "map.yaml")}) if as_json else notify(f"wrote {directory / 'map.yaml'}")

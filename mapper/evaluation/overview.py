@@ -17,7 +17,7 @@ from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, provider_of
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
-from mapper.evaluation.score_map import Truth, read_truth, read_written
+from mapper.evaluation.score_map import Truth, draw_relief, read_truth, read_written
 from mapper.grid import MapGrid, Window
 from mapper.spec import MapSpec
 from mapper.store.map_store import open_map
@@ -133,7 +133,7 @@ _TRUE_COLOUR = ("B04", "B03", "B02")
 
 
 def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | None = None) -> Path:
-    """Draw source, guide, map, truth and their difference; of a large map, the middle.
+    """Draw source, guide, map, truth and their difference, heights as hillshades; of a large map, the middle.
 
     Args:
         spec: The map, finished.
@@ -141,6 +141,9 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
         path: Where the PNG goes.
         truth: What to compare with.
     """
+    if spec.target.heights is not None and truth is not None:
+        draw_relief(spec, items, truth, path)
+        return path
     provider, grid = provider_of(spec), spec.map_grid
     window = _middle(grid)
     written = open_map(spec.store)

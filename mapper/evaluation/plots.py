@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -301,7 +301,7 @@ def _short(n: int) -> str:
     return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.1f} k" if n >= 1e3 else str(n)
 
 
-def show(axis: Axes, values: FloatArray, *, cmap: str, low: float, high: float) -> AxesImage:
+def show(axis: Axes, values: FloatArray, *, cmap: str | Colormap, low: float, high: float) -> AxesImage:
     """Draw an image without ticks, missing pixels in grey, and return it for a colour bar."""
     axis.set_xticks(())
     axis.set_yticks(())

@@ -292,24 +292,29 @@ def draw_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     return [*paths, plot_classes(terrains, directory / "classes.png", units=band.units)] if terrains else paths
 
 
-def draw_relief(spec: MapSpec, items: Items, truth: Truth, directory: Path) -> Path:
-    """Draw ``relief.png``: hillshades of source, map and truth in the middle of a map of heights.
+def draw_relief(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
+    """Draw hillshades of source, bicubic, map and truth in the middle of a map of heights, and their errors.
 
     Args:
         spec: The map; its store is there.
         items: Its frozen items.
         truth: What to compare with.
-        directory: Where the PNG goes.
+        path: Where the PNG goes.
 
     Returns:
-        Path of the picture.
+        The path.
     """
     grid, provider = spec.map_grid, provider_of(spec)
     spans = [(max((edge - _SHOWN_PX) // 2, 0), min((edge + _SHOWN_PX) // 2, edge)) for edge in grid.shape]
     (top, bottom), (left, right) = spans
     window = Window(top=top, left=left, bottom=bottom, right=right).grown(0, grid.scale)
-    source = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider).mean
+    bicubic = Predictor(load_model(ModelSpec(name="bicubic")))
+    wide = window.grown(bicubic.model.contract.halo(grid.scale), grid.scale)
+    context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
     expected = np.where(grid.inside_area(window), read_truth(grid, window, truth, provider), np.float32(np.nan))
-    value = read_written(open_map(spec.store)[truth.target.name], window)
-    ground = read_ground(spec, window, items, provider)
-    return plot_relief({"map": value}, expected, directory / "relief.png", source=source, ground=ground)
+    maps = {
+        "bicubic": _interpolate(bicubic, context, wide, window),
+        "map": read_written(open_map(spec.store)[truth.target.name], window),
+    }
+    source = context[coarsen(window.inside(wide), grid.scale)]
+    return plot_relief(maps, expected, path, source=source, ground=read_ground(spec, window, items, provider))

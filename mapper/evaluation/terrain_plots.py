@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from mapper.arrays import Float64Array, FloatArray
+from mapper.arrays import ByteArray, Float64Array, FloatArray
 from mapper.evaluation.plots import entitle, refine, save, show, styles, tidy
-from mapper.evaluation.relief import Ground, find_gradient
+from mapper.evaluation.relief import COVER, UNKNOWN_COVER, Ground, find_gradient
 from mapper.evaluation.score import Score
 from mapper.evaluation.terrain import Terrain
 
@@ -19,12 +20,14 @@ _LIGHT = (315.0, 45.0)
 _USUAL_RISE = 0.5
 """Rise per metre to which heights are stretched: that of the steepest twentieth of the truth."""
 _IN_A_ROW = 6
+_COVER_COLOURS = ("#efe9dc", "#b5483a", "#4f8a4b", "#3f78b5")
+"""Colours of land cover, in the order of its codes."""
 
 
 def plot_relief(
     maps: Mapping[str, FloatArray], truth: FloatArray, path: Path, *, source: FloatArray, ground: Ground
 ) -> Path:
-    """Draw the hillshades of source, maps and truth, six in a row, and below each map its error in height.
+    """Draw the hillshades of source, maps and truth, six in a row; below the source land cover, below a map its error.
 
     All are lit and stretched alike, so that they can be compared.
 
@@ -60,6 +63,8 @@ def plot_relief(
             difference = show(below, errors[name], cmap="RdBu_r", low=-span, high=span)
             rmse = float(np.sqrt(np.nanmean(np.square(errors[name]))))
             below.set_title(f"RMSE {rmse:.2f}   bias {np.nanmean(errors[name]):+.2f}", fontsize=9)
+    if ground.cover is not None:
+        _draw_cover(lower[0], ground.cover)
     if difference is not None:
         figure.colorbar(difference, ax=axes, label="map - truth (m)", shrink=0.6, aspect=30, pad=0.01)
     figure.supxlabel(f"heights x {stretch:.3g}, light from the north-west", fontsize=8.5)
@@ -109,6 +114,17 @@ def shade(heights: FloatArray, ground: Ground, *, stretch: float = 1.0) -> Float
     facing = np.cos(elevation) * (-east * np.sin(azimuth) + south * np.cos(azimuth)) + np.sin(elevation)
     bright: Float64Array = np.clip(facing / np.sqrt(1 + south**2 + east**2), 0, 1)
     return bright
+
+
+def _draw_cover(axis: Axes, cover: ByteArray) -> None:
+    """Draw land cover, its names in their colours above."""
+    codes = np.where(cover == UNKNOWN_COVER, np.nan, cover)
+    axis.axis("on")
+    show(axis, codes, cmap=ListedColormap(_COVER_COLOURS), low=-0.5, high=len(COVER) - 0.5)
+    named = list(zip(COVER, _COVER_COLOURS, strict=True))[1:]
+    for number, (name, colour) in enumerate(named):
+        place = (number + 0.5) / len(named)
+        axis.text(place, 1.02, name, color=colour, weight="bold", fontsize=9, ha="center", transform=axis.transAxes)
 
 
 def _find_stretch(heights: FloatArray, ground: Ground) -> float:

@@ -109,7 +109,7 @@ def describe_map(
         raise ValueError(f"a map needs at least {2 * scale} px, got {size_px} px")
     return {
         "name": "demo",
-        "area": {"bbox": _box_of(size_px, scale)},
+        "area": {"bbox": fit_box(size_px, scale=scale)},
         "period": {"start": _SEASON[0].date(), "end": _SEASON[1].date()},
         "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": 10, "tile": tile_px, "chunk": chunk_px},
         "catalog": {"provider": "demo", "href": href},
@@ -128,6 +128,31 @@ def describe_map(
         "consistency": "soft",
         "store": "map.icechunk",
     }  # fmt: skip
+
+
+def fit_box(size_px: int, *, scale: int, px_m: int = _TARGET_M) -> list[float]:
+    """Return a box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels.
+
+    Args:
+        size_px: Edge in target pixels.
+        scale: Source pixel / target pixel.
+        px_m: Edge of a target pixel, metres.
+    """
+    source = px_m * scale
+    extent = size_px * px_m // source * source
+    left = round((_CENTRE[0] - extent / 2) / source) * source
+    top = round((_CENTRE[1] + extent / 2) / source) * source
+    wanted = Geometry(shapely.box(left, top - extent, left + extent, top), "EPSG:3035")
+    degrees = wanted.to_crs("EPSG:4326")
+    (lon, lat), (west, south, east, north) = degrees.centroid.coords[0], degrees.boundingbox.bbox
+    half_width, half_height = (east - west) / 2, (north - south) / 2
+    while True:
+        west, south, east, north = (
+            round(v, 5) for v in (lon - half_width, lat - half_height, lon + half_width, lat + half_height)
+        )
+        if wanted.contains(project_area(shapely.box(west, south, east, north), "EPSG:3035")):
+            return [west, south, east, north]
+        half_width, half_height = half_width * 0.999, half_height * 0.999
 
 
 def ground_box(spec: MapSpec, *, margin_px: int) -> GeoBox:
@@ -161,22 +186,3 @@ def _take_all(jobs: Sequence[_Job]) -> list[pystac.Item]:
         for made in pool.map(lambda job: job(), jobs):
             items += made if isinstance(made, list) else [made]
     return sorted(items, key=lambda item: (item.collection_id or "", item.id))
-
-
-def _box_of(size_px: int, scale: int) -> list[float]:
-    """Return a box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels."""
-    source = _TARGET_M * scale
-    extent = size_px * _TARGET_M // source * source
-    left = round((_CENTRE[0] - extent / 2) / source) * source
-    top = round((_CENTRE[1] + extent / 2) / source) * source
-    wanted = Geometry(shapely.box(left, top - extent, left + extent, top), "EPSG:3035")
-    degrees = wanted.to_crs("EPSG:4326")
-    (lon, lat), (west, south, east, north) = degrees.centroid.coords[0], degrees.boundingbox.bbox
-    half_width, half_height = (east - west) / 2, (north - south) / 2
-    while True:
-        west, south, east, north = (
-            round(v, 5) for v in (lon - half_width, lat - half_height, lon + half_width, lat + half_height)
-        )
-        if wanted.contains(project_area(shapely.box(west, south, east, north), "EPSG:3035")):
-            return [west, south, east, north]
-        half_width, half_height = half_width * 0.999, half_height * 0.999
