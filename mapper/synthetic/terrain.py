@@ -72,10 +72,11 @@ class _Manner:
     def of(cls, seed: int) -> "_Manner":
         random = np.random.default_rng([seed, 3])
         settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
-        highest, roughest = (20, 0.56) if settled > 0.25 else (70, 0.66)  # towns are built where land is even
+        highest = 20 if settled > 0.25 else 350  # towns are built where land is even
+        relief = float(np.exp(random.uniform(np.log(1.5), np.log(highest))))
         return cls(
-            relief_m=float(np.exp(random.uniform(np.log(1.5), np.log(highest)))),
-            roughness=random.uniform(0.36, roughest),
+            relief_m=relief,
+            roughness=random.uniform(0.36, 0.66 if relief < 60 else 0.54),
             datum_m=random.uniform(-20, 900) if random.random() < 0.7 else random.uniform(-20, 20),
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
