@@ -51,6 +51,20 @@ def test_sentinel_2_has_the_same_bands_and_the_same_mask_everywhere(name, collec
 def test_the_elevation_model_is_called_the_same(name):
     rule = load_provider(name).rule("cop-dem-glo-30")
     assert (list(rule.bands), rule.units, rule.nodata, rule.group_by) == (["elevation"], "m", None, ())
+    assert (rule.vertical_datum, rule.heights) == ("EPSG:3855", "surface")
+
+
+def test_land_cover_is_read_as_classes_of_one_year():
+    rule, seen = load_provider("planetary-computer").rule("esa-worldcover"), []
+    old, new = (
+        {"id": f"ESA_WorldCover_10m_{year}_N00E006", "assets": {"map": {}}} for year in ("2020_v100", "2021_v200")
+    )
+    for name, band in rule.bands.items():
+        assert rule.units_of(name) == "1"
+        assert (rule.asset(old, name), rule.asset(new, name)) == (None, "map")
+        seen += band.classes
+    assert sorted(seen) == [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100], "each class in one band"
+    assert (rule.bands["building"].classes, rule.bands["tree"].classes) == ((50,), (10, 95))
 
 
 @pytest.mark.parametrize(

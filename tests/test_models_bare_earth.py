@@ -9,7 +9,9 @@ from mapper.models.contract import BandNorm, Contract, Input, make_outputs
 from mapper.models.interpolation import upsample
 from mapper.models.model import GuidedModel
 from mapper.models.weights import load_model, save_model
+from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
+from mapper.synthetic.terrain import CLASSES, make_terrain, observe
 
 
 def make_network(channels=0, scale=5, seed=0):
@@ -93,3 +95,44 @@ def test_a_card_without_a_scale_is_written_and_read(tmp_path):
         assert outputs["dtm"].shape == (1, 1, 12 * scale, 12 * scale)
         assert outputs["dtm"].mean().item() == pytest.approx(800, abs=20)
         assert (outputs["dtm_sd"] > 0).all()
+
+
+@pytest.mark.parametrize("name", ["bare-earth-x10", "bare-earth-x10-cover"])
+def test_stored_centimetres_do_not_hang_on_how_a_window_was_cut(name):
+    model = load_model(ModelSpec(name=name))
+    contract = model.contract
+    channels, scale = len(contract.guide), 10
+    rng = np.random.default_rng(3)
+    heights = (1800 + rng.normal(0, 6, (60, 70)).cumsum(0) / 4).astype(np.float32)
+    guide = (rng.random((channels, 600, 700)) > 0.7).astype(np.float32)
+    predictor, halo = Predictor(model, device="cpu"), contract.halo(scale) // scale
+
+    def predict(rows, cols):
+        fine = tuple(slice(part.start * scale, part.stop * scale) for part in (rows, cols))
+        inputs = {"source": heights[None, None, rows, cols]}
+        inputs |= {"guide": guide[None, :, *fine]} if channels else {}
+        found = predictor.predict(inputs, scale=scale).outputs
+        return {key: np.round(values / 0.01).astype(np.int64) for key, values in found.items()}
+
+    whole = predict(slice(0, 60), slice(0, 70))
+    for rows, cols in ((slice(3, 50), slice(2, 49)), (slice(11, 58), slice(20, 61))):
+        part = predict(rows, cols)
+        inner = slice(halo * scale, -halo * scale)
+        seen = tuple(slice((p.start + halo) * scale, (p.stop - halo) * scale) for p in (rows, cols))
+        for key, values in whole.items():
+            np.testing.assert_array_equal(part[key][inner, inner], values[seen])
+
+
+@pytest.mark.parametrize("name", ["bare-earth-x10", "bare-earth-x10-cover"])
+def test_what_ships_takes_off_what_stands_on_a_terrain_that_it_never_saw(name):
+    terrain = make_terrain(950, size_px=300)
+    source = observe(terrain, seed=950, scale=10)
+    model = load_model(ModelSpec(name=name))
+    inputs = {"source": source[None, None]}
+    if model.contract.guide:
+        inputs["guide"] = np.stack([terrain.cover == code for code in CLASSES.values()])[None].astype(np.float32)
+    found = Predictor(model, device="cpu").predict(inputs, scale=10).outputs
+    error = found["dtm"] - terrain.ground
+    plain = upsample(torch.from_numpy(source)[None, None], 10, "bicubic")[0, 0].numpy() - terrain.ground
+    assert np.sqrt(np.square(error).mean()) < 0.6 * np.sqrt(np.square(plain).mean())
+    assert 0.75 < (np.abs(error) < 1.645 * found["dtm_sd"]).mean() < 0.99

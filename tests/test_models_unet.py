@@ -23,6 +23,18 @@ def test_the_source_is_not_looked_at():
     assert torch.equal(network(guide, torch.randn(1, 1, 8, 8)), network(guide, torch.zeros(1, 1, 8, 8)))
 
 
+def test_the_halo_of_one_that_works_on_the_source_holds_all_that_it_looks_at():
+    network = UNet(1, 10, width=3, on_source=True)
+    assert 0 <= network.halo_px - measured_halo(network, 1, 10) <= 10
+
+
+def test_on_the_source_a_higher_datum_moves_all_heights_by_as_much():
+    torch.manual_seed(0)
+    network, guide = lively(UNet(2, 10, width=4, on_source=True)).double(), torch.randn(1, 2, 80, 80).double()
+    source = torch.randn(1, 1, 8, 8).double()
+    torch.testing.assert_close(network(guide, source + 7), network(guide, source) + 7)
+
+
 def test_training_starts_near_the_mean():
     torch.manual_seed(0)
     assert UNet(56, 10)(torch.randn(1, 56, 40, 40), torch.zeros(1, 1, 4, 4)).abs().max() < 0.2

@@ -53,3 +53,14 @@ def test_land_cover_loses_whole_objects():
     assert changed.any()
     assert (spoilt.cover[changed] == OTHER).all()
     np.testing.assert_array_equal(spoil_cover(terrain, seed=5, lost=0.0).cover, terrain.cover)
+
+
+def test_land_cover_loses_pixels_at_the_rim_of_objects():
+    terrain = make_terrain(2, size_px=300)
+    frayed = spoil_cover(terrain, seed=5, lost=0.0, frayed=0.5)
+    lacks = frayed.cover != terrain.cover
+    stands = np.isin(terrain.cover, [BUILDING, TREE])
+    inside = stands[1:-1, 1:-1] & stands[:-2, 1:-1] & stands[2:, 1:-1] & stands[1:-1, :-2] & stands[1:-1, 2:]
+    assert not (lacks[1:-1, 1:-1] & inside).any()
+    rim = stands[1:-1, 1:-1] & ~inside
+    assert 0.4 < lacks[1:-1, 1:-1][rim].mean() < 0.6

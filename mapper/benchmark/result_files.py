@@ -129,15 +129,15 @@ def _describe(report: Report) -> str:
     suite, sites = report.suite, report.samples
     sources = sorted({sample.degradation for sample in sites.values() if sample.degradation})
     scales = [f"{scale} x {scale}" for scale in sorted({sample.scale for sample in sites.values()})]
-    span = report.target.value_range
+    span, heights = report.target.value_range, counts_terrain(report)
     native = ", at the label's own (`native`) resolution" if suite.native else ""
     lines = [
         f"- sites: {', '.join(f'{name} ({s.truth.shape[1]} x {s.truth.shape[0]} px)' for name, s in sites.items())}",
         f"- source pixel: {' or '.join(scales)} target pixels; {'; '.join(sources) or 'as delivered'}",
         f"- errors are in {report.units}: RMSE over all pixels, its mean over sites{native}, and by site",
-        f"- gradients are in {report.units} per pixel; the block residual is the mean of |block mean of map - source|",
-        *(_TERRAIN_NOTES if counts_terrain(report) else ()),
-        *([f"- PSNR (dB) and SSIM refer to a fixed range of {span:g} {report.units}"] if span else []),
+        "- the block residual is the mean of |block mean of map - source|",
+        *(_TERRAIN_NOTES if heights else [f"- gradients are in {report.units} per pixel"]),
+        *([f"- PSNR (dB) and SSIM refer to a fixed range of {span:g} {report.units}"] if span and not heights else []),
         "- `in 90%`: share of errors within the interval that is to hold 90 %",
         f"- Mpx/s: from arrays in memory to arrays in memory, on {report.device}",
         *(f"- {outcome.method.name}: {text}" for outcome in report.outcomes if (text := _describe_method(outcome))),

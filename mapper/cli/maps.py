@@ -51,7 +51,7 @@ maps_app = typer.Typer(rich_markup_mode="markdown")
 
 
 @maps_app.command()
-def demo(
+def demo(  # noqa: PLR0913 - options of a command
     directory: Annotated[
         Path | None,
         typer.Argument(metavar="DIR", help="Where everything goes.", show_default="demo, of elevation demo-elevation"),
@@ -60,8 +60,8 @@ def demo(
     preset: Annotated[
         Literal["biomass", "elevation"],
         typer.Option(
-            help="Kind of map: **biomass** from 100 to 10 m, guided by Sentinel-1 and -2, or bare earth (**elevation**) "
-            "from a surface of 30 m to 3 m, guided by land cover, out of a folder of GeoTIFFs."
+            help="Kind of map: **biomass** from 100 to 10 m, guided by Sentinel-1 and -2, or bare earth "
+            "(**elevation**) from a surface of 30 m to 3 m, guided by land cover, out of a folder of GeoTIFFs."
         ),
     ] = "biomass",
     size: Annotated[

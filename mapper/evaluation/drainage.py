@@ -26,7 +26,12 @@ def fill_depressions(heights: FloatArray) -> Float64Array:
 
 
 def find_streams(heights: FloatArray, *, least_px: int = STREAM_PX) -> BoolArray:
-    """Return the pixels through which so many drain, (y, x).
+    """Return the pixels through which so many drain, (y, x); see :func:`drain`."""
+    return drain(heights, least_px=least_px)[1]
+
+
+def drain(heights: FloatArray, *, least_px: int = STREAM_PX) -> tuple[Float64Array, BoolArray]:
+    """Return heights with every depression filled, and the pixels through which so many drain; each (y, x).
 
     Each pixel drains to its lowest neighbour by slope in units of pixels (D8: J. F. O'Callaghan, D. M. Mark: The
     extraction of drainage networks from digital elevation data. Computer Vision, Graphics, and Image Processing 28
@@ -41,7 +46,7 @@ def find_streams(heights: FloatArray, *, least_px: int = STREAM_PX) -> BoolArray
         if pixel != heights.size:
             count[towards[pixel]] += count[pixel]
     drained = np.array(count[:-1]).reshape(heights.shape)
-    return np.asarray(np.isfinite(heights) & (drained >= least_px), bool)
+    return filled, np.asarray(np.isfinite(heights) & (drained >= least_px), bool)
 
 
 def compare_streams(found: BoolArray, true: BoolArray, *, near_px: float = NEAR_PX) -> Float64Array:

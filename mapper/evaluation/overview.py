@@ -143,7 +143,7 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
     """
     if spec.target.heights is not None and truth is not None:
         draw_relief(spec, items, truth, path)
-        return
+        return path
     provider, grid = provider_of(spec), spec.map_grid
     window = _middle(grid)
     written = open_map(spec.store)

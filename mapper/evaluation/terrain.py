@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from mapper.arrays import BoolArray, Float64Array, FloatArray, IntArray
-from mapper.evaluation.drainage import compare_streams, fill_depressions, find_streams
+from mapper.evaluation.drainage import compare_streams, drain
 from mapper.evaluation.metric import HEIGHT_METRICS, Better, Metric, choose_metrics
 from mapper.evaluation.relief import COVER, Ground, find_pits, find_slope, sum_steps
 from mapper.evaluation.score import Score, rounded
@@ -76,13 +76,15 @@ class Terrain:
         cover = np.full(truth.shape, len(COVER)) if ground.cover is None else ground.cover
         known = np.isfinite(value) & np.isfinite(heights)
         one, other = (np.where(known, array, np.nan) for array in (value, heights))
+        (level_one, streams_one), (level_other, streams_other) = drain(one), drain(other)
+        area = (ground.dy_m * ground.dx_m)[:, None]
         return cls(
             cover=_score_classes(value, truth, cover.astype(np.int64), COVER, metrics),
             slope=_score_classes(value, truth, _classify(slope), SLOPES, metrics),
             slopes=np.array([error.size, np.square(error).sum()]),
             pits=_count_pits(one, other, scored=scored),
-            filled=_fill(one, other, ground),
-            streams=compare_streams(find_streams(one), find_streams(other)),
+            filled=np.array([np.nansum((level - z) * area) for level, z in ((level_one, one), (level_other, other))]),
+            streams=compare_streams(streams_one, streams_other),
             steps=sum_steps(value, ground.edges, period_px=ground.period_px),
         )
 
@@ -148,11 +150,6 @@ def _count_pits(value: FloatArray, heights: FloatArray, *, scored: BoolArray) ->
     found, whole = find_pits(value)
     true, _ = find_pits(heights)
     return np.array([(whole & scored).sum(), (found & scored).sum(), (true & scored).sum()], np.float64)
-
-
-def _fill(value: FloatArray, heights: FloatArray, ground: Ground) -> Float64Array:
-    area = (ground.dy_m * ground.dx_m)[:, None]
-    return np.array([np.nansum((fill_depressions(z) - z) * area) for z in (value, heights)], np.float64)
 
 
 def _divide(number: float, by: float) -> float:

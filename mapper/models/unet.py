@@ -1,8 +1,8 @@
 """UNet: the target from the guide alone, as maps are made where there is no coarse one.
 
 After Ronneberger, Fischer and Brox (2015), with residual blocks. It is the yardstick for what the coarse map adds, so
-it sees none of it. Three poolings and two blocks at the bottom keep the receptive field within the surroundings that a
-map reads. Nothing is normalised by the statistics of an image.
+it sees none of it, unless it is told to. Three poolings and two blocks at the bottom keep the receptive field within
+the surroundings that a map reads. Nothing is normalised by the statistics of an image.
 """
 
 from itertools import pairwise
@@ -11,11 +11,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
+from mapper.models.interpolation import upsample
 from mapper.models.model import Network, check_guided, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
 
 _WIDTHS = (1, 2, 4, 4)  # of each level, from full resolution down, in units of the option
 _BOTTOM_BLOCKS = 2
+_LEVEL_PX = 5
+_HEIGHTS = (0.0, 10.0)
+"""Mean and unit that heights are normalised with, metres."""
 
 
 class UNet(Network):
@@ -25,14 +29,18 @@ class UNet(Network):
         guide_channels: Channels of the guide.
         scale: Source pixel / target pixel.
         width: Features at full resolution.
+        on_source: True adds the output to the interpolated source, of which the network then sees the difference to
+            the mean of 5 x 5 source pixels; for heights, which no guide tells.
     """
 
-    def __init__(self, guide_channels: int, scale: int, *, width: int = 32) -> None:
+    def __init__(self, guide_channels: int, scale: int, *, width: int = 32, on_source: bool = False) -> None:
         super().__init__()
         check_guided(guide_channels, scale)
-        self.scale = scale
+        self.scale, self.on_source = scale, on_source
+        if on_source:
+            self.source_norm = _HEIGHTS
         widths = [width * times for times in _WIDTHS]
-        self.head = nn.Conv2d(guide_channels, width, 1)
+        self.head = nn.Conv2d(guide_channels + on_source, width, 1)
         self.down = nn.ModuleList(_Block(here) for here in widths[:-1])
         self.pools = nn.ModuleList(nn.Conv2d(here, below, 2, stride=2) for here, below in pairwise(widths))
         self.bottom = nn.Sequential(*(_Block(widths[-1]) for _ in range(_BOTTOM_BLOCKS)))
@@ -47,17 +55,22 @@ class UNet(Network):
         """Edge of a pixel of the bottom."""
         return 8  # three poolings
 
-    def forward(self, guide: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002 - it is there for others
+    def forward(self, guide: Tensor, source: Tensor) -> Tensor:
         """Return the target of a guide.
 
         Args:
             guide: (batch, guide channels, y, x), normalised, 0 where missing; y and x multiples of ``align_px``.
-            source: Not looked at.
+            source: (batch, 1, y / scale, x / scale), normalised; looked at only with ``on_source``.
 
         Returns:
             (batch, 1, y, x), in the normalisation of the source.
         """
-        features = self.head(guide)
+        base, seen = None, guide
+        if self.on_source:
+            base = upsample(source, self.scale, "bicubic")
+            level = F.avg_pool2d(source, _LEVEL_PX, 1, _LEVEL_PX // 2, count_include_pad=False)
+            seen = torch.cat([guide, base - upsample(level, self.scale, "bilinear")], 1)
+        features = self.head(seen)
         levels = []
         for block, pool in zip(self.down, self.pools, strict=True):
             levels.append(block(features))
@@ -66,7 +79,7 @@ class UNet(Network):
         for join, block, level in zip(self.joins, self.up, reversed(levels), strict=True):
             features = block(join(torch.cat([level, F.interpolate(features, scale_factor=2, mode="nearest")], 1)))
         target: Tensor = self.last(F.gelu(features))
-        return target
+        return target if base is None else base + target
 
     def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
@@ -77,7 +90,9 @@ class UNet(Network):
             span = _block_span(span)
         for _ in self.down:  # what goes straight across lies inside what goes through the bottom
             span = _block_span(span.pool(2, 2, 0))
-        return ReceptiveField(guide=span, source=None)
+        if not self.on_source:
+            return ReceptiveField(guide=span, source=None)
+        return ReceptiveField(guide=span, source=span.bicubic(self.scale).conv(_LEVEL_PX))
 
 
 class _Block(nn.Module):

@@ -71,14 +71,17 @@ class _Manner:
     @classmethod
     def of(cls, seed: int) -> "_Manner":
         random = np.random.default_rng([seed, 3])
+        settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
+        highest = 20 if settled > 0.25 else 350  # towns are built where land is even
+        relief = float(np.exp(random.uniform(np.log(1.5), np.log(highest))))
         return cls(
-            relief_m=float(np.exp(random.uniform(np.log(1.5), np.log(70)))),
-            roughness=random.uniform(0.36, 0.66),
+            relief_m=relief,
+            roughness=random.uniform(0.36, 0.66 if relief < 60 else 0.54),
             datum_m=random.uniform(-20, 900) if random.random() < 0.7 else random.uniform(-20, 20),
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
             treed=random.uniform(0, 0.25),
-            settled=random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3),
+            settled=settled,
             dense=random.uniform(0.25, 0.85),
             storey_m=float(np.exp(random.uniform(np.log(4), np.log(18)))),
             shrubs_m=random.uniform(0, 1.2),
@@ -132,13 +135,16 @@ def observe(terrain: Terrain, *, seed: int, scale: int, radar: bool = False) -> 
     return (blurred + random.uniform(0.2, 1.2) * noise).astype(np.float32)
 
 
-def spoil_cover(terrain: Terrain, *, seed: int, lost: float, shift_px: int = 0) -> Terrain:
+def spoil_cover(terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0, shift_px: int = 0) -> Terrain:
     """Return a terrain whose land cover lacks a share of its buildings and trees, and lies beside them.
+
+    The highest point of a pixel at the rim of a roof or a crown is the roof's, what most of the pixel is is not.
 
     Args:
         terrain: As it is.
         seed: Of what is lost.
         lost: Share of connected objects that are missing.
+        frayed: Share of the pixels at the rim of objects that are missing.
         shift_px: Farthest shift along either axis, in pixels.
     """
     random = np.random.default_rng([seed, 7])
@@ -146,6 +152,9 @@ def spoil_cover(terrain: Terrain, *, seed: int, lost: float, shift_px: int = 0) 
     for code in (BUILDING, TREE):
         parts, count = ndimage.label(cover == code)
         cover[(random.random(count + 1) < lost)[parts] & (parts > 0)] = OTHER
+    if frayed:
+        stands = (cover == BUILDING) | (cover == TREE)
+        cover[stands & ~ndimage.binary_erosion(stands) & (random.random(cover.shape) < frayed)] = OTHER
     shift = tuple(int(step) for step in random.integers(-shift_px, shift_px + 1, 2))
     return replace(terrain, cover=np.roll(cover, shift, (0, 1)))
 

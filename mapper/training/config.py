@@ -136,6 +136,8 @@ class TerrainData(Part):
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
     drop_objects: float = Field(default=0.0, ge=0, lt=1)
     """Share of the buildings and of the stands of trees that are missing from the guide."""
+    frayed: float = Field(default=0.0, ge=0, le=1)
+    """Share of the pixels at the rim of buildings and trees that are missing from the guide."""
     misplaced_px: int = Field(default=0, ge=0)
     """Farthest shift of the guide along either axis, in pixels."""
 
