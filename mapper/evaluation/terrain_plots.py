@@ -43,11 +43,11 @@ def plot_relief(
     """
     heights = truth if ground.heights is None else ground.heights
     stretch = _find_stretch(heights, ground)
-    panels = {"source": refine(source, truth.shape), **maps, "truth": heights}
+    panels = {"source": source, **maps, "truth": heights}
     cols = min(_IN_A_ROW, len(panels))
     bands = -(-len(panels) // cols)
     height = max(1.2, 2.6 * truth.shape[0] / truth.shape[1])
-    figure = Figure(figsize=(2.6 * cols + 1.4, (2 * height + 0.9) * bands), layout="constrained")
+    figure = Figure(figsize=(2.6 * cols + 0.2, (2 * height + 0.9) * bands), layout="constrained")
     axes = figure.subplots(2 * bands, cols, squeeze=False)
     errors = {name: value - truth for name, value in maps.items()}
     span = max((float(np.nanpercentile(np.abs(error), 98)) for error in errors.values()), default=1.0) or 1.0
@@ -56,7 +56,8 @@ def plot_relief(
     for axis in (*upper[len(panels) :], *lower):
         axis.axis("off")
     for axis, below, (name, value) in zip(upper, lower, panels.items(), strict=False):
-        show(axis, shade(value, ground, stretch=stretch), cmap="gray", low=0, high=1)
+        bright = _shade_source(value, ground, stretch) if name == "source" else shade(value, ground, stretch=stretch)
+        show(axis, refine(bright, truth.shape), cmap="gray", low=0, high=1)
         entitle(axis, name, f"{np.nanmin(value):.0f} to {np.nanmax(value):.0f} m")
         if name in errors:
             below.axis("on")
@@ -66,7 +67,8 @@ def plot_relief(
     if ground.cover is not None:
         _draw_cover(lower[0], ground.cover)
     if difference is not None:
-        figure.colorbar(difference, ax=axes, label="map - truth (m)", shrink=0.6, aspect=30, pad=0.01)
+        beside = lower[len(panels) - 1].inset_axes((0.04, 0.05, 0.06, 0.9))  # nothing is below the truth
+        figure.colorbar(difference, cax=beside, label="map - truth (m)")
     figure.supxlabel(f"heights x {stretch:.3g}, light from the north-west", fontsize=8.5)
     return save(figure, path)
 
@@ -114,6 +116,13 @@ def shade(heights: FloatArray, ground: Ground, *, stretch: float = 1.0) -> Float
     facing = np.cos(elevation) * (-east * np.sin(azimuth) + south * np.cos(azimuth)) + np.sin(elevation)
     bright: Float64Array = np.clip(facing / np.sqrt(1 + south**2 + east**2), 0, 1)
     return bright
+
+
+def _shade_source(heights: FloatArray, ground: Ground, stretch: float) -> Float64Array:
+    """Return how bright each pixel of the source is, on its own pixels: repeated ones would be stairs."""
+    rows = ground.dy_m.size // heights.shape[0]
+    dy_m, dx_m = (rows * size.reshape(-1, rows).mean(axis=1) for size in (ground.dy_m, ground.dx_m))
+    return shade(heights, Ground(dy_m=dy_m, dx_m=dx_m), stretch=stretch)
 
 
 def _draw_cover(axis: Axes, cover: ByteArray) -> None:

@@ -81,7 +81,7 @@ def describe_map(*, provider: str, size_px: int, tile_px: int = 512, chunk_px: i
         "preset": "elevation",
         "name": "demo",
         "area": {"bbox": fit_box(size_px, scale=_SCALE, px_m=_TARGET_M)},
-        "period": {"start": ANY_DAY, "end": ANY_DAY},
+        "period": {"start": str(ANY_DAY), "end": str(ANY_DAY)},
         "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": _TARGET_M, "tile": tile_px, "chunk": chunk_px},
         "catalog": {"provider": provider},
         "source": {"collection": SURFACE, "variable": "elevation", "resolution": _TARGET_M * _SCALE},
