@@ -42,7 +42,7 @@ class Region:
 REGIONS: Mapping[str, Region] = MappingProxyType(
     {
         "biomass": Region(write=write_scenes, truth="truth:agb", seed=7),
-        "elevation": Region(write=write_rasters, truth="truth:elevation", seed=935),
+        "elevation": Region(write=write_rasters, truth="truth:elevation", seed=900),
     }
 )
 """Region of a demo by preset."""

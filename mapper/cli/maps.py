@@ -75,7 +75,7 @@ def demo(  # noqa: PLR0913 - options of a command
             max=2**31,
             help="Seed of the landscape: another one gives another region. No model was trained on the default, nor on "
             "terrains 900 to 999.",
-            show_default="7, of elevation 935",
+            show_default="7, of elevation 900",
         ),
     ] = None,
     workers: Annotated[
