@@ -36,6 +36,8 @@ ES_S2 = dict(zip(S2_BANDS, ES_NAMES, strict=True))
 METRES = (60, 10, 10, 10, 20, 20, 20, 10, 20, 60, 20, 20)
 CDSE_S2 = {band: f"{band}_{metres}m" for band, metres in zip(S2_BANDS, METRES, strict=True)}
 
+VOIDS = (-32768, -32767, -9999)  # of heights, whoever is silent about them
+
 # path: provider, what the map overrides, number of items, bands -> assets, CRS, stored values taken for missing,
 # calibration, and why it is so
 READ = {
@@ -75,19 +77,19 @@ READ = {
          "product type GRD names what it was made from, it has a projection and so is on a grid"),
     ),
     "planetary-computer/cop-dem-glo-30/cop-dem-glo-30-pc.json": (
-        "planetary-computer", {}, 4, {"elevation": "data"}, "EPSG:4326", (), "stored: identity by the collection",
-        "no raster:bands and no nodata: every height is real, 0 and below too; projection on the item",
+        "planetary-computer", {}, 4, {"elevation": "data"}, "EPSG:4326", VOIDS, "stored: identity by the collection",
+        "no raster:bands and no nodata: every height is real, 0 and below too, but for voids; projection on the item",
     ),
     "earth-search/cop-dem-glo-30/Copernicus_DSM_COG_10_S90_00_W178_00_DEM.json": (
-        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", (), "stored: identity by the collection",
+        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", VOIDS, "stored: identity by the collection",
         "raster:bands without nodata",
     ),
     "earth-search/cop-dem-glo-30/Copernicus_DSM_COG_10_S90_00_W179_00_DEM.json": (
-        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", (), "stored: identity by the collection",
+        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", VOIDS, "stored: identity by the collection",
         "raster:bands without nodata",
     ),
     "earth-search/cop-dem-glo-30/Copernicus_DSM_COG_10_S90_00_W180_00_DEM.json": (
-        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", (), "stored: identity by the collection",
+        "earth-search", {}, 1, {"elevation": "data"}, "EPSG:4326", VOIDS, "stored: identity by the collection",
         "half a pixel of it lies beyond -180 degrees",
     ),
     "cdse/sentinel-2-l2a/search_2026-05-27.json": (
