@@ -26,6 +26,9 @@ CLASSES = {"building": BUILDING, "tree": TREE, "water": WATER}
 _OCTAVES = 9
 _COARSEST_M = 3000.0
 _TALLEST_SHRUB_M = 3.0
+_FILLED = 0.35
+"""Share of a basin that is under water."""
+_DAM_SLOPE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +104,8 @@ def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0) -> Terrain:
     """
     manner, at = _Manner.of(seed), _raster(size_px, px_m)
     town = _rank(smooth_noise(derive_key(seed, "towns"), at, 900)) < manner.settled
-    lake = _rank(smooth_noise(derive_key(seed, "lakes"), at, 700)) < manner.wet
-    ground = _flatten(_shape_ground(seed, at, manner), lake)
+    basin = _rank(smooth_noise(derive_key(seed, "lakes"), at, 700)) < manner.wet / _FILLED
+    ground, lake = _fill_basins(_shape_ground(seed, at, manner), basin, px_m)
     height = np.zeros(ground.shape, np.float32)
     cover = np.full(ground.shape, OTHER, np.uint8)
     for code, grown, mapped in _stand_up(seed, at, manner, town):
@@ -135,8 +138,10 @@ def observe(terrain: Terrain, *, seed: int, scale: int, radar: bool = False) -> 
     return (blurred + random.uniform(0.2, 1.2) * noise).astype(np.float32)
 
 
-def spoil_cover(terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0, shift_px: int = 0) -> Terrain:
-    """Return a terrain whose land cover lacks a share of its buildings and trees, and lies beside them.
+def spoil_cover(
+    terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0, shift_px: int = 0, cover_m: float = 0.0
+) -> Terrain:
+    """Return a terrain whose land cover lacks a share of its buildings and trees, is coarse, and lies beside them.
 
     The highest point of a pixel at the rim of a roof or a crown is the roof's, what most of the pixel is is not.
 
@@ -146,6 +151,7 @@ def spoil_cover(terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0
         lost: Share of connected objects that are missing.
         frayed: Share of the pixels at the rim of objects that are missing.
         shift_px: Farthest shift along either axis, in pixels.
+        cover_m: Edge of the pixels of land cover, metres: each has the class that most of it has. 0 is as it is.
     """
     random = np.random.default_rng([seed, 7])
     cover = terrain.cover.copy()
@@ -155,8 +161,19 @@ def spoil_cover(terrain: Terrain, *, seed: int, lost: float, frayed: float = 0.0
     if frayed:
         stands = (cover == BUILDING) | (cover == TREE)
         cover[stands & ~ndimage.binary_erosion(stands) & (random.random(cover.shape) < frayed)] = OTHER
+    if cover_m > terrain.px_m:
+        cover = _coarsen(cover, cover_m / terrain.px_m)
     shift = tuple(int(step) for step in random.integers(-shift_px, shift_px + 1, 2))
     return replace(terrain, cover=np.roll(cover, shift, (0, 1)))
+
+
+def _coarsen(cover: npt.NDArray[np.uint8], pixels: float) -> npt.NDArray[np.uint8]:
+    """Return the commonest class of cells that are some pixels wide, each pixel with that of its middle."""
+    cells = [((np.arange(length) + 0.5) // pixels).astype(np.int64) for length in cover.shape]
+    starts = [np.unique(cell, return_index=True)[1] for cell in cells]
+    present = np.arange(len(CLASSES) + 1, dtype=np.uint8)[:, None, None] == cover
+    counts = np.add.reduceat(np.add.reduceat(present.astype(np.int64), starts[0], 1), starts[1], 2)
+    return counts.argmax(0).astype(np.uint8)[np.ix_(*cells)]
 
 
 def _raster(size_px: int, px_m: float) -> Raster:
@@ -190,13 +207,21 @@ def _raise_banks(seed: int, at: Raster, random: np.random.Generator) -> Float32A
     return banks + np.float32(random.uniform(0, 0.8)) * level.astype(np.float32)
 
 
-def _flatten(ground: Float32Array, lake: BoolArray) -> Float32Array:
-    """Return the ground with level lakes, each at its lowest shore."""
-    parts, count = ndimage.label(lake)
+def _fill_basins(ground: Float32Array, basin: BoolArray, px_m: float) -> tuple[Float32Array, BoolArray]:
+    """Return the ground with level lakes over the lower part of each basin, dammed where it is open, and the lakes."""
+    parts, count = ndimage.label(basin)
     if not count:
-        return ground
-    lowest = np.asarray(ndimage.minimum(ground, parts, np.arange(count + 1)), np.float32)
-    return np.where(lake, lowest[parts], ground)
+        return ground, basin
+    of_part = ndimage.labeled_comprehension(ground, parts, np.arange(1, count + 1), _find_level, np.float32, 0)
+    level = np.concatenate([[0], of_part]).astype(np.float32)[parts]
+    lake = basin & (ground < level)
+    away, nearest = ndimage.distance_transform_edt(~lake, return_indices=True)
+    shore: Float32Array = (level[tuple(nearest)] - _DAM_SLOPE * px_m * away).astype(np.float32)
+    return np.maximum(ground, shore), lake
+
+
+def _find_level(heights: Float32Array) -> np.float32:
+    return np.quantile(heights, _FILLED)
 
 
 def _stand_up(

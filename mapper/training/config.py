@@ -140,6 +140,8 @@ class TerrainData(Part):
     """Share of the pixels at the rim of buildings and trees that are missing from the guide."""
     misplaced_px: int = Field(default=0, ge=0)
     """Farthest shift of the guide along either axis, in pixels."""
+    cover_m: float = Field(default=0.0, ge=0)
+    """Edge of the pixels of land cover, in metres, each with the class that most of it has; 0 is as fine as the truth."""
 
 
 DataConfig = Annotated[

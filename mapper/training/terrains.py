@@ -20,7 +20,14 @@ def _make(data: TerrainData, seed: int) -> Sample:
     size_px = max(data.size_px // data.scale, 1) * data.scale
     terrain = make_terrain(seed, size_px=size_px, px_m=data.px_m)
     source = observe(terrain, seed=seed, scale=data.scale, radar=data.radar)
-    shown = spoil_cover(terrain, seed=seed, lost=data.drop_objects, frayed=data.frayed, shift_px=data.misplaced_px)
+    shown = spoil_cover(
+        terrain,
+        seed=seed,
+        lost=data.drop_objects,
+        frayed=data.frayed,
+        shift_px=data.misplaced_px,
+        cover_m=data.cover_m,
+    )
     guide = np.stack([shown.cover == CLASSES[name] for name in CHANNELS]).astype(np.float32)
     code = np.zeros(256, np.uint8)
     for name, stored in CLASSES.items():
