@@ -27,7 +27,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 """Least and greatest value of the whole numbers of a contract."""
 _LARGEST_SCALE = 4_096
-_INPUT_RANGES: Mapping[str, tuple[int, int]] = {"dates": (0, 10_000), "px": (0, 4_096)}
+_INPUT_RANGES: Mapping[str, tuple[int, int]] = {"dates": (0, 10_000), "px": (0, 4_096), "cells_px": (0, 4_096)}
 
 
 def check_contract(contract: Contract) -> None:
@@ -42,8 +42,9 @@ def check_contract(contract: Contract) -> None:
     if contract.scale is not None:
         _check_whole("scale", contract.scale, 1, _LARGEST_SCALE)
     _check_finite("sd_scale", contract.sd_scale, least=0)
-    if not isinstance(contract.tile_exact, bool):
-        raise TypeError(f"tile_exact is {contract.tile_exact!r:.60}, expected true or false")
+    for key in ("tile_exact", "band_sd"):
+        if not isinstance(getattr(contract, key), bool):
+            raise TypeError(f"{key} is {getattr(contract, key)!r:.60}, expected true or false")
     low, high = contract.bounds
     for bound in (low, high):
         if bound is not None:

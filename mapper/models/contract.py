@@ -47,6 +47,8 @@ class Input:
     """Target pixels along an edge of one input pixel; 0 for as many as the scale."""
     optional: bool = False
     """True for an input that a map may lack."""
+    cells_px: int = 0
+    """Edge of the cells, in input pixels, in each of which dates are registered to the anchor; 0 where they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +106,19 @@ class Contract:
     """Steps in which a sample is drawn, where the map does not say."""
     tile_exact: bool = True
     """False for a model that looks at a whole patch, whatever its size: tiles would not meet, so no map is made."""
+    band_sd: bool = False
+    """True for a model of any bands that gives a standard deviation for each."""
 
     @property
     def form(self) -> dict[str, Any]:
         """JSON form. A key younger than the first cards is in it only where it differs: digests stay."""
         form = asdict(self)
-        if self.tile_exact:
-            del form["tile_exact"]
+        for key, usual in (("tile_exact", True), ("band_sd", False)):
+            if form[key] == usual:
+                del form[key]
+        for entry in form["inputs"]:
+            if not entry["cells_px"]:
+                del entry["cells_px"]
         return form
 
     @property
@@ -144,7 +152,7 @@ class Contract:
     @property
     def gives_sd(self) -> bool:
         """True where a standard deviation comes out."""
-        return any(output.kind == "sd" for output in self.outputs)
+        return self.band_sd or any(output.kind == "sd" for output in self.outputs)
 
     @property
     def target_units(self) -> str:
@@ -157,6 +165,8 @@ class Contract:
 
     def sd_of(self, mean: str) -> str | None:
         """Return the name of the standard deviation of an output, None where there is none."""
+        if self.band_sd:
+            return f"{mean}_sd"
         return next((entry.name for entry in self.outputs if entry.kind == "sd" and entry.of == mean), None)
 
     def name_means(self, targets: Sequence[str]) -> tuple[str, ...]:
