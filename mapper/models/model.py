@@ -99,6 +99,9 @@ class Network(nn.Module):
     """True for a network of several bands or dates; see :class:`~mapper.models.stack_model.StackModel`."""
     any_bands: bool = False
     """True for a network of a stack that sees one band at a time, in any units: it serves any number of bands."""
+    cells_px: int = 0
+    """Edge of the cells, in source pixels, in each of which dates are registered to the anchor; 0 where shifts are not
+    looked at."""
     in_double: bool = False
     """True for a network that maps are made with in double precision: heights of thousands of metres are stored in
     steps of a centimetre, and the last bits of single precision hang on how a window was cut."""

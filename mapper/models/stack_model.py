@@ -1,8 +1,8 @@
 """The adapter between inputs by name and a network of several bands or dates.
 
 The network sees normalised numbers without NaN: of each date what is clear, else 0; and the anchor, the image that the
-map shows, filled a few pixels far where it is missing. One that serves any number of bands sees each band as an image of
-its own, in the units of the map.
+map shows, filled a few pixels far where it is missing. One that serves any number of bands sees each band as an image
+of its own, in the units of the map.
 """
 
 import torch
@@ -17,9 +17,9 @@ class StackModel(TrainedModel):
     """A trained network of a stack and its contract; see :class:`~mapper.models.model.Model` for inputs by name.
 
     The network is called with ``source`` (batch, date, band, y, x), 0 where missing; ``clear`` (batch, date, 1, y, x),
-    1 where a date is used, else 0; ``anchor`` (batch, band, y, x); ``shift`` (batch, date, 2, y, x), source pixels: what
-    the anchor shows at p, the date shows at p + shift; and ``guide`` (batch, channel, y * scale, x * scale). It gives
-    (batch, band, y * scale, x * scale), means, and with ``gives_sd`` as many standard deviations behind them.
+    1 where a date is used, else 0; ``anchor`` (batch, band, y, x); ``shift`` (batch, date, 2, y, x), source pixels:
+    what the anchor shows at p, the date shows at p + shift; and ``guide`` (batch, channel, y * scale, x * scale). It
+    gives (batch, band, y * scale, x * scale), means, and with ``gives_sd`` as many standard deviations behind them.
     """
 
     source_mean: Tensor
@@ -37,13 +37,12 @@ class StackModel(TrainedModel):
         if shift is None:
             shift = values.new_zeros((*values.shape[:2], 2, *values.shape[-2:]))
         output = self.sharpen(inputs["guide"].flatten(1, 2), anchor, values, clear, shift)
-        means, deviations = output.split(anchor.shape[1], 1) if self.network.gives_sd else (output, None)
-        found: dict[str, Tensor] = {}
-        for at in range(means.shape[1]):
+        bands, found = anchor.shape[1], {}
+        for at in range(bands):
             name = self.contract.means[at].name if self.contract.means else name_band(at)
-            found[name] = means[:, at : at + 1]
-            if deviations is not None:
-                found[self.contract.sd_of(name) or f"{name}_sd"] = deviations[:, at : at + 1]
+            found[name] = output[:, at : at + 1]
+            if (sd := self.contract.sd_of(name)) is not None:
+                found[sd] = output[:, bands + at : bands + at + 1]
         return found
 
     def sharpen(self, guide: Tensor, anchor: Tensor, values: Tensor, clear: Tensor, shift: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class StackModel(TrainedModel):
         shared = (each.repeat_interleave(bands, 0) for each in (clear, shift, guide))
         clear, shift, guide = shared
         output = self._run(alone, clear, anchor.flatten(0, 1)[:, None], shift, guide)
-        return output.unflatten(0, (batch, bands)).transpose(1, 2).flatten(1, 2)
+        return output.view(batch, bands, -1, *output.shape[-2:]).transpose(1, 2).flatten(1, 2)
 
     def _normalise(self, values: Tensor) -> Tensor:
         return (values - self.source_mean) / self.source_sd if len(self.source_sd) else values

@@ -173,7 +173,8 @@ def _coarsen(cover: npt.NDArray[np.uint8], pixels: float) -> npt.NDArray[np.uint
     starts = [np.unique(cell, return_index=True)[1] for cell in cells]
     present = np.arange(len(CLASSES) + 1, dtype=np.uint8)[:, None, None] == cover
     counts = np.add.reduceat(np.add.reduceat(present.astype(np.int64), starts[0], 1), starts[1], 2)
-    return counts.argmax(0).astype(np.uint8)[np.ix_(*cells)]
+    coarse: npt.NDArray[np.uint8] = counts.argmax(0).astype(np.uint8)[np.ix_(*cells)]
+    return coarse
 
 
 def _raster(size_px: int, px_m: float) -> Raster:
@@ -212,16 +213,12 @@ def _fill_basins(ground: Float32Array, basin: BoolArray, px_m: float) -> tuple[F
     parts, count = ndimage.label(basin)
     if not count:
         return ground, basin
-    of_part = ndimage.labeled_comprehension(ground, parts, np.arange(1, count + 1), _find_level, np.float32, 0)
-    level = np.concatenate([[0], of_part]).astype(np.float32)[parts]
+    of_part = [np.quantile(ground[parts == part], _FILLED) for part in range(1, count + 1)]
+    level = np.array([0, *of_part], np.float32)[parts]
     lake = basin & (ground < level)
     away, nearest = ndimage.distance_transform_edt(~lake, return_indices=True)
     shore: Float32Array = (level[tuple(nearest)] - _DAM_SLOPE * px_m * away).astype(np.float32)
     return np.maximum(ground, shore), lake
-
-
-def _find_level(heights: Float32Array) -> np.float32:
-    return np.quantile(heights, _FILLED)
 
 
 def _stand_up(

@@ -141,7 +141,7 @@ class TerrainData(Part):
     misplaced_px: int = Field(default=0, ge=0)
     """Farthest shift of the guide along either axis, in pixels."""
     cover_m: float = Field(default=0.0, ge=0)
-    """Edge of the pixels of land cover, in metres, each with the class that most of it has; 0 is as fine as the truth."""
+    """Edge of the pixels of land cover, in metres, each of the class that most of it has; 0: as fine as the truth."""
 
 
 DataConfig = Annotated[
@@ -182,6 +182,8 @@ class AugmentConfig(Part):
     """Share of guide channels that go missing."""
     date_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of dates (seasons or months) that go missing; one at least stays."""
+    dates: tuple[int, int] | None = None
+    """Least and greatest number of dates that a patch of a stack shows, the anchor's own among them; None shows all."""
     source_noise: float = Field(default=0.0, ge=0)
     """Spread of noise on each source pixel, in units of the source's own standard deviation there, or of its training
     spread where that is unknown."""
