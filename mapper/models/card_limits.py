@@ -45,12 +45,9 @@ def check_contract(contract: Contract) -> None:
     for key in ("tile_exact", "band_sd"):
         if not isinstance(getattr(contract, key), bool):
             raise TypeError(f"{key} is {getattr(contract, key)!r:.60}, expected true or false")
-    low, high = contract.bounds
-    for bound in (low, high):
-        if bound is not None:
-            _check_finite("bounds", bound)
-    if low is not None and high is not None and low >= high:
-        raise ValueError(f"bounds are {low} and {high}, expected the least first")
+    if contract.source_m is not None:
+        _check_sizes(*contract.source_m)
+    _check_bounds(*contract.bounds)
     for entry in contract.inputs:
         _check_input(entry)
     for output in contract.outputs:
@@ -79,6 +76,21 @@ def check_name(key: str, name: Any) -> None:
     """
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or {*name} & {*"/\\"}:
         raise ValueError(f"{key} is {name!r:.60}, expected a name")
+
+
+def _check_bounds(low: float | None, high: float | None) -> None:
+    for bound in (low, high):
+        if bound is not None:
+            _check_finite("bounds", bound)
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"bounds are {low} and {high}, expected the least first")
+
+
+def _check_sizes(least: float, most: float) -> None:
+    for edge in (least, most):
+        _check_finite("source_m", edge, least=0)
+    if not 0 < least <= most:
+        raise ValueError(f"source_m is {least} to {most}, expected the least first, above 0")
 
 
 def _check_input(entry: Input) -> None:

@@ -44,7 +44,8 @@ def make_image(seed: int, *, size_px: int, bands: int = 4) -> Float32Array:
         paint.add_shape(float(radius))
     image = paint.canvas.reshape(bands, size_px, _FINER, size_px, _FINER).mean((2, 4))
     image -= image.mean((1, 2), keepdims=True)
-    return (image / max(float(image.std()), 1e-6)).astype(np.float32)
+    unit: Float32Array = (image / max(float(image.std()), 1e-6)).astype(np.float32)
+    return unit
 
 
 def _draw_radii(edge: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -63,7 +64,8 @@ def _draw_grain(edge: int, random: np.random.Generator) -> Float32Array:
     for sd in (0.7, 1.5, 3, 8):
         part = ndimage.gaussian_filter(random.normal(size=(edge, edge)), sd, mode="wrap")
         total += random.uniform(0.1, 1) * part / part.std()
-    return (total / total.std()).astype(np.float32)
+    grain: Float32Array = (total / total.std()).astype(np.float32)
+    return grain
 
 
 @dataclass(frozen=True, kw_only=True)

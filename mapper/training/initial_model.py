@@ -47,6 +47,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> TrainedModel:
         **_describe_bands(network, bands, samples, config.target or samples[0].target),
         **_describe_extent(network),
         align_px=network.align_px,
+        source_m=_measure_pixels(samples),
         sees_source_sd=network.sees_source_sd,
         tile_exact=network.tile_exact,
         bounds=_choose_bounds(config, samples[0]),
@@ -79,6 +80,12 @@ def _describe_extent(network: Network) -> dict[str, Any]:
     if network.any_scale:
         return {"scale": None, "halo_px": 0, "halo_source_px": network.halo_px // network.scale}
     return {"scale": network.scale, "halo_px": network.halo_px}
+
+
+def _measure_pixels(samples: Sequence[Sample]) -> tuple[float, float] | None:
+    """Return the smallest and the largest edge of source pixels, metres; None where it is unknown of a sample."""
+    edges = [float(sample.ground.dy_m.mean()) * sample.scale for sample in samples if sample.ground is not None]
+    return (round(min(edges), 3), round(max(edges), 3)) if len(edges) == len(samples) else None
 
 
 def choose_options(config: TrainConfig, sample: Sample) -> dict[str, Any]:
