@@ -26,6 +26,7 @@ CLASSES = {"building": BUILDING, "tree": TREE, "water": WATER}
 _OCTAVES = 9
 _COARSEST_M = 3000.0
 _TALLEST_SHRUB_M = 3.0
+_MOUNTAINS_M = 350.0
 _FILLED = 0.35
 """Share of a basin that is under water."""
 _DAM_SLOPE = 0.3
@@ -72,10 +73,10 @@ class _Manner:
     wet: float
 
     @classmethod
-    def of(cls, seed: int) -> "_Manner":
+    def of(cls, seed: int, relief_m: float) -> "_Manner":
         random = np.random.default_rng([seed, 3])
         settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
-        highest = 20 if settled > 0.25 else 350  # towns are built where land is even
+        highest = min(20 if settled > 0.25 else _MOUNTAINS_M, relief_m)  # towns are built where land is even
         relief = float(np.exp(random.uniform(np.log(1.5), np.log(highest))))
         return cls(
             relief_m=relief,
@@ -94,15 +95,16 @@ class _Manner:
         )
 
 
-def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0) -> Terrain:
+def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0, relief_m: float = _MOUNTAINS_M) -> Terrain:
     """Return the terrain of a seed.
 
     Args:
         seed: Names the terrain: its place, its relief and what stands on it.
         size_px: Edge in pixels.
         px_m: Edge of a pixel, metres.
+        relief_m: Largest amplitude of the widest octave of relief, metres; at least 2.
     """
-    manner, at = _Manner.of(seed), _raster(size_px, px_m)
+    manner, at = _Manner.of(seed, relief_m), _raster(size_px, px_m)
     town = _rank(smooth_noise(derive_key(seed, "towns"), at, 900)) < manner.settled
     basin = _rank(smooth_noise(derive_key(seed, "lakes"), at, 700)) < manner.wet / _FILLED
     ground, lake = _fill_basins(_shape_ground(seed, at, manner), basin, px_m)

@@ -132,6 +132,8 @@ class TerrainData(Part):
     scale: int = Field(default=10, gt=1)
     px_m: float = Field(default=3.0, gt=0)
     """Edge of a pixel, in metres."""
+    relief_m: float = Field(default=350.0, ge=2)
+    """Largest amplitude of the relief, in metres."""
     radar: bool = False
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
     drop_objects: float = Field(default=0.0, ge=0, lt=1)
