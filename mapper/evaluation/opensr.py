@@ -210,7 +210,7 @@ def _crop(image: FloatArray, border_px: int) -> FloatArray:
 
 
 def _find_scale(value: FloatArray, truth: FloatArray, source: FloatArray) -> int:
-    scale = value.shape[-1] // max(source.shape[-1], 1)
+    scale = int(value.shape[-1] // max(source.shape[-1], 1))
     nests = value.shape == truth.shape == (source.shape[0], *(edge * scale for edge in source.shape[1:]))
     if value.ndim != 3 or scale < 1 or not nests:
         raise ValueError(f"value {value.shape}, truth {truth.shape} and source {source.shape} do not nest")
