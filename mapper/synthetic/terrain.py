@@ -26,7 +26,7 @@ CLASSES = {"building": BUILDING, "tree": TREE, "water": WATER}
 _OCTAVES = 9
 _COARSEST_M = 3000.0
 _TALLEST_SHRUB_M = 3.0
-_MOUNTAINS_M = 350.0
+_HILLS_M = 70.0
 _FILLED = 0.35
 """Share of a basin that is under water."""
 _DAM_SLOPE = 0.3
@@ -75,9 +75,7 @@ class _Manner:
     @classmethod
     def of(cls, seed: int, relief_m: float) -> "_Manner":
         random = np.random.default_rng([seed, 3])
-        settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
-        highest = min(20 if settled > 0.25 else _MOUNTAINS_M, relief_m)  # towns are built where land is even
-        relief = float(np.exp(random.uniform(np.log(1.5), np.log(highest))))
+        relief = float(np.exp(random.uniform(np.log(1.5), np.log(relief_m))))
         return cls(
             relief_m=relief,
             roughness=random.uniform(0.36, 0.66 if relief < 60 else 0.54),
@@ -85,7 +83,7 @@ class _Manner:
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
             treed=random.uniform(0, 0.25),
-            settled=settled,
+            settled=random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3),
             dense=random.uniform(0.25, 0.85),
             storey_m=float(np.exp(random.uniform(np.log(4), np.log(18)))),
             shrubs_m=random.uniform(0, 1.2),
@@ -95,7 +93,7 @@ class _Manner:
         )
 
 
-def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0, relief_m: float = _MOUNTAINS_M) -> Terrain:
+def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0, relief_m: float = _HILLS_M) -> Terrain:
     """Return the terrain of a seed.
 
     Args:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
@@ -123,16 +123,23 @@ class Dfc30Data(Part):
     """Source pixel / target pixel; None takes the whole number nearest to 30 m."""
 
 
+def _list_seeds(seeds: Any) -> Any:
+    """Return the numbers of a range that is written ``first-last``; anything else as it is."""
+    first, dash, last = str(seeds).partition("-") if isinstance(seeds, str) else ("", "", "")
+    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else seeds
+
+
 class TerrainData(Part):
     """Synthetic terrains with forest, buildings and water, of squares."""
 
     kind: Literal["terrain"] = "terrain"
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(_list_seeds)] = Field(min_length=1)
+    """Numbers, or ``1000-1199`` for all from the first to the last."""
     size_px: int = Field(default=330, ge=20)
     scale: int = Field(default=10, gt=1)
     px_m: float = Field(default=3.0, gt=0)
     """Edge of a pixel, in metres."""
-    relief_m: float = Field(default=350.0, ge=2)
+    relief_m: float = Field(default=70.0, ge=2)
     """Largest amplitude of the relief, in metres."""
     radar: bool = False
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
