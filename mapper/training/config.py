@@ -6,12 +6,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
 from mapper.spec import read_spec
 from mapper.spec.inputs import DatumShift
+from mapper.training.scene_config import BurstData, Seeds
 
 
 class TruthConfig(Part):
@@ -123,18 +124,11 @@ class Dfc30Data(Part):
     """Source pixel / target pixel; None takes the whole number nearest to 30 m."""
 
 
-def _list_seeds(seeds: Any) -> Any:
-    """Return the numbers of a range that is written ``first-last``; anything else as it is."""
-    first, dash, last = str(seeds).partition("-") if isinstance(seeds, str) else ("", "", "")
-    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else seeds
-
-
 class TerrainData(Part):
     """Synthetic terrains with forest, buildings and water, of squares."""
 
     kind: Literal["terrain"] = "terrain"
-    seeds: Annotated[tuple[int, ...], BeforeValidator(_list_seeds)] = Field(min_length=1)
-    """Numbers, or ``1000-1199`` for all from the first to the last."""
+    seeds: Seeds
     size_px: int = Field(default=330, ge=20)
     scale: int = Field(default=10, gt=1)
     px_m: float = Field(default=3.0, gt=0)
@@ -154,7 +148,7 @@ class TerrainData(Part):
 
 
 DataConfig = Annotated[
-    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData,
+    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData | BurstData,
     Field(discriminator="kind"),
 ]
 
@@ -289,6 +283,7 @@ class Changes:
             "elevation": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "terrain": {"scale": self.scale},
+            "bursts": {"scale": self.scale},
         }
         known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
         return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
@@ -302,8 +297,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {str(path) for path in part.maps}
         elif isinstance(part, SyntheticData):
             sites |= {f"landscape {seed}" for seed in part.seeds}
-        elif isinstance(part, TerrainData):
-            sites |= {f"terrain {seed}" for seed in part.seeds}
+        elif isinstance(part, TerrainData | BurstData):
+            sites |= {f"{part.kind} {seed}" for seed in part.seeds}
         elif isinstance(part, ElevationData):
             sites |= {f"place {place}" for place in part.places or ()}
         elif isinstance(part, Dfc30Data):
