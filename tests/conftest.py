@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PathDistribution
@@ -22,6 +23,10 @@ LONGEST = (
     "test_training_request", "test_store_errors", "test_training_distributed", "test_run_faults", "test_models_zoo",
 )  # fmt: skip
 """Modules that take longest, to begin with: what is still to do when a process runs out of work is short."""
+
+# most of what a process of a test does is to load modules: the first one leaves their bytecode, whatever the shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # one commit, one verdict; `--hypothesis-profile=search` looks for other examples
 hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None)
