@@ -22,7 +22,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from shapely.geometry.base import BaseGeometry
 
 from mapper.errors import GridError
@@ -316,3 +316,28 @@ def coarsen(fine: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
 
 def _whole_tiles(pixels: int, tile_px: int) -> int:
     return max(1, -(-pixels // tile_px)) * tile_px
+
+
+def measure_pixels(
+    crs: object, transform: Affine, rows: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return height and width of the pixels of each row, in metres: each (rows,).
+
+    Projected coordinates are taken at their word, in their own unit of length; degrees are turned into metres at the
+    latitude of the row, on the ellipsoid WGS84 (series of the meridian's and the parallel's arc, right to centimetres
+    a degree). Without a CRS the unit is the metre.
+
+    Args:
+        crs: Anything that pyproj reads; None for none.
+        transform: Of the raster, without rotation.
+        rows: Number of rows.
+    """
+    known = CRS.from_user_input(crs) if crs else None
+    height, width = np.full(rows, abs(transform.e)), np.full(rows, abs(transform.a))
+    if known is None or not known.is_geographic:
+        unit = known.axis_info[0].unit_conversion_factor if known and known.axis_info else 1.0
+        return height * unit, width * unit
+    phi = np.radians(transform.f + transform.e * (np.arange(rows) + 0.5))
+    along = 111_132.92 - 559.82 * np.cos(2 * phi) + 1.175 * np.cos(4 * phi) - 0.0023 * np.cos(6 * phi)
+    across = 111_412.84 * np.cos(phi) - 93.5 * np.cos(3 * phi) + 0.118 * np.cos(5 * phi)
+    return height * along, width * across

@@ -102,7 +102,11 @@ def test_what_cannot_be_registered_has_no_shift_and_no_trust(kind):
 
 def test_no_date_gives_no_shift():
     found = estimate_shifts(
-        np.zeros((0, 1, 64, 64), np.float32), np.zeros((0, 64, 64), bool), np.zeros((1, 64, 64), np.float32), row=0, col=0
+        np.zeros((0, 1, 64, 64), np.float32),
+        np.zeros((0, 64, 64), bool),
+        np.zeros((1, 64, 64), np.float32),
+        row=0,
+        col=0,
     )
     assert found.shift.shape == (0, 2, 64, 64)
 

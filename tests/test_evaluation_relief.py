@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Geod
 
-from mapper.evaluation.relief import find_pits, find_slope, measure_pixels, sum_steps
+from mapper.evaluation.relief import find_pits, find_slope, sum_steps
+from mapper.grid import measure_pixels
 
 ROWS, COLS = np.mgrid[:24, :31].astype(float)
 EVEN = np.ones(24)

@@ -106,3 +106,14 @@ def test_an_older_card_keeps_its_form_its_seal_and_its_digest():
     again = parse_card(card.to_json())
     assert "guide" in again.form
     assert (again, again.seal, again.digest) == (card, card.seal, card.digest)
+
+
+@pytest.mark.parametrize(("edge_m", "fits"), [(20.1, True), (30, True), (134, True), (19.9, False), (250, False)])
+def test_source_pixels_far_from_those_of_training_are_refused(edge_m, fits):
+    contract = Contract(model="any", inputs=(), outputs=(), scale=None, halo_px=0, source_m=(30.0, 90.0))
+    if fits:
+        contract.check_pixel(edge_m)
+    else:
+        with pytest.raises(ContractError, match=rf"source pixels of 30 to 90 m, those of the map have {edge_m:g} m"):
+            contract.check_pixel(edge_m)
+    assert "source_m" not in replace(contract, source_m=None).form, "digests of cards before stay"

@@ -102,7 +102,11 @@ def test_under_nll_no_pixel_is_given_up():
 def make_patches(members, edge=4, seed=0):
     generator = torch.Generator().manual_seed(seed)
     fine, coarse = (members, 2, 1, edge * SCALE, edge * SCALE), (members, 2, 1, edge, edge)
+    no_date = (members, 2, 0, 1, edge, edge)
     return Patches(
+        values=torch.empty(no_date),
+        clear=torch.empty((members, 2, 0, edge, edge), dtype=torch.bool),
+        shift=torch.empty((members, 2, 0, 2, edge, edge)),
         guide=torch.rand((members, 2, 2, *fine[3:]), generator=generator),
         source=100 * torch.rand(coarse, generator=generator),
         source_sd=torch.full(coarse, torch.nan),

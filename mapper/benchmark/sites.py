@@ -10,6 +10,7 @@ from mapper.catalog.importers.biomassters_files import find_chips
 from mapper.errors import SpecError
 from mapper.training.config import (
     BioMasstersData,
+    BurstData,
     DataConfig,
     Dfc30Data,
     ElevationData,
@@ -73,7 +74,7 @@ def split(part: DataConfig) -> list[DataConfig]:
     """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
-    if isinstance(part, SyntheticData | TerrainData):
+    if isinstance(part, SyntheticData | TerrainData | BurstData):
         return [part.model_copy(update={"seeds": (seed,)}) for seed in part.seeds]
     if isinstance(part, ElevationData):
         return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]

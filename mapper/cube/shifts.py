@@ -99,7 +99,9 @@ def estimate_shifts(
     if values[:, 0].shape != clear.shape or values.shape[1:] != anchor.shape:
         raise ValueError(f"dates {values.shape}, masks {clear.shape} and anchor {anchor.shape} do not fit together")
     if cell < 4 * _MARGIN:
-        raise ValueError(f"a cell of {cell} source pixels is too small to be registered, expected {4 * _MARGIN} or more")
+        raise ValueError(
+            f"a cell of {cell} source pixels is too small to be registered, expected {4 * _MARGIN} or more"
+        )
     tops, lefts = _edges_of(row, values.shape[-2], cell), _edges_of(col, values.shape[-1], cell)
     cells = np.zeros((len(values), 2, len(tops), len(lefts)))
     error, likeness = (np.full((len(values), len(tops), len(lefts)), np.nan) for _ in range(2))

@@ -6,8 +6,8 @@ from mapper.arrays import ByteArray, IntArray
 from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider
 from mapper.cube.composite import read_guide
-from mapper.evaluation.relief import COVER, UNKNOWN_COVER, Ground, measure_pixels
-from mapper.grid import MapGrid, Window
+from mapper.evaluation.relief import COVER, UNKNOWN_COVER, Ground
+from mapper.grid import MapGrid, Window, measure_pixels
 from mapper.spec import MapSpec
 
 

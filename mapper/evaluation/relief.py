@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from affine import Affine
-from pyproj import CRS
 from scipy import ndimage
 
 from mapper.arrays import BoolArray, ByteArray, Float32Array, Float64Array, FloatArray, IntArray
@@ -34,29 +32,6 @@ class Ground:
     """Rows and columns before which a tile ends, for the seam ratio."""
     period_px: int = 1
     """Pixels after which what an interpolation does comes again: source pixel / target pixel."""
-
-
-def measure_pixels(crs: object, transform: Affine, rows: int) -> tuple[Float64Array, Float64Array]:
-    """Return height and width of the pixels of each row, in metres: each (rows,).
-
-    Projected coordinates are taken at their word, in their own unit of length; degrees are turned into metres at the
-    latitude of the row, on the ellipsoid WGS84 (series of the meridian's and the parallel's arc, right to centimetres
-    a degree). Without a CRS the unit is the metre.
-
-    Args:
-        crs: Anything that pyproj reads; None for none.
-        transform: Of the raster, without rotation.
-        rows: Number of rows.
-    """
-    known = CRS.from_user_input(crs) if crs else None
-    height, width = np.full(rows, abs(transform.e)), np.full(rows, abs(transform.a))
-    if known is None or not known.is_geographic:
-        unit = known.axis_info[0].unit_conversion_factor if known and known.axis_info else 1.0
-        return height * unit, width * unit
-    phi = np.radians(transform.f + transform.e * (np.arange(rows) + 0.5))
-    along = 111_132.92 - 559.82 * np.cos(2 * phi) + 1.175 * np.cos(4 * phi) - 0.0023 * np.cos(6 * phi)
-    across = 111_412.84 * np.cos(phi) - 93.5 * np.cos(3 * phi) + 0.118 * np.cos(5 * phi)
-    return height * along, width * across
 
 
 def find_slope(heights: FloatArray, dy_m: Float64Array, dx_m: Float64Array) -> Float64Array:

@@ -195,7 +195,9 @@ def _parse_contract(form: Mapping[str, Any]) -> Contract:
     )
     outputs = tuple(Output(**entry) for entry in form["outputs"])
     low, high = form["bounds"]
-    return Contract(**(dict(form) | {"inputs": inputs, "outputs": outputs, "bounds": (low, high)}))
+    pixels = form.get("source_m")
+    parts = {"inputs": inputs, "outputs": outputs, "bounds": (low, high)}
+    return Contract(**(dict(form) | parts | {"source_m": pixels and tuple(pixels)}))
 
 
 def upgrade_contract(form: Mapping[str, Any]) -> Contract:

@@ -27,7 +27,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
 }
 """Least and greatest value of the whole numbers of a contract."""
 _LARGEST_SCALE = 4_096
-_INPUT_RANGES: Mapping[str, tuple[int, int]] = {"dates": (0, 10_000), "px": (0, 4_096)}
+_INPUT_RANGES: Mapping[str, tuple[int, int]] = {"dates": (0, 10_000), "px": (0, 4_096), "cells_px": (0, 4_096)}
 
 
 def check_contract(contract: Contract) -> None:
@@ -42,14 +42,12 @@ def check_contract(contract: Contract) -> None:
     if contract.scale is not None:
         _check_whole("scale", contract.scale, 1, _LARGEST_SCALE)
     _check_finite("sd_scale", contract.sd_scale, least=0)
-    if not isinstance(contract.tile_exact, bool):
-        raise TypeError(f"tile_exact is {contract.tile_exact!r:.60}, expected true or false")
-    low, high = contract.bounds
-    for bound in (low, high):
-        if bound is not None:
-            _check_finite("bounds", bound)
-    if low is not None and high is not None and low >= high:
-        raise ValueError(f"bounds are {low} and {high}, expected the least first")
+    for key in ("tile_exact", "band_sd"):
+        if not isinstance(getattr(contract, key), bool):
+            raise TypeError(f"{key} is {getattr(contract, key)!r:.60}, expected true or false")
+    if contract.source_m is not None:
+        _check_sizes(*contract.source_m)
+    _check_bounds(*contract.bounds)
     for entry in contract.inputs:
         _check_input(entry)
     for output in contract.outputs:
@@ -78,6 +76,21 @@ def check_name(key: str, name: Any) -> None:
     """
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or {*name} & {*"/\\"}:
         raise ValueError(f"{key} is {name!r:.60}, expected a name")
+
+
+def _check_bounds(low: float | None, high: float | None) -> None:
+    for bound in (low, high):
+        if bound is not None:
+            _check_finite("bounds", bound)
+    if low is not None and high is not None and low >= high:
+        raise ValueError(f"bounds are {low} and {high}, expected the least first")
+
+
+def _check_sizes(least: float, most: float) -> None:
+    for edge in (least, most):
+        _check_finite("source_m", edge, least=0)
+    if not 0 < least <= most:
+        raise ValueError(f"source_m is {least} to {most}, expected the least first, above 0")
 
 
 def _check_input(entry: Input) -> None:

@@ -17,6 +17,9 @@ from mapper.spec.target import Bounds
 FILL_STEPS = 2
 """Source pixels over which a missing source value is filled from its neighbours; enters every halo."""
 
+_BEYOND = 1.5
+"""Factor by which source pixels may be smaller or larger than any in training."""
+
 ANY = "any"
 """Units of a model that gives what it gets."""
 
@@ -47,6 +50,8 @@ class Input:
     """Target pixels along an edge of one input pixel; 0 for as many as the scale."""
     optional: bool = False
     """True for an input that a map may lack."""
+    cells_px: int = 0
+    """Edge of the cells, in input pixels, in each of which dates are registered to the anchor; 0 where they are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +109,21 @@ class Contract:
     """Steps in which a sample is drawn, where the map does not say."""
     tile_exact: bool = True
     """False for a model that looks at a whole patch, whatever its size: tiles would not meet, so no map is made."""
+    source_m: tuple[float, float] | None = None
+    """Smallest and largest edge of the source pixels that it was trained on, metres; None where nobody says."""
+    band_sd: bool = False
+    """True for a model of any bands that gives a standard deviation for each."""
 
     @property
     def form(self) -> dict[str, Any]:
         """JSON form. A key younger than the first cards is in it only where it differs: digests stay."""
         form = asdict(self)
-        if self.tile_exact:
-            del form["tile_exact"]
+        for key, usual in (("tile_exact", True), ("source_m", None), ("band_sd", False)):
+            if form[key] == usual:
+                del form[key]
+        for entry in form["inputs"]:
+            if not entry["cells_px"]:
+                del entry["cells_px"]
         return form
 
     @property
@@ -144,7 +157,7 @@ class Contract:
     @property
     def gives_sd(self) -> bool:
         """True where a standard deviation comes out."""
-        return any(output.kind == "sd" for output in self.outputs)
+        return self.band_sd or any(output.kind == "sd" for output in self.outputs)
 
     @property
     def target_units(self) -> str:
@@ -157,6 +170,8 @@ class Contract:
 
     def sd_of(self, mean: str) -> str | None:
         """Return the name of the standard deviation of an output, None where there is none."""
+        if self.band_sd:
+            return f"{mean}_sd"
         return next((entry.name for entry in self.outputs if entry.kind == "sd" and entry.of == mean), None)
 
     def name_means(self, targets: Sequence[str]) -> tuple[str, ...]:
@@ -216,6 +231,25 @@ class Contract:
                 f"(the map offers {', '.join(offered) or 'no guide channels'})"
             )
         return chosen
+
+    def check_pixel(self, edge_m: float) -> None:
+        """Check that the pixels of a source are about as large as in training.
+
+        Args:
+            edge_m: Metres.
+
+        Raises:
+            ContractError: If they are far smaller or larger: what is a house on one is a hill on the other.
+        """
+        if self.source_m is None:
+            return
+        least, most = self.source_m
+        if not least / _BEYOND <= edge_m <= most * _BEYOND:
+            known = f"{least:g} m" if least == most else f"{least:g} to {most:g} m"
+            raise ContractError(
+                f"model {self.model} was trained on source pixels of {known}, those of the map have {edge_m:.4g} m: "
+                "take a source of that size, or train a model on this one"
+            )
 
     def _compare_targets(self, targets: Sequence[tuple[str, str]], offers: Mapping[str, Offer]) -> list[str]:
         """Return the faults of the target: another number of bands, or other units."""

@@ -28,6 +28,8 @@ class Ensemble(Network):
             raise ValueError(f"an ensemble needs at least 2 members, got {len(members)}")
         self.members = nn.ModuleList(members)
         first = members[0]
+        if first.stacked:
+            raise ValueError("networks of several bands or dates make no ensemble yet: leave out members")
         self.sees_gaps, self.sees_source_sd, self.sees_dates = first.sees_gaps, first.sees_source_sd, first.sees_dates
         self.tile_exact = first.tile_exact
         self.sees_source_gaps, self.source_norm = first.sees_source_gaps, first.source_norm

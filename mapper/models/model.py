@@ -4,14 +4,14 @@ Networks themselves work on normalised values without NaN, and know nothing of b
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.contract import Contract
+from mapper.models.contract import BandNorm, Contract
 from mapper.models.interpolation import fill_missing
 from mapper.models.receptive_field import ReceptiveField, halo_of
 from mapper.spec.target import Bounds
@@ -28,6 +28,22 @@ def check_guided(guide_channels: int, scale: int) -> None:
     """
     if guide_channels < 1 or scale < 2:
         raise ValueError(f"needs guide channels and a scale of at least 2, got {guide_channels} and {scale}")
+
+
+def check_unguided(guide_channels: int, scale: int, *, scales: Sequence[int] | None = None) -> None:
+    """Check that there is no guide, which a network would not look at, and that it knows the scale.
+
+    Args:
+        guide_channels: Channels of the guide.
+        scale: Source pixel / target pixel.
+        scales: Those that the network is made for; None for all from 2 on.
+
+    Raises:
+        ValueError: If not.
+    """
+    if guide_channels or (scale < 2 if scales is None else scale not in scales):
+        known = "of at least 2" if scales is None else "of " + " or ".join(map(str, scales))
+        raise ValueError(f"takes no guide channels and a scale {known}, got {guide_channels} and {scale}")
 
 
 def start_small(layer: nn.Conv2d) -> nn.Conv2d:
@@ -95,6 +111,13 @@ class Network(nn.Module):
     """True for a network that gives a standard deviation beside the mean."""
     tile_exact: bool = True
     """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
+    stacked: bool = False
+    """True for a network of several bands or dates; see :class:`~mapper.models.stack_model.StackModel`."""
+    any_bands: bool = False
+    """True for a network of a stack that sees one band at a time, in any units: it serves any number of bands."""
+    cells_px: int = 0
+    """Edge of the cells, in source pixels, in each of which dates are registered to the anchor; 0 where shifts are not
+    looked at."""
     in_double: bool = False
     """True for a network that maps are made with in double precision: heights of thousands of metres are stored in
     steps of a centimetre, and the last bits of single precision hang on how a window was cut."""
@@ -145,8 +168,8 @@ def _keep_above(mean: Tensor, low: float, sd: float) -> Tensor:
     return bent + low if low else bent
 
 
-class GuidedModel(nn.Module):
-    """A trained network and its contract: the one adapter between named inputs and (guide, source).
+class TrainedModel(nn.Module):
+    """A trained network and its contract: what is common to all adapters between named inputs and a network.
 
     A missing guide value becomes the mean of training (0 after normalisation), and so does all of a channel that told
     nothing in training (standard deviation 0); a value far outside of what was seen is cut off. A missing source
@@ -166,13 +189,36 @@ class GuidedModel(nn.Module):
         self.network = network
         self.contract = contract
         self.digest = digest
-        (self.source,) = contract.source.bands
-        for name, values in (
-            ("guide_mean", [band.mean for band in contract.guide]),
-            ("guide_sd", [band.sd for band in contract.guide]),
-        ):
+        self.keep_constants("guide", contract.guide)
+
+    def forward(self, inputs: Tensors) -> Tensors:
+        """Sharpen a batch; see :class:`Model`."""
+        raise NotImplementedError
+
+    def keep_constants(self, role: str, bands: Sequence[BandNorm]) -> None:
+        """Keep the constants of normalisation of a role as tensors ``<role>_mean`` and ``<role>_sd``."""
+        for name, values in ((f"{role}_mean", [b.mean for b in bands]), (f"{role}_sd", [b.sd for b in bands])):
             column = torch.tensor(values, dtype=torch.float32)[:, None, None]
             self.register_buffer(name, column, persistent=False)
+
+    def normalise_guide(self, guide: Tensor) -> Tensor:
+        """Return the guide in training units, 0 where missing.
+
+        Raises:
+            ValueError: If the guide has another number of channels than the contract.
+        """
+        if guide.shape[1] != len(self.contract.guide):
+            raise ValueError(f"guide has {guide.shape[1]} channels, the model expects {len(self.contract.guide)}")
+        normal = (guide - self.guide_mean) * torch.where(self.guide_sd > 0, 1 / self.guide_sd, 0.0)
+        return torch.nan_to_num(normal, nan=0.0).clamp(-_FARTHEST, _FARTHEST)
+
+
+class GuidedModel(TrainedModel):
+    """The adapter of networks that sharpen one band of one coarse image with a guide: (guide, source) to target."""
+
+    def __init__(self, network: Network, contract: Contract, *, digest: str = "") -> None:
+        super().__init__(network, contract, digest=digest)
+        (self.source,) = contract.source.bands
 
     def forward(self, inputs: Tensors) -> Tensors:
         """Sharpen a batch; see :class:`Model`. Dates of the guide are channels of the network, by date.
@@ -196,8 +242,6 @@ class GuidedModel(nn.Module):
         Raises:
             ValueError: If the guide has another number of channels than the contract.
         """
-        if guide.shape[1] != len(self.contract.guide):
-            raise ValueError(f"guide has {guide.shape[1]} channels, the model expects {len(self.contract.guide)}")
         extras: dict[str, Any] = {}
         if self.network.sees_gaps:
             extras["known"] = torch.isfinite(guide)
@@ -220,11 +264,6 @@ class GuidedModel(nn.Module):
         if normal.shape[1] == 1:
             return mean
         return torch.cat([mean, normal[:, 1:] * (self.source.sd * self.contract.sd_scale)], 1)
-
-    def normalise_guide(self, guide: Tensor) -> Tensor:
-        """Return the guide in training units, 0 where missing."""
-        normal = (guide - self.guide_mean) * torch.where(self.guide_sd > 0, 1 / self.guide_sd, 0.0)
-        return torch.nan_to_num(normal, nan=0.0).clamp(-_FARTHEST, _FARTHEST)
 
     def normalise_source(self, source: Tensor) -> Tensor:
         """Return the source in training units, filled where missing."""

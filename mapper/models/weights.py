@@ -17,7 +17,8 @@ from mapper.models.burst import BackProjection
 from mapper.models.card import BACK_PROJECTION, BURST, WEIGHTLESS, Card, read_card, weights_path
 from mapper.models.contract import Contract
 from mapper.models.interpolation import Interpolation
-from mapper.models.model import GuidedModel, Model, Network
+from mapper.models.model import Model, Network, TrainedModel
+from mapper.models.stack_model import adapt
 from mapper.spec import ModelSpec
 
 _DRAWING = {"normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"}
@@ -50,11 +51,11 @@ def load_model(spec: ModelSpec) -> Model:
     unknown = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if unknown:
         raise WeightsError(f"weights {path} hold numbers that are not finite, in {', '.join(unknown[:_SHOWN])}")
-    return GuidedModel(network, card.contract, digest=card.digest).eval()
+    return adapt(network, card.contract, digest=card.digest).eval()
 
 
 def save_model(
-    model: GuidedModel, path: Path, *, options: Mapping[str, Any], training: Mapping[str, Any] | None = None
+    model: TrainedModel, path: Path, *, options: Mapping[str, Any], training: Mapping[str, Any] | None = None
 ) -> Card:
     """Write weights, and the card beside them.
 

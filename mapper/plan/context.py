@@ -16,7 +16,7 @@ from mapper.catalog.provider import Provider, provider_of
 from mapper.catalog.uses import Role
 from mapper.cube.datum_shift import check_shifts
 from mapper.errors import ContractError, SpecError
-from mapper.grid import MapGrid, Tile, Window
+from mapper.grid import MapGrid, Tile, Window, measure_pixels
 from mapper.models.card import Card, read_card
 from mapper.models.contract import ANY, Contract, Offer
 from mapper.plan.window_rules import HaloRule, WindowRule
@@ -232,9 +232,17 @@ def _check_contract(spec: MapSpec, provider: Provider, contract: Contract, scale
     coarse = Offer(
         bands=[(band, units) for band in source.band_names], dates=source.dates, has_sd=source.sd is not None
     )
+    contract.check_pixel(_measure_source(spec))
     chosen = contract.check(
         {"guide": Offer(bands=channels), "source": coarse},
         targets=[(band.name, band.units) for band in spec.targets],
         scale=scale,
     )
     return {"guide": ()} | chosen
+
+
+def _measure_source(spec: MapSpec) -> float:
+    """Return the edge of a source pixel in metres; on a grid of degrees that along a meridian."""
+    grid = spec.map_grid.geobox
+    height_m, _ = measure_pixels(str(grid.crs), grid.transform, 1)
+    return float(height_m[0]) * spec.map_grid.scale

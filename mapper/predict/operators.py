@@ -238,8 +238,8 @@ def block_mean(value: FloatArray, scale: int) -> Float64Array:
 
 
 def expand(coarse: npt.NDArray[Any], scale: int) -> npt.NDArray[Any]:
-    """Return the value of its source pixel at each target pixel: (y, x) to (y * scale, x * scale)."""
-    return coarse.repeat(scale, 0).repeat(scale, 1)
+    """Return the value of its source pixel at each target pixel: (..., y, x) to (..., y * scale, x * scale)."""
+    return coarse.repeat(scale, -2).repeat(scale, -1)
 
 
 def project(blocks: Float64Array, goal: Float64Array, bounds: Bounds) -> Float64Array:

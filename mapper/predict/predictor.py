@@ -23,7 +23,7 @@ from torch import nn
 from mapper.arrays import Float32Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
-from mapper.models.model import GuidedModel, Model
+from mapper.models.model import Model, TrainedModel
 from mapper.predict.patches import Patch, cut
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -111,7 +111,7 @@ class Predictor:
         self.precision = "fp32" if precision == "auto" else precision
         self.patch_px = patch_px
         self.batch = batch or (1 if self.device.type == "cpu" else 4)
-        if isinstance(model, GuidedModel) and model.network.in_double and self.precision == "fp32":
+        if isinstance(model, TrainedModel) and model.network.in_double and self.precision == "fp32":
             model = copy.deepcopy(model)  # one that is being trained stays as it is
             model.network.double()
         self.model = model

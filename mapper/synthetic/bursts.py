@@ -70,9 +70,7 @@ class Burst:
     """(date, y, x) True where objects or haze differ from the anchor, though the mask says nothing."""
 
 
-def degrade(
-    image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_sd: float = PROTOCOL_SD
-) -> Float32Array:
+def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_sd: float = PROTOCOL_SD) -> Float32Array:
     """Return what a sensor sees of a fine image, (band, y / scale, x / scale).
 
     ``mtf``: a Gaussian, edges reflected, then the mean of the middle 2 x 2 target pixels of each source pixel (of an
@@ -167,13 +165,17 @@ def _change(
     unlike = np.zeros((rows, cols), bool)
     image = image.copy()
     while options.changed and unlike.mean() < options.changed:
-        height, width = (random.uniform(*options.object_px, 2) * options.scale).round().astype(int).clip(1, (rows, cols))
+        height, width = (
+            (random.uniform(*options.object_px, 2) * options.scale).round().astype(int).clip(1, (rows, cols))
+        )
         top, left, from_top, from_left = random.integers(0, [rows - height + 1, cols - width + 1] * 2)
         there = (slice(None), slice(top, top + height), slice(left, left + width))
         if random.random() < 0.5:  # gone: what lies elsewhere in the scene lies here
             image[there] = image[:, from_top : from_top + height, from_left : from_left + width].copy()
         else:
-            image[there] = image[there].mean((1, 2), keepdims=True) + random.choice((-1, 1)) * random.uniform(1, 3) * spread
+            image[there] = (
+                image[there].mean((1, 2), keepdims=True) + random.choice((-1, 1)) * random.uniform(1, 3) * spread
+            )
         unlike[there[1:]] = True
     gain = 1 + options.gain * random.uniform(-1, 1, spread.shape)
     offset = options.offset * spread * random.uniform(-1, 1, spread.shape)

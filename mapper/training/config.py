@@ -12,6 +12,7 @@ from mapper.description import FilePath, Location, Part, describe_faults, read_y
 from mapper.errors import SpecError
 from mapper.spec import read_spec
 from mapper.spec.inputs import DatumShift
+from mapper.training.scene_config import BurstData, Seeds
 
 
 class TruthConfig(Part):
@@ -127,11 +128,13 @@ class TerrainData(Part):
     """Synthetic terrains with forest, buildings and water, of squares."""
 
     kind: Literal["terrain"] = "terrain"
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Seeds
     size_px: int = Field(default=330, ge=20)
     scale: int = Field(default=10, gt=1)
     px_m: float = Field(default=3.0, gt=0)
     """Edge of a pixel, in metres."""
+    relief_m: float = Field(default=70.0, ge=2)
+    """Largest amplitude of the relief, in metres."""
     radar: bool = False
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
     drop_objects: float = Field(default=0.0, ge=0, lt=1)
@@ -141,11 +144,11 @@ class TerrainData(Part):
     misplaced_px: int = Field(default=0, ge=0)
     """Farthest shift of the guide along either axis, in pixels."""
     cover_m: float = Field(default=0.0, ge=0)
-    """Edge of the pixels of land cover, in metres, each with the class that most of it has; 0 is as fine as the truth."""
+    """Edge of the pixels of land cover, in metres, each of the class that most of it has; 0: as fine as the truth."""
 
 
 DataConfig = Annotated[
-    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData,
+    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData | BurstData,
     Field(discriminator="kind"),
 ]
 
@@ -182,6 +185,8 @@ class AugmentConfig(Part):
     """Share of guide channels that go missing."""
     date_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of dates (seasons or months) that go missing; one at least stays."""
+    dates: tuple[int, int] | None = None
+    """Least and greatest number of dates that a patch of a stack shows, the anchor's own among them; None shows all."""
     source_noise: float = Field(default=0.0, ge=0)
     """Spread of noise on each source pixel, in units of the source's own standard deviation there, or of its training
     spread where that is unknown."""
@@ -278,6 +283,7 @@ class Changes:
             "elevation": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "terrain": {"scale": self.scale},
+            "bursts": {"scale": self.scale},
         }
         known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
         return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
@@ -291,8 +297,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {str(path) for path in part.maps}
         elif isinstance(part, SyntheticData):
             sites |= {f"landscape {seed}" for seed in part.seeds}
-        elif isinstance(part, TerrainData):
-            sites |= {f"terrain {seed}" for seed in part.seeds}
+        elif isinstance(part, TerrainData | BurstData):
+            sites |= {f"{part.kind} {seed}" for seed in part.seeds}
         elif isinstance(part, ElevationData):
             sites |= {f"place {place}" for place in part.places or ()}
         elif isinstance(part, Dfc30Data):

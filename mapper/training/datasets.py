@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from mapper.training.biomassters import read_chips
+from mapper.training.bursts import read_bursts
 from mapper.training.config import (
     BioMasstersData,
+    BurstData,
     DataConfig,
     Dfc30Data,
     ElevationData,
@@ -45,6 +47,8 @@ def _read(part: DataConfig) -> list[Sample]:
             samples = read_cities(part)
         case TerrainData():
             samples = read_terrains(part)
+        case BurstData():
+            samples = read_bursts(part)
         case SyntheticData():
             samples = read_landscapes(part)
     return samples

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from mapper.errors import MapperError
-from mapper.models.model import GuidedModel
+from mapper.models.model import TrainedModel
 from mapper.models.weights import save_model
 from mapper.training.checkpoint import Checkpoint, RunFolder
 from mapper.training.config import TrainConfig
 from mapper.training.curves import Row, write_curves
 from mapper.training.distributed import Ranks
 from mapper.training.initial_model import choose_options, make_model
-from mapper.training.losses import Objective, Patches, members_of
+from mapper.training.losses import Objective, Patches, members_of, unit_of
 from mapper.training.sample import Sample
 from mapper.training.sampler import PatchSampler
 
@@ -40,7 +40,7 @@ _MIN_INTERVAL_S = 30.0
 _AHEAD = 4
 """Batches that are drawn while a GPU computes."""
 
-Validate = Callable[[GuidedModel], float]
+Validate = Callable[[TrainedModel], float]
 """RMSE of a model on the validation sites, in target units."""
 Watch = Callable[[Row], None]
 
@@ -49,7 +49,7 @@ Watch = Callable[[Row], None]
 class Fitted:
     """A trained model, on the CPU, and how it went."""
 
-    model: GuidedModel
+    model: TrainedModel
     rows: tuple[Row, ...]
     seconds: float
     """Seconds of computing, interruptions left out."""
@@ -135,7 +135,7 @@ class _Fitting:
             step=self.model.contract.step(samples[0].scale),
             augment=config.augment,
             bands=self.model.contract.guide,
-            source_sd=self.model.source.sd,
+            source_sd=unit_of(self.model.contract),
             seed=config.seed,
         )
         self.step = 0

@@ -16,7 +16,7 @@ from rasterio.warp import transform_geom
 
 from mapper.arrays import Float32Array, Float64Array
 from mapper.errors import InputError
-from mapper.evaluation.relief import measure_pixels
+from mapper.grid import measure_pixels
 
 _NEAR_PX = 0.01
 """Distance at which edges of pixels of two files are the same, in pixels."""

@@ -24,8 +24,10 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.errors import InputError
+from mapper.models.contract import Contract
 from mapper.models.ensemble import Ensemble
-from mapper.models.model import GuidedModel, Network, keep_within
+from mapper.models.model import GuidedModel, Network, TrainedModel, keep_within
+from mapper.models.stack_model import StackModel, adapt
 from mapper.registry import Registry
 from mapper.spec.target import Bounds
 
@@ -48,6 +50,10 @@ class Patches(NamedTuple):
     source: Tensor
     source_sd: Tensor
     truth: Tensor
+    values: Tensor
+    """(member, patch, date, band, y, x) of a stack."""
+    clear: Tensor
+    shift: Tensor
 
 
 class Objective(nn.Module):
@@ -63,27 +69,27 @@ class Objective(nn.Module):
         InputError: If there is no such loss, or it needs a standard deviation that the network does not give.
     """
 
-    def __init__(self, model: GuidedModel, *, loss: str, rim_source_px: int = 0, bf16: bool = False) -> None:
+    def __init__(self, model: TrainedModel, *, loss: str, rim_source_px: int = 0, bf16: bool = False) -> None:
         super().__init__()
         members = members_of(model)
         _check_loss(loss, model.contract.model, gives_sd=all(member.gives_sd for member in members))
         straight = replace(model.contract, bounds=(None, None))
-        self.members = nn.ModuleList(GuidedModel(member, straight) for member in members)
+        self.members = nn.ModuleList(adapt(member, straight) for member in members)
         self.bounds = model.contract.bounds
         self.loss = loss
         self.rim_source_px = rim_source_px
         self.bf16 = bf16
-        self.unit = model.source.sd
+        self.unit = unit_of(model.contract)
 
     def forward(self, patches: Patches) -> Tensor:
         """Return the sum of losses of each member, (member,)."""
         rim = self._rim(patches)
         sums = []
-        members = (member for member in self.members if isinstance(member, GuidedModel))
-        for member, guide, source, source_sd, truth in zip(members, *patches, strict=True):
-            with torch.autocast(guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                output = member.sharpen(*(_fast(array) for array in (guide, source, source_sd)))
-            output, truth = _crop(output.float(), rim), _crop(truth, rim)  # noqa: PLW2901
+        for at, member in enumerate(self.members):
+            shown = Patches(*(array[at] for array in patches))
+            with torch.autocast(shown.guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                output = _sharpen(member, shown)
+            output, truth = _crop(output.float(), rim), _crop(shown.truth, rim)
             output = output if self.bounds == (None, None) else bend(output, truth, bounds=self.bounds, unit=self.unit)
             sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit))
         return torch.stack(sums)
@@ -99,7 +105,23 @@ class Objective(nn.Module):
         return min(self.rim_source_px, (pixels - 1) // 2) * scale
 
 
-def members_of(model: GuidedModel) -> list[Network]:
+def _sharpen(member: nn.Module, shown: Patches) -> Tensor:
+    """Return what a member makes of its patches: means, and deviations behind them."""
+    guide, source, source_sd = (_fast(array) for array in (shown.guide, shown.source, shown.source_sd))
+    if isinstance(member, GuidedModel):
+        return member.sharpen(guide, source, source_sd)
+    if isinstance(member, StackModel):
+        return member.sharpen(guide, source, shown.values, shown.clear, shown.shift)
+    raise TypeError(f"{type(member).__name__} is no model that can be trained")
+
+
+def unit_of(contract: Contract) -> float:
+    """Return the spread of the source in training, in target units; 1 for a model of bands in any units."""
+    spreads = [band.sd for band in contract.source.bands]
+    return sum(spreads) / len(spreads) if spreads else 1.0
+
+
+def members_of(model: TrainedModel) -> list[Network]:
     """Return the networks of a model: those of its ensemble, or the only one."""
     network = model.network
     if not isinstance(network, Ensemble):
@@ -114,33 +136,37 @@ def bend(output: Tensor, truth: Tensor, *, bounds: Bounds, unit: float) -> Tenso
     come back. Where the truth lies inwards, the gradient is therefore that of a mean without a bend.
 
     Args:
-        output: (batch, 1 or 2, y, x), the mean not yet bent.
-        truth: (batch, 1, y, x), NaN where unknown.
+        output: (batch, band, y, x), means not yet bent; deviations may stand behind them.
+        truth: (batch, band, y, x), NaN where unknown.
         bounds: Lowest and highest possible value.
         unit: Spread of the source in training, in target units.
     """
-    straight = output[:, :1]
+    bands = truth.shape[1]
+    straight = output[:, :bands]
     bent = keep_within(straight, bounds, unit)
     returning = straight + (bent - straight).detach()
     if None in bounds:
         inwards = bent < truth if bounds[1] is None else bent > truth
     else:
         inwards = (bent - straight) * (bent - truth) < 0
-    return torch.cat([torch.where(inwards, returning, bent), output[:, 1:]], 1)
+    return torch.cat([torch.where(inwards, returning, bent), output[:, bands:]], 1)
 
 
 def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float) -> Tensor:
     """Return the loss summed over pixels whose truth is known.
 
     Args:
-        output: (batch, 1 or 2, y, x): mean and, where given, standard deviation, in target units.
-        truth: (batch, 1, y, x), NaN where unknown.
+        output: (batch, band, y, x): means and, where given, as many standard deviations behind them, in target units.
+        truth: (batch, band, y, x), NaN where unknown.
         loss: Name of a loss, one of :data:`LOSSES`.
         unit: Amount that counts as 1, in target units.
     """
+    bands = truth.shape[1]
+    means, deviations = output[:, :bands].flatten(0, 1)[:, None], output[:, bands:].flatten(0, 1)[:, None]
+    truth = truth.flatten(0, 1)[:, None]
     known = torch.isfinite(truth)
-    error = torch.where(known, output[:, :1] - truth, 0.0) / unit
-    sd = (output[:, 1:] / unit).clamp(min=_LEAST_SD) if output.shape[1] > 1 else None
+    error = torch.where(known, means - truth, 0.0) / unit
+    sd = (deviations / unit).clamp(min=_LEAST_SD) if output.shape[1] > bands else None
     return torch.where(known, _judge(LOSSES[loss], error, sd, known), 0.0).sum()
 
 

@@ -1,18 +1,51 @@
-"""A sample: one site with guide, source and truth, in physical units, for training and scoring."""
+"""A sample: one site with guide, source, its dates and truth, in physical units, for training and scoring."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from mapper.arrays import Float32Array
+from mapper.arrays import BoolArray, Float32Array
 from mapper.evaluation.relief import Ground
 from mapper.models.contract import Contract, Offer
 from mapper.spec.target import Bounds
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dates:
+    """Dates of the source of a site, the anchor's own among them."""
+
+    values: Float32Array
+    """(date, band, y / scale, x / scale), NaN where missing."""
+    clear: BoolArray
+    """(date, y / scale, x / scale) True where a date may be used."""
+    shift: Float32Array
+    """(date, 2, y / scale, x / scale), source pixels down and right, from where the anchor shows something to where a
+    date does."""
+    days: Float32Array
+    """(date,) days from the anchor."""
+
+    def __post_init__(self) -> None:
+        dates, _, *shape = self.values.shape
+        expected = (dates, *shape), (dates, 2, *shape), (dates,)
+        if (self.clear.shape, self.shift.shape, self.days.shape) != expected:
+            raise ValueError(f"dates {self.values.shape} have masks {self.clear.shape} and shifts {self.shift.shape}")
+
+    @property
+    def own(self) -> int:
+        """Number of the date of the anchor."""
+        return int(np.abs(self.days).argmin())
+
+    def take(self, chosen: npt.NDArray[np.intp]) -> "Dates":
+        """Return some of the dates."""
+        return Dates(
+            values=self.values[chosen], clear=self.clear[chosen], shift=self.shift[chosen], days=self.days[chosen]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One site with its truth; physical units, NaN where missing.
+    """One site with its truth; physical units, NaN where missing. Source and truth have bands where several are learnt.
 
     Raises:
         ValueError: If the arrays do not nest.
@@ -21,17 +54,19 @@ class Sample:
     guide: Float32Array
     """(channel, y, x); ``dates`` times the same bands, by date."""
     source: Float32Array
-    """(y / scale, x / scale)."""
+    """(y / scale, x / scale) or (band, y / scale, x / scale); of several dates the anchor."""
     source_sd: Float32Array
-    """(y / scale, x / scale) standard deviation of the source; NaN where unknown."""
+    """Like the source: its standard deviation; NaN where unknown."""
     truth: Float32Array
-    """(y, x)."""
+    """(y, x) or (band, y, x)."""
     bands: tuple[tuple[str, str], ...]
     """Name and units of each guide channel."""
     source_units: str
     """Units of source and truth."""
     target: str
-    """Name of the band that is learnt."""
+    """Name of the band that is learnt; of several, separated by commas."""
+    stack: Dates | None = None
+    """Dates of the source; None for a site of one image."""
     bounds: Bounds = (None, None)
     """Lowest and highest possible value of that band; None where there is none."""
     dates: int = 1
@@ -49,18 +84,27 @@ class Sample:
     """Sizes of the pixels and land cover, where the truth is heights of the ground: for scores, shown to no model."""
 
     def __post_init__(self) -> None:
-        nests = self.truth.shape == (self.source.shape[0] * self.scale, self.source.shape[1] * self.scale)
-        same = self.guide.shape[1:] == self.truth.shape and self.source_sd.shape == self.source.shape
-        if not (nests and same and len(self.bands) == len(self.guide)):
+        *bands, rows, cols = self.source.shape
+        nests = self.truth.shape == (*bands, rows * self.scale, cols * self.scale)
+        nests &= self.stack is None or self.stack.values.shape[1:] == (len(self.targets), rows, cols)
+        same = self.guide.shape[1:] == self.truth.shape[-2:] and self.source_sd.shape == self.source.shape
+        named = len(self.bands) == len(self.guide) and (bands or [1]) == [len(self.targets)]
+        if not (nests and same and named):
             raise ValueError(
-                f"sample {self.name}: guide {self.guide.shape} of {len(self.bands)} bands, source {self.source.shape}, "
+                f"sample {self.name} of {self.target}: guide {self.guide.shape} of {len(self.bands)} bands, "
+                f"source {self.source.shape}, "
                 f"its deviation {self.source_sd.shape} and truth {self.truth.shape} do not nest"
             )
 
     @property
     def scale(self) -> int:
         """Source pixel / target pixel."""
-        return int(self.truth.shape[0] // max(self.source.shape[0], 1))
+        return int(self.truth.shape[-2] // max(self.source.shape[-2], 1))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the bands that are learnt."""
+        return tuple(self.target.split(","))
 
     def check(self, contract: Contract) -> tuple[int, ...]:
         """Return for each guide channel of a model its index among the channels of the sample.
@@ -68,18 +112,17 @@ class Sample:
         Raises:
             ContractError: If the sample does not offer what the model demands.
         """
-        coarse = Offer(bands=(("source", self.source_units),), has_sd=True)
-        chosen = contract.check(
-            {"guide": Offer(bands=self.bands), "source": coarse},
-            targets=((self.target, self.source_units),),
-            scale=self.scale,
-        )
+        targets = [(name, self.source_units) for name in self.targets]
+        bands = targets if self.source.ndim > 2 else [("source", self.source_units)]
+        dates = len(self.stack.days) if self.stack else 1
+        guide, coarse = Offer(bands=self.bands), Offer(bands=bands, dates=dates, has_sd=True)
+        chosen = contract.check({"guide": guide, "source": coarse}, targets=targets, scale=self.scale)
         return chosen.get("guide", ())
 
     @property
     def known_truth(self) -> Float32Array:
-        """Truth that is scored: (y, x), NaN where the source is missing, since a map has no value there."""
-        known = np.isfinite(self.source).repeat(self.scale, 0).repeat(self.scale, 1)
+        """Truth that is scored: NaN where the source is missing, since a map has no value there."""
+        known = np.isfinite(self.source).repeat(self.scale, -2).repeat(self.scale, -1)
         return np.where(known, self.truth, np.float32(np.nan))
 
     def cut_truth(self, limit: float) -> "Sample":

@@ -29,8 +29,9 @@ def hold_out(sample: Sample, config: HoldOutConfig, seed: int) -> tuple[Sample, 
     Raises:
         InputError: If fewer than two blocks hold truth, or nothing is left to learn.
     """
-    cells = sample.source.shape[0], sample.scale, sample.source.shape[1], sample.scale
-    coarse: BoolArray = np.asarray(np.isfinite(sample.truth).reshape(cells).any((1, 3)), bool)
+    rows, cols = sample.source.shape[-2:]
+    cells = -1, rows, sample.scale, cols, sample.scale
+    coarse: BoolArray = np.asarray(np.isfinite(sample.truth).reshape(cells).any((0, 2, 4)), bool)
     held = _choose_blocks(coarse, config, seed, sample.name)
     near = _grow(held, config.gap_source_px)
     learnt, scored = (_mask(sample, where) for where in (~near, held))

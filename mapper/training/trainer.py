@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mapper.errors import InputError, WeightsError
 from mapper.evaluation.score import Score, pool, rounded
 from mapper.models.card import Card, read_card
-from mapper.models.model import GuidedModel, Model
+from mapper.models.model import Model, TrainedModel
+from mapper.models.stack_model import adapt
 from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Estimate, Predictor
 from mapper.spec import ModelSpec
@@ -24,7 +26,7 @@ from mapper.training.distributed import Ranks, connect
 from mapper.training.fitting import Fitted, Watch, fit
 from mapper.training.initial_model import choose_options
 from mapper.training.sample import Sample
-from mapper.training.sampler import pad_sample
+from mapper.training.sampler import pad_sample, pad_stack
 from mapper.training.scoring import calibrate, describe_coverage, score
 from mapper.training.split import hold_out
 
@@ -120,10 +122,22 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Est
     contract = model.contract
     channels = sample.check(contract)
     guide, source, source_sd, _ = pad_sample(sample, contract.step(sample.scale))
-    estimate = Predictor(model, device=device).sharpen(guide[list(channels)], source, source_sd)
-    inside = tuple(slice(edge) for edge in sample.truth.shape)
-    sd = estimate.sd
-    return Estimate(mean=estimate.mean[inside], sd=None if sd is None else sd[inside])
+    predictor, inside = Predictor(model, device=device), tuple(slice(edge) for edge in sample.truth.shape[-2:])
+    if source.ndim == 2:
+        estimate = predictor.sharpen(guide[list(channels)], source, source_sd)
+        return Estimate(mean=estimate.mean[inside], sd=None if estimate.sd is None else estimate.sd[inside])
+    inputs: dict[str, npt.NDArray[Any]] = {"guide": guide[None, list(channels)], "source": source[None]}
+    inputs["source.anchor"] = source[None]
+    if sample.stack:
+        stack = pad_stack(sample, contract.step(sample.scale))
+        inputs |= {"source": stack.values, "source.days": stack.days}
+        inputs |= {"source.clear": stack.clear, "source.shift": stack.shift}
+    found = predictor.predict(inputs, scale=sample.scale)
+    each = [Estimate.of(found, contract, name) for name in contract.name_means(sample.targets)]
+    deviations = [estimate.sd[inside] for estimate in each if estimate.sd is not None]
+    return Estimate(
+        mean=np.stack([estimate.mean[inside] for estimate in each]), sd=np.stack(deviations) if deviations else None
+    )
 
 
 def _begin(run: RunFolder, described: Mapping[str, Any], name: str, report: Callable[[str], None]) -> None:
@@ -155,7 +169,7 @@ def _read_samples(
     return _Samples(learnt=learnt, scored=scored)
 
 
-def _validate(samples: Sequence[Sample], model: GuidedModel) -> float:
+def _validate(samples: Sequence[Sample], model: TrainedModel) -> float:
     device = str(model.guide_mean.device)
     return pool([score(predict_sample(model, sample, device=device), sample) for sample in samples]).value("rmse")
 
@@ -190,7 +204,7 @@ def _finish(fitted: Fitted, config: TrainConfig, data: _Samples, run: RunFolder,
     return card
 
 
-def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, dict[str, Any]]:
+def _judge(model: TrainedModel, samples: Sequence[Sample]) -> tuple[TrainedModel, dict[str, Any]]:
     """Return the model, calibrated if it gives a deviation, and its scores on sites not trained on."""
     if not samples:
         return model, {}
@@ -211,7 +225,7 @@ def _judge(model: GuidedModel, samples: Sequence[Sample]) -> tuple[GuidedModel, 
     scale = calibrate(predictions, samples, holds_source_sd=holds_source_sd) if model.contract.gives_sd else None
     if scale is not None:
         scores["coverage"] = describe_coverage(predictions, samples, scale=scale, holds_source_sd=holds_source_sd)
-        model = GuidedModel(model.network, replace(model.contract, sd_scale=scale)).eval()
+        model = adapt(model.network, replace(model.contract, sd_scale=scale)).eval()
     return model, scores
 
 
