@@ -16,8 +16,6 @@ STACKED = sorted(
     for name, network in ARCHITECTURES.items()
     if getattr(network, "stacked", False) and not getattr(network, "any_bands", False)
 )
-    name for name, network in ARCHITECTURES.items() if getattr(network, "stacked", False) and not network.any_bands
-)
 SMALL = {"width": 4, "blocks": 1, "most_dates": 4, "dates": 2}
 
 every = pytest.mark.parametrize("name", STACKED)
