@@ -61,6 +61,7 @@ class BurstFusion(Network):
     stacked = True
     any_bands = True
     gives_sd = True
+    in_double = True
     cells_px = CELLS_PX
 
     gauss: Tensor
