@@ -30,9 +30,12 @@ class ShowShifts(Network):
 
     def __init__(self, guide_channels, scale):
         super().__init__()
+        assert not guide_channels
         self.scale, self.weight = scale, nn.Parameter(torch.ones(1))
 
     def forward(self, source, *, clear, anchor, shift, guide):
+        assert source.shape[1] == clear.shape[1] == shift.shape[1]
+        assert not guide.shape[1]
         return upsample(anchor + self.weight * shift.sum((1, 2), keepdim=True)[:, 0], self.scale, "nearest")
 
     def receptive_field(self, pixel):
