@@ -140,7 +140,7 @@ def _register(
     shown = _low_pass(anchor, np.isfinite(anchor).all(axis=0))
     if shown is None:
         return shift, error, likeness
-    sound = clear & np.isfinite(values).all(axis=1)
+    sound: BoolArray = np.logical_and(clear, np.isfinite(values).all(axis=1))
     for number, date in enumerate(values):
         seen = _low_pass(date, sound[number])
         pair = None if seen is None else _Pair(shown=shown, seen=seen)

@@ -121,7 +121,7 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
     values, clear, changed, shifts = [], [], [], []
     for date in range(options.dates):
         shift = np.zeros(2) if date == anchor else random.uniform(-options.shift_px, options.shift_px, 2)
-        seen = move(ground, shift * options.scale) if date != anchor else image
+        seen = move(ground, shift * options.scale) if date != anchor else image.astype(np.float64)
         unlike = np.zeros(image.shape[1:], bool)
         if date != anchor:
             seen, unlike = _change(seen, spread, options, random)
