@@ -141,8 +141,8 @@ def _register(
     if shown is None:
         return shift, error, likeness
     sound: BoolArray = np.logical_and(clear, np.isfinite(values).all(axis=1))
-    for number, date in enumerate(values):
-        seen = _low_pass(date, sound[number])
+    for number, (date, known) in enumerate(zip(values, sound, strict=True)):
+        seen = _low_pass(date, known)
         pair = None if seen is None else _Pair(shown=shown, seen=seen)
         start = None if pair is None else pair.search()
         found = None if pair is None or start is None else pair.refine(start)

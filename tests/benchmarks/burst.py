@@ -5,6 +5,8 @@
 PSNR in dB, range 255, border 16: NAIP west, 2020, x2, eight dates with shifts of up to one source pixel.
 """
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,8 @@ def test_burst(name):
         "estimated": _score("burst", values, burst.anchor, found.shift, truth),
         "estimated, 30 rounds": _score("burst", values, burst.anchor, found.shift, truth, rounds=30),
     }
-    print(f"\n{name}: {', '.join(f'{key} {value:.2f}' for key, value in scores.items())}; shift error {error:.4f} px")
+    told = ", ".join(f"{key} {value:.2f}" for key, value in scores.items())
+    sys.stdout.write(f"\n{name}: {told}; shift error {error:.4f} px\n")
     assert scores["estimated"] == pytest.approx(scores["known"], abs=0.05)
     assert scores["estimated"] == pytest.approx(published, abs=0.3)
 
