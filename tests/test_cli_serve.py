@@ -9,6 +9,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 from map_server import MapServer
+from region import run_mapper
 from store_maps import make_spec
 
 from mapper.store.map_store import MapStore
@@ -20,11 +21,6 @@ def store(tmp_path_factory):
     spec = make_spec(tmp_path_factory.mktemp("cli") / "map.icechunk")
     MapStore.create(spec.store, map_product(spec))
     return spec.store
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "mapper.cli", "serve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def status_of(url, **headers):
@@ -57,7 +53,8 @@ def test_with_a_token_file_it_asks_for_the_token(store, tmp_path):
 
 def test_a_port_that_is_taken_is_said(store):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        answer = run(store, "--port", taken.getsockname()[1])
+        command = [sys.executable, "-m", "mapper.cli", "serve", store, "--port", str(taken.getsockname()[1])]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert answer.returncode == 2
     assert "Address already in use" in answer.stderr
     assert "--port" in answer.stderr
@@ -72,16 +69,16 @@ def test_a_port_that_is_taken_is_said(store):
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(store, options, words):
-    answer = run(store, *options)
-    assert answer.returncode == 2
-    assert words in answer.stderr
-    assert "Traceback" not in answer.stderr
+    code, said = run_mapper("serve", store, *options)
+    assert code == 2
+    assert words in said
+    assert "\n" not in said
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path):
-    answer = run(tmp_path / "nothing")
-    assert answer.returncode == 1
-    assert "does not exist" in answer.stderr
+    code, said = run_mapper("serve", tmp_path / "nothing")
+    assert code == 1
+    assert "does not exist" in said
 
 
 def test_a_missing_extra_is_said(store):

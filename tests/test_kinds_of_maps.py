@@ -216,17 +216,13 @@ def test_under_hard_consistency_the_median_of_each_pixel_is_kept_to_the_quantum(
 
 def test_the_order_of_the_items_changes_no_bit(dates, tmp_path):
     path, scenes, parts = dates
-    sums = []
-    for seed in (1, 2):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        write_catalog(folder, [item for item, _, _ in scenes], seed=seed)
-        again = write_map(folder, "dates", **parts)
-        run_json("run", again)
-        ledger = MapStore.open(read_spec(again).store).ledger
-        sums.append({record.tile: record.content_sha256 for record in ledger.records()})
-    ledger = MapStore.open(read_spec(path).store).ledger
-    assert sums[0] == sums[1] == {record.tile: record.content_sha256 for record in ledger.records()}
+    write_catalog(tmp_path, [item for item, _, _ in scenes], seed=1)
+    again = write_map(tmp_path, "dates", **parts)
+    run_json("run", again)
+    one, other = (MapStore.open(read_spec(each).store).ledger.records() for each in (path, again))
+    assert {record.tile: record.content_sha256 for record in one} == {
+        record.tile: record.content_sha256 for record in other
+    }
 
 
 def test_a_plan_of_each_kind_is_explained(finished, tmp_path):

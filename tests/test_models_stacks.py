@@ -11,7 +11,11 @@ from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.contract import FILL_STEPS
 from mapper.models.interpolation import upsample
 
-STACKED = sorted(name for name, network in ARCHITECTURES.items() if getattr(network, "stacked", False))
+STACKED = sorted(
+    name
+    for name, network in ARCHITECTURES.items()
+    if getattr(network, "stacked", False) and not getattr(network, "any_bands", False)
+)
 SMALL = {"width": 4, "blocks": 1, "most_dates": 4, "dates": 2}
 
 every = pytest.mark.parametrize("name", STACKED)

@@ -47,7 +47,7 @@ def write_rounds(spec, rounds, done):
 
 
 def test_a_client_sees_whole_tiles_of_main_and_no_change_of_a_snapshot(spec):
-    grid, names, rounds = spec.map_grid, names_of(spec.target), 6
+    grid, names, rounds = spec.map_grid, names_of(spec.target), 4
     known = {
         tile: [
             fill_tile(grid, spec.target),

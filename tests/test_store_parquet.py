@@ -39,7 +39,7 @@ records = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(records, min_size=1, max_size=4, unique_by=lambda record: record.tile))
 def test_records_come_back_whole(originals):
     blob = dump_records(originals)

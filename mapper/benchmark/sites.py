@@ -10,7 +10,6 @@ from mapper.catalog.importers.biomassters_files import find_chips
 from mapper.errors import SpecError
 from mapper.training.config import (
     BioMasstersData,
-    BurstData,
     DataConfig,
     Dfc30Data,
     ElevationData,
@@ -23,6 +22,7 @@ from mapper.training.datasets import read_samples
 from mapper.training.dfc30 import find_cities
 from mapper.training.elevation import choose_places
 from mapper.training.sample import Sample
+from mapper.training.scene_config import BurstData
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,7 +137,7 @@ def _register(
     Each date is looked at alone: a sum over several would be rounded as their number has it.
     """
     shift, error, likeness = np.zeros((len(values), 2)), np.full(len(values), np.nan), np.full(len(values), np.nan)
-    shown = _low_pass(anchor, np.logical_and.reduce(np.isfinite(anchor)))
+    shown = _low_pass(anchor, np.asarray(np.isfinite(anchor).all(axis=0), bool))
     if shown is None:
         return shift, error, likeness
     sound: BoolArray = np.logical_and(clear, np.isfinite(values).all(axis=1))

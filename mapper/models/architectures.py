@@ -5,6 +5,7 @@ from typing import Any
 
 from mapper.errors import WeightsError
 from mapper.models.bare_earth import BareEarth
+from mapper.models.burst_fusion import BurstFusion
 from mapper.models.dkn import DKN, FDKN
 from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
@@ -26,6 +27,7 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
     "mapper.models",
     {
         "bare-earth": BareEarth,
+        "burst-fusion": BurstFusion,
         "dkn": DKN,
         "edsr": EDSR,
         "fdkn": FDKN,

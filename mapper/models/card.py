@@ -10,7 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,6 +50,9 @@ BACK_PROJECTION_ROUNDS = 15
 
 FARTHEST_SHIFT = 2
 """Longest shift of a date along an axis in source pixels; where it is longer, the date is not used."""
+
+CELLS_PX = 64
+"""Edge in source pixels of the cells in each of which dates are registered to the anchor."""
 
 LIKENESS_REACH = 92
 """Radius in source pixels around a date's pixel in which its gain, offset and likeness to the anchor are found."""
@@ -334,7 +337,10 @@ def _weightless_card(name: str) -> Card:
         "sd_scale": 1.0,
         "non_negative": False,
     }
-    return Card(name=name, contract=upgrade_contract(form), written=form)
+    contract = upgrade_contract(form)
+    if name == BURST:
+        contract = replace(contract, inputs=tuple(replace(entry, cells_px=CELLS_PX) for entry in contract.inputs))
+    return Card(name=name, contract=contract, written=form)
 
 
 def _describe_inputs(contract: Contract) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from mapper.training.biomassters import read_chips
 from mapper.training.bursts import read_bursts
 from mapper.training.config import (
     BioMasstersData,
-    BurstData,
     DataConfig,
     Dfc30Data,
     ElevationData,
@@ -20,6 +19,7 @@ from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
+from mapper.training.scene_config import BurstData
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
 
