@@ -140,9 +140,9 @@ def _register(
     shown = _low_pass(anchor, np.asarray(np.isfinite(anchor).all(axis=0), bool))
     if shown is None:
         return shift, error, likeness
-    sound = clear & np.isfinite(values).all(axis=1)
-    for number, date in enumerate(values):
-        seen = _low_pass(date, sound[number])
+    sound: BoolArray = np.logical_and(clear, np.isfinite(values).all(axis=1))
+    for number, (date, known) in enumerate(zip(values, sound, strict=True)):
+        seen = _low_pass(date, known)
         pair = None if seen is None else _Pair(shown=shown, seen=seen)
         start = None if pair is None else pair.search()
         found = None if pair is None or start is None else pair.refine(start)
