@@ -9,6 +9,7 @@ from mapper.models.dkn import DKN, FDKN
 from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
+from mapper.models.hrnet import HRNet
 from mapper.models.joint_bilateral import JointBilateral
 from mapper.models.jspsr import JSPSR
 from mapper.models.model import Network
@@ -26,6 +27,7 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
         "edsr": EDSR,
         "fdkn": FDKN,
         "fdsr": FDSR,
+        "hrnet": HRNet,
         "joint-bilateral": JointBilateral,
         "jspsr": JSPSR,
         "msg": MSG,
