@@ -12,6 +12,7 @@ other: such a fold measures how well an image is read, not how well a new town i
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from types import MappingProxyType
 
 import numpy as np
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from scipy import sparse
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array
@@ -145,9 +147,11 @@ def _read_chip(path: Path, towns: Mapping[str, str]) -> Chip:
 def _read_pixels(path: Path) -> "np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]":
     if not path.is_file():
         raise InputError(f"{path} is missing")
-    with rasterio.open(path) as file:
-        pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]] = file.read()
-        return pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # chips are pictures, which lie nowhere
+        with rasterio.open(path) as file:
+            pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]] = file.read()
+    return pixels
 
 
 def leave_chips_out(chips: Sequence[Chip]) -> list[Fold]:
@@ -268,7 +272,7 @@ def project_back(dates: Float32Array, shifts: Float64Array, *, rounds: int = _RO
     (1991), 231-239. The order of the dates does not matter but for rounding.
     """
     pairs = list(zip(dates, shifts, strict=True))
-    image = np.mean([enlarge(date, shift) for date, shift in pairs], 0)
+    image: Float64Array = np.mean([enlarge(date, shift) for date, shift in pairs], 0)
     for _ in range(rounds):
         image = image + np.mean([enlarge(date - degrade(image, shift), shift) for date, shift in pairs], 0)
     return image.astype(np.float32)

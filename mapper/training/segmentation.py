@@ -40,12 +40,12 @@ class Pair:
 class SegmentationSettings:
     """Settings of a training."""
 
-    steps: int = 240
+    steps: int = 300
     batch: int = 8
     patch_px: int = 96
-    rate: float = 2e-3
+    rate: float = 3e-3
     width: int = 24
-    """Features of the network at full resolution."""
+    """Features of the finest branch of the network."""
     bf16: bool = True
     """True computes the network in bfloat16."""
 
@@ -72,10 +72,11 @@ class DateFusion(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the first estimate and the fused features beside it, (batch, features, y, x)."""
-        first, dates = image[:, : self.bands], image[:, self.bands :].unflatten(1, (-1, self.bands))
+        batch, _, rows, cols = image.shape
+        first, dates = image[:, : self.bands], image[:, self.bands :].reshape(batch, -1, self.bands, rows, cols)
         beside = torch.cat([first[:, None].expand_as(dates), dates - first[:, None]], 2)
-        encoded = self.encode(F.pixel_unshuffle(beside.flatten(0, 1), 2)).unflatten(0, beside.shape[:2])
-        values, gates = encoded.chunk(2, 2)
+        encoded: Tensor = self.encode(F.pixel_unshuffle(beside.flatten(0, 1), 2))
+        values, gates = encoded.reshape(batch, dates.shape[1], -1, rows // 2, cols // 2).chunk(2, 2)
         gates = torch.sigmoid(gates)
         fused = (values * gates).sum(1) / (gates.sum(1) + 0.5)  # half a date of nothing: one bad date alone stays small
         return torch.cat([first, F.pixel_shuffle(self.decode(F.gelu(fused)), 2)], 1)
@@ -88,7 +89,7 @@ class Segmenter(nn.Module):
         mean: Of each channel in training, (channel,).
         sd: Spread of each channel in training, (channel,).
         encoder: What turns channels into features; none for channels as they are.
-        width: Features of the network at full resolution.
+        width: Features of the finest branch of the network.
     """
 
     mean: Tensor
@@ -136,7 +137,7 @@ def train_segmenter(
     flat = [torch.from_numpy(pair.image).flatten(1) for pair in pairs]
     mean, sd = torch.stack([each.mean(1) for each in flat]).mean(0), torch.stack([each.std(1) for each in flat]).mean(0)
     model = Segmenter(mean, sd.clamp(min=1e-6), encoder=encoder, width=settings.width).train()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, settings.steps, pct_start=0.15)
     for step in range(settings.steps):
@@ -150,7 +151,8 @@ def train_segmenter(
             raise FloatingPointError(f"the loss of step {step} is {value}")
         if progress:
             progress(step, value)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def _find_loss(
@@ -177,7 +179,6 @@ def _cut_patch(pair: Pair, edge: int, rng: np.random.Generator) -> tuple[Tensor,
     at = (slice(top, top + edge), slice(left, left + edge))
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     image, mask = pair.image[:, *at], pair.mask[None, *at]
-    if mirrored:
-        image, mask = image[..., ::-1], mask[..., ::-1]
-    image, mask = (np.rot90(array, turns, (1, 2)) for array in (image, mask))
-    return torch.from_numpy(image.copy()), torch.from_numpy(mask.astype(np.float32))
+    both = (image[..., ::-1], mask[..., ::-1]) if mirrored else (image, mask)
+    turned = [np.rot90(array, turns, (1, 2)).astype(np.float32) for array in both]
+    return torch.from_numpy(turned[0]), torch.from_numpy(turned[1])
