@@ -11,6 +11,16 @@ from mapper.training.initial_model import make_model
 from mapper.training.losses import LOSSES, Objective, Patches, bend, beside_mean, sum_loss
 
 
+def test_cross_entropy_is_that_of_probabilities():
+    output, truth = pair([0.2, 0.9, 0.5, 1.0, 0.3], [0, 1, 1, 0, np.nan])
+    total = sum_loss(output, truth, loss="bce", unit=1)
+    expected = torch.nn.functional.binary_cross_entropy(output[..., :3], truth[..., :3], reduction="sum").item()
+    assert total.item() == pytest.approx(expected + 6 * np.log(10), rel=0.01), "sure and wrong is bounded"
+    torch.autograd.backward(total)
+    assert torch.isfinite(output.grad).all()
+    assert output.grad[..., 0] == pytest.approx(1.25)
+
+
 def pair(value, truth, sd=None):
     output = torch.tensor(value, dtype=torch.float32).reshape(1, 1, 1, -1)
     if sd is not None:

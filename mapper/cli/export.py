@@ -1,4 +1,4 @@
-"""Command that exports a map, or a piece of it, to a file: `mapper export`."""
+"""Commands that export a map, a piece of it, or its objects to a file: `mapper export`, `mapper polygons`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,6 +91,59 @@ def export_command(  # noqa: PLR0913
             from mapper.export.tile_items import export_tiles
 
             made = export_tiles(location, out, ref=ref, bbox=box, area=area, progress=advance)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    typer.echo(f"{out}: {made.summary()}, {describe_bytes(made.bytes)}, snapshot {made.snapshot}")
+
+
+@export_app.command("polygons")
+def polygons_command(  # noqa: PLR0913
+    store: StoreArgument,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.parquet", help="File to write; it appears when it is whole.")
+    ],
+    band: Annotated[str, typer.Option(metavar="NAME", help="Band; default: the only target band.")] = "",
+    threshold: Annotated[
+        float, typer.Option(metavar="VALUE", help="Least value of the pixels of an object, in units of the band.")
+    ] = 0.5,
+    least_area: Annotated[
+        float, typer.Option(min=0, metavar="M2", help="Leave out objects smaller than so many square metres.")
+    ] = 0.0,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="DISTANCE",
+            help="Farthest that an outline may move, in units of the map's CRS: half a pixel turns steps into slants.",
+        ),
+    ] = 0.0,
+    bbox: Annotated[
+        str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Only this box, in degrees; it cuts objects.")
+    ] = None,
+    area: Annotated[
+        Path | None, typer.Option("--area", metavar="FILE.geojson", help="Only what lies in these polygons.")
+    ] = None,
+    ref: Annotated[str, typer.Option(help="Branch, tag or snapshot id.")] = "main",
+    as_json: JsonOption = False,
+) -> None:
+    """Export the objects of a band, such as buildings, as polygons that any GIS reads.
+
+    An object is made of pixels that reach the threshold and share edges. The file is GeoParquet in the CRS of the map:
+    **id**, **area_m2**, **pixels**, **mean** of the band, **geometry**; its metadata (`mapper:*`) say which store,
+    version, model and threshold made it.
+
+    **mapper polygons MAP.yaml --band building --threshold 0.5 --least-area 30 --out buildings.parquet**
+    """
+    from mapper.export.polygons import ObjectRule, export_polygons
+
+    rule = ObjectRule(threshold=threshold, least_area=least_area, simplify=simplify)
+    box = None if bbox is None else parse_box(bbox)
+    with _show_progress("reading") as advance:
+        made = export_polygons(
+            location_of(store), out, band=band, rule=rule, ref=ref, bbox=box, area=area, progress=advance
+        )
     if as_json:
         print_json(made.to_dict())
         return

@@ -8,7 +8,7 @@ which GDAL then arranges: headers first, overviews before pixels. Both steps hol
 memory, and the first needs room on the disk beside the result.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,15 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-import yaml
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as FileWindow
 
 from mapper import __version__
-from mapper.catalog.provider import provider_of
-from mapper.errors import InputError, SpecError, StoreError
+from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import Piece, choose_piece
-from mapper.grid import Tile, Window
-from mapper.spec import parse_spec
-from mapper.store.description import Description
-from mapper.store.ledger import Ledger
+from mapper.export.provenance import describe_provenance
 from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
 from mapper.store.verify import check_contents
@@ -41,17 +36,6 @@ _PART = 4 * _BLOCK
 _CACHE_MB = 64
 _SEMANTICS = {"values": "AVERAGE", "counts": "AVERAGE", "flags": "NEAREST"}
 """Resampling of overviews: bits have no mean."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TileSources:
-    """Models and code that made some tiles, and what became of these."""
-
-    models: tuple[str, ...]
-    """Models as ``name sha256:digest``."""
-    code_versions: tuple[str, ...]
-    statuses: dict[str, int]
-    """Tiles by status; those that were never attempted are missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +97,7 @@ def export_geotiff(
     rasters = _find_rasters(store.rasters, variable)
     tiles = set(piece.tiles()).intersection(description.grid.tiles())
     check_contents(store, tiles)
-    sources = _find_tile_sources(store.ledger, tiles)
-    tags = _describe_provenance(description, snapshot=store.snapshot, sources=sources)
+    tags = describe_provenance(store, tiles)
     with appear_whole(out) as final, rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         draft = final.with_name("draft.tif")
         try:
@@ -148,7 +131,7 @@ def _write_draft(draft: Path, rasters: list[Raster], piece: Piece, *, tags: dict
     """Write the pixels of a piece, part by part."""
     rows, cols = piece.window.shape
     geobox, band = piece.grid.geobox_of(piece.window), rasters[0].band
-    parts = list(_parts_of(piece.window))
+    parts = list(piece.parts(_PART))
     with rasterio.open(
         draft,
         "w",
@@ -179,13 +162,6 @@ def _write_draft(draft: Path, rasters: list[Raster], piece: Piece, *, tags: dict
                     pixels = np.where(inside, pixels, pixels.dtype.type(band.fill))
                 file.write(pixels, index, window=FileWindow(left, top, *reversed(part.shape)))
             progress(number, len(parts))
-
-
-def _parts_of(window: Window) -> Iterator[Window]:
-    for top in range(window.top, window.bottom, _PART):
-        for left in range(window.left, window.right, _PART):
-            bottom, right = min(top + _PART, window.bottom), min(left + _PART, window.right)
-            yield Window(top=top, left=left, bottom=bottom, right=right)
 
 
 def _describe_bands(file: Any, rasters: list[Raster]) -> None:
@@ -248,51 +224,3 @@ def _report(out: Path, rasters: list[Raster], *, snapshot: str) -> GeotiffReport
             bytes=out.stat().st_size,
             snapshot=snapshot,
         )
-
-
-def _find_tile_sources(ledger: Ledger, tiles: Iterable[Tile]) -> _TileSources:
-    """Find what made some tiles; the records of each commit that wrote one of them are read once."""
-    wanted = frozenset(tiles)
-    writers = ledger.writers
-    numbers = np.unique([writers[tile.row, tile.col] for tile in wanted])
-    records = [
-        record
-        for number in numbers[numbers > 0].tolist()
-        for record in ledger.records_of(number, items=False)
-        if record.tile in wanted and writers[record.tile.row, record.tile.col] == number
-    ]
-    statuses = {"missing": len(wanted) - len(records)}
-    for record in records:
-        statuses[record.status] = statuses.get(record.status, 0) + 1
-    return _TileSources(
-        models=tuple(sorted({f"{record.model} sha256:{record.model_digest}" for record in records if record.model})),
-        code_versions=tuple(sorted({record.code_version for record in records if record.code_version})),
-        statuses={status: count for status, count in sorted(statuses.items()) if count},
-    )
-
-
-def _describe_provenance(description: Description, *, snapshot: str, sources: _TileSources) -> dict[str, str]:
-    """Return the names and texts for the tags of a file."""
-    about = description.extra
-    return {
-        "map": description.name,
-        "source": str(about["source"]),
-        "period": f"{about['time_coverage_start']}/{about['time_coverage_end']}",
-        "spec_digest": description.spec_digest,
-        "grid_digest": description.grid.digest,
-        "snapshot": snapshot,
-        "models": "; ".join(sources.models),
-        "made_with": "; ".join(f"mapper {version}" for version in sources.code_versions),
-        "exported_with": f"mapper {__version__}",
-        "tiles": ", ".join(f"{count} {status}" for status, count in sources.statuses.items()),
-        **_describe_rights(description),
-    }
-
-
-def _describe_rights(description: Description) -> dict[str, str]:
-    """Return licence and attribution of the archives; nothing where the description of an archive is not at hand."""
-    try:
-        provider = provider_of(parse_spec(yaml.safe_load(description.spec_yaml), base=Path()))
-    except SpecError:
-        return {}
-    return {"licence": provider.licence, "attribution": provider.attribution}

@@ -1,7 +1,7 @@
 """Piece of a map that is exported: all pixels, those of a box, or those of an area."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,14 @@ class Piece:
     def inside(self, window: Window) -> npt.NDArray[np.bool_] | None:
         """Return True where a pixel of a window counts; None where all do."""
         return self.grid.inside_area(window) if self.masked else None
+
+    def parts(self, edge: int) -> Iterator[Window]:
+        """Return the windows of so many pixels along an edge that it falls into, row by row."""
+        at = self.window
+        for top in range(at.top, at.bottom, edge):
+            for left in range(at.left, at.right, edge):
+                bottom, right = min(top + edge, at.bottom), min(left + edge, at.right)
+                yield Window(top=top, left=left, bottom=bottom, right=right)
 
     def tiles(self) -> list[Tile]:
         """Return the tiles that it touches, row by row."""

@@ -11,6 +11,7 @@ from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
 from mapper.models.highres_net import HighResNet
+from mapper.models.hrnet import HRNet
 from mapper.models.joint_bilateral import JointBilateral
 from mapper.models.jspsr import JSPSR
 from mapper.models.model import Network
@@ -33,6 +34,7 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
         "fdkn": FDKN,
         "fdsr": FDSR,
         "highres-net": HighResNet,
+        "hrnet": HRNet,
         "joint-bilateral": JointBilateral,
         "jspsr": JSPSR,
         "msg": MSG,

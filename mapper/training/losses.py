@@ -11,6 +11,8 @@ that a network which calls pixels hard stops learning them. It is therefore the 
 Martius, "On the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks" (ICLR 2022),
 beta 0.5, to which half the squared error is added: no pixel is given up, however large its deviation.
 
+``bce`` judges probabilities of a class, where the truth is 0 or 1: binary cross-entropy, -log(1 - |error|).
+
 Members of an ensemble learn each from its own output and patches, never from their mean.
 """
 
@@ -41,6 +43,8 @@ beside, bool of the same shape.
 _BETA = 0.5
 _LEAST_SD = 1e-3
 """In training spreads; keeps logarithm and quotient in bounds."""
+_SUREST = 1 - 1e-6
+"""Largest error of a probability that is told from a larger one."""
 
 
 class Patches(NamedTuple):
@@ -228,6 +232,11 @@ def _slope_error(error: Tensor, known: Tensor) -> Tensor:
     return torch.where(F.max_pool2d(unknown, 3, 1) > 0, 0.0, gradients)
 
 
+def binary_cross_entropy(error: Tensor) -> Tensor:
+    """Return the cross-entropy of probabilities against a truth of 0 or 1, of which the error tells all, in nats."""
+    return -torch.log1p(-error.abs().clamp(max=_SUREST))
+
+
 def _smooth_l1(error: Tensor, *, bend: float) -> Tensor:
     return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=bend)
 
@@ -240,6 +249,7 @@ LOSSES: Registry[Loss] = Registry(
         "mse": beside_mean(torch.square),
         "nll": nll,
         "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
+        "bce": beside_mean(binary_cross_entropy),
     },
     kind=Callable,
 )
