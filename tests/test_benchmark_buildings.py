@@ -16,6 +16,8 @@ from mapper.benchmark.buildings import (
     leave_half_out,
     leave_towns_out,
     read_chips,
+    score_objects,
+    score_pixels,
     tabulate_scores,
 )
 from mapper.errors import InputError
@@ -71,20 +73,27 @@ def test_the_table_has_mean_and_spread_over_seeds():
         counts = ObjectCounts(found=both, invented=2, missed=4)
         pixels = PixelCounts(both=both, predicted=5, true=5, neither=80)
         return BuildingScore(
-            method="fine", fold="chip 01", seed=seed, threshold=0.4, pixels=pixels, quarter=counts, half=counts
+            method="fine", fold="chip 01", seed=seed, thresholds=(0.3, 0.5), pixels=pixels, quarter=counts, half=counts
         )
 
     table = tabulate_scores([score(0, 10), score(1, 30)])
     ious = [10 / 20, 30 / 40]
-    assert f"| chip 01 | fine | 2 | 0.400 ± 0.000 | {np.mean(ious):.3f} ± {np.std(ious, ddof=1):.3f} |" in table
+    assert f"| chip 01 | fine | 2 | {np.mean(ious):.3f} ± {np.std(ious, ddof=1):.3f} |" in table
     assert "±" not in tabulate_scores([score(0, 10)])
 
 
-def test_the_threshold_is_that_with_the_largest_overlap():
-    mask = np.arange(100).reshape(10, 10) >= 70
-    value = np.where(mask, 0.42, 0.33).astype(np.float32)
-    assert choose_threshold([(value, mask), (value.T, mask.T)]) == 0.35
-    assert choose_threshold([(np.zeros((2, 2), np.float32), np.zeros((2, 2), bool))]) == 0.2
+def test_thresholds_are_those_with_the_best_score():
+    mask = np.zeros((20, 20), bool)
+    mask[2:9, 2:18] = mask[11:18, 2:18] = True
+    value = np.where(mask, 0.58, 0.13).astype(np.float32)
+    value[9:11, 8:12] = 0.42  # a bridge, by which two buildings become one
+    value[9:11, :4] = 0.22
+    values = [(value, mask), (value.T, mask.T)]
+    assert choose_threshold(values, score_objects) == choose_threshold(values, score_pixels) == 0.45
+    value[2:18, 3] = np.where(mask[2:18, 3], 0.33, 0.13)
+    assert choose_threshold([(value, mask)], score_pixels) == 0.25, "pixels would rather have the bridge"
+    nothing = np.zeros((2, 2), bool)
+    assert choose_threshold([(np.zeros((2, 2), np.float32), nothing)], score_pixels) == 0.2
 
 
 def write_png(path, pixels):

@@ -4,7 +4,8 @@ Chips are those of the SpaceNet-7 layout: ``NAME_rgb.png`` and ``NAME_gt.png``, 
 from the fine image: a Gaussian of 0.514 source pixels, 2 x 2 means, shifts of parts of a source pixel that are known,
 noise of 1 DN; the first date is the anchor, on the grid of the mask. Each input gets a network of its own, trained on
 the same patches, and is scored on chips that were not trained on. The probability from which a pixel is a building is
-the one that the chips of training ask for; nothing is chosen on what is scored.
+the one that the chips of training ask for, once for the overlap of pixels and once for objects, which ask for a higher
+one, so that neighbours do not grow together; nothing is chosen on what is scored.
 
 Two chips may show the same town at two dates. A network that was trained on one of them has seen the buildings of the
 other: such a fold measures how well an image is read, not how well a new town is. :func:`leave_towns_out` and
@@ -25,7 +26,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from mapper.arrays import BoolArray, Float32Array
 from mapper.benchmark.bursts import Burst, enlarge, project_back, simulate_burst
 from mapper.errors import InputError
-from mapper.evaluation.objects import ObjectCounts, Overlaps, PixelCounts, count_pixels, overlap_masks
+from mapper.evaluation.objects import ObjectCounts, PixelCounts, count_pixels, overlap_masks
 from mapper.training.segmentation import DateFusion, EncoderFactory, Pair, SegmentationSettings, train_segmenter
 
 _STACKED = 4
@@ -80,8 +81,8 @@ class BuildingScore:
     method: str
     fold: str
     seed: int
-    threshold: float
-    """Probability from which a pixel is a building."""
+    thresholds: tuple[float, float]
+    """Probability from which a pixel is a building: for pixels, for objects."""
     pixels: PixelCounts
     quarter: ObjectCounts
     """Objects that overlap by at least a quarter of their union."""
@@ -251,42 +252,56 @@ def _score(
     train, test = ([Pair(image=method.prepare(burst), mask=mask) for burst, mask in part] for part in seen)
     bf16 = settings.training.bf16
     model = train_segmenter(train, settings.training, seed=seed, encoder=method.encoder)
-    threshold = choose_threshold([(model.predict(pair.image, bf16=bf16), pair.mask) for pair in train])
+    seen_again = [(model.predict(pair.image, bf16=bf16), pair.mask) for pair in train]
+    thresholds = choose_threshold(seen_again, score_pixels), choose_threshold(seen_again, score_objects)
     pixels, quarter, half = PixelCounts(), ObjectCounts(), ObjectCounts()
     for pair in test:
-        found: BoolArray = model.predict(pair.image, bf16=bf16) >= threshold
-        overlaps: Overlaps = overlap_masks(found, pair.mask)
-        pixels += count_pixels(found, pair.mask)
+        value = model.predict(pair.image, bf16=bf16)
+        overlaps = overlap_masks(value >= thresholds[1], pair.mask)
+        pixels += count_pixels(value >= thresholds[0], pair.mask)
         quarter += overlaps.match(0.25)
         half += overlaps.match(0.5)
     return BuildingScore(
         method=method.name,
         fold=fold.name,
         seed=seed,
-        threshold=threshold,
+        thresholds=thresholds,
         pixels=pixels,
         quarter=quarter,
         half=half,
     )
 
 
-def choose_threshold(found: Sequence[tuple[Float32Array, BoolArray]]) -> float:
-    """Return the probability with the largest intersection over union of pixels; the lowest of equal ones.
+_Found = Sequence[tuple[BoolArray, BoolArray]]
+
+
+def score_pixels(found: _Found) -> float:
+    """Return the intersection over union of the pixels of predicted and true masks."""
+    return sum((count_pixels(mask, true) for mask, true in found), PixelCounts()).iou
+
+
+def score_objects(found: _Found) -> float:
+    """Return F1 of the objects of predicted and true masks, at a quarter of overlap."""
+    return sum((overlap_masks(mask, true).match(0.25) for mask, true in found), ObjectCounts()).f1
+
+
+def choose_threshold(values: Sequence[tuple[Float32Array, BoolArray]], score: Callable[[_Found], float]) -> float:
+    """Return the probability with the best score; the lowest of equal ones.
 
     Args:
-        found: Probabilities and masks, (y, x) each.
+        values: Probabilities and masks, (y, x) each.
+        score: Of the masks that a threshold makes; NaN counts as the worst.
     """
 
-    def score(threshold: float) -> float:
-        counts = sum((count_pixels(value >= threshold, mask) for value, mask in found), PixelCounts())
-        return -1.0 if math.isnan(counts.iou) else counts.iou
+    def judge(threshold: float) -> float:
+        result = score([(value >= threshold, mask) for value, mask in values])
+        return -1.0 if math.isnan(result) else result
 
-    return max(_THRESHOLDS, key=score)
+    return max(_THRESHOLDS, key=judge)
 
 
 _COLUMNS: Mapping[str, Callable[[BuildingScore], float]] = MappingProxyType(
     {
-        "threshold": lambda score: score.threshold,
         "IoU": lambda score: score.pixels.iou,
         "mean IoU": lambda score: score.pixels.mean_iou,
         "P .25": lambda score: score.quarter.precision,
