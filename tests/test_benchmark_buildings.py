@@ -1,33 +1,28 @@
-"""The comparison of inputs for buildings: its simulated dates are those of the protocol, and its table adds up."""
+"""The comparison of inputs for buildings scores what was left out, and its table adds up."""
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from shared import SHARED, needs_shared
 
 from mapper.benchmark.buildings import (
     METHODS,
     BuildingScore,
     BuildingSettings,
     Chip,
+    choose_threshold,
     compare_inputs,
-    degrade,
-    enlarge,
     leave_chips_out,
     leave_half_out,
     leave_towns_out,
-    project_back,
     read_chips,
-    simulate_burst,
+    score_objects,
+    score_pixels,
     tabulate_scores,
 )
 from mapper.errors import InputError
 from mapper.evaluation.objects import ObjectCounts, PixelCounts
 from mapper.training.segmentation import DateFusion, SegmentationSettings
-
-CHIPS = SHARED / "super_resolution" / "spacenet7"
-STILL = np.zeros(2)
 
 
 def make_chip(name, town, edge=64):
@@ -35,42 +30,6 @@ def make_chip(name, town, edge=64):
     mask = np.kron(rng.random((edge // 8, edge // 8)) < 0.3, np.ones((8, 8))).astype(bool)
     image = np.where(mask, 180, 60) + rng.normal(0, 4, (3, edge, edge))
     return Chip(name=name, town=town, image=image.astype(np.float32), mask=mask)
-
-
-def psnr(estimate, truth):
-    inner = (..., slice(8, -8), slice(8, -8))
-    return 20 * np.log10(255 / np.sqrt(np.mean((estimate[inner] - truth[inner]) ** 2)))
-
-
-@needs_shared
-def test_the_protocol_is_reproduced():
-    chip = next(chip for chip in read_chips(CHIPS) if chip.name == "05")
-    date = degrade(chip.image, STILL)
-    assert psnr(enlarge(date, STILL), chip.image) == pytest.approx(34.97, abs=0.01)
-    assert psnr(project_back(date[None], STILL[None], rounds=15), chip.image) == pytest.approx(41.44, abs=0.01)
-
-
-def test_a_date_is_moved_back_to_the_anchor():
-    rows, cols = np.mgrid[:64, :64] / 64
-    fine = (100 + 40 * np.sin(5 * rows) * np.cos(4 * cols))[None].astype(np.float32)
-    burst = simulate_burst(fine, dates=5, seed=1, noise=0.0)
-    assert (burst.shifts[0] == 0).all()
-    assert np.abs(burst.shifts[1:]).max() <= 0.5
-    inner = (..., slice(8, -8), slice(8, -8))
-    for date, shift in zip(burst.dates, burst.shifts, strict=True):
-        assert np.abs(enlarge(date, shift) - fine)[inner].max() < 0.6
-        away = enlarge(date, -shift)
-        assert np.abs(shift).max() < 0.2 or np.abs(away - fine)[inner].max() > 1
-
-
-def test_more_dates_come_nearer_in_any_order():
-    chip = make_chip("a", "a")
-    burst = simulate_burst(chip.image, dates=6, seed=2)
-    together = project_back(burst.dates, burst.shifts, rounds=30)
-    turned = project_back(burst.dates[::-1], burst.shifts[::-1], rounds=30)
-    np.testing.assert_allclose(turned, together, atol=1e-3)
-    alone = project_back(burst.dates[:1], burst.shifts[:1], rounds=30)
-    assert psnr(together, chip.image) > psnr(alone, chip.image) + 0.5
 
 
 def test_folds_say_what_was_seen():
@@ -113,12 +72,28 @@ def test_the_table_has_mean_and_spread_over_seeds():
     def score(seed, both):
         counts = ObjectCounts(found=both, invented=2, missed=4)
         pixels = PixelCounts(both=both, predicted=5, true=5, neither=80)
-        return BuildingScore(method="fine", fold="chip 01", seed=seed, pixels=pixels, quarter=counts, half=counts)
+        return BuildingScore(
+            method="fine", fold="chip 01", seed=seed, thresholds=(0.3, 0.5), pixels=pixels, quarter=counts, half=counts
+        )
 
     table = tabulate_scores([score(0, 10), score(1, 30)])
     ious = [10 / 20, 30 / 40]
     assert f"| chip 01 | fine | 2 | {np.mean(ious):.3f} ± {np.std(ious, ddof=1):.3f} |" in table
     assert "±" not in tabulate_scores([score(0, 10)])
+
+
+def test_thresholds_are_those_with_the_best_score():
+    mask = np.zeros((20, 20), bool)
+    mask[2:9, 2:18] = mask[11:18, 2:18] = True
+    value = np.where(mask, 0.58, 0.13).astype(np.float32)
+    value[9:11, 8:12] = 0.42  # a bridge, by which two buildings become one
+    value[9:11, :4] = 0.22
+    values = [(value, mask), (value.T, mask.T)]
+    assert choose_threshold(values, score_objects) == choose_threshold(values, score_pixels) == 0.45
+    value[2:18, 3] = np.where(mask[2:18, 3], 0.33, 0.13)
+    assert choose_threshold([(value, mask)], score_pixels) == 0.25, "pixels would rather have the bridge"
+    nothing = np.zeros((2, 2), bool)
+    assert choose_threshold([(np.zeros((2, 2), np.float32), nothing)], score_pixels) == 0.2
 
 
 def write_png(path, pixels):

@@ -3,8 +3,9 @@
 Chips are those of the SpaceNet-7 layout: ``NAME_rgb.png`` and ``NAME_gt.png``, a mask of buildings. Dates are simulated
 from the fine image: a Gaussian of 0.514 source pixels, 2 x 2 means, shifts of parts of a source pixel that are known,
 noise of 1 DN; the first date is the anchor, on the grid of the mask. Each input gets a network of its own, trained on
-the same patches, and is scored on chips that were not trained on. Nothing is chosen on what is scored: the threshold is
-one half.
+the same patches, and is scored on chips that were not trained on. The probability from which a pixel is a building is
+the one that the chips of training ask for, once for the overlap of pixels and once for objects, which ask for a higher
+one, so that neighbours do not grow together; nothing is chosen on what is scored.
 
 Two chips may show the same town at two dates. A network that was trained on one of them has seen the buildings of the
 other: such a fold measures how well an image is read, not how well a new town is. :func:`leave_towns_out` and
@@ -21,26 +22,16 @@ from types import MappingProxyType
 import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
-from scipy import sparse
 
-from mapper.arrays import BoolArray, Float32Array, Float64Array
+from mapper.arrays import BoolArray, Float32Array
+from mapper.benchmark.bursts import Burst, enlarge, project_back, simulate_burst
 from mapper.errors import InputError
-from mapper.evaluation.objects import ObjectCounts, Overlaps, PixelCounts, count_pixels, overlap_masks
+from mapper.evaluation.objects import ObjectCounts, PixelCounts, count_pixels, overlap_masks
 from mapper.training.segmentation import DateFusion, EncoderFactory, Pair, SegmentationSettings, train_segmenter
 
-_SCALE = 2
-_SIGMA_PX = 0.514
-"""Of the Gaussian, in source pixels: transfer .17 at the coarse Nyquist frequency."""
-_FARTHEST_PX = 0.5
-"""Largest shift of a date along either axis, in source pixels."""
-_NOISE_DN = 1.0
-_CUBIC = -0.75
-"""Parameter of Keys' cubic convolution."""
-_ROUNDS = 5
-"""Rounds of back-projection: more of them amplify noise of 1 DN."""
 _STACKED = 4
-THRESHOLD = 0.5
-"""Probability from which a pixel is a building."""
+_THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+"""Probabilities from which a pixel may be a building."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,18 +49,6 @@ class Chip:
     def cut(self, rows: slice) -> "Chip":
         """Return some rows of the chip."""
         return replace(self, image=self.image[:, rows], mask=self.mask[rows])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Burst:
-    """Simulated dates of a chip; the first is the anchor."""
-
-    dates: Float32Array
-    """(date, band, y / 2, x / 2), DN."""
-    shifts: Float64Array
-    """(date, 2) source pixels down and right: what the anchor shows at p the date shows at p + shift."""
-    fine: Float32Array
-    """(band, y, x), DN: what the dates were made from, which only the last input of a table may look at."""
 
 
 Prepare = Callable[[Burst], Float32Array]
@@ -102,6 +81,8 @@ class BuildingScore:
     method: str
     fold: str
     seed: int
+    thresholds: tuple[float, float]
+    """Probability from which a pixel is a building: for pixels, for objects."""
     pixels: PixelCounts
     quarter: ObjectCounts
     """Objects that overlap by at least a quarter of their union."""
@@ -184,60 +165,6 @@ def leave_half_out(chips: Sequence[Chip]) -> Fold:
     )
 
 
-def simulate_burst(fine: Float32Array, *, dates: int, seed: int, noise: float = _NOISE_DN) -> Burst:
-    """Return dates of a fine image (band, y, x), its edges even; the first is on its own grid."""
-    rng = np.random.default_rng(seed)
-    shifts = rng.uniform(-_FARTHEST_PX, _FARTHEST_PX, (dates, 2))
-    shifts[0] = 0
-    seen = np.stack([degrade(fine, shift) for shift in shifts])
-    noisy = seen + rng.normal(0, noise, seen.shape)
-    return Burst(dates=noisy.astype(np.float32), shifts=shifts, fine=fine)
-
-
-def degrade(fine: Float32Array | Float64Array, shift: Float64Array) -> Float64Array:
-    """Return what a date sees of a fine image: (band, y, x) to (band, y / 2, x / 2), shifted by source pixels."""
-    return _apply(_make_optics, fine, shift)
-
-
-def enlarge(coarse: Float32Array | Float64Array, shift: Float64Array) -> Float64Array:
-    """Return a date on the fine grid by bicubic interpolation, moved to where the anchor shows it: twice the size."""
-    return _apply(_make_cubic, coarse, shift)
-
-
-def _apply(
-    make: Callable[[int, float], sparse.csr_array], image: Float32Array | Float64Array, shift: Float64Array
-) -> Float64Array:
-    """Return an image (band, y, x) whose rows and columns are combined by a matrix each."""
-    rows, cols = (make(length, by) for length, by in zip(image.shape[1:], shift.tolist(), strict=True))
-    return np.stack([(cols @ (rows @ band).T).T for band in image.astype(np.float64)])
-
-
-def _make_optics(length: int, shift: float) -> sparse.csr_array:
-    """Return the matrix (length / 2, length) of the sensor: a Gaussian around each fine pixel, means of two."""
-    reach = math.ceil(4 * _SIGMA_PX * _SCALE) + 1
-    offsets = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * ((offsets + shift * _SCALE) / (_SIGMA_PX * _SCALE)) ** 2)
-    period = 2 * length
-    places = (np.arange(length)[:, None] + offsets) % period  # reflected, the edge repeated
-    matrix = np.zeros((length, length))
-    rows = np.broadcast_to(np.arange(length)[:, None], places.shape)
-    np.add.at(matrix, (rows, np.minimum(places, period - 1 - places)), weights / weights.sum())
-    return sparse.csr_array(matrix.reshape(length // _SCALE, _SCALE, length).mean(1))
-
-
-def _make_cubic(length: int, shift: float) -> sparse.csr_array:
-    """Return the matrix (2 length, length) of Keys' interpolation, edges repeated."""
-    at = (np.arange(length * _SCALE) + 0.5) / _SCALE - 0.5 + shift
-    first = np.floor(at).astype(int)
-    matrix = np.zeros((at.size, length))
-    for step in range(-1, 3):
-        x = np.abs(at - first - step)
-        near = ((_CUBIC + 2) * x - (_CUBIC + 3)) * x * x + 1
-        far = _CUBIC * (((x - 5) * x + 8) * x - 4)
-        np.add.at(matrix, (np.arange(at.size), np.clip(first + step, 0, length - 1)), np.where(x <= 1, near, far))
-    return sparse.csr_array(matrix)
-
-
 def interpolate_anchor(burst: Burst) -> Float32Array:
     """Return the anchor alone, by bicubic interpolation (band, y, x)."""
     return enlarge(burst.dates[0], np.zeros(2)).astype(np.float32)
@@ -263,19 +190,6 @@ def gather_dates(burst: Burst) -> Float32Array:
     """Return all dates sharpened together, then each moved to the anchor: the input of a fusion of features."""
     moved = [enlarge(date, shift) for date, shift in zip(burst.dates, burst.shifts, strict=True)]
     return np.concatenate([project_back(burst.dates, burst.shifts), *moved]).astype(np.float32)
-
-
-def project_back(dates: Float32Array, shifts: Float64Array, *, rounds: int = _ROUNDS) -> Float32Array:
-    """Return the image that all dates are seen from, by iterated back-projection of their mean residual (band, y, x).
-
-    M. Irani, S. Peleg: Improving resolution by image registration. CVGIP: Graphical Models and Image Processing 53
-    (1991), 231-239. The order of the dates does not matter but for rounding.
-    """
-    pairs = list(zip(dates, shifts, strict=True))
-    image: Float64Array = np.mean([enlarge(date, shift) for date, shift in pairs], 0)
-    for _ in range(rounds):
-        image = image + np.mean([enlarge(date - degrade(image, shift), shift) for date, shift in pairs], 0)
-    return image.astype(np.float32)
 
 
 METHODS: Mapping[str, BuildingMethod] = MappingProxyType(
@@ -336,15 +250,54 @@ def _score(
     method: BuildingMethod, fold: Fold, seen: tuple[_Seen, _Seen], *, settings: BuildingSettings, seed: int
 ) -> BuildingScore:
     train, test = ([Pair(image=method.prepare(burst), mask=mask) for burst, mask in part] for part in seen)
+    bf16 = settings.training.bf16
     model = train_segmenter(train, settings.training, seed=seed, encoder=method.encoder)
+    seen_again = [(model.predict(pair.image, bf16=bf16), pair.mask) for pair in train]
+    thresholds = choose_threshold(seen_again, score_pixels), choose_threshold(seen_again, score_objects)
     pixels, quarter, half = PixelCounts(), ObjectCounts(), ObjectCounts()
     for pair in test:
-        found: BoolArray = model.predict(pair.image, bf16=settings.training.bf16) >= THRESHOLD
-        overlaps: Overlaps = overlap_masks(found, pair.mask)
-        pixels += count_pixels(found, pair.mask)
+        value = model.predict(pair.image, bf16=bf16)
+        overlaps = overlap_masks(value >= thresholds[1], pair.mask)
+        pixels += count_pixels(value >= thresholds[0], pair.mask)
         quarter += overlaps.match(0.25)
         half += overlaps.match(0.5)
-    return BuildingScore(method=method.name, fold=fold.name, seed=seed, pixels=pixels, quarter=quarter, half=half)
+    return BuildingScore(
+        method=method.name,
+        fold=fold.name,
+        seed=seed,
+        thresholds=thresholds,
+        pixels=pixels,
+        quarter=quarter,
+        half=half,
+    )
+
+
+_Found = Sequence[tuple[BoolArray, BoolArray]]
+
+
+def score_pixels(found: _Found) -> float:
+    """Return the intersection over union of the pixels of predicted and true masks."""
+    return sum((count_pixels(mask, true) for mask, true in found), PixelCounts()).iou
+
+
+def score_objects(found: _Found) -> float:
+    """Return F1 of the objects of predicted and true masks, at a quarter of overlap."""
+    return sum((overlap_masks(mask, true).match(0.25) for mask, true in found), ObjectCounts()).f1
+
+
+def choose_threshold(values: Sequence[tuple[Float32Array, BoolArray]], score: Callable[[_Found], float]) -> float:
+    """Return the probability with the best score; the lowest of equal ones.
+
+    Args:
+        values: Probabilities and masks, (y, x) each.
+        score: Of the masks that a threshold makes; NaN counts as the worst.
+    """
+
+    def judge(threshold: float) -> float:
+        result = score([(value >= threshold, mask) for value, mask in values])
+        return -1.0 if math.isnan(result) else result
+
+    return max(_THRESHOLDS, key=judge)
 
 
 _COLUMNS: Mapping[str, Callable[[BuildingScore], float]] = MappingProxyType(
