@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mapper.errors import WeightsError
+from mapper.models.band_fusion import BandFusion
 from mapper.models.bare_earth import BareEarth
 from mapper.models.dkn import DKN, FDKN
 from mapper.models.edsr import EDSR
@@ -21,6 +22,7 @@ from mapper.registry import Registry
 ARCHITECTURES: Registry[type[Network]] = Registry(
     "mapper.models",
     {
+        "band-fusion": BandFusion,
         "bare-earth": BareEarth,
         "dkn": DKN,
         "edsr": EDSR,

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
-from mapper.spec import read_spec
+from mapper.spec import MapSpec, read_spec
 from mapper.spec.inputs import DatumShift
 
 
@@ -144,8 +144,28 @@ class TerrainData(Part):
     """Edge of the pixels of land cover, in metres, each of the class that most of it has; 0: as fine as the truth."""
 
 
+class Sentinel2BandsData(Part):
+    """Crops of Sentinel-2 with its bands of 10 and 20 m, those of 20 m as the truth of their means of 40 m."""
+
+    kind: Literal["s2-bands"] = "s2-bands"
+    folder: FilePath
+    """Holds an ``.npz`` for each crop, see :mod:`mapper.training.sentinel2_bands`."""
+    crops: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    border_px: int = Field(default=4, ge=0)
+    """Rim of the truth that is neither learnt nor scored, in pixels of 20 m."""
+
+
 DataConfig = Annotated[
-    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData,
+    MapsData
+    | WaldData
+    | BioMasstersData
+    | SyntheticData
+    | ElevationData
+    | Dfc30Data
+    | TerrainData
+    | Sentinel2BandsData,
     Field(discriminator="kind"),
 ]
 
@@ -279,6 +299,7 @@ class Changes:
             "biomassters": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "elevation": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+            "s2-bands": {"folder": self.chips and self.chips.absolute()},
             "terrain": {"scale": self.scale},
         }
         known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
@@ -299,6 +320,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {f"place {place}" for place in part.places or ()}
         elif isinstance(part, Dfc30Data):
             sites |= {f"city {city}" for city in part.cities or ()}
+        elif isinstance(part, Sentinel2BandsData):
+            sites |= {f"crop {crop}" for crop in part.crops or ()}
         elif part.chips is not None:
             sites |= {f"chip {chip}" for chip in part.chips}
     return sites
@@ -338,8 +361,8 @@ def describe_training(
     """Return the description of a training, put together from a file and what a command changes.
 
     Args:
-        path: Its description; None takes the one for Wald's protocol that ships, and writes to ``weights/`` beside the
-            first map.
+        path: Its description; None takes the one for Wald's protocol that ships for such a map, and writes to
+            ``weights/`` beside the first map.
         wald: Train on these maps by Wald's protocol instead of the sites described.
         maps: Train on these maps with their truth instead.
         truth: That truth, as COLLECTION:BAND; None takes that of the first maps described.
@@ -352,13 +375,30 @@ def describe_training(
     if path is None:
         if not wald:
             raise SpecError("give what to train: a CONFIG.yaml, or maps for Wald's protocol")
-        path = Path(str(resources.files("mapper"))) / "training" / "recipes" / "wald.yaml"
+        spec = read_spec(wald[0])
+        path = Path(str(resources.files("mapper"))) / "training" / "recipes" / f"{_choose_recipe(spec)}.yaml"
         out = changes.out or wald[0].absolute().parent / "weights"
-        changes = replace(changes, out=out, name=changes.name or f"wald-{read_spec(wald[0]).name}")
+        changes = replace(changes, out=out, name=changes.name or f"wald-{spec.name}")
     data: list[dict[str, Any]] = [{"kind": "wald", "maps": _absolute_all(wald)}] if wald else []
     if maps:
         data.append({"kind": "maps", "maps": _absolute_all(maps), "truth": _find_truth(path, truth)})
     return read_config(path, data=data, changes=changes)
+
+
+def _choose_recipe(spec: MapSpec) -> str:
+    """Return the recipe for Wald's protocol that ships for a map.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    if not spec.source.bands:
+        return "wald"
+    if not spec.guide.layers:
+        raise SpecError(
+            f"map {spec.name} sharpens {len(spec.source.bands)} bands without a guide, for which no recipe of Wald's "
+            "protocol ships: give a CONFIG.yaml"
+        )
+    return "band-fusion-20m"
 
 
 def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from mapper.training.config import (
     Dfc30Data,
     ElevationData,
     MapsData,
+    Sentinel2BandsData,
     SyntheticData,
     TerrainData,
     WaldData,
@@ -18,6 +19,7 @@ from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
+from mapper.training.sentinel2_bands import read_band_crops
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
 
@@ -45,6 +47,8 @@ def _read(part: DataConfig) -> list[Sample]:
             samples = read_cities(part)
         case TerrainData():
             samples = read_terrains(part)
+        case Sentinel2BandsData():
+            samples = read_band_crops(part)
         case SyntheticData():
             samples = read_landscapes(part)
     return samples
