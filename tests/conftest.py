@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PathDistribution
@@ -16,12 +17,18 @@ from s3_server import make_location, serve_objects
 from mapper.synthetic.scenes import write_scenes
 
 LONGEST = (
-    "test_cluster_operator", "test_run_chaos", "test_end_to_end", "test_notebooks", "test_plan_guide_context",
-    "test_run_runner", "test_serve_hostile", "test_execute_executors", "test_run_kill", "test_run_pyramid",
-    "test_cli_composite", "test_run_object_store", "test_run_losses", "test_run_memory", "test_execute_dask_futures",
-    "test_training_request", "test_store_errors", "test_training_distributed", "test_run_faults", "test_models_zoo",
+    "test_cluster_operator", "test_run_chaos", "test_notebooks", "test_run_partition", "test_plan_guide_context",
+    "test_run_object_store", "test_run_kill", "test_execute_dask_futures", "test_end_to_end", "test_run_runner",
+    "test_serve_hostile", "test_catalog_pgstac", "test_execute_executors", "test_run_pyramid", "test_cli_composite",
+    "test_run_losses", "test_run_sharpen", "test_run_memory", "test_kinds_of_maps", "test_example_package",
+    "test_training_request", "test_serve_commits", "test_cluster_kubernetes_objects", "test_serve_schemas",
+    "test_store_garbage", "test_store_errors", "test_training_distributed", "test_run_faults", "test_models_zoo",
 )  # fmt: skip
 """Modules that take longest, to begin with: what is still to do when a process runs out of work is short."""
+
+# most of what a process of a test does is to load modules: the first one leaves their bytecode, whatever the shell says
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # one commit, one verdict; `--hypothesis-profile=search` looks for other examples
 hypothesis.settings.register_profile("repeat", derandomize=True, deadline=None)

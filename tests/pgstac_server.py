@@ -92,9 +92,11 @@ class PostgresCluster:
         """Put STAC items into an archive of their own; returns its name."""
         name = f"archive{len(self.archives)}"
         self.archives.append(name)
-        self._sql(_SUPERUSER, f"CREATE DATABASE {name}")
-        self._pypgstac(name, "migrate")
-        self._sql(name, "UPDATE pgstac.pgstac_settings SET value = 'on' WHERE name = 'context'")
+        if len(self.archives) == 1:
+            self._sql(_SUPERUSER, "CREATE DATABASE empty")
+            self._pypgstac("empty", "migrate")
+            self._sql("empty", "UPDATE pgstac.pgstac_settings SET value = 'on' WHERE name = 'context'")
+        self._sql(_SUPERUSER, f"CREATE DATABASE {name} TEMPLATE empty")
         self._load(
             name, "collections", [_describe(collection) for collection in {each["collection"] for each in items}]
         )

@@ -20,6 +20,11 @@ from mapper.models.weights import save_model
 JULY = {"layers": [{"collection": "sentinel-2-l2a", "bands": ["B04", "B08"]}], "seasons": {"july": [7]}}
 """A guide that is read in a tenth of the time of the region's own."""
 JULY_CHANNELS = {"july_B04": ("1", 0.06), "july_B08": ("1", 0.3)}
+SEEN = {
+    "layers": [*JULY["layers"], {"collection": "sentinel-1-rtc", "bands": ["vv"]}], "seasons": {"early": [5, 7]}
+}  # fmt: skip
+"""Two dates and radar: items of all collections and of both kinds of processing are used."""
+SEEN_CHANNELS = {"early_B04": ("1", 0.06), "early_B08": ("1", 0.3), "early_vv": ("dB", -11.0)}
 CHANNELS = {
     "july_B02": ("1", 0.05), "july_B03": ("1", 0.07), "july_B04": ("1", 0.06), "july_B05": ("1", 0.1),
     "july_B08": ("1", 0.3), "july_B11": ("1", 0.2), "july_B12": ("1", 0.1), "july_vv": ("dB", -11.0),

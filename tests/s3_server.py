@@ -123,11 +123,12 @@ def serve_objects():
 
 
 def main():
-    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415 - heavy
+    from moto.server import create_backend_app  # noqa: PLC0415 - heavy
     from werkzeug.serving import make_server  # noqa: PLC0415
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = Faulty(DomainDispatcherApplication(create_backend_app))
+    # not behind moto's dispatcher, which looks through the folders of all services at every request
+    app = Faulty(create_backend_app("s3").wsgi_app)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     sys.stdout.write(f"http://127.0.0.1:{server.port}\n")
     sys.stdout.flush()

@@ -5,7 +5,7 @@ import sys
 from contextlib import ExitStack
 
 import pytest
-from region import CHANNELS, run_json, run_mapper, write_weights
+from region import CHANNELS, SEEN, SEEN_CHANNELS, run_json, run_mapper, write_weights
 
 from mapper.cli.program import main
 from mapper.predict.quality import mask_of
@@ -104,8 +104,8 @@ def test_a_model_of_another_scale_is_refused(region):
 
 
 def test_a_truncated_file_costs_its_item_and_is_recorded(region):
-    write_weights(region.folder)
-    region.change(model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
+    write_weights(region.folder, channels=SEEN_CHANNELS)
+    region.change(guide=SEEN, model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
     item = json.loads(region.items("S2")[0].read_text())
     path = region.items("S2")[0].parent / item["assets"]["B04"]["href"]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
@@ -120,11 +120,11 @@ def test_a_truncated_file_costs_its_item_and_is_recorded(region):
 
 
 def test_items_without_a_band_are_used_for_the_others(region):
-    write_weights(region.folder)
-    region.change(model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
+    write_weights(region.folder, channels=SEEN_CHANNELS)
+    region.change(guide=SEEN, model={"name": "tiny", "weights": "tiny.safetensors"}, grid__tile=256)
     for path in region.items("S2")[:2]:
         item = json.loads(path.read_text())
-        del item["assets"]["B05"]
+        del item["assets"]["B08"]
         path.write_text(json.dumps(item))
     code, said = run_mapper("run", region.map)
     assert code == 0, said

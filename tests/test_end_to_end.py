@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import rioxarray  # noqa: F401 - registers the accessor
 import xarray as xr
-from region import JULY, JULY_CHANNELS, Region, run_json, run_mapper, write_weights
+from region import JULY, JULY_CHANNELS, SEEN, SEEN_CHANNELS, Region, run_json, run_mapper, write_weights
 
-from mapper.cluster.local import local_cluster
-from mapper.execute.executors import DaskExecutor
 from mapper.plan.context import RunOptions
 from mapper.plan.job import prepare_job
 from mapper.run.map_tile import compute_tile
-from mapper.run.runner import run_plan
-from mapper.store.map_store import MapStore, open_map
+from mapper.store.map_store import MapStore
 
 WAYS = {256: {"patch_px": 190, "batch": 3}, 320: {"patch_px": 512, "batch": 1}}
 """By size of the one tile that holds what the reference holds in four."""
@@ -42,8 +39,8 @@ def guided_region(region):
 def made_map(made_region, tmp_path_factory):
     """The map that one thread makes; read only."""
     folder = made_region.copy(tmp_path_factory.mktemp("made") / "region").folder
-    write_weights(folder)
-    region = Region(folder).change(model={"name": "tiny", "weights": "tiny.safetensors"})
+    write_weights(folder, channels=SEEN_CHANNELS)
+    region = Region(folder).change(guide=SEEN, model={"name": "tiny", "weights": "tiny.safetensors"})
     assert run_mapper("run", region.map, "--cluster", "serial")[0] == 0
     return region
 
@@ -77,14 +74,6 @@ def test_the_map_does_not_depend_on_tiles_patches_and_batches(guided_region):
         np.testing.assert_allclose(values, reference, atol=1e-4, rtol=0)
     (task,) = job.plan.tasks
     assert max(compute_tile(job.context, task).residuals.values()) <= 1e-3, "hard consistency leaves a residual"
-
-
-def test_two_dask_workers_make_the_map_that_one_thread_makes(made_map, tmp_path):
-    job = prepare_job(made_map.map)
-    other = str(tmp_path / "dask.icechunk")
-    with local_cluster(2) as client:
-        run_plan(job.plan, job.context, other, DaskExecutor(cluster=client))
-    xr.testing.assert_equal(open_map(made_map.store).load(), open_map(other).load())
 
 
 def test_a_changed_item_makes_exactly_its_tiles_stale(mapped_region):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from receptive import measured_halo
-from region import run_json, run_mapper
+from region import JULY, run_json, run_mapper
 
 from mapper.evaluation.metric import METRICS
 from mapper.models.architectures import ARCHITECTURES
@@ -27,6 +27,11 @@ FILES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".t
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 
 STEPS = 20
+CHILD = """
+import json, sys
+from region import run_json
+print(json.dumps([run_json(*words) for words in json.loads(sys.argv[1])]))
+"""
 
 
 def install(folder):
@@ -50,13 +55,15 @@ def installed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def call(installed):
-    """Run a command in a process that finds the package; returns what it printed as JSON."""
-    search = os.pathsep.join((str(installed), str(ROOT)))
+    """Run commands in a process that finds the package; returns what they printed as JSON."""
+    search = os.pathsep.join(map(str, (installed, ROOT, ROOT / "tests")))
 
-    def call(*arguments):
-        command = [sys.executable, "-m", "mapper.cli", *map(str, arguments), "--json"]
+    def call(*commands):
+        words = json.dumps([[str(word) for word in command] for command in commands])
         environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, words], env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -65,14 +72,15 @@ def call(installed):
 
 @pytest.fixture(scope="module")
 def finished(made_region, call, tmp_path_factory):
-    """A region, its map made by the trained network of the package, and the card of that."""
+    """A region, its map made by the trained network of the package, the card of that, and its scores."""
     region = made_region.copy(tmp_path_factory.mktemp("example") / "region")
     recipe = region.folder / "train.yaml"
     recipe.write_text((PACKAGE / "train.yaml").read_text())
-    card = call("train", recipe, "--wald", region.map, "--steps", STEPS)
-    region.change(model={"name": "residual-mine", "weights": "weights/residual-mine.safetensors"})
-    call("run", region.map)
-    return region, card
+    region.change(guide=JULY, model={"name": "residual-mine", "weights": "weights/residual-mine.safetensors"})
+    train = ("train", recipe, "--wald", region.map, "--steps", STEPS)
+    card, report, scores = call(train, ("run", region.map), ("evaluate", region.map, "--truth", "truth:agb"))
+    assert report["failed"] == 0
+    return region, card, scores
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -99,21 +107,21 @@ def test_the_receptive_field_is_the_measured_one(scale, monkeypatch):
 
 
 def test_the_network_is_trained_and_makes_a_map(finished):
-    region, card = finished
+    region, card, _ = finished
     assert card["properties"]["mapper:contract"]["model"] == "residual"
     config = card["properties"]["mapper:training"]["config"]
     assert (config["steps"], config["loss"]) == (STEPS, "charbonnier")
     assert open_map(region.store)["agb"].notnull().mean() > 0.5
 
 
-def test_the_metric_is_among_the_scores(finished, call):
-    region, _ = finished
-    scores = call("evaluate", region.map, "--truth", "truth:agb")["methods"]
+def test_the_metric_is_among_the_scores(finished):
+    scores = finished[2]["methods"]
+    assert "residual-mine" in scores
     assert all(0 <= score["within_20"] <= 1 for score in scores.values())
 
 
 def test_a_finished_map_is_verified_and_served_without_the_package(finished):
-    region, _ = finished
+    region, *_ = finished
     assert "residual" not in ARCHITECTURES
     assert run_json("verify", region.map)["complete"]
     values = open_map(region.store)["agb"]
@@ -125,7 +133,7 @@ def test_a_finished_map_is_verified_and_served_without_the_package(finished):
 
 
 def test_nothing_of_it_is_known_where_it_is_not_installed(finished):
-    region, _ = finished
+    region, *_ = finished
     code, text = run_mapper("train", region.folder / "train.yaml", "--wald", region.map, "--name", "another")
     assert (code, "unknown loss" in text) == (2, True)
     assert not {"residual", "within_20", "charbonnier"} & {*ARCHITECTURES, *METRICS, *LOSSES}

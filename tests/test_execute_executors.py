@@ -128,18 +128,6 @@ def test_inputs_of_a_killed_worker_are_given_out_again(client, tmp_path):
     assert (tmp_path / "dead").exists()
 
 
-def die(_value):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_an_input_that_kills_every_worker_becomes_an_error():
-    with local_cluster(1, threads_per_worker=1, memory_limit=0) as client:
-        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-        (outcome,) = DaskExecutor(cluster=client, retry=replace(CLUSTER_RETRY, attempts=2)).run(die, [1])
-        assert type(outcome.error).__name__ == "KilledWorker"
-        assert outcome.attempts == 2
-
-
 def test_a_scheduler_that_is_not_there_is_one_clear_error():
     executor = DaskExecutor(cluster="tcp://127.0.0.1:9", retry=replace(CLUSTER_RETRY, connect_timeout_s=1))
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):

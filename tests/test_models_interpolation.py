@@ -9,7 +9,7 @@ from contracts import sharpen
 from torch.nn.functional import interpolate
 
 from mapper.models.card import read_card
-from mapper.models.interpolation import Interpolation, fill_missing, find_median, upsample
+from mapper.models.interpolation import Interpolation, fill_missing, find_mean, find_median, upsample
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
 
@@ -103,3 +103,15 @@ def test_the_median_of_a_stack_is_interpolated_bicubically():
     inputs = {"guide": torch.empty(1, 1, 0, 18, 21), "source": torch.rand(1, 3, 1, 6, 7)}
     value = load_model(ModelSpec(name="median"))(inputs)["band_0"]
     torch.testing.assert_close(value, upsample(inputs["source"].median(1).values, 3, "bicubic"))
+
+
+def test_the_mean_of_a_stack_is_over_clear_dates_alone():
+    stack = torch.rand(1, 4, 2, 6, 7)
+    clear = torch.rand(1, 4, 6, 7) < 0.6
+    clear[..., 0, 0] = False
+    inputs = {"guide": torch.empty(1, 1, 0, 18, 21), "source": stack, "source.clear": clear}
+    found = find_mean(inputs)
+    expected = torch.where(clear[:, :, None], stack, torch.nan).nanmean(1)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    value = load_model(ModelSpec(name="mean"))(inputs)["band_1"]
+    torch.testing.assert_close(value, upsample(fill_missing(found), 3, "bicubic")[:, 1:])

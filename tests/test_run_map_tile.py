@@ -284,7 +284,7 @@ def make_stack_spec(folder, model, *, tile, dates=2):
     )
 
 
-@pytest.mark.parametrize("model", ["bicubic", "median"])
+@pytest.mark.parametrize("model", ["bicubic", "median", "mean"])
 def test_a_stack_of_several_bands_is_sharpened_without_seams(scenes, model):
     items, folder = scenes
     context, tasks = tasks_of(make_stack_spec(folder, model, tile=240), items)

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reas
 @pytest.fixture(scope="module")
 def large_region(tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
-    write_scenes(folder / "catalog", size_px=560, seed=5, tile_px=512, chunk_px=256, dates=4, margin_px=160)
+    write_scenes(folder / "catalog", size_px=560, seed=5, tile_px=512, chunk_px=256, dates=2, margin_px=160)
     return Region(folder)
 
 

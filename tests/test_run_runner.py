@@ -10,10 +10,9 @@ import pytest
 from run_maps import SlowExecutor, assert_same_map, contents_of, make_items, make_spec, save_network
 
 from mapper.access.throttle import process_throttle
-from mapper.cluster.local import local_cluster
 from mapper.errors import ClusterError, FailureBudgetError, PlanError, StoreFullError, StoreLockedError, WeightsError
 from mapper.events import BatchCommitted, RunFinished, RunStarted, TileFinished, TileRetried
-from mapper.execute.executors import DaskExecutor, SerialExecutor, ThreadExecutor
+from mapper.execute.executors import SerialExecutor, ThreadExecutor
 from mapper.execute.outcome import Outcome
 from mapper.grid import Tile
 from mapper.plan.context import make_context
@@ -42,8 +41,8 @@ def planned(scenes):
 
 
 @pytest.fixture
-def store(location):
-    return location
+def store(tmp_path):
+    return str(tmp_path / "map.icechunk")
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +79,11 @@ def statuses(store):
     return {status: found.count(status) for status in set(found)}
 
 
-def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store):
+def test_every_tile_is_committed_once_in_batches_with_its_record(planned, location):
     context, plan = planned
     events = []
     policy = RunPolicy(commit_tiles=5)
-    report = run_plan(plan, context, store, SerialExecutor(), callbacks=[events.append], policy=policy)
+    report = run_plan(plan, context, location, SerialExecutor(), callbacks=[events.append], policy=policy)
     assert (report.done + report.empty, report.failed, report.skipped, report.exit_code) == (16, 0, 0, 0)
     assert report.empty > 0
     assert [event.tiles for event in events if isinstance(event, BatchCommitted)] == [5, 5, 5, 1]
@@ -92,7 +91,7 @@ def test_every_tile_is_committed_once_in_batches_with_its_record(planned, store)
     assert isinstance(events[-1], RunFinished)
     assert sum(isinstance(event, TileFinished) for event in events) == 16
     assert set(report.totals.seconds) == {"read", "predict", "wait", "write"}
-    ledger = MapStore.open(store).ledger
+    ledger = MapStore.open(location).ledger
     assert ledger.batches == report.commits == 4
     assert {entry.task_id for entry in ledger.entries.values()} == {task.id for task in plan.tasks}
     assert {record.run_id for record in ledger.records()} == {report.run_id}
@@ -136,51 +135,37 @@ def test_commits_happen_by_time_too(planned, store):
     assert report.commits == 16
 
 
-def test_threads_and_two_dask_workers_give_the_same_map_as_serial(planned, reference, tmp_path):
+def test_threads_give_the_same_map_as_serial(planned, reference, tmp_path):
     context, plan = planned
     run_plan(plan, context, str(tmp_path / "threads"), ThreadExecutor(3), policy=RunPolicy(commit_tiles=4))
     assert_same_map(contents_of(tmp_path / "threads", context.spec), reference)
-    with local_cluster(2, threads_per_worker=2, memory_limit=0) as client:
-        events = []
-        report = run_plan(
-            plan,
-            context,
-            str(tmp_path / "dask"),
-            DaskExecutor(cluster=client),
-            callbacks=[events.append],
-            policy=RunPolicy(commit_tiles=4),
-        )
-    assert report.exit_code == 0
-    assert_same_map(contents_of(tmp_path / "dask", context.spec), reference)
-    workers = {record.worker for record in MapStore.open(tmp_path / "dask").ledger.records()}
-    assert len(workers) == 2
 
 
-def test_commits_do_not_wait_for_tiles_in_flight(planned, store):
+def test_commits_do_not_wait_for_tiles_in_flight(planned, location):
     """Tiles are handed out before and taken back after a commit, and nothing is lost by it."""
     context, plan = planned
     events = []
     policy = RunPolicy(commit_tiles=1, window=4)
     executor = SlowExecutor(ThreadExecutor(4), 0.02)
-    report = run_plan(plan, context, store, executor, callbacks=[events.append], policy=policy)
+    report = run_plan(plan, context, location, executor, callbacks=[events.append], policy=policy)
     assert report.commits == 16
-    assert sum(statuses(store).values()) == 16
+    assert sum(statuses(location).values()) == 16
 
 
-def test_a_failed_tile_is_recorded_and_done_again_next_time(planned, store, reference):
+def test_a_failed_tile_is_recorded_and_done_again_next_time(planned, location, reference):
     context, plan = planned
     events = []
     broken = Breaking({3: RuntimeError("worker\nlost")})
     policy = RunPolicy(order="rows")
-    report = run_plan(plan, context, store, broken, callbacks=[events.append], policy=policy)
+    report = run_plan(plan, context, location, broken, callbacks=[events.append], policy=policy)
     assert (report.failed, report.exit_code) == (1, 1)
     assert str(report.failures[0]) == "0,3: RuntimeError: worker lost"
     assert any(isinstance(event, TileRetried) and event.attempt == 2 for event in events)
-    record = MapStore.open(store).ledger.record_at(Tile(0, 3))
+    record = MapStore.open(location).ledger.record_at(Tile(0, 3))
     assert (record.status, record.reason, record.attempts) == ("failed", "RuntimeError: worker lost", 2)
-    second = run_plan(plan, context, store, SerialExecutor())
+    second = run_plan(plan, context, location, SerialExecutor())
     assert (second.tiles, second.skipped, second.exit_code) == (1, 15, 0)
-    assert_same_map(contents_of(store, context.spec), reference)
+    assert_same_map(contents_of(location, context.spec), reference)
 
 
 def test_too_many_failures_end_the_run_and_keep_what_was_done(planned, store, reference):
@@ -220,17 +205,17 @@ class _Raising:
             yield Outcome(input=value, result=function(value))
 
 
-def test_a_signal_stops_the_run_cleanly_and_keeps_what_was_done(planned, store, reference):
+def test_a_signal_stops_the_run_cleanly_and_keeps_what_was_done(planned, location, reference):
     context, plan = planned
     before = signal.getsignal(signal.SIGTERM)
-    report = run_plan(plan, context, store, Breaking({}, after=6), policy=RunPolicy(commit_tiles=1000))
+    report = run_plan(plan, context, location, Breaking({}, after=6), policy=RunPolicy(commit_tiles=1000))
     assert report.stopped == "interrupted by SIGTERM"
     assert report.exit_code == 1
     assert report.done + report.empty >= 6
-    assert sum(statuses(store).values()) == report.done + report.empty < 16
+    assert sum(statuses(location).values()) == report.done + report.empty < 16
     assert signal.getsignal(signal.SIGTERM) is before
-    run_plan(plan, context, store, SerialExecutor())
-    assert_same_map(contents_of(store, context.spec), reference)
+    run_plan(plan, context, location, SerialExecutor())
+    assert_same_map(contents_of(location, context.spec), reference)
 
 
 def test_a_full_disk_is_one_clear_line_and_loses_nothing_committed(planned, store, monkeypatch):

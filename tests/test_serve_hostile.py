@@ -16,11 +16,11 @@ from mapper.store.product import map_product
 
 SECRET = b"nobody-should-read-this"
 SIGNS = (SECRET, b"root:x:", b"Traceback", b"site-packages")
-COUNT, WARM_UP = 3000, 1000
-GROWTH = 24 << 20
-"""More memory after all of them than after the first thousand."""
+COUNT, WARM_UP = 2000, 700
+GROWTH = 16 << 20
+"""More memory after all of them than after the first hundreds."""
 PEAK = 48 << 20
-"""More memory at any moment than at the highest of the first thousand."""
+"""More memory at any moment than at the highest of the first hundreds."""
 
 
 @pytest.fixture(scope="module")

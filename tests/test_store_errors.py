@@ -149,10 +149,10 @@ def test_missing_credentials_are_named(spec, monkeypatch):
 def test_requests_of_tiles_and_commits_do_not_grow(spec, writer, bucket):
     """A continent has thousands of commits: the last costs no more requests than the tenth."""
     counts = []
-    for tile in itertools.islice(itertools.cycle(tiles_of(spec)), 30):
+    for tile in itertools.islice(itertools.cycle(tiles_of(spec)), 20):
         writer.add(*make_tile(writer.fork(), spec, tile))
         bucket.fail()
         writer.commit()
         counts.append(sum("lease" not in line for line in bucket.log()))
-    assert max(counts[20:]) <= max(counts[5:12])
+    assert max(counts[13:]) <= max(counts[5:12])
     assert StoredObjects(spec.store).sizes("chunks")

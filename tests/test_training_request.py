@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from region import run_json, run_mapper
+from region import JULY, run_json, run_mapper
 
 from mapper.errors import SpecError
 from mapper.models.card import read_card
@@ -66,6 +66,7 @@ def test_walds_protocol_takes_a_recipe_or_the_one_that_ships(recipe, region):
 
 
 def test_a_map_is_trained_on_itself_and_then_made(region):
+    region.change(guide=JULY)
     code, text = run_mapper("train", "--wald", region.map, "--steps", "2", "--name", "own")
     assert code == 0, text
     weights = region.folder / "weights" / "own.safetensors"
@@ -77,6 +78,7 @@ def test_a_map_is_trained_on_itself_and_then_made(region):
 
 
 def test_a_training_is_told_as_json_and_not_repeated(region, recipe):
+    region.change(guide=JULY)
     first, again = (run_json("train", recipe, "--map", region.map, "--name", "mine") for _ in range(2))
     assert first == again
     assert first["properties"]["mapper:training"]["data"][0]["pixels"] > 0

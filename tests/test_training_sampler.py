@@ -7,7 +7,7 @@ import pytest
 
 from mapper.errors import InputError
 from mapper.training.config import AugmentConfig
-from mapper.training.sample import Sample
+from mapper.training.sample import Dates, Sample
 from mapper.training.sampler import PatchSampler, measure_bands
 
 SCALE = 5
@@ -169,3 +169,55 @@ def test_samples_that_do_not_belong_together_are_refused(change, message):
 def test_a_patch_smaller_than_a_step_is_refused():
     with pytest.raises(InputError, match="4 px is smaller than a step of 5 px"):
         make_sampler(make_sample(), patch_px=4)
+
+
+def make_stack(dates=3, edge=12, scale=2):
+    """Dates of a plane, each shifted by a known part of a pixel."""
+    random = np.random.default_rng(4)
+    row, col = np.mgrid[:edge, :edge].astype(np.float32)
+    shift = random.uniform(-1, 1, (dates, 2)).astype(np.float32)
+    shift[1] = 0
+    values = np.stack([3 * (row - down) + 5 * (col - right) for down, right in shift])[:, None].astype(np.float32)
+    stack = Dates(
+        values=values,
+        clear=np.ones((dates, edge, edge), bool),
+        shift=np.broadcast_to(shift[:, :, None, None], (dates, 2, edge, edge)).copy(),
+        days=np.arange(-1, dates - 1, dtype=np.float32),
+    )
+    return Sample(
+        guide=np.empty((0, edge * scale, edge * scale), np.float32),
+        source=values[1],
+        source_sd=np.full_like(values[1], np.nan),
+        truth=np.ones((1, edge * scale, edge * scale), np.float32),
+        bands=(),
+        source_units="1",
+        target="band_0",
+        stack=stack,
+    )
+
+
+def draw_stack(step, dates=None):
+    sampler = PatchSampler(
+        [make_stack()], patch_px=12, step=2, augment=AugmentConfig(dates=dates), bands=(), source_sd=1.0, seed=3
+    )
+    return sampler.draw(step, range(4))
+
+
+def test_shifts_turn_with_the_images():
+    for step in range(4):
+        batch = draw_stack(step)
+        for source, values, shift in zip(batch.source, batch.values, batch.shift, strict=True):
+            down, right = source[0, 1, 0] - source[0, 0, 0], source[0, 0, 1] - source[0, 0, 0]
+            for date, (moved_down, moved_right) in zip(values, shift[:, :, 0, 0], strict=True):
+                expected = -(down * moved_down + right * moved_right)
+                np.testing.assert_allclose(date - source, np.full_like(source, expected), atol=1e-4)
+
+
+def test_a_patch_shows_some_dates_with_the_anchor_among_them():
+    numbers = set()
+    for step in range(12):
+        batch = draw_stack(step, dates=(1, 3))
+        numbers.add(batch.values.shape[1])
+        for source, values in zip(batch.source, batch.values, strict=True):
+            assert any(np.array_equal(source, date) for date in values)
+    assert numbers == {1, 2, 3}

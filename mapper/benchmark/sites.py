@@ -14,7 +14,6 @@ from mapper.training.config import (
     Dfc30Data,
     ElevationData,
     MapsData,
-    Sentinel2BandsData,
     SyntheticData,
     TerrainData,
     WaldData,
@@ -23,6 +22,7 @@ from mapper.training.datasets import read_samples
 from mapper.training.dfc30 import find_cities
 from mapper.training.elevation import choose_places
 from mapper.training.sample import Sample
+from mapper.training.scene_config import BurstData, Sentinel2BandsData
 from mapper.training.sentinel2_bands import find_band_crops
 
 
@@ -75,7 +75,7 @@ def split(part: DataConfig) -> list[DataConfig]:
     """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
-    if isinstance(part, SyntheticData | TerrainData):
+    if isinstance(part, SyntheticData | TerrainData | BurstData):
         return [part.model_copy(update={"seeds": (seed,)}) for seed in part.seeds]
     if isinstance(part, ElevationData):
         return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]

@@ -109,7 +109,8 @@ class Load:
 
 def architecture_names() -> list[str]:
     """Return the names that can be measured."""
-    return [*INTERPOLATIONS, *sorted(ARCHITECTURES)]
+    guided = (name for name, network in ARCHITECTURES.items() if not getattr(network, "stacked", False))
+    return [*INTERPOLATIONS, *sorted(guided)]
 
 
 def measure_speed(

@@ -6,16 +6,21 @@ from typing import Any
 from mapper.errors import WeightsError
 from mapper.models.band_fusion import BandFusion
 from mapper.models.bare_earth import BareEarth
+from mapper.models.burst_fusion import BurstFusion
 from mapper.models.dkn import DKN, FDKN
 from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
+from mapper.models.highres_net import HighResNet
 from mapper.models.joint_bilateral import JointBilateral
 from mapper.models.jspsr import JSPSR
 from mapper.models.model import Network
 from mapper.models.msg import MSG
 from mapper.models.mtg import MTG
+from mapper.models.piunet import PIUnet
 from mapper.models.pixelwise import Pixelwise
+from mapper.models.srresnet import SRResNet
+from mapper.models.stacked_dates import StackedDates
 from mapper.models.unet import UNet
 from mapper.registry import Registry
 
@@ -24,15 +29,20 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
     {
         "band-fusion": BandFusion,
         "bare-earth": BareEarth,
+        "burst-fusion": BurstFusion,
         "dkn": DKN,
         "edsr": EDSR,
         "fdkn": FDKN,
         "fdsr": FDSR,
+        "highres-net": HighResNet,
         "joint-bilateral": JointBilateral,
         "jspsr": JSPSR,
         "msg": MSG,
         "mtg": MTG,
+        "piunet": PIUnet,
         "pixelwise": Pixelwise,
+        "srresnet": SRResNet,
+        "stacked": StackedDates,
         "unet": UNet,
     },
     kind=type[Network],

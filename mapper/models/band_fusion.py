@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.interpolation import upsample
-from mapper.models.model import Network, check_guided, start_small
+from mapper.models.model import Network, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
 
 _LINEAR_PX = 5
@@ -28,7 +28,7 @@ class BandFusion(Network):
     """The network, on normalised values; of a stack it looks at the anchor alone.
 
     Args:
-        guide_channels: Channels of the guide.
+        guide_channels: Channels of the guide; 0 for the source alone.
         scale: Source pixel / target pixel.
         bands: Bands of the source.
         width: Features of a layer.
@@ -49,12 +49,13 @@ class BandFusion(Network):
         deviation: bool = False,
     ) -> None:
         super().__init__()
-        check_guided(guide_channels, scale)
-        if layers < 2:
-            raise ValueError(f"needs at least 2 layers, got {layers}")
+        if scale < 2 or layers < 2:
+            raise ValueError(f"needs a scale and a number of layers of at least 2, got {scale} and {layers}")
         self.scale, self.bands, self.layers, self.gives_sd = scale, bands, layers, deviation
-        self.linear = nn.Conv2d(guide_channels, bands, _LINEAR_PX, padding=_LINEAR_PX // 2, bias=False)
-        nn.init.zeros_(self.linear.weight)
+        self.linear = None
+        if guide_channels:
+            self.linear = nn.Conv2d(guide_channels, bands, _LINEAR_PX, padding=_LINEAR_PX // 2, bias=False)
+            nn.init.zeros_(self.linear.weight)
         widths = [bands + 2 * guide_channels, *[width] * (layers - 1)]
         self.inner = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.last = start_small(nn.Conv2d(width, bands * (2 if deviation else 1), 3, padding=1))
@@ -62,12 +63,14 @@ class BandFusion(Network):
     def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:  # noqa: ARG002 - what networks of stacks are called with
         """Return the sharpened anchor; see :class:`~mapper.models.stack_model.StackModel`."""
         base = upsample(anchor, self.scale, "bicubic")
-        detail = guide - upsample(F.avg_pool2d(guide, self.scale), self.scale, "bicubic")
-        features = torch.cat([base, guide, detail], 1)
+        features = mean = base
+        if self.linear is not None:
+            detail = guide - upsample(F.avg_pool2d(guide, self.scale), self.scale, "bicubic")
+            features, mean = torch.cat([base, guide, detail], 1), base + self.linear(detail)
         for layer in self.inner:
             features = F.relu(layer(features))
         found: Tensor = self.last(features)
-        mean = base + self.linear(detail) + found[:, : self.bands]
+        mean = mean + found[:, : self.bands]
         return torch.cat([mean, F.softplus(found[:, self.bands :]) + _LEAST_SD], 1) if self.gives_sd else mean
 
     def receptive_field(self, pixel: int) -> ReceptiveField:

@@ -10,7 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,7 +36,43 @@ INTERPOLATIONS: Mapping[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 MEDIAN = "median"
 """The median over dates, interpolated bicubically."""
 
-WEIGHTLESS: Mapping[str, int] = {**INTERPOLATIONS, MEDIAN: INTERPOLATIONS["bicubic"]}
+MEAN = "mean"
+"""The mean over dates, interpolated bicubically."""
+
+BACK_PROJECTION = "back-projection"
+"""The anchor, sharpened until the sensor would see it as it is."""
+
+BURST = "burst"
+"""Dates shifted by parts of a pixel, sharpened until the sensor would see each as it is."""
+
+BACK_PROJECTION_ROUNDS = 15
+"""Rounds of back-projection."""
+
+FARTHEST_SHIFT = 2
+"""Longest shift of a date along an axis in source pixels; where it is longer, the date is not used."""
+
+CELLS_PX = 64
+"""Edge in source pixels of the cells in each of which dates are registered to the anchor."""
+
+LIKENESS_REACH = 92
+"""Radius in source pixels around a date's pixel in which its gain, offset and likeness to the anchor are found."""
+
+LOOK_REACH = 2
+"""Widest radius in source pixels, beyond its own, that a source pixel looks at in back-projection."""
+
+
+def reach_of_rounds(rounds: int, farthest: int) -> int:
+    """Return the radius of back-projection in source pixels: a bicubic start, then a look and a way back each round."""
+    return INTERPOLATIONS["bicubic"] + rounds * (LOOK_REACH + INTERPOLATIONS["bicubic"] + 2 * farthest)
+
+
+WEIGHTLESS: Mapping[str, int] = {
+    **INTERPOLATIONS,
+    MEDIAN: INTERPOLATIONS["bicubic"],
+    MEAN: INTERPOLATIONS["bicubic"],
+    BACK_PROJECTION: reach_of_rounds(BACK_PROJECTION_ROUNDS, 0),
+    BURST: reach_of_rounds(BACK_PROJECTION_ROUNDS, FARTHEST_SHIFT) + LIKENESS_REACH,
+}
 """Models without parameters: name to radius in source pixels."""
 
 PER_SCENE = ("pixtransform",)
@@ -301,7 +337,10 @@ def _weightless_card(name: str) -> Card:
         "sd_scale": 1.0,
         "non_negative": False,
     }
-    return Card(name=name, contract=upgrade_contract(form), written=form)
+    contract = upgrade_contract(form)
+    if name == BURST:
+        contract = replace(contract, inputs=tuple(replace(entry, cells_px=CELLS_PX) for entry in contract.inputs))
+    return Card(name=name, contract=contract, written=form)
 
 
 def _describe_inputs(contract: Contract) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Models without parameters: the yardsticks every network is measured against, at any scale, for any number of bands.
 
 ``nearest``, ``bilinear`` and ``bicubic`` interpolate one image: of several dates the anchor. ``median`` takes for each
-band and source pixel the median over the dates that are clear there, then interpolates bicubically: no detail is won
-from several dates, but clouds and noise are lost.
+band and source pixel the median over the dates that are clear there, ``mean`` the mean, then interpolates bicubically:
+no detail is won from several dates, but clouds and noise are lost.
 
 Interpolation is written as one convolution per phase (pixel position inside a source pixel), with weights computed in
 float64: coordinates counted from the edge of a window would round differently from window to window and leave seams.
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.card import INTERPOLATIONS, MEDIAN, Card
+from mapper.models.card import INTERPOLATIONS, MEAN, MEDIAN, Card
 from mapper.models.contract import FILL_STEPS, name_band
 
 _CUBIC = -0.75  # the sharper of the two usual constants, that of torch and OpenCV
@@ -35,8 +35,9 @@ class Interpolation(nn.Module):
         Returns:
             (batch, 1, y, x) for each band, in the units of the source; NaN far from any source value.
         """
-        image = find_median(inputs) if self.contract.model == MEDIAN else find_anchor(inputs)
-        method = "bicubic" if self.contract.model == MEDIAN else self.contract.model
+        composite = {MEDIAN: find_median, MEAN: find_mean}.get(self.contract.model)
+        image = composite(inputs) if composite else find_anchor(inputs)
+        method = "bicubic" if composite else self.contract.model
         values = upsample(fill_missing(image), inputs["guide"].shape[-2] // image.shape[-2], method)
         return {name_band(at): values[:, at : at + 1] for at in range(values.shape[1])}
 
@@ -60,11 +61,21 @@ def find_anchor(inputs: Mapping[str, Tensor]) -> Tensor:
     return source[torch.arange(len(source), device=source.device), nearest]
 
 
+def find_mean(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean over the dates that are clear, (batch, band, y, x); NaN where none is."""
+    return _mask(inputs).double().nanmean(1).to(inputs["source"].dtype)  # alike in any order of the dates
+
+
+def _mask(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the source, NaN where it is not clear."""
+    if "source.clear" in inputs:
+        return torch.where(inputs["source.clear"][:, :, None], inputs["source"], torch.nan)
+    return inputs["source"]
+
+
 def find_median(inputs: Mapping[str, Tensor]) -> Tensor:
     """Return the median over the dates that are clear, (batch, band, y, x); NaN where none is."""
-    source = inputs["source"]
-    if "source.clear" in inputs:
-        source = torch.where(inputs["source.clear"][:, :, None], source, torch.nan)
+    source = _mask(inputs)
     ordered = source.sort(1).values  # NaN last
     count = torch.isfinite(source).sum(1, keepdim=True)
     below, above = ((count - 1).clamp(min=0) // 2, count // 2)
@@ -105,7 +116,7 @@ def fill_missing(source: Tensor) -> Tensor:
 def _phase_weights(scale: int, method: str) -> tuple[tuple[float, ...], ...]:
     """Return weights (phase, tap) of the taps -radius .. radius around the source pixel that a target pixel lies in."""
     radius = INTERPOLATIONS[method]
-    weigh = {"nearest": _weigh_nearest, "bilinear": _weigh_linear, "bicubic": _weigh_cubic}[method]
+    weigh = {"nearest": _weigh_nearest, "bilinear": _weigh_linear, "bicubic": weigh_cubic}[method]
     centres = [(phase + 0.5) / scale - 0.5 for phase in range(scale)]
     return tuple(tuple(weigh(abs(tap - centre)) for tap in range(-radius, radius + 1)) for centre in centres)
 
@@ -118,7 +129,8 @@ def _weigh_linear(distance: float) -> float:
     return max(0.0, 1.0 - distance)
 
 
-def _weigh_cubic(d: float) -> float:
+def weigh_cubic(d: float) -> float:
+    """Return the weight of a source pixel at a distance in source pixels, of at least 0."""
     if d <= 1:
         return ((_CUBIC + 2) * d - (_CUBIC + 3)) * d * d + 1
     return ((_CUBIC * d - 5 * _CUBIC) * d + 8 * _CUBIC) * d - 4 * _CUBIC if d < 2 else 0.0

@@ -30,6 +30,22 @@ def check_guided(guide_channels: int, scale: int) -> None:
         raise ValueError(f"needs guide channels and a scale of at least 2, got {guide_channels} and {scale}")
 
 
+def check_unguided(guide_channels: int, scale: int, *, scales: Sequence[int] | None = None) -> None:
+    """Check that there is no guide, which a network would not look at, and that it knows the scale.
+
+    Args:
+        guide_channels: Channels of the guide.
+        scale: Source pixel / target pixel.
+        scales: Those that the network is made for; None for all from 2 on.
+
+    Raises:
+        ValueError: If not.
+    """
+    if guide_channels or (scale < 2 if scales is None else scale not in scales):
+        known = "of at least 2" if scales is None else "of " + " or ".join(map(str, scales))
+        raise ValueError(f"takes no guide channels and a scale {known}, got {guide_channels} and {scale}")
+
+
 def start_small(layer: nn.Conv2d) -> nn.Conv2d:
     """Return a last layer whose output is small at first: training starts from what it is added to."""
     nn.init.normal_(layer.weight, std=1e-3)

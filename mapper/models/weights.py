@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from mapper.errors import MapperError, WeightsError
 from mapper.models.architectures import build_network
-from mapper.models.card import WEIGHTLESS, Card, read_card, weights_path
+from mapper.models.burst import BackProjection
+from mapper.models.card import BACK_PROJECTION, BURST, WEIGHTLESS, Card, read_card, weights_path
 from mapper.models.contract import Contract
 from mapper.models.interpolation import Interpolation
 from mapper.models.model import Model, Network, TrainedModel
@@ -34,7 +35,7 @@ def load_model(spec: ModelSpec) -> Model:
     """
     card = read_card(spec)
     if card.contract.model in WEIGHTLESS:
-        return Interpolation(card).eval()
+        return (BackProjection if card.contract.model in (BACK_PROJECTION, BURST) else Interpolation)(card).eval()
     path = weights_path(spec)
     architecture = f"{card.contract.model} {dict(card.options)}"
     try:

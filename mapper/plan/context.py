@@ -4,6 +4,7 @@ Both are frozen and picklable: they are all that a worker gets. A worker opens t
 is the planned one.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -178,6 +179,7 @@ def make_context(
     reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
     check_shifts(spec, reach_px=halo_px)
+    cells_px = contract.source.cells_px * grid.scale
     return Context(
         spec=spec,
         provider=provider,
@@ -185,7 +187,10 @@ def make_context(
         identity=Identity(spec=product.digest, grid=grid.digest, model=card.digest),
         roles=("guide", "source") if contract.guide else ("source",),
         halo_px=halo_px,
-        window_rule=HaloRule(halo_px=halo_px, step_px=contract.step(grid.scale) or grid.scale),
+        # cells in which dates are registered must be whole, and those around, between whose centres shifts are drawn
+        window_rule=HaloRule(
+            halo_px=halo_px + cells_px, step_px=math.lcm(contract.step(grid.scale) or grid.scale, cells_px or 1)
+        ),
         map_grid=grid,
         model=PlannedModel(
             name=spec.model.name, contract=contract, channels=chosen["guide"], source_bands=chosen["source"]

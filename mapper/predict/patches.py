@@ -24,7 +24,7 @@ def cut(shape: tuple[int, int], *, patch_px: int, halo_px: int, scale: int) -> l
 
     Args:
         shape: Rows and columns in target pixels, multiples of ``scale``.
-        patch_px: Longest edge of a patch; raised where a halo on both sides leaves no core.
+        patch_px: Longest edge of a patch; raised where a halo on both sides leaves a core that is thinner than it.
         halo_px: Receptive field in target pixels, a multiple of ``scale``.
         scale: Source pixel / target pixel.
 
@@ -56,7 +56,7 @@ def _cut_axis(length: int, *, patch_px: int, halo_px: int, scale: int) -> list[_
     if length <= max(patch_px, 2 * halo_px + scale):
         return [_Piece(start=0, stop=length, core_start=0, core_stop=length)]
     # the window's own margin needs no halo: patches share what lies between, in equal parts
-    most = max(patch_px // scale * scale - 2 * halo_px, scale)
+    most = max(patch_px // scale * scale - 2 * halo_px, halo_px, scale)  # a thin core would cost a halo each time
     inner = length - 2 * halo_px
     number = -(-inner // most)
     core = -(-inner // (number * scale)) * scale

@@ -24,6 +24,7 @@ from mapper.arrays import BoolArray, UInt16Array
 from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
+from mapper.cube.shifts import estimate_shifts
 from mapper.cube.source import Source, read_source
 from mapper.cube.stack import NOT_NEEDED, Shown, Stack, read_stack
 from mapper.errors import WeightsError
@@ -37,7 +38,7 @@ from mapper.predict.sampler import Sampler
 from mapper.run.records import attempt_task, complete_uses, statistics
 from mapper.run.stored_guide import quantise_guide, read_stored_guide
 from mapper.spec import ModelSpec
-from mapper.store.record import Record
+from mapper.store.record import DateShift, Record
 from mapper.store.writer import write_tile
 
 _loading = threading.Lock()  # lru_cache would let threads that come together load a model each
@@ -64,6 +65,8 @@ class Computed:
     """Days of a stack, in UTC, that pixels are made from."""
     anchor: str = ""
     """Moment of a stack that is shown, and the part of the tile that shows each day."""
+    shifts: tuple[DateShift, ...] = ()
+    """Shifts of those days, where the model registers them."""
 
 
 class _Clock:
@@ -119,7 +122,9 @@ def compute_tile(
     with clock.stage("predict"):
         found, waited_s = predict_tile(context, task.tile, read)
     clock.set_apart("wait", waited_s, of="predict")
-    return replace(found, uses=read.uses, seconds=clock.seconds, dates=read.dates, anchor=read.anchor)
+    return replace(
+        found, uses=read.uses, seconds=clock.seconds, dates=read.dates, anchor=read.anchor, shifts=read.shifts
+    )
 
 
 def predict_tile(context: Context, tile: Tile, read: "WindowInputs") -> tuple[Computed, float]:
@@ -173,6 +178,7 @@ def _make_tile(fork: Any, context: Context, task: Task, attempts: Attempts, acce
         "content_sha256": checksum,
         "dates": computed.dates,
         "anchor": computed.anchor,
+        "shifts": computed.shifts,
         **statistics(computed.arrays, context.product.values),
     }
 
@@ -197,6 +203,8 @@ class WindowInputs:
     """Moment of a stack that the tile shows."""
     shown: Shown | None = None
     """Items that a stack shows; None for a map."""
+    shifts: tuple[DateShift, ...] = ()
+    """Shifts of those days, where the model registers them."""
 
     def join(self, guide: Guide | None) -> "WindowInputs":
         """Return this source with a guide, whose observations are counted unless the source counts dates."""
@@ -229,6 +237,7 @@ def _read_source(context: Context, task: Task, access: Access) -> WindowInputs:
                 threads=options.read_threads,
             ),
             context,
+            corner=(window.top // grid.scale, window.left // grid.scale),
             tile=coarsen(grid.window(task.tile).grown(0, grid.scale).inside(window), grid.scale),
         )
     source = read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
@@ -247,23 +256,29 @@ def describe_source(source: Source, context: Context, shape: tuple[int, int]) ->
     )
 
 
-def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]) -> WindowInputs:
+def _describe_stack(
+    stack: Stack, context: Context, *, corner: tuple[int, int], tile: tuple[slice, slice]
+) -> WindowInputs:
     """Return a stack as the model takes it, its bands in the order of the model.
 
     Args:
         stack: Dates of the window.
         context: What all tasks share.
+        corner: Row and column of the window's upper-left source pixel, counted from the corner of the map.
         tile: Rows and columns of the window, in source pixels, that the tile touches.
     """
     bands, scale = list(context.require_model().source_bands), context.grid.scale
     n_valid = expand(stack.n_valid, scale)
+    registered, shifts = _register(stack, bands, context, corner)
     return WindowInputs(
         inputs={
             "source": stack.values[:, bands],
             "source.clear": stack.clear,
             "source.days": stack.days,
             "source.anchor": stack.image[None, bands],
+            **registered,
         },
+        shifts=shifts,
         reference=Reference(image=stack.image, sd=np.full_like(stack.image, np.nan)),
         n_valid=n_valid,
         flags={"item_dropped": _is_dropped(stack.uses), "few_dates": n_valid < context.spec.source.dates},
@@ -271,6 +286,22 @@ def _describe_stack(stack: Stack, context: Context, *, tile: tuple[slice, slice]
         shown=stack.items,
         **_describe_dates(stack, tile, context.spec.source.anchor),
     )
+
+
+def _register(
+    stack: Stack, bands: list[int], context: Context, corner: tuple[int, int]
+) -> tuple[dict[str, npt.NDArray[Any]], tuple[DateShift, ...]]:
+    """Return shifts of dates as a model takes them, and as a record keeps them; neither for one that does not ask."""
+    cell = context.require_model().contract.source.cells_px
+    if not cell or not stack.dates:
+        return {}, ()
+    row, col = corner
+    found = estimate_shifts(stack.values[:, bands], stack.clear, stack.image[bands], row=row, col=col, cell=cell)
+    kept = (
+        DateShift(date=day, down=float(mean[0]), right=float(mean[1]), trust=float(trust.mean()))
+        for day, mean, trust in zip(stack.dates, np.nan_to_num(found.mean), found.trust, strict=True)
+    )
+    return {"source.shift": found.shift}, tuple(kept)
 
 
 def _describe_dates(stack: Stack, tile: tuple[slice, slice], anchor: date | str) -> dict[str, Any]:

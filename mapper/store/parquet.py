@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from mapper.catalog.uses import ItemUse
 from mapper.events import ReadRetry
 from mapper.grid import Tile
-from mapper.store.record import BandStatistics, Record
+from mapper.store.record import BandStatistics, DateShift, Record
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -42,6 +42,7 @@ _RETRY = pa.struct(
     ]
 )
 
+_SHIFT = pa.struct([("date", pa.date32()), ("down", pa.float64()), ("right", pa.float64()), ("trust", pa.float64())])
 _STATISTICS = pa.struct(
     [
         ("band", pa.string()),
@@ -87,17 +88,18 @@ SCHEMA = pa.schema(
         ("guide_store", pa.string()),
         ("dates", pa.list_(pa.date32())),
         ("anchor", pa.string()),
+        ("shifts", pa.list_(_SHIFT)),
         ("statistics", pa.list_(_STATISTICS)),
     ]
 )
 """Columns of the ledger: the fields of :class:`Record`, the tile as two columns."""
 
 _RECORD_FIELDS = tuple(field.name for field in fields(Record) if field.name != "tile")
-_Member = ItemUse | ReadRetry | BandStatistics
+_Member = ItemUse | ReadRetry | BandStatistics | DateShift
 _NESTED: Mapping[str, type[_Member]] = MappingProxyType(
-    {"items": ItemUse, "retries": ReadRetry, "statistics": BandStatistics}
+    {"items": ItemUse, "retries": ReadRetry, "statistics": BandStatistics, "shifts": DateShift}
 )
-_RARE = ("dates", "anchor", "statistics")
+_RARE = ("dates", "anchor", "shifts", "statistics")
 """Columns that are written where they hold something."""
 _SLIM = tuple(name for name in SCHEMA.names if name not in ("items", "retries"))
 """Columns that are read quickly."""
@@ -143,6 +145,7 @@ def _to_row(record: Record) -> dict[str, Any]:
     row["seconds"] = list(record.seconds.items())
     row["items"] = [vars(item) for item in record.items]
     row["retries"] = [vars(retry) for retry in record.retries]
+    row["shifts"] = [vars(shift) for shift in record.shifts]
     row["statistics"] = [vars(each) for each in record.statistics]
     return row
 

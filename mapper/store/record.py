@@ -25,6 +25,19 @@ class BandStatistics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DateShift:
+    """Shift of one date against the anchor, the mean over the cells of a window by their trust."""
+
+    date: date
+    """In UTC."""
+    down: float
+    """Source pixels."""
+    right: float
+    trust: float
+    """From 0, nothing is known, to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record(TileResult):
     """The provenance of one tile, and what it took."""
 
@@ -55,6 +68,8 @@ class Record(TileResult):
     """Days in UTC that a map of several dates is made from here; empty for any other."""
     anchor: str = ""
     """Moment that a map of several dates shows, and the part of the tile that shows each day."""
+    shifts: tuple[DateShift, ...] = ()
+    """Shifts of those days, where the model registers them."""
     statistics: tuple[BandStatistics, ...] = ()
     """Statistics of each of several target bands; empty where there is one, whose are the fields above."""
 

@@ -26,6 +26,7 @@ CLASSES = {"building": BUILDING, "tree": TREE, "water": WATER}
 _OCTAVES = 9
 _COARSEST_M = 3000.0
 _TALLEST_SHRUB_M = 3.0
+_HILLS_M = 70.0
 _FILLED = 0.35
 """Share of a basin that is under water."""
 _DAM_SLOPE = 0.3
@@ -72,11 +73,9 @@ class _Manner:
     wet: float
 
     @classmethod
-    def of(cls, seed: int) -> "_Manner":
+    def of(cls, seed: int, relief_m: float) -> "_Manner":
         random = np.random.default_rng([seed, 3])
-        settled = random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3)
-        highest = 20 if settled > 0.25 else 350  # towns are built where land is even
-        relief = float(np.exp(random.uniform(np.log(1.5), np.log(highest))))
+        relief = float(np.exp(random.uniform(np.log(1.5), np.log(relief_m))))
         return cls(
             relief_m=relief,
             roughness=random.uniform(0.36, 0.66 if relief < 60 else 0.54),
@@ -84,7 +83,7 @@ class _Manner:
             wooded=random.choice([0.02, 0.1, 0.25, 0.5, 0.8]) * random.uniform(0.6, 1.2),
             hedged=random.choice([0.0, 0.2, 0.6]),
             treed=random.uniform(0, 0.25),
-            settled=settled,
+            settled=random.choice([0.0, 0.1, 0.3, 0.7]) * random.uniform(0.6, 1.3),
             dense=random.uniform(0.25, 0.85),
             storey_m=float(np.exp(random.uniform(np.log(4), np.log(18)))),
             shrubs_m=random.uniform(0, 1.2),
@@ -94,15 +93,16 @@ class _Manner:
         )
 
 
-def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0) -> Terrain:
+def make_terrain(seed: int, *, size_px: int, px_m: float = 3.0, relief_m: float = _HILLS_M) -> Terrain:
     """Return the terrain of a seed.
 
     Args:
         seed: Names the terrain: its place, its relief and what stands on it.
         size_px: Edge in pixels.
         px_m: Edge of a pixel, metres.
+        relief_m: Largest amplitude of the widest octave of relief, metres; at least 2.
     """
-    manner, at = _Manner.of(seed), _raster(size_px, px_m)
+    manner, at = _Manner.of(seed, relief_m), _raster(size_px, px_m)
     town = _rank(smooth_noise(derive_key(seed, "towns"), at, 900)) < manner.settled
     basin = _rank(smooth_noise(derive_key(seed, "lakes"), at, 700)) < manner.wet / _FILLED
     ground, lake = _fill_basins(_shape_ground(seed, at, manner), basin, px_m)

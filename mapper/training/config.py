@@ -12,6 +12,7 @@ from mapper.description import FilePath, Location, Part, describe_faults, read_y
 from mapper.errors import SpecError
 from mapper.spec import MapSpec, read_spec
 from mapper.spec.inputs import DatumShift
+from mapper.training.scene_config import BurstData, Seeds, Sentinel2BandsData, StackData
 
 
 class TruthConfig(Part):
@@ -127,11 +128,13 @@ class TerrainData(Part):
     """Synthetic terrains with forest, buildings and water, of squares."""
 
     kind: Literal["terrain"] = "terrain"
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Seeds
     size_px: int = Field(default=330, ge=20)
     scale: int = Field(default=10, gt=1)
     px_m: float = Field(default=3.0, gt=0)
     """Edge of a pixel, in metres."""
+    relief_m: float = Field(default=70.0, ge=2)
+    """Largest amplitude of the relief, in metres."""
     radar: bool = False
     """True sharpens what a radar of X-band sees, False the mean of the surface."""
     drop_objects: float = Field(default=0.0, ge=0, lt=1)
@@ -144,28 +147,8 @@ class TerrainData(Part):
     """Edge of the pixels of land cover, in metres, each of the class that most of it has; 0: as fine as the truth."""
 
 
-class Sentinel2BandsData(Part):
-    """Crops of Sentinel-2 with its bands of 10 and 20 m, those of 20 m as the truth of their means of 40 m."""
-
-    kind: Literal["s2-bands"] = "s2-bands"
-    folder: FilePath
-    """Holds an ``.npz`` for each crop, see :mod:`mapper.training.sentinel2_bands`."""
-    crops: tuple[str, ...] | None = None
-    """Names; None takes all."""
-    leave_out: tuple[str, ...] = ()
-    border_px: int = Field(default=4, ge=0)
-    """Rim of the truth that is neither learnt nor scored, in pixels of 20 m."""
-
-
 DataConfig = Annotated[
-    MapsData
-    | WaldData
-    | BioMasstersData
-    | SyntheticData
-    | ElevationData
-    | Dfc30Data
-    | TerrainData
-    | Sentinel2BandsData,
+    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData | StackData,
     Field(discriminator="kind"),
 ]
 
@@ -301,6 +284,7 @@ class Changes:
             "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "s2-bands": {"folder": self.chips and self.chips.absolute()},
             "terrain": {"scale": self.scale},
+            "bursts": {"scale": self.scale},
         }
         known = {kind: {key: value for key, value in new.items() if value} for kind, new in by_kind.items()}
         return [part | known.get(str(part.get("kind")), {}) if isinstance(part, dict) else part for part in parts]
@@ -314,8 +298,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {str(path) for path in part.maps}
         elif isinstance(part, SyntheticData):
             sites |= {f"landscape {seed}" for seed in part.seeds}
-        elif isinstance(part, TerrainData):
-            sites |= {f"terrain {seed}" for seed in part.seeds}
+        elif isinstance(part, TerrainData | BurstData):
+            sites |= {f"{part.kind} {seed}" for seed in part.seeds}
         elif isinstance(part, ElevationData):
             sites |= {f"place {place}" for place in part.places or ()}
         elif isinstance(part, Dfc30Data):
@@ -391,14 +375,9 @@ def _choose_recipe(spec: MapSpec) -> str:
     Raises:
         SpecError: If there is none.
     """
-    if not spec.source.bands:
-        return "wald"
-    if not spec.guide.layers:
-        raise SpecError(
-            f"map {spec.name} sharpens {len(spec.source.bands)} bands without a guide, for which no recipe of Wald's "
-            "protocol ships: give a CONFIG.yaml"
-        )
-    return "band-fusion-20m"
+    if spec.source.bands and not spec.guide.layers:
+        raise SpecError(f"no recipe ships for map {spec.name}, several bands without a guide: give a CONFIG.yaml")
+    return "band-fusion-20m" if spec.source.bands else "wald"
 
 
 def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from mapper.training.biomassters import read_chips
+from mapper.training.bursts import read_bursts
 from mapper.training.config import (
     BioMasstersData,
     DataConfig,
     Dfc30Data,
     ElevationData,
     MapsData,
-    Sentinel2BandsData,
     SyntheticData,
     TerrainData,
     WaldData,
@@ -19,6 +19,7 @@ from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
+from mapper.training.scene_config import BurstData, Sentinel2BandsData
 from mapper.training.sentinel2_bands import read_band_crops
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
@@ -49,6 +50,8 @@ def _read(part: DataConfig) -> list[Sample]:
             samples = read_terrains(part)
         case Sentinel2BandsData():
             samples = read_band_crops(part)
+        case BurstData():
+            samples = read_bursts(part)
         case SyntheticData():
             samples = read_landscapes(part)
     return samples

@@ -14,8 +14,8 @@ from mapper.arrays import Float32Array
 from mapper.catalog.provider import CollectionRule, load_provider
 from mapper.cube.source import average_blocks
 from mapper.errors import InputError
-from mapper.training.config import Sentinel2BandsData
 from mapper.training.sample import Sample
+from mapper.training.scene_config import Sentinel2BandsData
 from mapper.training.transfer import Transfer
 
 GUIDE = ("B04", "B03", "B02", "B08")

@@ -18,7 +18,7 @@ def read_terrains(data: TerrainData) -> list[Sample]:
 
 def _make(data: TerrainData, seed: int) -> Sample:
     size_px = max(data.size_px // data.scale, 1) * data.scale
-    terrain = make_terrain(seed, size_px=size_px, px_m=data.px_m)
+    terrain = make_terrain(seed, size_px=size_px, px_m=data.px_m, relief_m=data.relief_m)
     source = observe(terrain, seed=seed, scale=data.scale, radar=data.radar)
     shown = spoil_cover(
         terrain,

@@ -1,0 +1,189 @@
+"""Several dates as one finer image: classical back-projection of all dates, and a network that knows what it lacks.
+
+Three thoughts:
+
+1. *One band at a time, in any unit.* What the network sees are differences to the smoothed anchor, divided by its local
+   contrast; both hang on a fixed window. So one network serves every sensor and any number of bands, and no patch has
+   statistics of its own.
+2. *Likeness.* Dates get gain and offset of the anchor, and count by how well they resemble it around a pixel: see
+   :mod:`mapper.models.burst`. Back-projection of all of them together wins the detail that their aliasing carries; what
+   the network adds starts from there.
+3. *Order-free fusion.* Features of each date against the anchor are summed under learnt gates, divided by the sum of
+   gates and a half: any number of dates in any order, or the anchor alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812  the name everyone knows
+from torch import Tensor, nn
+
+from mapper.models.back_projection import back_project, reach_of, register
+from mapper.models.burst import Dates, match_dates
+from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
+from mapper.models.interpolation import upsample
+from mapper.models.model import Network, start_small
+from mapper.models.receptive_field import ReceptiveField, Span
+
+_LEVEL_SD, _LEVEL_RADIUS = 5.0, 14
+"""Source pixels: spread and end of the Gaussian that gives level and contrast."""
+_LEAST_CONTRAST = 1e-4
+"""Part of the level below which there is no contrast to be divided by."""
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """Everything that the network is told, relative to level and contrast of the anchor."""
+
+    image: Tensor
+    """(batch, feature, y, x): back-projected dates, back-projected anchor, anchor, weight of all dates."""
+    dates: tuple[Tensor, ...]
+    """Each (batch, feature, y, x): a date under the anchor, its difference to the anchor, its weight, whether it is."""
+    base: Tensor
+    """(batch, 1, y * scale, x * scale) what the result is added to, in the units of the source."""
+    contrast: Tensor
+    """(batch, 1, y * scale, x * scale) in the units of the source."""
+
+
+class BurstFusion(Network):
+    """The network.
+
+    Args:
+        guide_channels: None is looked at.
+        scale: Source pixel / target pixel.
+        width: Features on source pixels.
+        blocks: Residual blocks, each of two 3 x 3 convolutions.
+        features: Features of a date.
+        rounds: Rounds of back-projection.
+    """
+
+    stacked = True
+    any_bands = True
+    gives_sd = True
+    cells_px = CELLS_PX
+
+    gauss: Tensor
+
+    def __init__(
+        self, guide_channels: int, scale: int, *, width: int = 48, blocks: int = 5, features: int = 24, rounds: int = 4
+    ) -> None:
+        super().__init__()
+        if guide_channels:
+            raise ValueError(f"looks at no guide, got {guide_channels} channels of one")
+        self.scale, self.rounds = scale, rounds
+        fine = scale**2
+        self.date = nn.Sequential(
+            nn.Conv2d(2 * fine + 2, features, 3, padding=1), nn.GELU(), nn.Conv2d(features, features, 3, padding=1)
+        )
+        self.gate = nn.Conv2d(features, 1, 1)
+        self.enter = nn.Conv2d(2 * fine + 2 + features, width, 3, padding=1)
+        self.trunk = nn.ModuleList(_Residual(width) for _ in range(blocks))
+        self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
+        self.register_buffer("gauss", _gaussian(), persistent=False)
+
+    def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
+        """Return (batch, 2, y * scale, x * scale): mean and standard deviation, in the units of the source.
+
+        Args:
+            source: (batch, date, 1, y, x), 0 where missing.
+            clear: (batch, date, 1, y, x), 1 where a date is used, else 0.
+            anchor: (batch, 1, y, x).
+            shift: (batch, date, 2, y, x), source pixels.
+            guide: Without a channel.
+        """
+        del guide
+        with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
+            seen = self._prepare(source, clear, anchor, shift)
+        features = self.enter(torch.cat([seen.image, self._fuse(seen)], 1))
+        for block in self.trunk:
+            features = block(features)
+        change, spread = F.pixel_shuffle(self.leave(F.gelu(features)).to(anchor.dtype), self.scale).chunk(2, 1)
+        sd = F.softplus(spread - 2) * seen.contrast
+        return torch.cat([seen.base + change * seen.contrast, sd], 1)
+
+    def _fuse(self, seen: _Seen) -> Tensor:
+        """Return the features of all dates together, 0 where there is none; (batch, feature, y, x)."""
+        total = seen.image.new_zeros((len(seen.image), self.gate.in_channels, *seen.image.shape[-2:]))
+        gates = seen.image.new_full((len(seen.image), 1, *seen.image.shape[-2:]), 0.5)
+        for each in seen.dates:
+            told = self.date(each)
+            gate = torch.sigmoid(self.gate(told)) * each[:, -1:]
+            total, gates = total + gate * told, gates + gate
+        return total / gates
+
+    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor) -> _Seen:
+        known = torch.ones_like(anchor, dtype=torch.bool)
+        dates = match_dates(
+            {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
+        )
+        own = Dates.of_anchor(anchor, known)
+        base, alone = (self._back_project(each, anchor) for each in (own.join(dates).favour_anchor(), own))
+        level = self._blur(anchor)
+        contrast = self._blur((anchor - level).square()).clamp(min=_TINY).sqrt() + _LEAST_CONTRAST * level.abs()
+        fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
+
+        def fold(image: Tensor, middle: Tensor) -> Tensor:
+            return F.pixel_unshuffle((image - middle) / fine_contrast, self.scale)
+
+        seen = [fold(base, fine_level), fold(alone, fine_level), (anchor - level) / contrast]
+        told = []
+        for at in range(dates.values.shape[1]):
+            laid = register(dates.values[:, at], dates.shift[:, at], scale=self.scale)
+            weight = dates.weights[:, at]
+            parts = [fold(laid, fine_level), fold(laid, alone), _show(weight), (weight > 0).to(weight.dtype)]
+            told.append(torch.cat(parts, 1))
+        weights = dates.weights.sum(1)
+        return _Seen(image=torch.cat([*seen, _show(weights)], 1), dates=tuple(told), base=base, contrast=fine_contrast)
+
+    def _back_project(self, dates: Dates, anchor: Tensor) -> Tensor:
+        """Return what dates saw together; of the anchor alone nothing is shifted."""
+        return back_project(
+            dates.values,
+            dates.clear,
+            dates.shift,
+            dates.weights,
+            anchor=anchor,
+            scale=self.scale,
+            rounds=self.rounds,
+            farthest=0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT,
+        )
+
+    def _blur(self, image: Tensor) -> Tensor:
+        wide = F.pad(image, (_LEVEL_RADIUS,) * 4, mode="replicate")
+        return F.conv2d(F.conv2d(wide, self.gauss[:, None]), self.gauss[:, None].mT)
+
+    def receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
+        at = Span(pixel, pixel)
+        cells = at.upsample(0, self.scale).conv(3)
+        for _ in self.trunk:
+            cells = cells.conv(5)
+        reach = reach_of(self.scale, rounds=self.rounds) + LIKENESS_REACH
+        return ReceptiveField(guide=at, source=cells.conv(3).conv(3).conv(3).conv(2 * reach + 1))
+
+
+class _Residual(nn.Module):
+    """Two 3 x 3 convolutions and what goes around them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=1e-2)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        change: Tensor = self.second(F.gelu(self.first(F.gelu(features))))
+        return features + change
+
+
+def _show(weight: Tensor) -> Tensor:
+    """Return weights, from 0 to hundreds, as a feature."""
+    return torch.log1p(weight) / 3
+
+
+def _gaussian() -> Tensor:
+    taps = torch.exp(-torch.arange(-_LEVEL_RADIUS, _LEVEL_RADIUS + 1).square() / (2 * _LEVEL_SD**2))
+    return (taps / taps.sum())[None, :, None]

@@ -1,0 +1,167 @@
+"""Stacks of dates as samples: simulated ones of fine images, and scenes of published layouts."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mapper.arrays import BoolArray, Float32Array, Float64Array
+from mapper.cube.shifts import estimate_shifts
+from mapper.errors import InputError
+from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
+from mapper.synthetic.imagery import make_image
+from mapper.training.sample import Dates, Sample
+from mapper.training.scene import Scene
+from mapper.training.scene_config import BurstData
+from mapper.training.scene_files import read_image
+
+_IMAGES = (".tif", ".tiff", ".png", ".jp2")
+
+
+def read_bursts(data: BurstData) -> list[Sample]:
+    """Simulate a stack for each seed, of an image of no place or of one of a folder, in the order of the seeds.
+
+    Raises:
+        InputError: If the folder has no image, or one cannot be read.
+    """
+    paths = _find_images(data.images) if data.images else []
+    return [_simulate(data, seed, paths) for seed in data.seeds]
+
+
+def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = True) -> Sample:
+    """Return a scene as a sample: its anchor as the source, the dates that are most like it beside.
+
+    Args:
+        scene: With a truth, and an anchor.
+        dates: Most dates, the anchor's own among them; None takes all.
+        register: True estimates shifts where the scene does not know them.
+
+    Raises:
+        InputError: If it has no truth, or nobody says which date it shows.
+    """
+    if scene.truth is None or scene.anchor is None:
+        lacks = "a truth" if scene.truth is None else "an anchor: say in anchors.json which date the truth shows"
+        raise InputError(f"scene {scene.name} lacks {lacks}")
+    shown = np.where(scene.clear[:, None], scene.dates, np.float32(np.nan))
+    order = rank_dates(shown, scene.anchor)[:dates]
+    values, clear, anchor = shown[order], scene.clear[order], scene.dates[scene.anchor]
+    if scene.shift is not None:
+        known = (scene.shift[order] - scene.shift[scene.anchor]).astype(np.float32)
+        shift = np.broadcast_to(known[:, :, None, None], (len(order), 2, *anchor.shape[1:])).copy()
+    elif register:
+        shift = estimate_shifts(values, clear, anchor, row=0, col=0).shift
+    else:
+        shift = np.zeros((len(order), 2, *anchor.shape[1:]), np.float32)
+    stack = Dates(values=values, clear=clear, shift=shift, days=np.arange(len(order), dtype=np.float32))
+    return Sample(
+        guide=np.empty((0, *scene.truth.shape[1:]), np.float32),
+        source=anchor,
+        source_sd=np.full_like(anchor, np.nan),
+        truth=scene.truth,
+        bands=(),
+        source_units=scene.units,
+        target=",".join(scene.bands),
+        stack=stack,
+        name=scene.name,
+        degradation="as taken",
+        digest=_digest(values, clear, scene.truth),
+        place=scene.place,
+    )
+
+
+def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
+    """Return the numbers of dates by their likeness to the anchor, that itself first.
+
+    Each date gets gain and offset of each band by least squares first; a date without a pixel in common comes last.
+
+    Args:
+        values: (date, band, y, x), NaN where not clear.
+        anchor: Number of the date that is shown.
+    """
+    unlike = np.array([_measure_unlikeness(date, values[anchor]) for date in values])
+    unlike[anchor] = -1
+    return np.argsort(unlike, kind="stable")
+
+
+def _measure_unlikeness(date: Float32Array, anchor: Float32Array) -> float:
+    """Return the part of the anchor's variance that a date does not explain, mean of the bands."""
+    rests = []
+    for one, other in zip(date, anchor, strict=True):
+        known = np.isfinite(one) & np.isfinite(other)
+        if known.sum() < 2 or not other[known].std() or not one[known].std():
+            return np.inf
+        rests.append(1 - np.corrcoef(one[known].astype(np.float64), other[known].astype(np.float64))[0, 1] ** 2)
+    covered = np.isfinite(date).mean()
+    return float(np.mean(rests)) / max(float(covered), 1e-6)
+
+
+def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
+    random = np.random.default_rng([seed, 13])
+    size_px = data.size_px // data.scale * data.scale
+    if paths:
+        image = _cut_image(paths[seed % len(paths)], size_px, data.scale, random)
+        name = f"burst {seed} of {paths[seed % len(paths)].stem}"
+    else:
+        image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
+    options = BurstOptions(**{key: getattr(data, key) for key in asdict(BurstOptions())})
+    burst = simulate_burst(image, options, seed=seed)
+    error = random.normal(0, data.shift_error_px, burst.shift.shape) if data.shift_error_px else np.zeros(2)
+    return _to_sample(burst, image, name, (burst.shift + error).astype(np.float32))
+
+
+def _to_sample(burst: Burst, image: Float32Array, name: str, shift: Float32Array) -> Sample:
+    shift = shift - shift[burst.anchor]
+    anchor = burst.values[burst.anchor]
+    number, shape = len(burst.values), anchor.shape[1:]
+    stack = Dates(
+        values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
+        clear=burst.clear,
+        shift=np.broadcast_to(shift[:, :, None, None], (number, 2, *shape)).copy(),
+        days=(np.arange(number) - burst.anchor).astype(np.float32),
+    )
+    return Sample(
+        guide=np.empty((0, *image.shape[1:]), np.float32),
+        source=anchor,
+        source_sd=np.full_like(anchor, np.nan),
+        truth=burst.truth,
+        bands=(),
+        source_units="1",
+        target=",".join(f"band_{at}" for at in range(len(image))),
+        stack=stack,
+        name=name,
+        degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
+        digest=_digest(burst.values, burst.clear, burst.truth),
+        place=name,
+    )
+
+
+def _find_images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
+    if not paths:
+        raise InputError(f"{folder} has no image to simulate dates of: expected one of {', '.join(_IMAGES)}")
+    return paths
+
+
+def _cut_image(path: Path, size_px: int, scale: int, random: np.random.Generator) -> Float32Array:
+    """Return a part of an image without gaps, each band with mean 0 and the image with standard deviation 1.
+
+    Raises:
+        InputError: If every part that was tried has gaps.
+    """
+    values = read_image(path).values
+    rows, cols = (min(edge, size_px) // scale * scale for edge in values.shape[1:])
+    for _ in range(20):
+        top, left = (
+            int(random.integers(most - edge + 1)) for most, edge in zip(values.shape[1:], (rows, cols), strict=True)
+        )
+        part = values[:, top : top + rows, left : left + cols].astype(np.float32)
+        if np.isfinite(part).all() and float(part.std()) > 0:
+            part = part - part.mean((1, 2), keepdims=True)
+            return np.asarray(part / part.std(), np.float32)
+    raise InputError(f"{path} has gaps in every part of {rows} x {cols} px that was tried: give images without")
+
+
+def _digest(*arrays: Float32Array | BoolArray | Float64Array) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()

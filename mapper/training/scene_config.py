@@ -1,0 +1,71 @@
+"""Descriptions of stacks of dates to train on and to score."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from mapper.description import FilePath, Part
+from mapper.synthetic.bursts import PROTOCOL_SD
+
+
+def list_seeds(seeds: Any) -> Any:
+    """Return the numbers of a range that is written ``first-last``; anything else as it is."""
+    first, dash, last = seeds.partition("-") if isinstance(seeds, str) else ("", "", "")
+    return tuple(range(int(first), int(last) + 1)) if dash and first.isdigit() and last.isdigit() else seeds
+
+
+Seeds = Annotated[tuple[int, ...], BeforeValidator(list_seeds), Field(min_length=1)]
+"""Numbers, or ``1000-1199`` for all from the first to the last."""
+Span = tuple[float, float]
+"""Least and greatest value."""
+
+
+class BurstData(Part):
+    """Dates simulated from images: see :class:`~mapper.synthetic.bursts.BurstOptions`."""
+
+    kind: Literal["bursts"] = "bursts"
+    seeds: Seeds
+    images: FilePath | None = None
+    """Folder of fine images; None draws images of no place."""
+    size_px: int = Field(default=192, ge=32)
+    bands: int = Field(default=1, ge=1)
+    """Bands of images of no place."""
+    scale: int = Field(default=2, gt=1)
+    dates: int = Field(default=8, ge=1)
+    shift_px: float = Field(default=1.0, ge=0)
+    """Longest shift along an axis, in source pixels."""
+    shift_error_px: float = Field(default=0.02, ge=0)
+    """Standard deviation of what registration leaves, in source pixels."""
+    psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
+    """Standard deviation of the point spread function, in source pixels."""
+    noise: Span = (0.01, 0.01)
+    """Standard deviation of the noise, in units of the spread of a band."""
+    gain: float = Field(default=0.0, ge=0)
+    offset: float = Field(default=0.0, ge=0)
+    """Largest deviation of a date's gain from 1, and largest offset in units of the spread."""
+    clouds: float = Field(default=0.0, ge=0, le=1)
+    haze: float = Field(default=0.0, ge=0, le=1)
+    """Share of a date under clouds that the mask knows, and under haze that it does not."""
+    drift: float = Field(default=0.0, ge=0)
+    """Standard deviation of slow changes of brightness, in units of the spread."""
+    changed: float = Field(default=0.0, ge=0, le=1)
+    """Share of a date where objects appeared or went."""
+    object_px: Span = (1.5, 8.0)
+    """Edges of such objects, in source pixels."""
+
+
+class Sentinel2BandsData(Part):
+    """Crops of Sentinel-2 with its bands of 10 and 20 m, those of 20 m as the truth of their means of 40 m."""
+
+    kind: Literal["s2-bands"] = "s2-bands"
+    folder: FilePath
+    """Holds an ``.npz`` for each crop, see :mod:`mapper.training.sentinel2_bands`."""
+    crops: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    border_px: int = Field(default=4, ge=0)
+    """Rim of the truth that is neither learnt nor scored, in pixels of 20 m."""
+
+
+StackData = BurstData | Sentinel2BandsData
+"""Data of several dates or bands."""

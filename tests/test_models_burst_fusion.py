@@ -1,0 +1,107 @@
+import pytest
+import torch
+from receptive import lively
+
+from mapper.models.architectures import build_network
+from mapper.models.contract import Contract, Input
+from mapper.models.stack_model import adapt
+
+
+def build(scale=2, **options):
+    torch.manual_seed(0)
+    small = {"width": 8, "blocks": 1, "features": 6, "rounds": 1}
+    network = lively(build_network("burst-fusion", guide_channels=0, scale=scale, options=small | options)).double()
+    source = Input(role="source", dates=0, px=0, cells_px=64)
+    contract = Contract(model="burst-fusion", inputs=(source,), outputs=(), scale=scale, halo_px=0, band_sd=True)
+    return adapt(network, contract).eval()
+
+
+def make_inputs(edge=24, *, dates=3, bands=2, scale=2):
+    """Dates that resemble each other, shifted and clouded; the second is the anchor's own."""
+    generator = torch.Generator().manual_seed(5)
+    draw = lambda *shape: torch.randn(1, *shape, generator=generator, dtype=torch.double)  # noqa: E731
+    anchor = 50 + 9 * draw(bands, edge, edge)
+    source = anchor[:, None] + draw(dates, bands, edge, edge)
+    source[:, 1] = anchor
+    clear = draw(dates, edge, edge) > -1
+    clear[:, 1] = True
+    shift = 0.4 * draw(dates, 2, 1, 1).expand(-1, -1, -1, edge, edge).clone()
+    shift[:, 1] = 0
+    return {
+        "guide": torch.empty(1, 1, 0, edge * scale, edge * scale),
+        "source": torch.where(clear[:, :, None], source, torch.nan),
+        "source.clear": clear,
+        "source.shift": shift,
+        "source.anchor": anchor[:, None],
+    }
+
+
+@torch.no_grad()
+def run(model, inputs):
+    outputs = model(inputs)
+    return torch.cat([outputs[name] for name in sorted(outputs)], 1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build()
+
+
+def test_each_band_comes_back_with_a_positive_deviation_at_the_target_size(model):
+    outputs = model(make_inputs())
+    assert set(outputs) == {"band_0", "band_0_sd", "band_1", "band_1_sd"}
+    assert all(values.shape == (1, 1, 48, 48) for values in outputs.values())
+    assert (outputs["band_0_sd"] > 0).all()
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2)])
+def test_dates_come_in_any_order(model, order):
+    inputs, turned = make_inputs(), make_inputs()
+    for name in ("source", "source.clear", "source.shift"):
+        turned[name] = turned[name][:, list(order)]
+    torch.testing.assert_close(run(model, turned), run(model, inputs), atol=1e-9, rtol=0)
+
+
+def test_a_date_that_is_nowhere_clear_leaves_no_trace(model):
+    inputs, fewer = make_inputs(), make_inputs()
+    inputs["source.clear"][:, 2] = False
+    for name in ("source", "source.clear", "source.shift"):
+        fewer[name] = fewer[name][:, :2]
+    torch.testing.assert_close(run(model, inputs), run(model, fewer), atol=1e-9, rtol=0)
+
+
+def test_units_do_not_matter(model):
+    inputs, scaled = make_inputs(), make_inputs()
+    for name in ("source", "source.anchor"):
+        scaled[name] = 1000 * scaled[name]
+    torch.testing.assert_close(run(model, scaled) / 1000, run(model, inputs), atol=0, rtol=1e-6)
+
+
+def test_a_band_does_not_see_the_others(model):
+    inputs, other = make_inputs(), make_inputs()
+    other["source"][:, :, 1] += 30
+    other["source.anchor"][:, :, 1] += 30
+    torch.testing.assert_close(run(model, other)[:, :1], run(model, inputs)[:, :1])
+
+
+def test_gradients_reach_every_weight():
+    model = build().train()
+    sum(each.square().sum() for each in model(make_inputs(12)).values()).backward()
+    assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in model.parameters())
+
+
+def test_a_window_with_its_halo_gives_the_same_pixels(model):
+    halo = model.network.halo_px // 2
+    edge = 2 * halo + 9
+    inputs = make_inputs(edge, dates=2, bands=1)
+    whole = run(model, inputs)
+    part = {name: value[..., 5:, 3:] if name != "guide" else value[..., 10:, 6:] for name, value in inputs.items()}
+    rim = 2 * halo
+    torch.testing.assert_close(
+        run(model, part)[..., rim:-rim, rim:-rim], whole[..., 10:, 6:][..., rim:-rim, rim:-rim], atol=1e-9, rtol=0
+    )
+
+
+def test_a_guide_is_refused():
+    with pytest.raises(Exception, match="looks at no guide, got 3 channels"):
+        build_network("burst-fusion", guide_channels=3, scale=2, options={})
