@@ -26,6 +26,7 @@ PLACE = {
 GRIDS = {
     "biomass": {"crs": "EPSG:3035", "resolution": 10},
     "elevation": {"crs": "EPSG:3035", "resolution": 10},
+    "sentinel2-20m": {"crs": "EPSG:32632", "resolution": 10},
     "sentinel2-multi": {"crs": "EPSG:32632", "resolution": 5},
     "sentinel2-generative": {"crs": "EPSG:32632", "resolution": "5/2"},
 }

@@ -1,10 +1,14 @@
 """One scale coarser: the source becomes the truth, and nothing else of the truth is used."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mapper.errors import InputError
-from mapper.training.sample import Sample
+from mapper.training.sample import Dates, Sample
+from mapper.training.transfer import Transfer
 from mapper.training.wald import average_guide, degrade
 
 SCALE = 4
@@ -108,3 +112,67 @@ def test_name_and_degradation_say_so():
     assert coarser.name == "here, 4 times coarser"
     assert coarser.degradation == "Wald's protocol: block mean of the source, 4 x 4 (as delivered: cci)"
     assert coarser.digest not in ("", sample.digest)
+
+
+def make_bands(transfer, *, rows=24, cols=32):
+    random = np.random.default_rng(3)
+    source = ndimage.gaussian_filter(random.normal(size=(2, rows, cols)), (0, 1, 1)).astype(np.float32)
+    guide = random.random((1, rows * 2, cols * 2)).astype(np.float32)
+    return Sample(
+        guide=guide,
+        source=source,
+        source_sd=np.full_like(source, np.nan),
+        truth=np.full((2, rows * 2, cols * 2), np.nan, np.float32),
+        bands=(("B04", "1"),),
+        source_units="1",
+        target="B05,B11",
+        transfer=transfer,
+    )
+
+
+def make_sample_of_dates():
+    sample = make_bands({})
+    _, rows, cols = sample.source.shape
+    stack = Dates(
+        values=sample.source[None],
+        clear=np.ones((1, rows, cols), bool),
+        shift=np.zeros((1, 2, rows, cols), np.float32),
+        days=np.zeros(1, np.float32),
+    )
+    return replace(sample, stack=stack)
+
+
+def test_bands_without_a_declared_transfer_are_averaged():
+    sample = make_bands({})
+    coarser = degrade(sample)
+    assert (coarser.truth == sample.source).all()
+    np.testing.assert_allclose(
+        coarser.source, sample.source.reshape(2, 12, 2, 16, 2).mean((2, 4)), rtol=1e-5, atol=1e-6
+    )
+    assert coarser.source_sd.shape == (2, 12, 16)
+
+
+def test_means_of_an_instrument_become_as_blurred_as_it_sees_and_their_means_the_source():
+    transfer = {"B05": Transfer(mtf=0.38, splined=True, block=2), "B04": Transfer(mtf=0.24, splined=True, block=2)}
+    sample = make_bands(transfer)
+    coarser = degrade(sample)
+    assert coarser.truth[0].std() < 0.97 * sample.source[0].std()
+    assert (coarser.truth[1] == sample.source[1]).all()  # nobody declares that of B11
+    inner = slice(2, -2)
+    means = coarser.truth[0].reshape(12, 2, 16, 2).mean((1, 3))
+    np.testing.assert_allclose(coarser.source[0][inner, inner], means[inner, inner], atol=2e-3)
+
+
+def test_pixels_of_an_instrument_are_the_truth_as_they_are_and_seen_more_coarsely():
+    transfer = {"B05": Transfer(mtf=0.38), "B11": Transfer(mtf=0.22)}
+    sample = make_bands(transfer)
+    coarser = degrade(sample)
+    assert (coarser.truth == sample.source).all()
+    means = sample.source.reshape(2, 12, 2, 16, 2).mean((2, 4))
+    assert (coarser.source.std((1, 2)) < 0.98 * means.std((1, 2))).all()
+    assert "as an instrument" in coarser.degradation
+
+
+def test_several_dates_are_refused():
+    with pytest.raises(InputError, match="several dates"):
+        degrade(make_sample_of_dates())

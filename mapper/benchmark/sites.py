@@ -22,7 +22,8 @@ from mapper.training.datasets import read_samples
 from mapper.training.dfc30 import find_cities
 from mapper.training.elevation import choose_places
 from mapper.training.sample import Sample
-from mapper.training.scene_config import BurstData
+from mapper.training.scene_config import BurstData, Sentinel2BandsData
+from mapper.training.sentinel2_bands import find_band_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ def split(part: DataConfig) -> list[DataConfig]:
         return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]
     if isinstance(part, Dfc30Data):
         return [part.model_copy(update={"cities": (city,), "leave_out": ()}) for city in find_cities(part)]
+    if isinstance(part, Sentinel2BandsData):
+        return [part.model_copy(update={"crops": (path.stem,), "leave_out": ()}) for path in find_band_crops(part)]
     return [part.model_copy(update={"chips": (chip,), "leave_out": ()}) for chip in _chips(part)]
 
 

@@ -131,7 +131,8 @@ def survey(spec: MapSpec, items: Items) -> Coverage:
         GridError: If the area cannot be mapped.
     """
     points = SamplePoints.of(spec.map_grid)
-    composites = (*spec.guide.composites, *_dates_of(spec.source))
+    own = (each for each in spec.guide.composites if each[2].items == "own")
+    composites = (*own, *_dates_of(spec.source))
     layers = tuple(dict.fromkeys(layer for _, _, layer in composites))
     views = sorted({*map(view_of, layers), CollectionView(collection=spec.source.collection)})
     clear = [np.zeros(len(points.tiles)) for _ in composites]

@@ -98,6 +98,12 @@ class CollectionRule(Part):
     """Reducer of many dates to one image; the mean of decibels is that of their power."""
     resampling: Literal["nearest", "bilinear", "cubic"] = "bilinear"
     """Resampling of pixels onto the grid of a map."""
+    mtf: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """Modulation of the instrument by our band name, at the Nyquist frequency of the band's own pixels; training by
+    Wald's protocol imitates it. A band without one is taken as a mean over its pixels."""
+    resampled: Literal["cubic-spline"] | None = None
+    """Interpolation by which the archive laid the instrument's pixels onto the lattice of its files; null: none, or
+    nobody says."""
     group_by: tuple[str, ...] = ("platform", "sat:orbit_state", "sat:relative_orbit")
     """Properties that separate passes, besides the solar day."""
     scene: SceneRule = SceneRule()

@@ -125,6 +125,8 @@ def make_source_query(spec: MapSpec, collection: str, *, margin_px: int = MARGIN
 def _guide_queries(spec: MapSpec, area: BaseGeometry) -> Iterator[CollectionQuery]:
     layers: dict[str, list[LayerSpec]] = {}
     for layer in spec.guide.layers:
+        if layer.items == "source":
+            continue  # the query of the source finds them
         layers.setdefault(layer.collection, []).append(layer)
     seasons = frozenset(month for months in spec.guide.seasons.values() for month in months)
     for collection, group in layers.items():

@@ -3,10 +3,14 @@
 Seasons and layers are worked through one after the other and bands one at a time, so the memory needed is that of one
 band of one season. A file that turns out to be broken takes its item out of the tile: the layer is composed again
 without it, and the item is noted.
+
+A layer of the items of the source is no composite: at each pixel it is the item that the source shows there, and
+nothing where that has no value.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import bottleneck as bn
@@ -16,7 +20,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 
 from mapper.access.files import Access
-from mapper.arrays import Float32Array, UInt16Array
+from mapper.arrays import BoolArray, Float32Array, UInt16Array
 from mapper.catalog.heights import describe_heights, list_heights
 from mapper.catalog.items import ItemDict, Items
 from mapper.catalog.provider import CollectionRule, Provider
@@ -27,7 +31,9 @@ from mapper.cube.datum_shift import add_shift
 from mapper.cube.observations import describe_use, group_items
 from mapper.cube.read import BlockReader, read_sound, split_usable
 from mapper.cube.resample import Sampler
+from mapper.cube.stack import NOT_NEEDED, Shown
 from mapper.cube.witness import Witness
+from mapper.errors import SpecError
 from mapper.spec import LayerSpec, MapSpec
 
 Reducer = Literal["median", "mean", "first"]
@@ -46,6 +52,8 @@ class Guide:
     """(y, x): True where any channel is missing."""
     uses: tuple[ItemUse, ...]
     """Uses of all items, those left out included."""
+    counts: bool = True
+    """False where all of it is of the items of the source, which is counted by itself."""
 
 
 def compose(dataset: xr.Dataset, reducer: Reducer) -> tuple[Float32Array, UInt16Array]:
@@ -94,6 +102,8 @@ class _Composer:
     provider: Provider
     access: Access
     threads: int
+    nested: bool = False
+    """True on a native grid, on which the items of the source are copied."""
     sampler: Sampler = field(default_factory=Sampler)
     dropped: dict[str, dict[str, str]] = field(default_factory=dict)
     """Reasons of items that were left out, by collection and id."""
@@ -105,6 +115,43 @@ class _Composer:
         dropped = self.dropped.setdefault(layer.collection, {})
         dropped |= reasons
         return read_sound(usable, dropped, lambda sound: self._compose(sound, layer, rule))
+
+    def read_shown(self, items: Items, layer: LayerSpec, shown: Shown) -> tuple[list[Float32Array], UInt16Array]:
+        """Return the bands of a layer, each pixel of the item that the source shows, and where they have a value."""
+        rule = self.provider.rule(layer.collection)
+        reader = BlockReader(
+            geobox=self.geobox,
+            rule=rule.model_copy(update={"resampling": "nearest"}) if self.nested else rule,
+            access=self.access,
+            threads=self.threads,
+            sampler=self.sampler,
+            nested=self.nested,
+        )
+        dropped = self.dropped.setdefault(layer.collection, {})
+        scale = self.geobox.shape[0] // shown.number.shape[0]
+        images = [np.full(self.geobox.shape, np.nan, np.float32) for _ in layer.bands]
+        by_id = {item["id"]: item for item in items}
+        for number, name in enumerate(shown.ids):
+            here = (shown.number == number).repeat(scale, 0).repeat(scale, 1)
+            if here.any():
+                read_sound([by_id[name]], dropped, partial(self._copy_shown, reader, here, layer, images))
+        unseen = by_id.keys() - {shown.ids[number] for number in np.unique(shown.number) if number >= 0}
+        dropped |= {name: NOT_NEEDED for name in unseen if name not in dropped}
+        return images, np.isfinite(images[0]).astype(np.uint16)
+
+    def _copy_shown(
+        self,
+        reader: BlockReader,
+        here: BoolArray,
+        layer: LayerSpec,
+        images: Sequence[Float32Array],
+        sound: Sequence[ItemDict],
+    ) -> None:
+        """Read the bands of an item where it is shown; all of them or, where a file is broken, none."""
+        groups = group_items(sound, reader.rule, layer.bands)
+        found = [reader.read_band([group], band, here[None])[0] for group in groups for band in layer.bands]
+        for image, pixels in zip(images, found, strict=False):
+            np.copyto(image, pixels, where=here)
 
     def _compose(
         self, items: Sequence[ItemDict], layer: LayerSpec, rule: CollectionRule
@@ -135,6 +182,7 @@ def read_guide(
     provider: Provider,
     access: Access | None = None,
     threads: int = 4,
+    shown: Shown | None = None,
 ) -> Guide:
     """Read and compose the guide of one window.
 
@@ -145,30 +193,45 @@ def read_guide(
         provider: How the collections are read.
         access: How files are reached, and who counts.
         threads: Files read at a time; reading from an archive is mostly waiting.
+        shown: Items that the source shows, on its pixels; only layers of the items of the source need them.
 
     Returns:
         The guide; a band that no item has is missing everywhere, see :func:`check_guide`.
 
     Raises:
-        SpecError: If a calibration cannot be decided.
+        SpecError: If a calibration cannot be decided, or nobody says what the source shows.
         TransientAssetError: Throttling or network.
     """
     near = items.touching(geobox) if len(items) else items
-    composer = _Composer(geobox=geobox, provider=provider, access=access or Access(), threads=threads)
+    composer = _Composer(
+        geobox=geobox,
+        provider=provider,
+        access=access or Access(),
+        threads=threads,
+        nested=spec.grid.kind == "native",
+    )
     counted = _counted_layer(spec, provider)
     values = np.empty((len(spec.guide.channels), *geobox.shape), np.float32)
     n_valid = np.zeros(geobox.shape, np.uint16)
     channel = 0
     for _, months, layer in spec.guide.composites:
         chosen = near.for_layer(layer, months)
-        images, count = composer.compose_layer(chosen, layer)
+        if layer.items == "own":
+            images, count = composer.compose_layer(chosen, layer)
+        elif shown is None:
+            raise SpecError(f"guide layer {layer.collection} takes the items that the source shows: read that first")
+        else:
+            images, count = composer.read_shown(chosen, layer, shown)
         for image in images:
             values[channel] = image
             channel += 1
         n_valid += count if layer is counted else np.uint16(0)
     dropped = {(name, item): reason for name, each in composer.dropped.items() for item, reason in each.items()}
     uses = describe_guide(near, spec=spec, provider=provider, dropped=dropped, witness=composer.sampler.witness)
-    return Guide(values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses)
+    counts = not spec.guide.layers or any(layer.items == "own" for layer in spec.guide.layers)
+    return Guide(
+        values=values, n_valid=n_valid, gaps=np.asarray(np.isnan(values).any(axis=0)), uses=uses, counts=counts
+    )
 
 
 def describe_guide(

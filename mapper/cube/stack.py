@@ -34,6 +34,16 @@ _GRID_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The item that a stack shows at each pixel."""
+
+    ids: tuple[str, ...]
+    """Ids of items."""
+    number: IntArray
+    """(y, x) number of an item among them; -1 where none is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stack:
     """Input of one window: bands on several dates."""
 
@@ -49,6 +59,8 @@ class Stack:
     """(band, y, x) image that the map shows: the anchor, NaN where no date is clear."""
     shown: IntArray
     """(y, x) number of the date that ``image`` shows; -1 where there is none, and everywhere for the median."""
+    items: Shown
+    """Items that ``image`` shows."""
     n_valid: UInt16Array
     """(y, x) number of dates that are used."""
     uses: tuple[ItemUse, ...]
@@ -153,10 +165,13 @@ class _Picker:
     source: SourceSpec
     dropped: dict[str, str]
     """Reasons of items that were left out, by id."""
-    used: set[str] = field(default_factory=set)
+    used: dict[str, int] = field(default_factory=dict)
+    """Number of each item that was used, by id."""
     images: dict[date, Float32Array] = field(default_factory=dict)
     """(band, y, x) of each day."""
     clear: dict[date, BoolArray] = field(default_factory=dict)
+    taken: dict[date, IntArray] = field(default_factory=dict)
+    """(y, x) of each day: number of the item, in the order of ``used``, that a pixel took."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.reader.geobox.shape)
@@ -181,6 +196,9 @@ class _Picker:
         for number, day in enumerate(dates):
             values[number], clear[number] = self.images[day], self.clear[day]
         shown = self._find_shown(clear, dates)
+        items: IntArray = np.full(shown.shape, -1, np.int64)
+        for at, day in enumerate(dates):
+            np.copyto(items, self.taken[day], where=shown == at)
         image = self._blank
         if self.source.anchor == "median" and dates:
             image = bn.nanmedian(values, axis=0)
@@ -194,6 +212,7 @@ class _Picker:
             days=np.array([(day - anchor).days for day in dates], np.float32),
             image=image,
             shown=shown,
+            items=Shown(ids=tuple(self.used), number=items),
             n_valid=self.count,
             uses=(),
         )
@@ -233,14 +252,15 @@ class _Picker:
             return [self.reader.read_band([group], band, takes[None])[0] for band in others] if sound else []
 
         rest = read_sound(group.items, self.dropped, read_others)
-        if group.items[0]["id"] not in self.dropped:
-            self._take(day, takes, np.stack([first, *rest]))
-            self.used.add(group.items[0]["id"])
+        if (name := group.items[0]["id"]) not in self.dropped:
+            self._take(day, takes, np.stack([first, *rest]), self.used.setdefault(name, len(self.used)))
 
-    def _take(self, day: date, takes: BoolArray, pixels: Float32Array) -> None:
+    def _take(self, day: date, takes: BoolArray, pixels: Float32Array, item: int) -> None:
         if day not in self.images:
             self.images[day] = self._blank
             self.clear[day] = np.zeros_like(takes)
+            self.taken[day] = np.full(takes.shape, -1, np.int64)
+        self.taken[day][takes] = item
         self.images[day][:, takes] = pixels[:, takes]
         self.clear[day] |= takes
         self.clearest[takes & (self.count == 0)] = day.toordinal()

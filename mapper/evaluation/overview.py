@@ -185,10 +185,12 @@ def _true_colour(spec: MapSpec, items: Items, provider: Provider, window: Window
     names = [channel.band for channel in spec.guide.channels]
     if all(band in names for band in _TRUE_COLOUR):
         layer = next(layer for layer in spec.guide.layers if _TRUE_COLOUR[0] in layer.bands)
-        layers = (layer.model_copy(update={"bands": _TRUE_COLOUR}),)
+        layers = (layer.model_copy(update={"bands": _TRUE_COLOUR, "items": "own"}),)
     else:
-        layers = (spec.guide.layers[0].model_copy(update={"bands": spec.guide.layers[0].bands[:3]}),)
-    seasons = {"all": tuple(sorted({month for months in spec.guide.seasons.values() for month in months}))}
+        first = spec.guide.layers[0]
+        layers = (first.model_copy(update={"bands": first.bands[:3], "items": "own"}),)
+    months = {month for months in spec.guide.seasons.values() for month in months} or set(range(1, 13))
+    seasons = {"all": tuple(sorted(months))}
     shown = spec.model_copy(update={"guide": spec.guide.model_copy(update={"layers": layers, "seasons": seasons})})
     geobox = spec.map_grid.geobox_of(window)
     values = read_guide(items, geobox, spec=shown, provider=provider).values

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mapper.errors import WeightsError
+from mapper.models.band_fusion import BandFusion
 from mapper.models.bare_earth import BareEarth
 from mapper.models.burst_fusion import BurstFusion
 from mapper.models.dkn import DKN, FDKN
@@ -27,6 +28,7 @@ from mapper.registry import Registry
 ARCHITECTURES: Registry[type[Network]] = Registry(
     "mapper.models",
     {
+        "band-fusion": BandFusion,
         "bare-earth": BareEarth,
         "burst-fusion": BurstFusion,
         "dkn": DKN,

@@ -86,8 +86,8 @@ class StackModel(TrainedModel):
 
     def _denormalise(self, normal: Tensor, bands: int) -> Tensor:
         if len(self.source_sd):
-            mean = normal[:, :bands] * self.source_sd + self.source_mean
-            normal = torch.cat([mean, normal[:, bands:] * self.source_sd], 1)
+            mean, rest = normal[:, :bands] * self.source_sd + self.source_mean, normal[:, bands:]
+            normal = torch.cat([mean, rest * self.source_sd], 1) if rest.shape[1] else mean
         mean, rest = normal[:, :bands], normal[:, bands:]
         if self.contract.bounds != (None, None):
             unit = float(self.source_sd.mean()) if len(self.source_sd) else 1.0

@@ -16,7 +16,7 @@ from odc.geo.geom import Geometry
 
 from mapper.catalog.provider import Provider
 from mapper.catalog.query import MARGIN_PX
-from mapper.errors import ContractError
+from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window
 from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable
@@ -41,13 +41,18 @@ def make_guide_context(context: Context, *, halo_px: int | None = None) -> Conte
 
     Raises:
         ContractError: If there is no halo.
-        SpecError: If a channel has the name of another array.
+        SpecError: If a channel has the name of another array, or hangs on what the source shows.
     """
     needed = reach_of(context)
     halo = max(needed, min(-(-needed // _ROUND_PX) * _ROUND_PX, MARGIN_PX)) if halo_px is None else halo_px
     if halo <= 0:
         raise ContractError(f"a guide holds a halo of at least 1 px around the tiles of its map, got {halo}")
     spec = context.spec
+    if bound := [layer.collection for layer in spec.guide.layers if layer.items == "source"]:
+        raise SpecError(
+            f"guide layer {bound[0]} takes the items that the source shows: it is read with the source of each tile "
+            "and cannot be stored by itself"
+        )
     grid, pad = _widen(context.grid, halo)
     product = guide_product(spec, grid=grid, units=units_of(spec, context.provider), halo_px=halo)
     return Context(

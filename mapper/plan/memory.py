@@ -159,7 +159,8 @@ def _most_dates(context: Context, tasks: TaskTable) -> IntArray:
     """Return the images of the season and layer that has most, for each task; at least 1."""
     if not context.reads("guide"):
         return np.ones(len(tasks), np.int64)
-    found = _find_images(tasks.items, context.spec.guide.composites)
+    composites = [each for each in context.spec.guide.composites if each[2].items == "own"]
+    found = _find_images(tasks.items, composites)
     starts = range(0, len(tasks), _CHUNK_TASKS)  # a map of a continent has millions of pairs
     parts = [tasks[first : first + _CHUNK_TASKS] for first in starts]
     counts = [_count_dates(Pairs.of(part, "guide"), *found, len(part)) for part in parts]

@@ -26,7 +26,7 @@ from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
 from mapper.cube.shifts import estimate_shifts
 from mapper.cube.source import Source, read_source
-from mapper.cube.stack import NOT_NEEDED, Stack, read_stack
+from mapper.cube.stack import NOT_NEEDED, Shown, Stack, read_stack
 from mapper.errors import WeightsError
 from mapper.grid import Tile, coarsen
 from mapper.models.weights import load_model
@@ -118,7 +118,7 @@ def compute_tile(
         arrays = blank_bands(context.spec, inside, "source_missing")
         return Computed(arrays=arrays, uses=source.uses, empty="the source has no value here", seconds=clock.seconds)
     with clock.stage("read"):
-        read = source.join(attempts.call(partial(_read_guide, context, task, access)))
+        read = source.join(attempts.call(partial(_read_guide, context, task, access, source.shown)))
     with clock.stage("predict"):
         found, waited_s = predict_tile(context, task.tile, read)
     clock.set_apart("wait", waited_s, of="predict")
@@ -201,6 +201,8 @@ class WindowInputs:
     """Days of a stack, in UTC, that pixels of the tile are made from."""
     anchor: str = ""
     """Moment of a stack that the tile shows."""
+    shown: Shown | None = None
+    """Items that a stack shows; None for a map."""
     shifts: tuple[DateShift, ...] = ()
     """Shifts of those days, where the model registers them."""
 
@@ -208,7 +210,9 @@ class WindowInputs:
         """Return this source with a guide, whose observations are counted unless the source counts dates."""
         if guide is None:
             return self
-        few = {"guide_gap": guide.gaps, "few_observations": guide.n_valid < FEW_OBSERVATIONS}
+        few: dict[str, BoolArray | bool] = {"guide_gap": guide.gaps}
+        if guide.counts:
+            few["few_observations"] = guide.n_valid < FEW_OBSERVATIONS
         return replace(
             self,
             inputs=self.inputs | {"guide": guide.values[None]},
@@ -279,6 +283,7 @@ def _describe_stack(
         n_valid=n_valid,
         flags={"item_dropped": _is_dropped(stack.uses), "few_dates": n_valid < context.spec.source.dates},
         uses=stack.uses,
+        shown=stack.items,
         **_describe_dates(stack, tile, context.spec.source.anchor),
     )
 
@@ -317,7 +322,7 @@ def _is_dropped(uses: Iterable[ItemUse]) -> bool:
     return any(use.dropped and use.dropped != NOT_NEEDED for use in uses)
 
 
-def _read_guide(context: Context, task: Task, access: Access) -> Guide | None:
+def _read_guide(context: Context, task: Task, access: Access, shown: Shown | None) -> Guide | None:
     """Return the channels of the model, in its order: from a store, or as they would come back from one.
 
     None for a model that looks at the source alone.
@@ -333,6 +338,7 @@ def _read_guide(context: Context, task: Task, access: Access) -> Guide | None:
         provider=context.provider,
         access=access,
         threads=context.options.read_threads,
+        shown=shown,
     )
     return quantise_guide(guide, context)
 

@@ -68,16 +68,32 @@ class LayerSpec(Part):
     reducer: Literal["median", "mean"] | None = None
     """Reduction of dates to one image; None takes the collection's own (median for reflectance, mean power for
     radar)."""
+    items: Literal["own", "source"] = "own"
+    """Items that the layer is made from: its ``own`` of each season, or those of the ``source``, a stack of the same
+    collection: each pixel is then that of the item which the source shows there, one channel for each band."""
     datum_shift: DatumShift | None = None
     """Metres to add to the heights of this layer to reach the vertical datum of the map: a number, or a GeoTIFF grid of
     metres."""
+
+    @property
+    def is_seasonal(self) -> bool:
+        """True where the layer has a channel of each band for every season."""
+        return not self.static and self.items == "own"
+
+    @model_validator(mode="after")
+    def _takes_them_as_they_are(self) -> Self:
+        own = self.orbit is not None or self.cloud_limit != 100 or self.static or self.reducer is not None
+        if self.items == "source" and own:
+            raise ValueError("items of the source are chosen there: leave out orbit, cloud_limit, static and reducer")
+        return self
 
 
 class Channel(Part):
     """One band of the guide in one season."""
 
     name: str
-    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``; of a static layer the band alone."""
+    """``{season}_{band}`` and, where one orbit was asked for, ``_{orbit}``; of a layer without seasons the band
+    alone."""
     collection: str
     band: str
     season: str
@@ -95,14 +111,14 @@ class GuideSpec(Part):
 
     @cached_property
     def composites(self) -> tuple[tuple[str, Months, LayerSpec], ...]:
-        """Season, months and layer of each composite: by season, then layer; static ones once, at the end."""
+        """Season, months and layer of each composite: by season, then layer; those without seasons once, at the end."""
         seasonal = [
             (season, months, layer)
             for season, months in self.seasons.items()
             for layer in self.layers
-            if not layer.static
+            if layer.is_seasonal
         ]
-        return (*seasonal, *(("", _YEAR, layer) for layer in self.layers if layer.static))
+        return (*seasonal, *(("", _YEAR, layer) for layer in self.layers if not layer.is_seasonal))
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:
@@ -122,7 +138,7 @@ class GuideSpec(Part):
 
     @model_validator(mode="after")
     def _has_seasons(self) -> Self:
-        if not self.seasons and any(not layer.static for layer in self.layers):
+        if not self.seasons and any(layer.is_seasonal for layer in self.layers):
             raise ValueError("seasons are missing: name the months of at least one, or mark all layers as static")
         return self
 

@@ -82,6 +82,20 @@ class MapSpec(Part):
             raise ValueError(f"consistency.bands names {', '.join(unknown)}, which no target band is called")
         return self
 
+    @model_validator(mode="after")
+    def _shows_items(self) -> Self:
+        """Check that a guide of the items of the source has a source that shows an item at each pixel."""
+        for layer in self.guide.layers:
+            if layer.items == "own":
+                continue
+            if not self.source.is_stack or self.source.anchor == "median" or layer.collection != self.source.collection:
+                raise ValueError(
+                    f"guide layer {layer.collection} takes the items of the source, which is a {self.source.kind} of "
+                    f"{self.source.collection} with anchor {self.source.anchor}: expected a stack of the same "
+                    "collection that shows single dates"
+                )
+        return self
+
     def catalog_of(self, collection: str) -> CatalogSpec:
         """Return the archive of a collection; the map's catalogue for one that the map does not read."""
         return self.catalogs.get(collection, self.catalog)
@@ -184,6 +198,8 @@ def _identify_part(content: dict[str, Any], part: LayerSpec | SourceSpec) -> Non
         SpecError: If the grid cannot be read.
     """
     content.pop("catalog")
+    if content.get("items") == "own":
+        del content["items"]
     shift = content.pop("datum_shift")
     if isinstance(part.datum_shift, Path):
         content["datum_shift"] = hash_grid(part.datum_shift)

@@ -10,9 +10,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mapper.description import FilePath, Location, Part, describe_faults, read_yaml
 from mapper.errors import SpecError
-from mapper.spec import read_spec
+from mapper.spec import MapSpec, read_spec
 from mapper.spec.inputs import DatumShift
-from mapper.training.scene_config import BurstData, Seeds
+from mapper.training.scene_config import BurstData, Seeds, Sentinel2BandsData, StackData
 
 
 class TruthConfig(Part):
@@ -148,7 +148,7 @@ class TerrainData(Part):
 
 
 DataConfig = Annotated[
-    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData | BurstData,
+    MapsData | WaldData | BioMasstersData | SyntheticData | ElevationData | Dfc30Data | TerrainData | StackData,
     Field(discriminator="kind"),
 ]
 
@@ -282,6 +282,7 @@ class Changes:
             "biomassters": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "elevation": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
             "dfc30": {"scale": self.scale, "folder": self.chips and self.chips.absolute()},
+            "s2-bands": {"folder": self.chips and self.chips.absolute()},
             "terrain": {"scale": self.scale},
             "bursts": {"scale": self.scale},
         }
@@ -303,6 +304,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {f"place {place}" for place in part.places or ()}
         elif isinstance(part, Dfc30Data):
             sites |= {f"city {city}" for city in part.cities or ()}
+        elif isinstance(part, Sentinel2BandsData):
+            sites |= {f"crop {crop}" for crop in part.crops or ()}
         elif part.chips is not None:
             sites |= {f"chip {chip}" for chip in part.chips}
     return sites
@@ -342,8 +345,8 @@ def describe_training(
     """Return the description of a training, put together from a file and what a command changes.
 
     Args:
-        path: Its description; None takes the one for Wald's protocol that ships, and writes to ``weights/`` beside the
-            first map.
+        path: Its description; None takes the one for Wald's protocol that ships for such a map, and writes to
+            ``weights/`` beside the first map.
         wald: Train on these maps by Wald's protocol instead of the sites described.
         maps: Train on these maps with their truth instead.
         truth: That truth, as COLLECTION:BAND; None takes that of the first maps described.
@@ -356,13 +359,25 @@ def describe_training(
     if path is None:
         if not wald:
             raise SpecError("give what to train: a CONFIG.yaml, or maps for Wald's protocol")
-        path = Path(str(resources.files("mapper"))) / "training" / "recipes" / "wald.yaml"
+        spec = read_spec(wald[0])
+        path = Path(str(resources.files("mapper"))) / "training" / "recipes" / f"{_choose_recipe(spec)}.yaml"
         out = changes.out or wald[0].absolute().parent / "weights"
-        changes = replace(changes, out=out, name=changes.name or f"wald-{read_spec(wald[0]).name}")
+        changes = replace(changes, out=out, name=changes.name or f"wald-{spec.name}")
     data: list[dict[str, Any]] = [{"kind": "wald", "maps": _absolute_all(wald)}] if wald else []
     if maps:
         data.append({"kind": "maps", "maps": _absolute_all(maps), "truth": _find_truth(path, truth)})
     return read_config(path, data=data, changes=changes)
+
+
+def _choose_recipe(spec: MapSpec) -> str:
+    """Return the recipe for Wald's protocol that ships for a map.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    if spec.source.bands and not spec.guide.layers:
+        raise SpecError(f"no recipe ships for map {spec.name}, several bands without a guide: give a CONFIG.yaml")
+    return "band-fusion-20m" if spec.source.bands else "wald"
 
 
 def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:

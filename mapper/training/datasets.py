@@ -19,7 +19,8 @@ from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
-from mapper.training.scene_config import BurstData
+from mapper.training.scene_config import BurstData, Sentinel2BandsData
+from mapper.training.sentinel2_bands import read_band_crops
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
 
@@ -47,6 +48,8 @@ def _read(part: DataConfig) -> list[Sample]:
             samples = read_cities(part)
         case TerrainData():
             samples = read_terrains(part)
+        case Sentinel2BandsData():
+            samples = read_band_crops(part)
         case BurstData():
             samples = read_bursts(part)
         case SyntheticData():

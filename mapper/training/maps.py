@@ -19,6 +19,7 @@ from mapper.catalog.search import search, search_collection
 from mapper.cube.composite import read_guide
 from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.source import read_source
+from mapper.cube.stack import read_stack
 from mapper.errors import InputError, SearchError
 from mapper.grid import MapGrid, Window, coarsen
 from mapper.predict.operators import block_mean
@@ -26,6 +27,7 @@ from mapper.spec import MapSpec, read_spec
 from mapper.spec.inputs import DatumShift, hash_grid
 from mapper.training.config import TruthConfig
 from mapper.training.sample import Sample
+from mapper.training.transfer import Transfer
 from mapper.training.truth import ReadTruth, open_truth, read_from_items, read_from_store
 
 _BLOCK_PX = 512
@@ -48,6 +50,8 @@ def read_map(path: Path, truth: TruthConfig) -> Sample:
 
 def read_site(spec: MapSpec, truth: TruthConfig, *, name: str) -> Sample:
     """Read a map that is described already; see :func:`read_map`."""
+    if len(spec.targets) > 1:
+        raise InputError(f"map {spec.name} has {len(spec.targets)} target bands, a truth is of one: by Wald's protocol")
     provider, variable = provider_of(spec), truth.variable or spec.targets[0].name
     shift = truth.datum_shift
     check_shifts(spec, reach_px=0, truth=shift)
@@ -73,9 +77,11 @@ def read_inputs(path: Path) -> Sample:
     Raises:
         SpecError: If the map description is wrong.
         SearchError: If nothing is found.
-        InputError: If the area holds no source pixel.
+        InputError: If the area holds no source pixel, or the source is of several dates.
     """
     spec = read_spec(path)
+    if spec.source.dates > 1:
+        raise InputError(f"map {spec.name} has a source of {spec.source.dates} dates, of which Wald's protocol knows 1")
     check_shifts(spec, reach_px=0)
     grid, provider = spec.map_grid, provider_of(spec)
     inside = np.isfinite(_read_area(grid, lambda window: np.zeros(window.shape, np.float32)))
@@ -153,30 +159,53 @@ def _read_inputs(spec: MapSpec, items: Items, provider: Provider, frame: Window,
     """Read guide and source of a frame, block by block."""
     check_heights(spec, provider)
     grid, scale = spec.map_grid, spec.scale
-    coarse_shape = frame.shape[0] // scale, frame.shape[1] // scale
+    coarse_shape = len(spec.source.band_names), frame.shape[0] // scale, frame.shape[1] // scale
     guide = np.empty((len(spec.guide.channels), *frame.shape), np.float32)
-    source, source_sd = np.empty(coarse_shape, np.float32), np.empty(coarse_shape, np.float32)
+    source, source_sd = np.empty(coarse_shape, np.float32), np.full(coarse_shape, np.nan, np.float32)
     for window in _blocks(frame, scale):
         fine = window.inside(frame)
-        coarse = coarsen(fine, scale)
-        guide[:, *fine] = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider).values
-        block = read_source(items, grid.source_geobox_of(window), spec=spec, provider=provider)
-        source[coarse], source_sd[coarse] = block.mean, block.sd
+        coarse = (slice(None), *coarsen(fine, scale))
+        shown, geobox = None, grid.source_geobox_of(window)
+        if spec.source.is_stack:
+            stack = read_stack(items, geobox, spec=spec, provider=provider)
+            source[coarse], shown = stack.image, stack.items
+        else:
+            block = read_source(items, geobox, spec=spec, provider=provider)
+            source[coarse], source_sd[coarse] = block.image, block.image_sd
+        found = read_guide(items, grid.geobox_of(window), spec=spec, provider=provider, shown=shown)
+        guide[:, *fine] = found.values
+    alone = not spec.source.bands
     return Sample(
         guide=guide,
-        source=source,
-        source_sd=source_sd,
-        truth=np.full(frame.shape, np.nan, np.float32),
+        source=source[0] if alone else source,
+        source_sd=source_sd[0] if alone else source_sd,
+        truth=np.full(frame.shape if alone else (len(source), *frame.shape), np.nan, np.float32),
         bands=tuple((c.name, provider.rule(c.collection).units_of(c.band)) for c in spec.guide.channels),
         source_units=provider.rule(spec.source.collection).units,
-        target=spec.targets[0].name,
+        target=",".join(band.name for band in spec.targets),
         bounds=spec.targets[0].bounds,
-        dates=1 if any(layer.static for layer in spec.guide.layers) else len(spec.guide.seasons),
+        transfer=_find_transfers(spec, provider),
+        dates=len(spec.guide.seasons) if all(layer.is_seasonal for layer in spec.guide.layers) else 1,
         name=name or spec.name,
         degradation=f"as delivered: {spec.source.collection}",
         digest=items.digest,
         vertical_datum=find_datum(spec, provider),
     )
+
+
+def _find_transfers(spec: MapSpec, provider: Provider) -> dict[str, Transfer]:
+    """Return the transfer of each band of source and guide whose instrument declares it.
+
+    Only pixels that are copied have that of the instrument: those of a native grid, and in its guide those of the items
+    of the source.
+    """
+    if spec.grid.kind != "native":
+        return {}
+    bands = {target.name: band for target, band in zip(spec.targets, spec.source.band_names, strict=True)}
+    bands |= {band: band for layer in spec.guide.layers if layer.items == "source" for band in layer.bands}
+    rule = provider.rule(spec.source.collection)
+    splined = rule.resampled == "cubic-spline"
+    return {name: Transfer(mtf=rule.mtf[band], splined=splined) for name, band in bands.items() if band in rule.mtf}
 
 
 def _read_area(grid: MapGrid, read: ReadTruth) -> Float32Array:

@@ -1,6 +1,7 @@
 """A sample: one site with guide, source, its dates and truth, in physical units, for training and scoring."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.evaluation.relief import Ground
 from mapper.models.contract import Contract, Offer
 from mapper.spec.target import Bounds
+from mapper.training.transfer import Transfer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class Sample:
     """Vertical datum of source and truth, where they are heights; empty where nobody says."""
     place: str = ""
     """Name of the place, where several sites lie at one: none of them is learnt from where another is scored."""
+    transfer: Mapping[str, Transfer] = field(default_factory=dict)
+    """Transfer of each band of source and guide whose instrument declares it, by the name of the band or channel."""
     ground: Ground | None = None
     """Sizes of the pixels and land cover, where the truth is heights of the ground: for scores, shown to no model."""
 
@@ -105,6 +109,16 @@ class Sample:
     def targets(self) -> tuple[str, ...]:
         """Names of the bands that are learnt."""
         return tuple(self.target.split(","))
+
+    @property
+    def source_transfers(self) -> tuple[Transfer | None, ...]:
+        """Transfer of each band of the source; None where nobody declares it."""
+        return tuple(self.transfer.get(name) for name in self.targets)
+
+    @property
+    def guide_transfers(self) -> tuple[Transfer | None, ...]:
+        """Transfer of each guide channel; None where nobody declares it."""
+        return tuple(self.transfer.get(name) for name, _ in self.bands)
 
     def check(self, contract: Contract) -> tuple[int, ...]:
         """Return for each guide channel of a model its index among the channels of the sample.

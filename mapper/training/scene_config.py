@@ -52,3 +52,20 @@ class BurstData(Part):
     """Share of a date where objects appeared or went."""
     object_px: Span = (1.5, 8.0)
     """Edges of such objects, in source pixels."""
+
+
+class Sentinel2BandsData(Part):
+    """Crops of Sentinel-2 with its bands of 10 and 20 m, those of 20 m as the truth of their means of 40 m."""
+
+    kind: Literal["s2-bands"] = "s2-bands"
+    folder: FilePath
+    """Holds an ``.npz`` for each crop, see :mod:`mapper.training.sentinel2_bands`."""
+    crops: tuple[str, ...] | None = None
+    """Names; None takes all."""
+    leave_out: tuple[str, ...] = ()
+    border_px: int = Field(default=4, ge=0)
+    """Rim of the truth that is neither learnt nor scored, in pixels of 20 m."""
+
+
+StackData = BurstData | Sentinel2BandsData
+"""Data of several dates or bands."""
