@@ -89,9 +89,8 @@ def _design(have: Transfer, want: Transfer, scale: int) -> Float64Array:
     ratio = np.minimum(want.at(frequency * scale) / have.at(frequency), 1)
     half = _RADIUS * scale
     places = np.arange(-half, half) + 0.5 if scale % 2 == 0 else np.arange(-half, half + 1.0)
-    taps: Float64Array = np.cos(2 * np.pi * places[:, None] * frequency) @ ratio
-    whole: Float64Array = taps / taps.sum()
-    return whole
+    taps = np.cos(2 * np.pi * places[:, None] * frequency) @ ratio
+    return np.asarray(taps / taps.sum(), np.float64)
 
 
 def _gather(values: Float64Array, taps: Float64Array, scale: int, axis: int) -> Float64Array:
