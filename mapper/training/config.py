@@ -223,7 +223,7 @@ class TrainConfig(Part):
     weight_decay: float = Field(default=1e-2, ge=0)
     loss: str = "huber"
     """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
-    l1-mse-gradient (slopes count beside heights), or one of another package."""
+    l1-mse-gradient (slopes count beside heights), bce (of a probability), or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is saved."""
     clip: float = Field(default=1.0, gt=0)
