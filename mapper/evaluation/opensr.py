@@ -34,7 +34,7 @@ _TEMPERATURE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What the pixels that are judged are like; NaN where none is."""
+    """Shares of the pixels that are judged, by what they are like; NaN where none is."""
 
     improvement: float
     """Share of what is like the truth."""

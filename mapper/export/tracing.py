@@ -36,7 +36,7 @@ class TracedObject:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """What one part has of an object."""
+    """Part of an object that lies in one part of a map."""
 
     outline: shapely.Polygon
     pixels: int

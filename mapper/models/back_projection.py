@@ -184,7 +184,7 @@ class _Return:
 
 @dataclass(frozen=True, kw_only=True)
 class _View:
-    """What a date sees of an image: weights (batch, tap, y, x) of target pixels, by axis, and the way back."""
+    """View of a date on an image: weights (batch, tap, y, x) of target pixels, by axis, and the way back."""
 
     down: Tensor
     right: Tensor

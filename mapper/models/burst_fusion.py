@@ -23,6 +23,7 @@ from mapper.models.burst import Dates, match_dates
 from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
+from mapper.models.mtg import Residual
 from mapper.models.receptive_field import ReceptiveField, Span
 
 _LEVEL_SD, _LEVEL_RADIUS = 5.0, 14
@@ -79,7 +80,7 @@ class BurstFusion(Network):
         )
         self.gate = nn.Conv2d(features, 1, 1)
         self.enter = nn.Conv2d(2 * fine + 2 + features, width, 3, padding=1)
-        self.trunk = nn.ModuleList(_Residual(width) for _ in range(blocks))
+        self.trunk = nn.ModuleList(Residual(width, start=1e-2) for _ in range(blocks))
         self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
         self.register_buffer("gauss", _gaussian(), persistent=False)
 
@@ -162,22 +163,6 @@ class BurstFusion(Network):
             cells = cells.conv(5)
         reach = reach_of(self.scale, rounds=self.rounds) + LIKENESS_REACH
         return ReceptiveField(guide=at, source=cells.conv(3).conv(3).conv(3).conv(2 * reach + 1))
-
-
-class _Residual(nn.Module):
-    """Two 3 x 3 convolutions and what goes around them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-2)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        change: Tensor = self.second(F.gelu(self.first(F.gelu(features))))
-        return features + change
 
 
 def _show(weight: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
 from mapper.models.receptive_field import ReceptiveField, Span
+from mapper.models.unet import Block
 
 _WIDTHS = (1, 2, 4)  # of each branch, from the finest down, in units of the option
 _FOLD = 2
@@ -102,7 +103,7 @@ class _Stage(nn.Module):
 
     def __init__(self, widths: list[int], blocks: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(blocks))) for width in widths)
+        self.branches = nn.ModuleList(nn.Sequential(*(Block(width) for _ in range(blocks))) for width in widths)
         self.blocks = blocks
         self.ways = nn.ModuleDict(
             {
@@ -137,22 +138,6 @@ class _Stage(nn.Module):
         for other, span in enumerate(spans):
             whole |= _enlarged(span, at - other) if other < at else _shrunk(span, other - at)
         return whole
-
-
-class _Block(nn.Module):
-    """Two convolutions beside the straight way."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        # without normalisation each block would double the variance
-        nn.init.normal_(self.second.weight, std=0.3 / (3 * width**0.5))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        result: Tensor = features + self.second(F.gelu(self.first(F.gelu(features))))
-        return result
 
 
 def _make_way(widths: list[int], one: int, other: int) -> nn.Module:

@@ -195,13 +195,13 @@ class DatePool(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions and what goes around them; begins as the identity."""
+    """Two 3 x 3 convolutions and what goes around them; begins nearly as the identity."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, start: float = 1e-3) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-3)
+        nn.init.normal_(self.second.weight, std=start)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:

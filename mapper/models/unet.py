@@ -41,13 +41,13 @@ class UNet(Network):
             self.source_norm = _HEIGHTS
         widths = [width * times for times in _WIDTHS]
         self.head = nn.Conv2d(guide_channels + on_source, width, 1)
-        self.down = nn.ModuleList(_Block(here) for here in widths[:-1])
+        self.down = nn.ModuleList(Block(here) for here in widths[:-1])
         self.pools = nn.ModuleList(nn.Conv2d(here, below, 2, stride=2) for here, below in pairwise(widths))
-        self.bottom = nn.Sequential(*(_Block(widths[-1]) for _ in range(_BOTTOM_BLOCKS)))
+        self.bottom = nn.Sequential(*(Block(widths[-1]) for _ in range(_BOTTOM_BLOCKS)))
         self.joins = nn.ModuleList(
             nn.Conv2d(here + below, here, 1) for here, below in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
-        self.up = nn.ModuleList(_Block(here) for here in widths[-2::-1])
+        self.up = nn.ModuleList(Block(here) for here in widths[-2::-1])
         self.last = start_small(nn.Conv2d(width, 1, 1))
 
     @property
@@ -95,7 +95,7 @@ class UNet(Network):
         return ReceptiveField(guide=span, source=span.bicubic(self.scale).conv(_LEVEL_PX))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Two convolutions beside the straight way."""
 
     def __init__(self, width: int) -> None:

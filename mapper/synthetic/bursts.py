@@ -25,7 +25,7 @@ _HAZE_GRAIN = 12.0
 
 @dataclass(frozen=True, kw_only=True)
 class BurstOptions:
-    """How a sensor sees the ground; of pairs each date draws a number between both."""
+    """Ways in which a sensor sees the ground; of pairs each date draws a number between both."""
 
     dates: int = 8
     scale: int = 2
