@@ -6,7 +6,7 @@ import torch
 from real_stacks import read_naip, read_town, score_psnr
 from shared import needs_shared
 
-from mapper.models.back_projection import PointSpread, back_project, reach_of, register
+from mapper.models.back_projection import Dates, PointSpread, back_project, reach_of, register
 from mapper.models.interpolation import upsample
 from mapper.predict.operators import GaussianPsf
 from mapper.synthetic.bursts import BurstOptions, degrade, move, simulate_burst
@@ -15,14 +15,13 @@ from mapper.synthetic.bursts import BurstOptions, degrade, move, simulate_burst
 def run(values, shift, *, anchor=0, scale=2, weights=None, **options):
     """Return (band, y, x) of dates (date, band, y, x) with shifts (date, 2) or by pixel."""
     values = torch.as_tensor(values)
-    dates, _, rows, cols = values.shape
+    number, _, rows, cols = values.shape
     shift = torch.as_tensor(np.asarray(shift, np.float32))
     shift = shift[:, :, None, None].expand(-1, -1, rows, cols) if shift.ndim == 2 else shift
-    clear = torch.ones(1, dates, 1, rows, cols, dtype=torch.bool)
+    clear = torch.ones(1, number, 1, rows, cols, dtype=torch.bool)
     weights = clear.float() if weights is None else weights
-    return back_project(values[None], clear, shift[None], weights, anchor=values[None, anchor], scale=scale, **options)[
-        0
-    ]
+    dates = Dates(values=values[None], clear=clear, shift=shift[None], weights=weights)
+    return back_project(dates, anchor=values[None, anchor], scale=scale, **options)[0]
 
 
 @pytest.fixture(scope="module")

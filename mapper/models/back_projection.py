@@ -12,7 +12,7 @@ there. All is sums of products in a fixed order: the same bits however a window 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -31,6 +31,10 @@ _PHASES = 128
 _CUBIC_REACH = 2
 _MOST_KEPT = 2**25
 """Weights of views that are kept: 128 MiB."""
+_UNLIKE = 0.2
+"""Part of the spread of the anchor: dates that differ by more have less weight than the anchor has at least."""
+_ANCHOR = 1.5
+"""Weight of the anchor, in units of the best date."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +73,41 @@ class PointSpread:
         return math.floor(_CUT_OFF * self.sd + (self.mean_px - 1) / 2 / scale + 0.5 - 0.5 / scale)
 
 
-def back_project(  # noqa: PLR0913 - a stack, and how its sensor looks
-    source: Tensor,
-    clear: Tensor,
-    shift: Tensor,
-    weights: Tensor,
+@dataclass(frozen=True, kw_only=True)
+class Dates:
+    """Dates of a stack, in the radiometry of its anchor, as :func:`back_project` takes them."""
+
+    values: Tensor
+    """(batch, date, band, y, x), gain and offset already those of the anchor; anything where not clear."""
+    clear: Tensor
+    """(batch, date, 1, y, x), bool or 0 and 1: pixels of a date that count."""
+    shift: Tensor
+    """(batch, date, 2, y, x) source pixels (down, right): what the anchor shows at p the date shows at p + shift."""
+    weights: Tensor
+    """(batch, date, 1, y, x), at pixels of the anchor; need not add up to 1."""
+
+    @classmethod
+    def of_anchor(cls, shown: Tensor, known: Tensor) -> "Dates":
+        """Return the anchor (batch, band, y, x) as a date of its own."""
+        still = shown.new_zeros((len(shown), 1, 2, *shown.shape[-2:]))
+        return cls(
+            values=shown[:, None], clear=known[:, None], shift=still, weights=torch.full_like(still[:, :, :1], _ANCHOR)
+        )
+
+    def favour_anchor(self) -> "Dates":
+        """Return these dates with the first, the anchor, above the best of the others."""
+        best = self.weights[:, 1:].amax(1, keepdim=True).clamp(min=1 / _UNLIKE**2)
+        return replace(self, weights=torch.cat([_ANCHOR * best, self.weights[:, 1:]], 1))
+
+    def join(self, more: "Dates") -> "Dates":
+        """Return these dates and more."""
+        pairs = [(getattr(self, name), getattr(more, name)) for name in ("values", "clear", "shift", "weights")]
+        values, clear, shift, weights = (torch.cat(pair, 1) for pair in pairs)
+        return Dates(values=values, clear=clear, shift=shift, weights=weights)
+
+
+def back_project(
+    dates: Dates,
     *,
     anchor: Tensor,
     scale: int,
@@ -88,11 +122,7 @@ def back_project(  # noqa: PLR0913 - a stack, and how its sensor looks
     :func:`torch.no_grad`.
 
     Args:
-        source: (batch, date, band, y, x), gain and offset already those of the anchor; anything where not clear.
-        clear: (batch, date, 1, y, x), bool or 0 and 1: pixels of a date that count.
-        shift: (batch, date, 2, y, x) source pixels (down, right): what the anchor shows at p the date shows at
-            p + shift. A date has no weight where that is longer than ``farthest`` along an axis.
-        weights: (batch, date, 1, y, x), at pixels of the anchor; need not add up to 1.
+        dates: A date has no weight where its shift is longer than ``farthest`` along an axis.
         anchor: (batch, band, y, x) without NaN, from which it starts.
         scale: Source pixel / target pixel.
         rounds: Number of rounds: each brings detail, and noise.
@@ -102,6 +132,7 @@ def back_project(  # noqa: PLR0913 - a stack, and how its sensor looks
     Raises:
         ValueError: If the point spread function is wider than the radius that is said.
     """
+    source, clear, shift, weights = dates.values, dates.clear, dates.shift, dates.weights
     psf = psf or PointSpread.of_protocol(scale)
     if psf.reach(scale) > LOOK_REACH:
         raise ValueError(f"{psf} looks {psf.reach(scale)} source pixels far, expected at most {LOOK_REACH}")

@@ -6,13 +6,13 @@ weigh little. A date then counts by its likeness to the anchor, around and at th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import PointSpread, back_project, register
+from mapper.models.back_projection import Dates, PointSpread, back_project, register
 from mapper.models.card import BACK_PROJECTION_ROUNDS, BURST, FARTHEST_SHIFT, LOOK_REACH, Card, reach_of_rounds
 from mapper.models.contract import name_band
 from mapper.models.interpolation import fill_missing, find_anchor, upsample
@@ -29,10 +29,6 @@ _CHANGED = 1.0
 """Mean square of a difference, in units of the usual one around, at which a pixel weighs a quarter in a fit."""
 _CHANGED_DATE = 3.0
 """The same, smoothed, at which a pixel of a date weighs half."""
-_UNLIKE = 0.2
-"""Part of the spread of the anchor: dates that differ by more have less weight than the anchor has at least."""
-_ANCHOR = 1.5
-"""Weight of the anchor, in units of the best date."""
 _SEEN = 1e-3
 _TINY = 1e-30
 
@@ -70,10 +66,7 @@ class BackProjection(nn.Module):
         if self.contract.model == BURST:
             dates = dates.join(match_dates(inputs, shown, known)).favour_anchor()
         values = back_project(
-            dates.values,
-            dates.clear,
-            dates.shift,
-            dates.weights,
+            dates,
             anchor=shown,
             scale=scale,
             rounds=self.rounds,
@@ -82,39 +75,6 @@ class BackProjection(nn.Module):
         )
         values = torch.where(torch.isfinite(upsample(anchor, scale, "nearest")), values, torch.nan)
         return {name_band(at): values[:, at : at + 1] for at in range(values.shape[1])}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dates:
-    """Dates as :func:`~mapper.models.back_projection.back_project` takes them."""
-
-    values: Tensor
-    """(batch, date, band, y, x) in the gain and offset of the anchor, without NaN."""
-    clear: Tensor
-    """(batch, date, 1, y, x) bool."""
-    shift: Tensor
-    """(batch, date, 2, y, x) source pixels."""
-    weights: Tensor
-    """(batch, date, 1, y, x)."""
-
-    @classmethod
-    def of_anchor(cls, shown: Tensor, known: Tensor) -> "Dates":
-        """Return the anchor (batch, band, y, x) as a date of its own."""
-        still = shown.new_zeros((len(shown), 1, 2, *shown.shape[-2:]))
-        return cls(
-            values=shown[:, None], clear=known[:, None], shift=still, weights=torch.full_like(still[:, :, :1], _ANCHOR)
-        )
-
-    def favour_anchor(self) -> "Dates":
-        """Return these dates with the first, the anchor, above the best of the others."""
-        best = self.weights[:, 1:].amax(1, keepdim=True).clamp(min=1 / _UNLIKE**2)
-        return replace(self, weights=torch.cat([_ANCHOR * best, self.weights[:, 1:]], 1))
-
-    def join(self, more: "Dates") -> "Dates":
-        """Return these dates and more."""
-        pairs = [(getattr(self, name), getattr(more, name)) for name in ("values", "clear", "shift", "weights")]
-        values, clear, shift, weights = (torch.cat(pair, 1) for pair in pairs)
-        return Dates(values=values, clear=clear, shift=shift, weights=weights)
 
 
 def match_dates(inputs: Mapping[str, Tensor], shown: Tensor, known: Tensor) -> Dates:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import back_project, reach_of, register
-from mapper.models.burst import Dates, match_dates
+from mapper.models.back_projection import Dates, back_project, reach_of, register
+from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
@@ -141,10 +141,7 @@ class BurstFusion(Network):
     def _back_project(self, dates: Dates, anchor: Tensor) -> Tensor:
         """Return what dates saw together; of the anchor alone nothing is shifted."""
         return back_project(
-            dates.values,
-            dates.clear,
-            dates.shift,
-            dates.weights,
+            dates,
             anchor=anchor,
             scale=self.scale,
             rounds=self.rounds,
