@@ -9,7 +9,7 @@ from mapper.models.stack_model import adapt
 
 def build(scale=2, **options):
     torch.manual_seed(0)
-    small = {"width": 8, "blocks": 1, "features": 6, "rounds": 1}
+    small = {"width": 8, "blocks": 1, "features": 6, "rounds": [1, 2]}
     network = lively(build_network("burst-fusion", guide_channels=0, scale=scale, options=small | options)).double()
     source = Input(role="source", dates=0, px=0, cells_px=64)
     contract = Contract(model="burst-fusion", inputs=(source,), outputs=(), scale=scale, halo_px=0, band_sd=True)
