@@ -119,7 +119,7 @@ def dates_of_burst(burst: Burst, *, shift: Float32Array | None = None) -> Dates:
 
 
 def lay_side_by_side(dates: Dates, number: int, *, scale: int, register: bool) -> Float32Array:
-    """Return dates interpolated bicubically, (number * band, y * scale, x * scale), the anchor first, then those near it.
+    """Return dates interpolated bicubically, the anchor first, (number * band, y * scale, x * scale).
 
     Args:
         dates: Without gaps.
