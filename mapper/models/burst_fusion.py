@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import Dates, back_project, back_project_by_rounds, reach_of, register
+from mapper.models.back_projection import Dates, PointSpread, back_project, back_project_by_rounds, reach_of, register
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, LIKENESS_REACH
 from mapper.models.interpolation import upsample
@@ -64,6 +64,8 @@ class BurstFusion(Network):
         blocks: Residual blocks, each of two 3 x 3 convolutions.
         features: Features of a date.
         rounds: Rounds of back-projection, few and many.
+        psf: Point spread function of back-projection: standard deviation of a Gaussian in source pixels, and target
+            pixels along an axis whose mean is taken; None is that of the protocol.
     """
 
     stacked = True
@@ -83,6 +85,7 @@ class BurstFusion(Network):
         blocks: int = 5,
         features: int = 24,
         rounds: tuple[int, int] = (4, 12),
+        psf: tuple[float, int] | None = None,
     ) -> None:
         super().__init__()
         if guide_channels:
@@ -90,6 +93,7 @@ class BurstFusion(Network):
         if not 0 < rounds[0] < rounds[1]:
             raise ValueError(f"rounds must be few, then many, got {tuple(rounds)}")
         self.scale, self.rounds = scale, tuple(rounds)
+        self.psf = PointSpread(sd=psf[0], mean_px=psf[1]) if psf else PointSpread.of_protocol(scale)
         fine = scale**2
         self.date = nn.Sequential(
             nn.Conv2d(2 * fine + 2, features, 3, padding=1), nn.GELU(), nn.Conv2d(features, features, 3, padding=1)
@@ -138,7 +142,7 @@ class BurstFusion(Network):
         )
         own = Dates.of_anchor(anchor, known)
         few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
-        alone = back_project(own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], farthest=0)
+        alone = back_project(own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], psf=self.psf, farthest=0)
         level = self._blur(anchor)
         contrast = self._blur((anchor - level).square()).clamp(min=_TINY).sqrt() + _LEAST_CONTRAST * level.abs()
         fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
@@ -160,7 +164,7 @@ class BurstFusion(Network):
 
     def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
         """Return what dates saw together, in few rounds and in many."""
-        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale)
+        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale, psf=self.psf)
         first, last = self.rounds
         few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
         return few, many
@@ -175,7 +179,7 @@ class BurstFusion(Network):
         cells = at.upsample(0, self.scale).conv(3)
         for _ in self.trunk:
             cells = cells.conv(5)
-        reach = reach_of(self.scale, rounds=self.rounds[1]) + LIKENESS_REACH
+        reach = reach_of(self.scale, rounds=self.rounds[1], psf=self.psf) + LIKENESS_REACH
         return ReceptiveField(guide=at, source=cells.conv(3).conv(3).conv(3).conv(2 * reach + 1))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.ndimage import gaussian_filter
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array
 from mapper.cube.shifts import estimate_shifts
@@ -168,6 +169,8 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         name = f"burst {seed} of {paths[seed % len(paths)].stem}"
     else:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
+    if (blur := random.uniform(*data.blur_px)) > 0:
+        image = gaussian_filter(image, (0, blur, blur), mode="reflect")
     options = BurstOptions(**{key: getattr(data, key) for key in asdict(BurstOptions())})
     burst = simulate_burst(image, options, seed=seed)
     error = random.normal(0, data.shift_error_px, burst.shift.shape) if data.shift_error_px else np.zeros(2)
