@@ -22,6 +22,7 @@ from mapper.models.card import Card, read_card
 from mapper.models.contract import ANY, Contract, Offer
 from mapper.plan.window_rules import HaloRule, WindowRule
 from mapper.predict.operators import make_operator
+from mapper.predict.quality import CHANGE_REACH
 from mapper.spec import MapSpec
 from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
@@ -178,8 +179,10 @@ def make_context(
     ties = (spec.consistency.of(band.name) for band in spec.targets)
     reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
-    check_shifts(spec, reach_px=halo_px)
     cells_px = contract.source.cells_px * grid.scale
+    if cells_px and spec.source.dates > 1:
+        halo_px = max(halo_px, CHANGE_REACH * grid.scale)
+    check_shifts(spec, reach_px=halo_px)
     return Context(
         spec=spec,
         provider=provider,

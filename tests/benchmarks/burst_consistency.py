@@ -58,10 +58,10 @@ def test_soft_costs_little_and_hard_prints_the_noise_of_the_anchor():
             left = (operator.apply(value) - anchor)[coarse]
             psnr = -10 * np.log10(np.mean((value - truth)[fine].astype(np.float64) ** 2))
             scores.setdefault((noise, psf_sd, name), []).append((psnr, np.sqrt((left**2).mean()), np.abs(left).max()))
-    print(f"\n{'noise':>7} {'psf':>6} {'mode':>6} {'PSNR':>7} {'RMS left':>9} {'most left':>9}")
+    print(f"\n{'noise':>7} {'psf':>6} {'mode':>6} {'PSNR':>7} {'RMS left':>9} {'most left':>9}")  # noqa: T201
     found = {key: np.mean(each, axis=0) for key, each in scores.items()}
     for (noise, psf_sd, name), (psnr, rms, most) in found.items():
-        print(f"{noise:7.4f} {psf_sd:6.3f} {name:>6} {psnr:7.2f} {rms:9.5f} {most:9.5f}")
+        print(f"{noise:7.4f} {psf_sd:6.3f} {name:>6} {psnr:7.2f} {rms:9.5f} {most:9.5f}")  # noqa: T201
     for noise, psf_sd in itertools.product((0.0015, 0.003), (0.4, PROTOCOL_SD)):
         none, soft, hard = (found[noise, psf_sd, name] for name in MODES)
         assert none[0] - soft[0] < 0.8
