@@ -142,7 +142,7 @@ def serve_archive(folder, layout, dates):
 def write_map(folder, name, provider, address, tile):
     """A MAP.yaml well inside the scenes; returns its path."""
     to_degrees = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform
-    corners = [to_degrees(ORIGIN[0] + x, ORIGIN[1] - y) for x, y in ((330, 1110), (1130, 300))]
+    corners = [to_degrees(ORIGIN[0] + x, ORIGIN[1] - y) for x, y in ((330, 1110), (795, 300))]
     content = {
         "preset": "sentinel2-multi",
         "name": name,
@@ -208,7 +208,7 @@ def test_any_tiling_gives_the_same_bits_of_every_band(maps):
     assert set(one.data_vars) - {"spatial_ref"} == {
         *BANDS, "B04_sd", "B08_sd", "qa", "n_valid", "n_dates", "anchor_days", "consistency_residual"
     }  # fmt: skip
-    assert np.isfinite(one["B04"].values).sum() > 20_000
+    assert np.isfinite(one["B04"].values).sum() > 10_000
     for name in one.data_vars:
         np.testing.assert_array_equal(one[name].values, other[name].values, err_msg=str(name))
 
@@ -262,7 +262,7 @@ def test_a_record_has_dates_shifts_and_anchor_and_why_shows_them(maps, dates):
     for found, true in zip(record.shifts, shifts, strict=True):
         assert abs(found.down - true[0]) < 0.1
         assert abs(found.right - true[1]) < 0.1
-    code, text = run_mapper("why", maps[0], ORIGIN[0] + 802, ORIGIN[1] - 702, "--crs", CRS)[:2]
+    code, text = run_mapper("why", maps[0], ORIGIN[0] + 702, ORIGIN[1] - 702, "--crs", CRS)[:2]
     assert code == 0
     for part in (*DAYS, "anchor", "n_dates   ", "anchor_days", "trust"):
         assert part in text
@@ -270,7 +270,7 @@ def test_a_record_has_dates_shifts_and_anchor_and_why_shows_them(maps, dates):
 
 def test_the_server_answers_with_everything_of_a_pixel(maps):
     with TestClient(make_app(read_spec(maps[0]).store)) as client:
-        asked = {"x": ORIGIN[0] + 802, "y": ORIGIN[1] - 702, "crs": "map"}
+        asked = {"x": ORIGIN[0] + 702, "y": ORIGIN[1] - 702, "crs": "map"}
         answer = client.get("/pixel", params=asked).json()
         tile = client.get("/tilejson.json", params={"variable": "anchor_days"})
     assert [band["name"] for band in answer["bands"]] == list(BANDS)
