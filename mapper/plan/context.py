@@ -131,6 +131,15 @@ class Context:
         top, left, bottom, right = edges[0].tolist()
         return Window(top=top, left=left, bottom=bottom, right=right)
 
+    def needed(self, tile: Tile) -> Window:
+        """Return the part of the window of a tile that its pixels are predicted from.
+
+        Cells in which dates are registered reach beyond it.
+        """
+        if self.model is None or not self.contract.source.cells_px:
+            return self.window(tile)
+        return self.grid.window(tile).grown(self.halo_px, self.contract.step(self.grid.scale))
+
     def on_map(self, window: Window) -> Window:
         """Return a window of the product in pixels of the map; it may reach beyond it."""
         return window.shifted(-self.pad * self.grid.tile_px)

@@ -131,7 +131,8 @@ def predict_tile(context: Context, tile: Tile, read: WindowInputs) -> tuple[Comp
     Raises:
         WeightsError: If the model on this machine is not the planned one.
     """
-    grid, window = context.grid, context.window(tile)
+    grid, window = context.grid, context.needed(tile)
+    read = read.cut(window.inside(context.window(tile)), grid.scale)
     predictor = load_predictor(context)
     prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
     finish = Postprocessor(

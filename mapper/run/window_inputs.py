@@ -15,6 +15,7 @@ from mapper.cube.composite import Guide
 from mapper.cube.shifts import Shifts, estimate_shifts
 from mapper.cube.source import Source
 from mapper.cube.stack import NOT_NEEDED, Shown, Stack
+from mapper.grid import coarsen
 from mapper.models.card import FARTHEST_SHIFT
 from mapper.plan.context import Context
 from mapper.predict.change import find_changed
@@ -47,6 +48,22 @@ class WindowInputs:
     """Shifts of those days, where the model registers them."""
     ancillary: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     """(y, x) of target pixels by name of an ancillary band, those that reading knows of."""
+
+    def cut(self, part: tuple[slice, slice], scale: int) -> "WindowInputs":
+        """Return these inputs for a part of the window: rows and columns in target pixels, of whole source pixels."""
+        coarse = coarsen(part, scale)
+
+        def cut_input(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return array if name.endswith(".days") else array[..., *(part if name == "guide" else coarse)]
+
+        return replace(
+            self,
+            inputs={name: cut_input(name, array) for name, array in self.inputs.items()},
+            reference=Reference(image=self.reference.image[:, *coarse], sd=self.reference.sd[:, *coarse]),
+            n_valid=self.n_valid[part],
+            flags={name: where if isinstance(where, bool) else where[part] for name, where in self.flags.items()},
+            ancillary={name: array[part] for name, array in self.ancillary.items()},
+        )
 
     def join(self, guide: Guide | None) -> "WindowInputs":
         """Return this source with a guide, whose observations are counted unless the source counts dates."""
