@@ -96,3 +96,21 @@ def test_noise_gains_and_drift_are_in_units_of_the_spread(ground):
         burst = simulate_burst(ground, option, seed=7)
         rest = (burst.values - burst.values[burst.anchor]) / spread[:, None, None]
         assert 0.02 < np.abs(rest).max() < 3.5
+
+
+def test_noise_in_the_units_of_the_image_adds_to_that_in_units_of_the_spread(ground):
+    quiet = simulate_burst(ground, PLAIN, seed=2)
+    relative = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1)), seed=2)
+    both = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1), noise_level=3.0), seed=2)
+    spread = ground.std((1, 2), dtype=np.float64)[:, None, None]
+    draws = (relative.values - quiet.values) / (0.1 * spread)
+    np.testing.assert_allclose(both.values - quiet.values, draws * np.hypot(0.1 * spread, 3), rtol=0.02, atol=1e-3)
+
+
+def test_the_middle_that_is_averaged_may_be_told(ground):
+    fine = degrade(ground[:, :90, :90], 3, psf_sd=0.2, mean_px=1)
+    wide = degrade(ground[:, :90, :90], 3, psf_sd=1e-3, mean_px=3)
+    np.testing.assert_array_equal(fine, degrade(ground[:, :90, :90], 3, psf_sd=0.2))
+    np.testing.assert_allclose(wide, degrade(ground[:, :90, :90], 3, kind="block-mean"), rtol=1e-6)
+    with pytest.raises(ValueError, match="the middle 2 of 3 target pixels are none"):
+        degrade(ground[:, :90, :90], 3, mean_px=2)

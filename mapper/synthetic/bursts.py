@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, spline_filter
 from scipy.ndimage import shift as shift_image
 
-from mapper.arrays import BoolArray, Float32Array, Float64Array
+from mapper.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 
 PROTOCOL_SD = 0.514
 """Standard deviation in source pixels of the point spread function that published tables are made with."""
@@ -36,6 +36,8 @@ class BurstOptions:
     """Standard deviation of the point spread function in source pixels; one for all dates of a stack."""
     noise: tuple[float, float] = (0.01, 0.01)
     """Standard deviation of the noise in units of the spread of each band; one for all dates of a stack."""
+    noise_level: float = 0.0
+    """Standard deviation of further noise in the units of the image."""
     gain: float = 0.0
     """Largest deviation of a date's gain from 1, for each band."""
     offset: float = 0.0
@@ -70,7 +72,14 @@ class Burst:
     """(date, y, x) True where objects or haze differ from the anchor, though the mask says nothing."""
 
 
-def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_sd: float = PROTOCOL_SD) -> Float32Array:
+def degrade(
+    image: FloatArray,
+    scale: int,
+    *,
+    kind: Degradation = "mtf",
+    psf_sd: float = PROTOCOL_SD,
+    mean_px: int | None = None,
+) -> Float32Array:
     """Return what a sensor sees of a fine image, (band, y / scale, x / scale).
 
     ``mtf``: a Gaussian, edges reflected, then the mean of the middle 2 x 2 target pixels of each source pixel (of an
@@ -82,6 +91,7 @@ def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_s
         scale: Source pixel / target pixel; divides both edges.
         kind: Which of the two.
         psf_sd: Standard deviation of the Gaussian in source pixels.
+        mean_px: Target pixels along an edge whose mean is taken around the centre, with ``mtf``; None takes those said.
 
     Raises:
         ValueError: If the scale does not divide the edges, or the kind is unknown.
@@ -91,10 +101,13 @@ def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_s
         raise ValueError(f"an image of {rows} x {cols} px cannot be divided by a scale of {scale}")
     if kind not in ("mtf", "block-mean"):
         raise ValueError(f"unknown degradation {kind!r}, expected mtf or block-mean")
+    if mean_px is not None and (mean_px - scale) % 2:
+        raise ValueError(f"the middle {mean_px} of {scale} target pixels are none: both have to be even or odd")
     used = slice(0, scale)
     if kind == "mtf":
         image = gaussian_filter(image, (0, psf_sd * scale, psf_sd * scale), mode="reflect")
-        used = slice((scale - 1) // 2, scale // 2 + 1)
+        first = (scale - (mean_px or 2 - scale % 2)) // 2
+        used = slice(first, scale - first)
     blocks = image.reshape(bands, rows // scale, scale, cols // scale, scale)
     mean: Float32Array = blocks[:, :, used, :, used].mean((2, 4), dtype=np.float64).astype(np.float32)
     return mean
@@ -131,7 +144,7 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
         if date != anchor:
             pixels, cloud, hazy = _cover(pixels, spread, options, random)
             different |= hazy
-        pixels += noise * spread * random.standard_normal(pixels.shape)
+        pixels += np.hypot(noise * spread, options.noise_level) * random.standard_normal(pixels.shape)
         values.append(pixels.astype(np.float32))
         clear.append(~cloud)
         changed.append(different)

@@ -1,7 +1,7 @@
 """Stacks of dates as samples: simulated ones of fine images, and scenes of published layouts."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample
 from mapper.training.scene import Scene
-from mapper.training.scene_config import BurstData
+from mapper.training.scene_config import BurstData, BurstSettings
 from mapper.training.scene_files import read_image
 
 _IMAGES = (".tif", ".tiff", ".png", ".jp2")
@@ -48,8 +48,7 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
     order = rank_dates(shown, scene.anchor)[:dates]
     values, clear, anchor = shown[order], scene.clear[order], scene.dates[scene.anchor]
     if scene.shift is not None:
-        known = (scene.shift[order] - scene.shift[scene.anchor]).astype(np.float32)
-        shift = np.broadcast_to(known[:, :, None, None], (len(order), 2, *anchor.shape[1:])).copy()
+        shift = _spread((scene.shift[order] - scene.shift[scene.anchor]).astype(np.float32), anchor)
     elif register:
         shift = estimate_shifts(values, clear, anchor, row=0, col=0).shift
     else:
@@ -68,6 +67,7 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
         degradation="as taken",
         digest=_digest(values, clear, scene.truth),
         place=scene.place,
+        value_range=scene.value_range,
     )
 
 
@@ -97,6 +97,23 @@ def _measure_unlikeness(date: Float32Array, anchor: Float32Array) -> float:
     return float(np.mean(rests)) / max(float(covered), 1e-6)
 
 
+def sample_of_image(
+    image: Float32Array, settings: BurstSettings, *, seed: int, name: str, random: np.random.Generator | None = None
+) -> Sample:
+    """Return dates simulated from a fine image, as a sample: all but its bands, units and range of values.
+
+    Args:
+        image: (band, y, x) without NaN; both edges multiples of the scale.
+        settings: Of the simulation.
+        seed: Of all that a date is.
+        name: Of sample and place.
+        random: Draws the error of registration.
+    """
+    options = BurstOptions(**{key: getattr(settings, key) for key in asdict(BurstOptions())})
+    burst = simulate_burst(image, options, seed=seed)
+    return _to_sample(burst, _register(burst, settings, random or np.random.default_rng([seed, 13])), name)
+
+
 def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
     random = np.random.default_rng([seed, 13])
     size_px = data.size_px // data.scale * data.scale
@@ -105,30 +122,59 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         name = f"burst {seed} of {paths[seed % len(paths)].stem}"
     else:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
-    options = BurstOptions(**{key: getattr(data, key) for key in asdict(BurstOptions())})
-    burst = simulate_burst(image, options, seed=seed)
-    error = random.normal(0, data.shift_error_px, burst.shift.shape) if data.shift_error_px else np.zeros(2)
-    return _to_sample(burst, image, name, (burst.shift + error).astype(np.float32))
+    image = image * np.float32(data.contrast) + np.float32(data.level)
+    sample = sample_of_image(image, data, seed=seed, name=name, random=random)
+    return replace(sample, truth=cut_rim(sample.truth, data.border_px), value_range=data.value_range)
 
 
-def _to_sample(burst: Burst, image: Float32Array, name: str, shift: Float32Array) -> Sample:
-    shift = shift - shift[burst.anchor]
+def cut_rim(truth: Float32Array, border_px: int) -> Float32Array:
+    """Return a truth (..., y, x) without its rim: NaN there.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    rows, cols = truth.shape[-2:]
+    if min(rows, cols) <= 2 * border_px:
+        raise InputError(f"a truth of {rows} x {cols} px has nothing within a border_px of {border_px}")
+    inside = (..., slice(border_px, rows - border_px), slice(border_px, cols - border_px))
+    cut = np.full_like(truth, np.nan)
+    cut[inside] = truth[inside]
+    return cut
+
+
+def _register(burst: Burst, settings: BurstSettings, random: np.random.Generator) -> Float32Array:
+    """Return shifts (date, 2, y, x) as the dates themselves tell, or as they are with an error of registration."""
     anchor = burst.values[burst.anchor]
-    number, shape = len(burst.values), anchor.shape[1:]
+    if settings.register_dates:
+        shown = np.where(burst.clear[:, None], burst.values, np.float32(np.nan))
+        return estimate_shifts(shown, burst.clear, anchor, row=0, col=0).shift
+    error = random.normal(0, settings.shift_error_px, burst.shift.shape) if settings.shift_error_px else np.zeros(2)
+    shift = (burst.shift + error).astype(np.float32)
+    return _spread(shift - shift[burst.anchor], anchor)
+
+
+def _spread(shift: Float32Array, anchor: Float32Array) -> Float32Array:
+    """Return shifts (date, 2) at every pixel of an image, (date, 2, y, x)."""
+    return np.broadcast_to(shift[:, :, None, None], (*shift.shape, *anchor.shape[1:])).copy()
+
+
+def _to_sample(burst: Burst, shift: Float32Array, name: str) -> Sample:
+    anchor, number = burst.values[burst.anchor], len(burst.values)
     stack = Dates(
         values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
         clear=burst.clear,
-        shift=np.broadcast_to(shift[:, :, None, None], (number, 2, *shape)).copy(),
+        shift=shift,
         days=(np.arange(number) - burst.anchor).astype(np.float32),
+        true_shift=burst.shift,
     )
     return Sample(
-        guide=np.empty((0, *image.shape[1:]), np.float32),
+        guide=np.empty((0, *burst.truth.shape[1:]), np.float32),
         source=anchor,
         source_sd=np.full_like(anchor, np.nan),
         truth=burst.truth,
         bands=(),
         source_units="1",
-        target=",".join(f"band_{at}" for at in range(len(image))),
+        target=",".join(f"band_{at}" for at in range(len(anchor))),
         stack=stack,
         name=name,
         degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
