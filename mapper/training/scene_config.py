@@ -88,6 +88,8 @@ class SimulationConfig(BurstSettings):
     seed: int = Field(default=0, ge=0)
     image: int | None = None
     """Number of the date, from the end where it is negative; None takes the only one, or the anchor."""
+    size_px: int | None = Field(default=None, ge=16)
+    """Largest edge of the part of the image that is taken, its upper left; None takes all of it."""
 
 
 class SceneData(Part):

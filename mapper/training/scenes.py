@@ -117,7 +117,7 @@ def _simulate(scene: Scene, settings: SimulationConfig) -> Sample:
         if at is None or not -number <= at < number:
             raise InputError(f"scene {scene.name} has {number} dates: say by `image` which to simulate from, got {at}")
         image = scene.dates[at]
-    rows, cols = (edge // settings.scale * settings.scale for edge in image.shape[1:])
+    rows, cols = (min(edge, settings.size_px or edge) // settings.scale * settings.scale for edge in image.shape[1:])
     image = np.ascontiguousarray(image[:, :rows, :cols])
     if not np.isfinite(image).all():
         raise InputError(f"scene {scene.name} has gaps in the image to simulate from: give one without")
