@@ -118,7 +118,7 @@ def test_files_hold_the_table_and_all_scores(report, tmp_path):
     write_report(report, tmp_path)
     stored = json.loads((tmp_path / "suite.json").read_text())
     place = stored["places"]["burst 7, 2 dates"]
-    assert (place["scale"], place["value_range"], place["dates"], place["psf"]["mean_px"]) == (2, 6, 2, 2)
+    assert (place["scale"], place["value_range"], place["dates"], place["psf"]["aperture_px"]) == (2, 6, 2, 2)
     assert set(stored["methods"]["burst"]["scores"]["burst 8, 1 date"]) == set(SCENE_METRICS)
     assert len(stored["table"]["simulated dates"]) == 3 + 3 * 2
     text = (tmp_path / "suite.md").read_text()
@@ -177,7 +177,7 @@ def test_data_of_ones_own_are_looked_for_and_told_where_they_are_not(tmp_path):
         ({"metrics": ["beauty"]}, "unknown metrics beauty, expected some of psnr"),
         ({"methods": [plain("bicubic", consistency="hard")]}, "bicubic: methods of scenes are a model or a training"),
         ({"data": [BURSTS, {"kind": "terrain", "seeds": [1]}]}, "make two suites"),
-        ({"data": [{"kind": "terrain", "seeds": [1]}]}, "dates, metrics, fitted, known ask for scenes of several dates"),
+        ({"data": [{"kind": "terrain", "seeds": [1]}]}, "dates, metrics, fitted, known ask for scenes"),
     ],
 )
 def test_a_suite_of_scenes_asks_for_what_scenes_have(tmp_path, changes, message):

@@ -107,10 +107,20 @@ def test_noise_in_the_units_of_the_image_adds_to_that_in_units_of_the_spread(gro
     np.testing.assert_allclose(both.values - quiet.values, draws * np.hypot(0.1 * spread, 3), rtol=0.02, atol=1e-3)
 
 
-def test_the_middle_that_is_averaged_may_be_told(ground):
-    fine = degrade(ground[:, :90, :90], 3, psf_sd=0.2, mean_px=1)
-    wide = degrade(ground[:, :90, :90], 3, psf_sd=1e-3, mean_px=3)
-    np.testing.assert_array_equal(fine, degrade(ground[:, :90, :90], 3, psf_sd=0.2))
-    np.testing.assert_allclose(wide, degrade(ground[:, :90, :90], 3, kind="block-mean"), rtol=1e-6)
-    with pytest.raises(ValueError, match="the middle 2 of 3 target pixels are none"):
-        degrade(ground[:, :90, :90], 3, mean_px=2)
+def test_a_source_pixel_may_see_its_whole_square_or_the_middle_of_it():
+    image = np.random.default_rng(2).normal(size=(1, 18, 24)).astype(np.float32)
+    whole = degrade(image, 3, psf_sd=1e-3, aperture_px=3)
+    np.testing.assert_allclose(whole, degrade(image, 3, kind="block-mean"), atol=1e-6)
+    np.testing.assert_allclose(degrade(image, 3, psf_sd=1e-3), image[:, 1::3, 1::3], atol=1e-6)
+    with pytest.raises(ValueError, match="a mean of 2 of 3 target pixels has no middle"):
+        degrade(image, 3, aperture_px=2)
+
+
+def test_dates_may_differ_in_how_much_of_them_changed():
+    image = np.random.default_rng(4).normal(size=(1, 96, 96)).astype(np.float32)
+    options = {"dates": 9, "changed": 0.1, "object_px": (2, 4)}
+    even, uneven = (simulate_burst(image, BurstOptions(**options, uneven=each), seed=5) for each in (False, True))
+    even, uneven = (np.delete(each.changed.mean((1, 2)), each.anchor) for each in (even, uneven))
+    assert uneven.min() < 0.05
+    assert even.min() >= 0.1
+    assert uneven.max() > 1.5 * even.max()

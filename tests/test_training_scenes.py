@@ -70,13 +70,13 @@ def test_one_scale_down_the_anchor_is_the_truth(probav):
 
 def test_dates_are_simulated_of_a_fine_image(pictures):
     simulate = {"scale": 2, "dates": 3, "noise": (0, 0), "noise_level": 1.5, "seed": 4, "size_px": 38}
-    data = SceneData(kind="spacenet7", folder=pictures, simulate=simulate, psf={"sd": 0.5, "mean_px": 2})
+    data = SceneData(kind="spacenet7", folder=pictures, simulate=simulate, psf={"sd": 0.5, "aperture_px": 2})
     first, second = read_samples([data])
     assert (first.name, second.name, first.source_units, first.target) == ("07", "08", "DN", "red,green,blue")
     assert first.truth.shape == (3, 30, 38)
     assert (first.truth == np.round(first.truth)).all()
     assert first.stack.values.shape == (3, 3, 15, 19)
-    assert first.psf.mean_px == 2
+    assert first.psf.aperture_px == 2
     error = first.stack.shift[:, :, 0, 0] - first.stack.true_shift
     assert 0 < np.abs(error).max() < 0.2  # what registration leaves
     noise = first.source - degrade(first.truth, 2)
@@ -96,8 +96,8 @@ def test_what_is_absent_is_told_where_it_may_be_and_refused_where_not(tmp_path, 
         read_scenes(absent.model_copy(update={"optional": False}))
     with pytest.raises(InputError, match="holds no LR"):
         read_scenes(SceneData(kind="probav", folder=tmp_path, optional=True))
-    with pytest.raises(InputError, match="the middle 2 of 3 target pixels are none"):
-        read_scenes(SceneData(kind="probav", folder=probav, places=("NIR_1",), psf={"sd": 0.3, "mean_px": 2}))
+    with pytest.raises(InputError, match="has an aperture_px of 2, expected 3 as the scale"):
+        read_scenes(SceneData(kind="probav", folder=probav, places=("NIR_1",), psf={"sd": 0.3, "aperture_px": 2}))
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def _load(spec: ModelSpec, psf: PsfConfig | None = None) -> SiteModel:
     """Load a model; one that projects back takes the point spread function of the site's sensor."""
     model, card = load_model(spec), read_card(spec)
     if psf and isinstance(model, BackProjection):
-        model = BackProjection(card, psf=PointSpread(sd=psf.sd, mean_px=psf.mean_px)).eval()
+        model = BackProjection(card, psf=PointSpread(sd=psf.sd, mean_px=psf.aperture_px)).eval()
     return SiteModel(model=model, parameters=card.parameters, name=spec.name)
 
 

@@ -81,7 +81,7 @@ def run_suite(
     if suite.scenes:
         scored = [(each, *_run_method(run, each, judge_scene)) for each in present]
         found = tuple(SceneOutcome(method=each, results=own, skipped=without) for each, own, without in scored)
-        return SceneReport(suite=suite, sites=sites, outcomes=found, notes=(*notes, *_list_skipped(found)))
+        return SceneReport(suite=suite, sites=sites, outcomes=found, notes=(*notes, *_list_skipped(found, sites)))
     judged = [(each, *_run_method(run, each, _judge)) for each in present]
     outcomes = tuple(Outcome(method=each, results=own, skipped=without) for each, own, without in judged)
     return Report(
@@ -274,15 +274,16 @@ def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         total = sum(most[site] for site in outcome.results)
         lacking = total - outcome.scores.pooled.n
         notes += [f"{outcome.method.name} has no value on {lacking} of {total} pixels"] if lacking else []
-        notes += _list_skipped([outcome])
+        notes += _list_skipped([outcome], ())
     return tuple(notes)
 
 
-def _list_skipped(outcomes: Sequence[Outcome | SceneOutcome]) -> list[str]:
-    """Return a note for each reason why a method was not scored at some sites."""
-    notes = []
+def _list_skipped(outcomes: Sequence[Outcome | SceneOutcome], sites: Sequence[Site]) -> list[str]:
+    """Return a note for each reason why a method was not scored at some sites, or at groups of them."""
+    groups, notes = {site.name: site.group or site.name for site in sites}, []
     for outcome in outcomes:
         for reason in dict.fromkeys(outcome.skipped.values()):
-            where = ", ".join(site for site, own in outcome.skipped.items() if own == reason)
+            names = (groups.get(site, site) for site, own in outcome.skipped.items() if own == reason)
+            where = ", ".join(dict.fromkeys(names))
             notes.append(f"{outcome.method.name} is not scored at {where}: {reason}")
     return notes

@@ -39,12 +39,12 @@ class SensorView:
     @classmethod
     def of(cls, sample: Sample) -> "SensorView":
         """Return that of a site: what its data declare, or that of published tables."""
-        published = PsfConfig(sd=PROTOCOL_SD, mean_px=2 - sample.scale % 2)
+        published = PsfConfig(sd=PROTOCOL_SD, aperture_px=2 - sample.scale % 2)
         return cls(scale=sample.scale, psf=sample.psf or published)
 
     def apply(self, value: FloatArray) -> Float64Array:
         """Return what it sees of a target (y, x): (y / scale, x / scale), NaN where that is missing nearby."""
-        seen = degrade(value[None], self.scale, psf_sd=self.psf.sd, mean_px=self.psf.mean_px)
+        seen = degrade(value[None], self.scale, psf_sd=self.psf.sd, aperture_px=self.psf.aperture_px)
         return np.asarray(seen[0], np.float64)
 
 

@@ -62,7 +62,7 @@ class Site:
         """
         stack = self.sample.stack
         if stack is None or stack.true_shift is None:
-            raise SpecError(f"the shifts of the dates of {self.sample.name} are not known")
+            raise SpecError("the shifts of its dates are not known")
         shift = np.broadcast_to(stack.true_shift[:, :, None, None], stack.shift.shape).copy()
         return replace(self.blind, stack=replace(stack, shift=shift, true_shift=None))
 

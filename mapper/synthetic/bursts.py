@@ -6,7 +6,7 @@ the ground as it is. All that is random hangs on the seed alone.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,8 @@ class BurstOptions:
     """Longest shift along an axis in source pixels, in both directions."""
     psf_sd: tuple[float, float] = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function in source pixels; one for all dates of a stack."""
+    aperture_px: int | None = None
+    """Target pixels along an axis whose mean a source pixel is, after the Gaussian; None: 2, of odd scales 1."""
     noise: tuple[float, float] = (0.01, 0.01)
     """Standard deviation of the noise in units of the spread of each band; one for all dates of a stack."""
     noise_level: float = 0.0
@@ -52,6 +54,8 @@ class BurstOptions:
     """Share of each date but the anchor where objects appeared or went."""
     object_px: tuple[float, float] = (1.5, 8.0)
     """Edges of such objects in source pixels."""
+    uneven: bool = False
+    """True gives most dates little of haze, drift and changes, and few up to four times as much as is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ def degrade(
     *,
     kind: Degradation = "mtf",
     psf_sd: float = PROTOCOL_SD,
-    mean_px: int | None = None,
+    aperture_px: int | None = None,
 ) -> Float32Array:
     """Return what a sensor sees of a fine image, (band, y / scale, x / scale).
 
@@ -91,7 +95,7 @@ def degrade(
         scale: Source pixel / target pixel; divides both edges.
         kind: Which of the two.
         psf_sd: Standard deviation of the Gaussian in source pixels.
-        mean_px: Target pixels along an edge whose mean is taken around the centre, with ``mtf``; None takes those said.
+        aperture_px: Target pixels along an axis whose mean is taken after the Gaussian; by default 2, of odd scales 1.
 
     Raises:
         ValueError: If the scale does not divide the edges, or the kind is unknown.
@@ -101,13 +105,13 @@ def degrade(
         raise ValueError(f"an image of {rows} x {cols} px cannot be divided by a scale of {scale}")
     if kind not in ("mtf", "block-mean"):
         raise ValueError(f"unknown degradation {kind!r}, expected mtf or block-mean")
-    if mean_px is not None and (mean_px - scale) % 2:
-        raise ValueError(f"the middle {mean_px} of {scale} target pixels are none: both have to be even or odd")
     used = slice(0, scale)
     if kind == "mtf":
         image = gaussian_filter(image, (0, psf_sd * scale, psf_sd * scale), mode="reflect")
-        first = (scale - (mean_px or 2 - scale % 2)) // 2
-        used = slice(first, scale - first)
+        aperture = aperture_px or 2 - scale % 2
+        if aperture > scale or (scale - aperture) % 2:
+            raise ValueError(f"a mean of {aperture} of {scale} target pixels has no middle: expected {scale} or 2 less")
+        used = slice((scale - aperture) // 2, (scale + aperture) // 2)
     blocks = image.reshape(bands, rows // scale, scale, cols // scale, scale)
     mean: Float32Array = blocks[:, :, used, :, used].mean((2, 4), dtype=np.float64).astype(np.float32)
     return mean
@@ -132,17 +136,19 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
     anchor = int(random.integers(options.dates))
     ground = np.stack([spline_filter(band, mode="mirror", output=np.float64) for band in image])
     values, clear, changed, shifts = [], [], [], []
-    for date in range(options.dates):
+    for date, own in enumerate(_vary(options, seed)):
         shift = np.zeros(2) if date == anchor else random.uniform(-options.shift_px, options.shift_px, 2)
         seen = move(ground, shift * options.scale) if date != anchor else image.astype(np.float64)
         unlike = np.zeros(image.shape[1:], bool)
         if date != anchor:
-            seen, unlike = _change(seen, spread, options, random)
-        pixels = degrade(np.asarray(seen, np.float32), options.scale, psf_sd=psf_sd).astype(np.float64)
+            seen, unlike = _change(seen, spread, own, random)
+        pixels = degrade(
+            np.asarray(seen, np.float32), options.scale, psf_sd=psf_sd, aperture_px=options.aperture_px
+        ).astype(np.float64)
         different = unlike.reshape(pixels.shape[1], options.scale, pixels.shape[2], options.scale).any((1, 3))
         cloud = np.zeros_like(different)
         if date != anchor:
-            pixels, cloud, hazy = _cover(pixels, spread, options, random)
+            pixels, cloud, hazy = _cover(pixels, spread, own, random)
             different |= hazy
         pixels += np.hypot(noise * spread, options.noise_level) * random.standard_normal(pixels.shape)
         values.append(pixels.astype(np.float32))
@@ -157,6 +163,22 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
         truth=image,
         changed=np.stack(changed),
     )
+
+
+def _vary(options: BurstOptions, seed: int) -> list[BurstOptions]:
+    """Return the options of each date."""
+    if not options.uneven:
+        return [options] * options.dates
+    parts = 4 * np.random.default_rng([seed, 17]).random(options.dates) ** 3
+    return [
+        replace(
+            options,
+            changed=min(options.changed * part, 0.6),
+            haze=min(options.haze * part, 0.6),
+            drift=options.drift * part,
+        )
+        for part in parts.tolist()
+    ]
 
 
 def move(coefficients: Float64Array, shift: Float64Array) -> Float64Array:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array
 from mapper.cube.shifts import estimate_shifts
 from mapper.errors import InputError
+from mapper.models.back_projection import register as register_date
 from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample
@@ -71,6 +74,67 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
     )
 
 
+def sample_of_burst(burst: Burst, *, name: str, shift: Float32Array | None = None) -> Sample:
+    """Return a simulated stack as a sample: its anchor as the source, all its dates beside.
+
+    Args:
+        burst: The stack.
+        name: Of the sample.
+        shift: (date, 2) or (date, 2, y, x) source pixels, as somebody knows them; the true ones by default.
+    """
+    anchor = burst.values[burst.anchor]
+    return Sample(
+        guide=np.empty((0, *burst.truth.shape[1:]), np.float32),
+        source=anchor,
+        source_sd=np.full_like(anchor, np.nan),
+        truth=burst.truth,
+        bands=(),
+        source_units="1",
+        target=",".join(f"band_{at}" for at in range(len(burst.truth))),
+        stack=dates_of_burst(burst, shift=shift),
+        name=name,
+        degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
+        digest=_digest(burst.values, burst.clear, burst.truth),
+        place=name,
+    )
+
+
+def _find_images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
+    if not paths:
+        raise InputError(f"{folder} has no image to simulate dates of: expected one of {', '.join(_IMAGES)}")
+    return paths
+
+
+def dates_of_burst(burst: Burst, *, shift: Float32Array | None = None) -> Dates:
+    """Return the dates of a simulated stack, NaN under clouds; see :func:`sample_of_burst`."""
+    shift = burst.shift if shift is None else shift
+    shift = shift - shift[burst.anchor]
+    return Dates(
+        values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
+        clear=burst.clear,
+        shift=shift if shift.ndim == 4 else _spread(shift, burst.values[burst.anchor]),
+        days=(np.arange(len(burst.values)) - burst.anchor).astype(np.float32),
+        true_shift=burst.shift,
+    )
+
+
+def lay_side_by_side(dates: Dates, number: int, *, scale: int, register: bool) -> Float32Array:
+    """Return dates interpolated bicubically, the anchor first, (number * band, y * scale, x * scale).
+
+    Args:
+        dates: Without gaps.
+        number: Most dates that are taken.
+        scale: Source pixel / target pixel.
+        register: True moves each to where the anchor shows the ground.
+    """
+    chosen = dates.take(np.argsort(np.abs(dates.days), kind="stable")[:number])
+    shift = torch.from_numpy(chosen.shift)
+    moved = register_date(torch.from_numpy(chosen.values), shift if register else torch.zeros_like(shift), scale=scale)
+    laid: Float32Array = moved.flatten(0, 1).numpy()
+    return laid
+
+
 def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
     """Return the numbers of dates by their likeness to the anchor, that itself first.
 
@@ -111,7 +175,8 @@ def sample_of_image(
     """
     options = BurstOptions(**{key: getattr(settings, key) for key in asdict(BurstOptions())})
     burst = simulate_burst(image, options, seed=seed)
-    return _to_sample(burst, _register(burst, settings, random or np.random.default_rng([seed, 13])), name)
+    shift = _register(burst, settings, random or np.random.default_rng([seed, 13]))
+    return replace(sample_of_burst(burst, name=name, shift=shift), psf=settings.psf)
 
 
 def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
@@ -122,6 +187,8 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         name = f"burst {seed} of {paths[seed % len(paths)].stem}"
     else:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
+    if (blur := random.uniform(*data.blur_px)) > 0:
+        image = gaussian_filter(image, (0, blur, blur), mode="reflect")
     image = image * np.float32(data.contrast) + np.float32(data.level)
     sample = sample_of_image(image, data, seed=seed, name=name, random=random)
     return replace(sample, truth=cut_rim(sample.truth, data.border_px), value_range=data.value_range)
@@ -143,51 +210,17 @@ def cut_rim(truth: Float32Array, border_px: int) -> Float32Array:
 
 
 def _register(burst: Burst, settings: BurstSettings, random: np.random.Generator) -> Float32Array:
-    """Return shifts (date, 2, y, x) as the dates themselves tell, or as they are with an error of registration."""
-    anchor = burst.values[burst.anchor]
+    """Return shifts as the dates themselves tell, (date, 2, y, x), or as they are with an error, (date, 2)."""
     if settings.register_dates:
         shown = np.where(burst.clear[:, None], burst.values, np.float32(np.nan))
-        return estimate_shifts(shown, burst.clear, anchor, row=0, col=0).shift
+        return estimate_shifts(shown, burst.clear, burst.values[burst.anchor], row=0, col=0).shift
     error = random.normal(0, settings.shift_error_px, burst.shift.shape) if settings.shift_error_px else np.zeros(2)
-    shift = (burst.shift + error).astype(np.float32)
-    return _spread(shift - shift[burst.anchor], anchor)
+    return np.asarray(burst.shift + error, np.float32)
 
 
 def _spread(shift: Float32Array, anchor: Float32Array) -> Float32Array:
     """Return shifts (date, 2) at every pixel of an image, (date, 2, y, x)."""
     return np.broadcast_to(shift[:, :, None, None], (*shift.shape, *anchor.shape[1:])).copy()
-
-
-def _to_sample(burst: Burst, shift: Float32Array, name: str) -> Sample:
-    anchor, number = burst.values[burst.anchor], len(burst.values)
-    stack = Dates(
-        values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
-        clear=burst.clear,
-        shift=shift,
-        days=(np.arange(number) - burst.anchor).astype(np.float32),
-        true_shift=burst.shift,
-    )
-    return Sample(
-        guide=np.empty((0, *burst.truth.shape[1:]), np.float32),
-        source=anchor,
-        source_sd=np.full_like(anchor, np.nan),
-        truth=burst.truth,
-        bands=(),
-        source_units="1",
-        target=",".join(f"band_{at}" for at in range(len(anchor))),
-        stack=stack,
-        name=name,
-        degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
-        digest=_digest(burst.values, burst.clear, burst.truth),
-        place=name,
-    )
-
-
-def _find_images(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
-    if not paths:
-        raise InputError(f"{folder} has no image to simulate dates of: expected one of {', '.join(_IMAGES)}")
-    return paths
 
 
 def _cut_image(path: Path, size_px: int, scale: int, random: np.random.Generator) -> Float32Array:

@@ -26,7 +26,7 @@ class PsfConfig(Part):
 
     sd: float = Field(gt=0)
     """Standard deviation of the Gaussian, in source pixels."""
-    mean_px: int = Field(ge=1)
+    aperture_px: int = Field(ge=1)
     """Target pixels whose mean is taken, around the centre of the source pixel."""
 
 
@@ -43,6 +43,8 @@ class BurstSettings(Part):
     """True estimates shifts from the dates themselves, as a map does, instead of ``shift_error_px``."""
     psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function, in source pixels."""
+    aperture_px: int | None = Field(default=None, ge=1)
+    """Target pixels along an axis whose mean a source pixel is, after that; None: 2, of odd scales 1."""
     noise: Span = (0.01, 0.01)
     """Standard deviation of the noise, in units of the spread of a band."""
     noise_level: float = Field(default=0.0, ge=0)
@@ -59,6 +61,13 @@ class BurstSettings(Part):
     """Share of a date where objects appeared or went."""
     object_px: Span = (1.5, 8.0)
     """Edges of such objects, in source pixels."""
+    uneven: bool = False
+    """True gives most dates little of haze, drift and changes, and few up to four times as much."""
+
+    @property
+    def psf(self) -> PsfConfig:
+        """What the sensor of these dates is said to see: the middle of what it may."""
+        return PsfConfig(sd=sum(self.psf_sd) / 2, aperture_px=self.aperture_px or 2 - self.scale % 2)
 
 
 class BurstData(BurstSettings):
@@ -71,6 +80,8 @@ class BurstData(BurstSettings):
     size_px: int = Field(default=192, ge=32)
     bands: int = Field(default=1, ge=1)
     """Bands of images of no place."""
+    blur_px: Span = (0.0, 0.0)
+    """Standard deviation of a Gaussian over the fine images, in target pixels: cameras are softer than drawings."""
     level: float = 0.0
     contrast: float = Field(default=1.0, gt=0)
     """Mean of each band, and standard deviation of an image, in units of reflectance or whatever is meant."""

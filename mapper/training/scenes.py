@@ -90,10 +90,11 @@ def _to_sample(scene: Scene, data: SceneData) -> Sample:
         sample = _simulate(scene, data.simulate)
     else:
         sample = sample_of_scene(_coarsen(scene, data.coarser) if data.coarser else scene, dates=data.dates)
-    if data.psf and (data.psf.mean_px - sample.scale) % 2:
+    psf = data.psf or sample.psf
+    if psf and (psf.aperture_px > sample.scale or (psf.aperture_px - sample.scale) % 2):
         raise InputError(
-            f"psf of {data.kind}: the middle {data.psf.mean_px} of {sample.scale} target pixels are none: "
-            "give a mean_px that is even or odd as the scale is"
+            f"the psf of {data.kind} has an aperture_px of {psf.aperture_px}, expected {sample.scale} as the scale, "
+            "or 2, 4 ... less"
         )
     return replace(
         sample,
@@ -101,7 +102,7 @@ def _to_sample(scene: Scene, data: SceneData) -> Sample:
         place=scene.place,
         truth=cut_rim(sample.truth, data.border_px),
         value_range=data.value_range or scene.value_range,
-        psf=data.psf,
+        psf=psf,
     )
 
 
