@@ -170,7 +170,8 @@ def make_context(
     _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
     check_heights(spec, provider)
-    product, contract = map_product(spec, vertical_datum=find_datum(spec, provider)), card.contract
+    product = map_product(spec, vertical_datum=find_datum(spec, provider))
+    contract = card.contract.take_steps(spec.model.steps)
     grid = product.grid
     chosen = _check_contract(spec, provider, contract, grid.scale)
     # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
