@@ -1,8 +1,8 @@
 """Flow in few steps: the likeliest finer image, how far off it may be, and samples of what may be there instead.
 
-Flow matching (Lipman, Chen, Ben-Hamu, Nickel and Le, "Flow matching for generative modeling", ICLR 2023) follows straight
-paths from noise to images. Here the path leads to what a regression leaves, in units of the deviation that it expects
-(compare the residual corrective diffusion of Mardani et al., 2023):
+Flow matching (Lipman, Chen, Ben-Hamu, Nickel and Le, "Flow matching for generative modeling", ICLR 2023) follows
+straight paths from noise to images. Here the path leads to what a regression leaves, in units of the deviation that it
+expects (compare the residual corrective diffusion of Mardani et al., 2023):
 
 1. *Mean.* The first step sees no noise. It gives the mean that is added to a skip, the anchor back-projected (or all
    dates of a stack together), and the standard deviation of what is left. One step is a regression, the mode of least
@@ -11,8 +11,8 @@ paths from noise to images. Here the path leads to what a regression leaves, in 
    as noise; further steps ask a second network for e, where the straight path ends, and go a part of the way there.
    After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made.
 
-One band at a time, in any unit: what is seen are differences to the local level in units of the local contrast. There is
-no normalisation over a patch and no attention, so that all hangs on a fixed window, which grows with each step.
+One band at a time, in any unit: what is seen are differences to the local level in units of the local contrast. There
+is no normalisation over a patch and no attention, so that all hangs on a fixed window, which grows with each step.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class FlowS2(Network):
         self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
         self.time = nn.Sequential(nn.Linear(3, _TIME_WIDTH), nn.SiLU())
         self.flow_enter = nn.Conv2d(told + 3 * fine, flow_width, 3, padding=1)
-        self.flow_trunk = nn.ModuleList(_TimedBlock(flow_width) for _ in range(flow_blocks))
+        self.flow_trunk = nn.ModuleList(_Block(flow_width, timed=True) for _ in range(flow_blocks))
         self.flow_leave = start_small(nn.Conv2d(flow_width, fine, 3, padding=1))
 
     def forward(  # noqa: PLR0913 - what networks of stacks are called with, and what belongs to samples
@@ -220,33 +220,27 @@ class FlowS2(Network):
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions and what goes around them; begins nearly as the identity."""
+    """Two 3 x 3 convolutions and what goes around them, maybe under a clock; begins nearly as the identity.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: Features.
+        timed: True for one whose features a clock scales and shifts.
+    """
+
+    def __init__(self, width: int, *, timed: bool = False) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.normal_(self.second.weight, std=1e-2)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        self.turn = nn.Linear(_TIME_WIDTH, 2 * width) if timed else None
+        for layer in filter(None, (self.second, self.turn)):
+            nn.init.normal_(layer.weight, std=1e-2)
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return features of the same shape."""
-        change: Tensor = self.second(F.silu(self.first(features)))
-        return features + change
-
-
-class _TimedBlock(_Block):
-    """A block whose features a clock scales and shifts."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.turn = nn.Linear(_TIME_WIDTH, 2 * width)
-        nn.init.normal_(self.turn.weight, std=1e-2)
-        nn.init.zeros_(self.turn.bias)
-
-    def forward(self, features: Tensor, clock: Tensor) -> Tensor:
+    def forward(self, features: Tensor, clock: Tensor | None = None) -> Tensor:
         """Return features of the same shape; clock (batch, feature)."""
-        gain, offset = self.turn(clock)[:, :, None, None].chunk(2, 1)
-        inner = self.first(features) * (1 + gain) + offset
+        inner: Tensor = self.first(features)
+        if self.turn is not None:
+            gain, offset = self.turn(clock)[:, :, None, None].chunk(2, 1)
+            inner = inner * (1 + gain) + offset
         change: Tensor = self.second(F.silu(inner))
         return features + change

@@ -144,7 +144,7 @@ class Network(nn.Module):
 
     @property
     def step_px(self) -> int:
-        """Target pixels by which the receptive field grows with each step after the first in which a sample is drawn."""
+        """Target pixels by which the receptive field grows with each step of a sample after the first."""
         return 0
 
     @property

@@ -46,7 +46,7 @@ class StackModel(TrainedModel):
         output = self.sharpen(inputs["guide"].flatten(1, 2), anchor, values, clear, shift, noise=noise)
         bands, found = anchor.shape[1], {}
         if noise is not None:
-            sample, sd, mean = output.split(bands, 1)
+            sample, sd, mean = output.chunk(3, 1)
             output = torch.cat([sample, torch.hypot(sd, sample - mean)], 1)
         for at in range(bands):
             name = self.contract.means[at].name if self.contract.means else name_band(at)
@@ -55,7 +55,7 @@ class StackModel(TrainedModel):
                 found[sd] = output[:, bands + at : bands + at + 1]
         return found
 
-    def sharpen(  # noqa: PLR0913 - inputs of a stack, each an array
+    def sharpen(
         self,
         guide: Tensor,
         anchor: Tensor,
@@ -127,7 +127,7 @@ class StackModel(TrainedModel):
         return (values - self.source_mean) / self.source_sd if len(self.source_sd) else values
 
     def _denormalise(self, normal: Tensor, bands: int) -> Tensor:
-        parts = list(normal.split(bands, 1))
+        parts = list(normal.chunk(normal.shape[1] // bands, 1))
         if len(self.source_sd):
             shifts = self.source_mean, 0.0, self.source_mean
             parts = [part * self.source_sd + shift for part, shift in zip(parts, shifts, strict=False)]

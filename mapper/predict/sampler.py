@@ -22,6 +22,7 @@ from mapper.grid import Window
 from mapper.models.contract import Contract, Output
 from mapper.noise import derive_key, node_normal
 from mapper.predict.predictor import Arrays, Prediction, Predictor
+from mapper.spec.target import name_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class Sampler:
                     continue
                 moments.setdefault(name, _Moments(values.shape)).add(values)
                 if sample < self.kept:
-                    outputs[f"{name}_s{sample:02d}"] = values
+                    outputs[name_sample(name, sample)] = values
             held, waited = held + drawn.device_s, waited + drawn.waited_s
         outputs |= self._sum_up(moments, squares)
         return Prediction(outputs=outputs, device_s=held, waited_s=waited)

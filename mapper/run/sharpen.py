@@ -128,7 +128,9 @@ def sharpen(
     coarse = _Layer.of(source, grid, grid.scale)
     wanted = {(tile.row, tile.col) for tile in grid.tiles()}
     stored = context.product.bands
-    types = {band.name: np.dtype("float32" if band.role in ("value", "sd") else band.dtype) for band in stored}
+    types = {
+        band.name: np.dtype("float32" if band.role in ("value", "sd", "sample") else band.dtype) for band in stored
+    }
     rows, cols = grid.tile_shape
     with annotate(resources=find_task_resources()):
         tiles = [

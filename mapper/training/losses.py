@@ -192,7 +192,7 @@ def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float, time: Ten
         time: (batch,) part of the way from noise to truth; None where there is no noise.
     """
     bands = truth.shape[1]
-    parts = [part.flatten(0, 1)[:, None] for part in output.split(bands, 1)]
+    parts = [part.flatten(0, 1)[:, None] for part in output.chunk(output.shape[1] // bands, 1)]
     truth = truth.flatten(0, 1)[:, None]
     known = torch.isfinite(truth)
     error = torch.where(known, parts[0] - truth, 0.0) / unit
