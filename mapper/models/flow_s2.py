@@ -232,9 +232,9 @@ class _Block(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.turn = nn.Linear(_TIME_WIDTH, 2 * width) if timed else None
-        for layer in filter(None, (self.second, self.turn)):
-            nn.init.normal_(layer.weight, std=1e-2)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.second, self.turn):
+            for parameter in layer.parameters() if layer is not None else ():
+                nn.init.normal_(parameter, std=1e-2 if parameter.ndim > 1 else 0.0)
 
     def forward(self, features: Tensor, clock: Tensor | None = None) -> Tensor:
         """Return features of the same shape; clock (batch, feature)."""

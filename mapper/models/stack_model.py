@@ -46,8 +46,8 @@ class StackModel(TrainedModel):
         output = self.sharpen(inputs["guide"].flatten(1, 2), anchor, values, clear, shift, noise=noise)
         bands, found = anchor.shape[1], {}
         if noise is not None:
-            sample, sd, mean = output.chunk(3, 1)
-            output = torch.cat([sample, torch.hypot(sd, sample - mean)], 1)
+            sample, spread, mean = output.chunk(3, 1)
+            output = torch.cat([sample, torch.hypot(spread, sample - mean)], 1)
         for at in range(bands):
             name = self.contract.means[at].name if self.contract.means else name_band(at)
             found[name] = output[:, at : at + 1]
@@ -129,12 +129,11 @@ class StackModel(TrainedModel):
     def _denormalise(self, normal: Tensor, bands: int) -> Tensor:
         parts = list(normal.chunk(normal.shape[1] // bands, 1))
         if len(self.source_sd):
-            shifts = self.source_mean, 0.0, self.source_mean
-            parts = [part * self.source_sd + shift for part, shift in zip(parts, shifts, strict=False)]
-        for at in (0, 2):
-            if at < len(parts) and self.contract.bounds != (None, None):
-                unit = float(self.source_sd.mean()) if len(self.source_sd) else 1.0
-                parts[at] = keep_within(parts[at], self.contract.bounds, unit)
+            parts = [part * self.source_sd for part in parts]
+            parts[::2] = [part + self.source_mean for part in parts[::2]]
+        if self.contract.bounds != (None, None):
+            unit = float(self.source_sd.mean()) if len(self.source_sd) else 1.0
+            parts[::2] = [keep_within(part, self.contract.bounds, unit) for part in parts[::2]]
         if len(parts) > 1:
             parts[1] = parts[1] * self.contract.sd_scale
         return torch.cat(parts, 1)
