@@ -180,7 +180,9 @@ def make_context(
     _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
     check_heights(spec, provider)
-    product, contract = map_product(spec, vertical_datum=find_datum(spec, provider)), card.contract
+    product = map_product(spec, vertical_datum=find_datum(spec, provider))
+    contract = card.contract.take_steps(spec.model.steps)
+    _check_samples(spec, contract)
     grid = product.grid
     chosen = _check_contract(spec, provider, contract, grid.scale)
     # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
@@ -209,6 +211,23 @@ def make_context(
         ),
         options=options or RunOptions(),
     )
+
+
+def _check_samples(spec: MapSpec, contract: Contract) -> None:
+    """Check that as many samples are drawn as are written.
+
+    Raises:
+        ContractError: If the model draws fewer, or none.
+    """
+    written = max(band.samples for band in spec.targets)
+    one_step = contract.steps == 1 and contract.gives_sd
+    drawn = (spec.model.samples or contract.samples) if contract.noise_bands and not one_step else 0
+    if written > drawn:
+        why = "one step of it is its mean" if contract.noise_bands and one_step else f"the map draws {drawn}"
+        raise ContractError(
+            f"{written} samples are to be written (target.samples) of model {spec.model.name}, and {why}: write fewer, "
+            "or draw more (model.samples, model.steps)"
+        )
 
 
 def _check_tile_exact(name: str, contract: Contract) -> None:

@@ -33,6 +33,8 @@ _SMALL, _SMALL_COPIES = 2, 2
 _EARTH_M = 6_371_000
 _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
+_PLANES_DRAWN = 8
+"""Float planes of a window for each band of which samples are drawn: sums in float64, and one sample."""
 _ACTIVATIONS = MappingProxyType({True: 256, False: 16})
 """Floats held for each target pixel of a batch, by networks with a guide and by interpolations.
 
@@ -72,9 +74,11 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
     network = _ACTIVATIONS[context.reads("guide")] * patch * (context.options.batch or _BATCH) * _FLOAT
     network *= context.model is not None
+    drawn = len(context.spec.targets) if context.model is not None and context.contract.noise_bands else 0
+    network *= max(drawn, 1)  # each band goes through alone, as one more patch
     dates = _most_dates(context, tasks)
     reading = _COPIES_READ * dates * plane + _frame_bytes(context, tasks.items, rows * cols)
-    finishing = (channels + _PLANES_FINISH) * plane + network
+    finishing = (channels + _PLANES_FINISH + _PLANES_DRAWN * drawn) * plane + network
     kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
     needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
     return needed

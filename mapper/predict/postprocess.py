@@ -15,6 +15,7 @@ from mapper.predict.operators import Operator, expand, make_operator
 from mapper.predict.predictor import Estimate, Prediction
 from mapper.predict.quality import Flags, combine, mask_of
 from mapper.spec import BandConsistency, MapSpec, TargetBand
+from mapper.spec.target import name_sample
 
 Bands = dict[str, npt.NDArray[Any]]
 """Arrays (y, x) of a tile by name of the band."""
@@ -63,7 +64,7 @@ class Postprocessor:
             ancillary: (y, x) of target pixels by name of an ancillary band: those that reading knows of.
 
         Returns:
-            Arrays (y, x) of the tile: each value float32 in target units, its standard deviation, ``qa`` and
+            Arrays (y, x) of the tile: each value float32 in target units, its standard deviation, samples, ``qa`` and
             ``n_valid`` uint16, ancillary bands; and for each value the largest difference to the source that is left,
             None where there is no source.
         """
@@ -84,6 +85,9 @@ class Postprocessor:
             bands[target.name] = self._hide(value, known)
             if target.sd:
                 bands[f"{target.name}_sd"] = self._hide(self._find_sd(estimate, sd), known)
+            for number, name in enumerate(target.sample_names):
+                sample = prediction.outputs[name_sample(output, number)]
+                bands[name] = self._hide(band.enforce(sample, image, sd), known)
             rest[:] = band.measure(value, image)
             residuals[target.name] = self._residual(rest)
             judged.append(band.flag(estimate.mean, image, sd))
@@ -155,7 +159,11 @@ class _Band:
 
 def blank_bands(spec: MapSpec, inside: BoolArray, flag: str) -> Bands:
     """Return the bands of a tile without a pixel; inside the area a flag says why."""
-    names = (name for band in spec.targets for name in (band.name, *([f"{band.name}_sd"] if band.sd else [])))
+    names = (
+        name
+        for band in spec.targets
+        for name in (band.name, *([f"{band.name}_sd"] if band.sd else []), *band.sample_names)
+    )
     return {
         **{name: np.full(inside.shape, np.nan, np.float32) for name in names},
         "qa": np.where(inside, np.uint16(mask_of(flag)), np.uint16(mask_of("outside_area"))),

@@ -238,16 +238,18 @@ def load_predictor(context: Context) -> Predictor | Sampler:
         WeightsError: If the model on this machine is not the planned one.
     """
     with _loading:
-        return _load_predictor(context.spec.model, context.identity.model, context.options)
+        kept = max(band.samples for band in context.spec.targets)
+        return _load_predictor(context.spec.model, context.identity.model, context.options, kept)
 
 
 @lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once
-def _load_predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor | Sampler:
+def _load_predictor(model: ModelSpec, digest: str, options: RunOptions, kept: int) -> Predictor | Sampler:
     loaded = load_model(model)
     if loaded.digest != digest:
         raise WeightsError(
             f"model {model.name} has digest {loaded.digest[:12]} here, the plan was made for {digest[:12]}"
         )
+    loaded.contract = loaded.contract.take_steps(model.steps)
     predictor = Predictor(
         loaded,
         device=options.device,
@@ -258,5 +260,10 @@ def _load_predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predi
     contract = loaded.contract
     if not contract.noise_bands:
         return predictor
-    samples, steps = model.samples or contract.samples, model.steps or contract.steps
-    return Sampler(predictor=predictor, samples=samples, steps=steps, seed=model.seed)
+    return Sampler(
+        predictor=predictor,
+        samples=model.samples or contract.samples,
+        steps=contract.steps,
+        seed=model.seed,
+        kept=kept,
+    )

@@ -224,7 +224,7 @@ def _identify_part(content: dict[str, Any], part: LayerSpec | SourceSpec) -> Non
 def _identify_target(target: TargetSpec) -> dict[str, Any]:
     """Return what of a target enters the digest, bounds that only say "not negative" as they were written before."""
     content = target.model_dump(mode="json", exclude=set(_NOT_OF_PIXELS))
-    content = _without_defaults(content, TargetSpec, "heights", "vertical_datum", "quality")
+    content = _without_defaults(content, TargetSpec, "heights", "vertical_datum", "quality", "samples")
     bounds = content.pop("bounds")
     if target.bounds in ((0, None), (None, None)):
         content["non_negative"] = target.non_negative

@@ -136,7 +136,7 @@ def _read_bands(root: zarr.Group, roles: Sequence[Mapping[str, Any]]) -> tuple[B
 
 def _read_band(array: "zarr.Array[Any]", about: Mapping[str, Any]) -> Band:
     dtype, attributes = str(array.dtype), dict(array.attrs)
-    is_encoded = about["role"] in ("value", "sd", "channel", "ancillary") and "_FillValue" in attributes
+    is_encoded = about["role"] in ("value", "sd", "sample", "channel", "ancillary") and "_FillValue" in attributes
     low, high = about.get("bounds", (None, None))
     return Band(
         **(dict(about) | {"bounds": (low, high)}),

@@ -20,8 +20,9 @@ from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES
 from mapper.store.reduction import Rule
 
 Kind = Literal["map", "guide"]
-Role = Literal["value", "sd", "quality", "count", "channel", "ancillary"]
-"""Content of a band: a target, its standard deviation, flags, observations, a channel of a guide, anything else."""
+Role = Literal["value", "sd", "sample", "quality", "count", "channel", "ancillary"]
+"""Content of a band: a target, its standard deviation, a sample of it, flags, observations, a channel of a guide,
+anything else."""
 
 _COORDINATES = (*AXES, *LEVEL_AXES, "ledger", "pyramid", GRID_MAPPING)
 """Names of what lies beside the bands in the root group."""
@@ -44,7 +45,7 @@ class Band:
     name: str
     role: Role
     of: str = ""
-    """Name of the value band that an sd or quality band belongs to; empty where it belongs to all."""
+    """Name of the value band that an sd, sample or quality band belongs to; empty where it belongs to all."""
     dtype: str
     """Stored numbers."""
     fill: float
@@ -309,6 +310,8 @@ def _make_target_bands(targets: Sequence[TargetBand], vertical_datum: str) -> It
         yield _make_value_band(target, long_name or target.name, vertical_datum)
         if target.sd:
             yield _make_sd_band(target, long_name or target.name)
+        for name in target.sample_names:
+            yield _make_sample_band(target, name, long_name or target.name)
 
 
 def _make_value_band(target: TargetBand, long_name: str, vertical_datum: str) -> Band:
@@ -336,6 +339,17 @@ def _make_sd_band(target: TargetBand, long_name: str) -> Band:
         **encoding.attributes,
     }
     return _make_encoded_band(_name_sd(target), "sd", encoding, attributes, of=target.name)
+
+
+def _make_sample_band(target: TargetBand, name: str, long_name: str) -> Band:
+    encoding = Encoding.of_value(target.encoding)
+    attributes = {
+        "long_name": f"sample {name.rpartition('_s')[2]} of {long_name}",
+        "units": target.units,
+        "comment": "one of the images that the source may show; the value band is the mean of all that were drawn",
+        **encoding.attributes,
+    }
+    return _make_encoded_band(name, "sample", encoding, attributes, of=target.name)
 
 
 def _name_sd(target: TargetBand) -> str:
