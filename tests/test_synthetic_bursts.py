@@ -114,13 +114,3 @@ def test_a_source_pixel_may_see_its_whole_square_or_the_middle_of_it():
     np.testing.assert_allclose(degrade(image, 3, psf_sd=1e-3), image[:, 1::3, 1::3], atol=1e-6)
     with pytest.raises(ValueError, match="a mean of 2 of 3 target pixels has no middle"):
         degrade(image, 3, aperture_px=2)
-
-
-def test_dates_may_differ_in_how_much_of_them_changed():
-    image = np.random.default_rng(4).normal(size=(1, 96, 96)).astype(np.float32)
-    options = {"dates": 9, "changed": 0.1, "object_px": (2, 4)}
-    even, uneven = (simulate_burst(image, BurstOptions(**options, uneven=each), seed=5) for each in (False, True))
-    even, uneven = (np.delete(each.changed.mean((1, 2)), each.anchor) for each in (even, uneven))
-    assert uneven.min() < 0.05
-    assert even.min() >= 0.1
-    assert uneven.max() > 1.5 * even.max()

@@ -67,12 +67,13 @@ def test_dates_are_ranked_by_likeness_whatever_their_gain():
     anchor = random.normal(size=(1, 20, 20)).astype(np.float32)
     near, far = 3 * anchor + 7, anchor + random.normal(size=anchor.shape).astype(np.float32)
     missing = np.full_like(anchor, np.nan)
-    assert rank_dates(np.stack([missing, far, anchor, near]), 2).tolist() == [2, 3, 1, 0]
+    hazy = anchor + 0.3 * far
+    assert rank_dates(np.stack([missing, far, anchor, hazy, near]), 2).tolist() == [2, 4, 3]
 
 
 def make_scene(**changes):
     random = np.random.default_rng(2)
-    dates = random.normal(size=(3, 1, 8, 8)).astype(np.float32)
+    dates = (random.normal(size=(8, 8)) + 0.1 * random.normal(size=(3, 1, 8, 8))).astype(np.float32)
     parts = {
         "name": "place", "dates": dates, "clear": np.ones((3, 8, 8), bool), "days": np.zeros(3, np.float32),
         "anchor": 1,

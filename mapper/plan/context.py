@@ -22,6 +22,7 @@ from mapper.models.card import Card, read_card
 from mapper.models.contract import ANY, Contract, Offer
 from mapper.plan.window_rules import HaloRule, WindowRule
 from mapper.predict.operators import make_operator
+from mapper.predict.quality import CHANGE_REACH
 from mapper.spec import MapSpec
 from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
@@ -130,6 +131,15 @@ class Context:
         top, left, bottom, right = edges[0].tolist()
         return Window(top=top, left=left, bottom=bottom, right=right)
 
+    def needed(self, tile: Tile) -> Window:
+        """Return the part of the window of a tile that its pixels are predicted from.
+
+        Cells in which dates are registered reach beyond it.
+        """
+        if self.model is None or not self.contract.source.cells_px:
+            return self.window(tile)
+        return self.grid.window(tile).grown(self.halo_px, self.contract.step(self.grid.scale))
+
     def on_map(self, window: Window) -> Window:
         """Return a window of the product in pixels of the map; it may reach beyond it."""
         return window.shifted(-self.pad * self.grid.tile_px)
@@ -178,8 +188,10 @@ def make_context(
     ties = (spec.consistency.of(band.name) for band in spec.targets)
     reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
-    check_shifts(spec, reach_px=halo_px)
     cells_px = contract.source.cells_px * grid.scale
+    if cells_px and spec.source.dates > 1:
+        halo_px = max(halo_px, CHANGE_REACH * grid.scale)
+    check_shifts(spec, reach_px=halo_px)
     return Context(
         spec=spec,
         provider=provider,

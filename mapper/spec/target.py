@@ -12,6 +12,8 @@ Edge = Annotated[float, Field(allow_inf_nan=True)]
 """Edge of a class of values; an infinite one leaves the class open."""
 OperatorName = Literal["block-mean", "gaussian-psf", "none"]
 Mode = Literal["none", "soft", "hard", "below"]
+QualityBand = Literal["n_dates", "anchor_days", "consistency_residual"]
+"""Band that says how far to trust a pixel, beside standard deviation and flags."""
 _BAND_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
@@ -106,6 +108,11 @@ class TargetSpec(BandSpec):
     sd: bool | None = None
     """Writing of standard deviations; None writes them for a single band, and where the source has one."""
 
+    quality: tuple[QualityBand, ...] = ()
+    """Further bands about each pixel. Of a stack: ``n_dates``, the dates that lie on the anchor and show what it shows,
+    and ``anchor_days``, the day that is shown, since 1970-01-01; ``consistency_residual``, the largest difference to
+    the source over all bands, seen through the operator."""
+
     heights: Literal["surface", "ground"] | None = None
     """Heights that are written: of the ``surface`` or of the bare ``ground``; None where the map is none of heights."""
     vertical_datum: str | None = Field(default=None, min_length=1)
@@ -133,6 +140,8 @@ class TargetSpec(BandSpec):
         names = [band.name for band in self.bands] if isinstance(self.bands, tuple) else []
         if len(set(names)) < len(names):
             raise ValueError(f"bands appear twice: {', '.join(names)}")
+        if len(set(self.quality)) < len(self.quality):
+            raise ValueError(f"bands of quality appear twice: {', '.join(self.quality)}")
         return self
 
     @property

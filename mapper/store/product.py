@@ -13,20 +13,22 @@ import numpy as np
 
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
-from mapper.predict.quality import MAP_BITS, STACK_BITS, cf_attributes
+from mapper.predict.quality import DATES_BITS, MAP_BITS, STACK_BITS, cf_attributes
 from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES
 from mapper.store.reduction import Rule
 
 Kind = Literal["map", "guide"]
-Role = Literal["value", "sd", "quality", "count", "channel"]
-"""Content of a band: a target, its standard deviation, flags, observations, a channel of a guide."""
+Role = Literal["value", "sd", "quality", "count", "channel", "ancillary"]
+"""Content of a band: a target, its standard deviation, flags, observations, a channel of a guide, anything else."""
 
 _COORDINATES = (*AXES, *LEVEL_AXES, "ledger", "pyramid", GRID_MAPPING)
 """Names of what lies beside the bands in the root group."""
 NOT_WRITTEN = 1 << 15
 """Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""
+DAYS = "days since 1970-01-01"
+"""Units of days, as CF has them."""
 NO_GUIDE = 255
 """In ``gaps``, where no tile of the guide was written."""
 
@@ -96,6 +98,11 @@ class Banded:
         return tuple(band for band in self.bands if band.role == "channel")
 
     @property
+    def ancillary(self) -> tuple[Band, ...]:
+        """Return what else a map says of its pixels."""
+        return tuple(band for band in self.bands if band.role == "ancillary")
+
+    @property
     def quality(self) -> Band:
         """Return the band of flags; its fill marks pixels of tiles that were never written."""
         return next(band for band in self.bands if band.role == "quality")
@@ -153,7 +160,12 @@ def map_product(spec: MapSpec, *, vertical_datum: str = "") -> Product:
     Raises:
         SpecError: If a target band has the name of another array.
     """
-    bands = (*_make_target_bands(spec.targets, vertical_datum), _make_quality_band(spec), _make_count_band())
+    bands = (
+        *_make_target_bands(spec.targets, vertical_datum),
+        _make_quality_band(spec),
+        _make_count_band(),
+        *_make_ancillary_bands(spec),
+    )
     clash = _find_clash(bands)
     if clash:
         raise SpecError(f"the target gives two arrays of the store the name {clash}; choose another name of its band")
@@ -208,6 +220,8 @@ def choose_reduction(role: Role, units: str) -> Rule:
         return "flags"
     if role == "count":
         return "count"
+    if units == DAYS:
+        return "first"
     return "decibels" if units == "dB" and role != "sd" else "mean"
 
 
@@ -252,7 +266,8 @@ def _make_count_band() -> Band:
 
 
 def _make_quality_band(spec: MapSpec) -> Band:
-    flags = cf_attributes(STACK_BITS if spec.source.is_stack else MAP_BITS)
+    of_stack = DATES_BITS if spec.source.dates > 1 else STACK_BITS
+    flags = cf_attributes(of_stack if spec.source.is_stack else MAP_BITS)
     flags.pop("valid_range", None)  # the flag of tiles that were never written lies outside it
     attributes = {
         **flags,
@@ -261,6 +276,23 @@ def _make_quality_band(spec: MapSpec) -> Band:
         "flag_meanings": f"{flags['flag_meanings']} not_written",
     }
     return Band(name="qa", role="quality", dtype="uint16", fill=NOT_WRITTEN, reduction="flags", attributes=attributes)
+
+
+def _make_ancillary_bands(spec: MapSpec) -> Iterator[Band]:
+    """Yield the bands of quality that a map asks for, in their order."""
+    first = spec.targets[0]
+    for name in spec.target.quality:
+        if name == "n_dates":
+            about = {"long_name": "dates that lie on the anchor and show what it shows", "units": "1"}
+            yield Band(name=name, role="ancillary", dtype="uint16", fill=0, reduction="count", attributes=about)
+            continue
+        if name == "anchor_days":
+            encoding, units, long_name = Encoding(dtype="uint16"), DAYS, "day that is shown, UTC"
+        else:
+            encoding, units = Encoding.of_sd(first.encoding), first.units
+            long_name = "largest difference to the source, seen through the operator"
+        about = {"long_name": long_name, "units": units, **encoding.attributes}
+        yield _make_encoded_band(name, "ancillary", encoding, about)
 
 
 def _find_clash(bands: Sequence[Band]) -> str:

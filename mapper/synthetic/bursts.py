@@ -6,7 +6,7 @@ the ground as it is. All that is random hangs on the seed alone.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -54,8 +54,6 @@ class BurstOptions:
     """Share of each date but the anchor where objects appeared or went."""
     object_px: tuple[float, float] = (1.5, 8.0)
     """Edges of such objects in source pixels."""
-    uneven: bool = False
-    """True gives most dates little of haze, drift and changes, and few up to four times as much as is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,19 +134,19 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
     anchor = int(random.integers(options.dates))
     ground = np.stack([spline_filter(band, mode="mirror", output=np.float64) for band in image])
     values, clear, changed, shifts = [], [], [], []
-    for date, own in enumerate(_vary(options, seed)):
+    for date in range(options.dates):
         shift = np.zeros(2) if date == anchor else random.uniform(-options.shift_px, options.shift_px, 2)
         seen = move(ground, shift * options.scale) if date != anchor else image.astype(np.float64)
         unlike = np.zeros(image.shape[1:], bool)
         if date != anchor:
-            seen, unlike = _change(seen, spread, own, random)
+            seen, unlike = _change(seen, spread, options, random)
         pixels = degrade(
             np.asarray(seen, np.float32), options.scale, psf_sd=psf_sd, aperture_px=options.aperture_px
         ).astype(np.float64)
         different = unlike.reshape(pixels.shape[1], options.scale, pixels.shape[2], options.scale).any((1, 3))
         cloud = np.zeros_like(different)
         if date != anchor:
-            pixels, cloud, hazy = _cover(pixels, spread, own, random)
+            pixels, cloud, hazy = _cover(pixels, spread, options, random)
             different |= hazy
         pixels += np.hypot(noise * spread, options.noise_level) * random.standard_normal(pixels.shape)
         values.append(pixels.astype(np.float32))
@@ -163,22 +161,6 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
         truth=image,
         changed=np.stack(changed),
     )
-
-
-def _vary(options: BurstOptions, seed: int) -> list[BurstOptions]:
-    """Return the options of each date."""
-    if not options.uneven:
-        return [options] * options.dates
-    parts = 4 * np.random.default_rng([seed, 17]).random(options.dates) ** 3
-    return [
-        replace(
-            options,
-            changed=min(options.changed * part, 0.6),
-            haze=min(options.haze * part, 0.6),
-            drift=options.drift * part,
-        )
-        for part in parts.tolist()
-    ]
 
 
 def move(coefficients: Float64Array, shift: Float64Array) -> Float64Array:

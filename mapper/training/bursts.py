@@ -20,6 +20,7 @@ from mapper.training.scene import Scene
 from mapper.training.scene_config import BurstData, BurstSettings
 from mapper.training.scene_files import read_image
 
+_MOST_UNLIKE = 0.2
 _IMAGES = (".tif", ".tiff", ".png", ".jp2")
 
 
@@ -35,6 +36,8 @@ def read_bursts(data: BurstData) -> list[Sample]:
 
 def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = True) -> Sample:
     """Return a scene as a sample: its anchor as the source, the dates that are most like it beside.
+
+    A date that leaves more than a fifth of the anchor's variance unexplained shows something else, and is left out.
 
     Args:
         scene: With a truth, and an anchor.
@@ -136,9 +139,10 @@ def lay_side_by_side(dates: Dates, number: int, *, scale: int, register: bool) -
 
 
 def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
-    """Return the numbers of dates by their likeness to the anchor, that itself first.
+    """Return the numbers of the dates that are like the anchor, that itself first, then the likest.
 
-    Each date gets gain and offset of each band by least squares first; a date without a pixel in common comes last.
+    Each date gets gain and offset of each band by least squares first; one that still leaves more than
+    :data:`_MOST_UNLIKE` of the anchor's variance unexplained is not among them.
 
     Args:
         values: (date, band, y, x), NaN where not clear.
@@ -146,7 +150,8 @@ def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
     """
     unlike = np.array([_measure_unlikeness(date, values[anchor]) for date in values])
     unlike[anchor] = -1
-    return np.argsort(unlike, kind="stable")
+    order = np.argsort(unlike, kind="stable")
+    return order[unlike[order] <= _MOST_UNLIKE]
 
 
 def _measure_unlikeness(date: Float32Array, anchor: Float32Array) -> float:

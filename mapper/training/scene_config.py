@@ -61,8 +61,6 @@ class BurstSettings(Part):
     """Share of a date where objects appeared or went."""
     object_px: Span = (1.5, 8.0)
     """Edges of such objects, in source pixels."""
-    uneven: bool = False
-    """True gives most dates little of haze, drift and changes, and few up to four times as much."""
 
     @property
     def psf(self) -> PsfConfig:
