@@ -23,7 +23,7 @@ from mapper.training.scene_config import BurstData
 
 PIECES = SHARED / "super_resolution"
 BURSTS = {
-    "kind": "bursts", "seeds": [7, 8], "size_px": 64, "bands": 2, "dates": 3, "noise": [0, 0], "clouds": 0.1,
+    "kind": "bursts", "seeds": [7, 8], "size_px": 48, "bands": 2, "dates": 3, "noise": [0, 0], "clouds": 0.1,
     "value_range": 6, "border_px": 4, "level": 10,
 }  # fmt: skip
 
@@ -135,11 +135,11 @@ def test_a_training_is_done_once_on_its_own_data_and_skipped_where_it_does_not_f
     recipe = {
         "name": "tiny", "out": "elsewhere", "steps": 2, "batch": 2, "patch_px": 24, "threads": 1, "precision": "fp32",
         "data": [data], "validation": [data | {"seeds": [3]}], "loss": "l1",
-        "model": {"architecture": "burst-fusion", "options": {"width": 4, "blocks": 1, "features": 4}},
+        "model": {"architecture": "burst-fusion", "options": {"width": 4, "blocks": 1, "features": 4, "rounds": [1, 2]}},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     method = {"name": "trained", "group": "source", "training": "tiny.yaml"}
-    three = BURSTS | {"scale": 3, "size_px": 63, "seeds": [9], "label": "x3"}
+    three = BURSTS | {"scale": 3, "size_px": 48, "seeds": [9], "label": "x3"}
     told = []
     path = write_suite(tmp_path, method, data=[BURSTS | {"seeds": [7]}, three], dates=[2])
     report = run(path, tmp_path / "work", notify=told.append)
