@@ -51,11 +51,11 @@ def find_changed(
         row: Row of the upper-left pixel, counted from the origin of the source pixels; may be negative.
         col: Its column.
     """
-    sound = clear & np.isfinite(values).all(1) & np.isfinite(anchor).all(0)
+    sound: BoolArray = np.logical_and(clear, np.isfinite(values).all(1) & np.isfinite(anchor).all(0))
     found = np.zeros(clear.shape, bool)
     if not sound.any():
         return found
-    part = _find_part(sound.any(0))
+    part = _find_part(np.logical_or.reduce(sound))
     corner = tuple(first + span.start for first, span in zip((row, col), part, strict=True))
     shown, known = torch.from_numpy(anchor[..., *part]), torch.from_numpy(np.isfinite(anchor[..., *part]).all(0))
     shown = torch.where(known, shown, 0.0)
