@@ -106,12 +106,15 @@ class StackModel(TrainedModel):
         }
 
     def _run(self, inputs: Tensors, extras: Tensors) -> Tensor:
-        """Return what the network makes of a batch: all bands together, or each alone."""
+        """Return what the network makes of a batch: all bands together, or each alone, which takes less memory."""
         source, anchor = inputs["source"], inputs["anchor"]
         batch, bands = anchor.shape[:2]
         if not self.network.any_bands:
             together: Tensor = self.network(**inputs, **extras)
             return together
+        if bands > 1 and anchor.device.type == "cpu" and not torch.is_grad_enabled():
+            each = [self.network(**_pick_band(inputs, extras, at)) for at in range(bands)]
+            return torch.stack(each, 2).flatten(1, 2)
         alone = {name: values.repeat_interleave(bands, 0) for name, values in inputs.items()}
         alone["source"] = source.transpose(1, 2).flatten(0, 1)[:, :, None]
         alone["anchor"] = anchor.flatten(0, 1)[:, None]
@@ -137,6 +140,18 @@ class StackModel(TrainedModel):
         if len(parts) > 1:
             parts[1] = parts[1] * self.contract.sd_scale
         return torch.cat(parts, 1)
+
+
+def _pick_band(inputs: Tensors, extras: Tensors, at: int) -> dict[str, Tensor]:
+    """Return the inputs of one band; what all share is as it is."""
+    band = slice(at, at + 1)
+    picked = dict(inputs) | {"source": inputs["source"][:, :, band], "anchor": inputs["anchor"][:, band]}
+    for name, values in extras.items():
+        if name == "noise":
+            picked[name] = values[:, :, band].to(inputs["anchor"].dtype)
+        else:
+            picked[name] = values if values.ndim == 1 else values[:, band]
+    return picked
 
 
 def adapt(network: Network, contract: Contract, *, digest: str = "") -> TrainedModel:
