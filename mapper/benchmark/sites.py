@@ -75,7 +75,9 @@ def split(part: DataConfig) -> list[DataConfig]:
     """Return descriptions of one site each."""
     if isinstance(part, MapsData | WaldData):
         return [part.model_copy(update={"maps": (path,)}) for path in part.maps]
-    if isinstance(part, SyntheticData | TerrainData | BurstData):
+    if isinstance(part, SyntheticData | TerrainData | BurstData) or (
+        isinstance(part, Sentinel2BandsData) and part.seeds is not None
+    ):
         return [part.model_copy(update={"seeds": (seed,)}) for seed in part.seeds]
     if isinstance(part, ElevationData):
         return [part.model_copy(update={"places": (place.name,), "leave_out": ()}) for place in choose_places(part)]

@@ -4,12 +4,15 @@ All methods are compared on the same pixels: inside the area, where the truth, t
 The truth is read on the map's grid by nearest neighbour; nothing is smoothed before it is scored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
 from mapper.arrays import Float32Array
 from mapper.catalog.heights import check_heights, check_truth
@@ -19,6 +22,7 @@ from mapper.catalog.search import search_collection
 from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
+from mapper.cube.stack import read_stack
 from mapper.errors import SpecError
 from mapper.evaluation.map_ground import read_ground
 from mapper.evaluation.metric import choose_metrics
@@ -36,6 +40,7 @@ from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec, TargetBand
 from mapper.spec.inputs import DatumShift
+from mapper.spec.target import BandSpec
 from mapper.store.map_store import open_map
 
 _BLOCK_PX = 1000
@@ -138,7 +143,9 @@ def compare_methods(
     own = "map" if spec.model.name in interpolations else spec.model.name
     methods = [*interpolations, *([own] if written is not None else [])]
     band, heights = truth.target, spec.target.heights is not None
-    tallies, uncertainty = dict.fromkeys(methods, _count_nothing(band, heights=heights)), Uncertainty()
+    shown = _find_band(spec, band)
+    scored_as = BandSpec(**{key: getattr(band, key) for key in BandSpec.model_fields})  # bands of one range add up
+    tallies, uncertainty = dict.fromkeys(methods, _count_nothing(scored_as, heights=heights)), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid, shifted=heights):
         inside = grid.inside_area(window)
@@ -146,9 +153,9 @@ def compare_methods(
             continue
         expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
         wide = window.grown(halo, grid.scale)
-        context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
+        context = read_shown(items, grid.source_geobox_of(wide), spec=spec, provider=provider)[shown]
         source = context[coarsen(window.inside(wide), grid.scale)]
-        values = {name: _interpolate(method, context, wide, window) for name, method in interpolations.items()}
+        values = {name: interpolate(method, context, wide, window) for name, method in interpolations.items()}
         if written is not None:
             values[own] = read_written(written[band.name], window)
         common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
@@ -156,16 +163,29 @@ def compare_methods(
         held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
         ground = read_ground(spec, window, items, provider) if heights else None
         for name, value in values.items():
-            tallies[name] += Tally.of(value, scored, held, target=band, ground=ground)
+            tallies[name] += Tally.of(value, scored, held, target=scored_as, ground=ground)
         if written is not None and f"{band.name}_sd" in written:
             deviation = read_written(written[f"{band.name}_sd"], window)
-            uncertainty += Uncertainty.of(values[own] - scored, deviation, target=band)
+            uncertainty += Uncertainty.of(values[own] - scored, deviation, target=scored_as)
     return Comparison(
         tallies=tallies,
         truth=truth,
         own=own if written is not None else None,
         uncertainty=uncertainty,
     )
+
+
+def read_shown(items: Items, geobox: GeoBox, *, spec: MapSpec, provider: Provider) -> Float32Array:
+    """Read the image that a map sharpens, (band, y, x) on source pixels: the source, or the anchor of a stack."""
+    if spec.source.is_stack:
+        return read_stack(items, geobox, spec=spec, provider=provider).image
+    return read_source(items, geobox, spec=spec, provider=provider).image
+
+
+def _find_band(spec: MapSpec, band: TargetBand) -> int:
+    """Return the number of the source's band that a target band is a finer image of; else that of the first."""
+    names = spec.source.band_names
+    return names.index(band.name) if band.name in names else 0
 
 
 def read_written(variable: xr.DataArray, window: Window) -> Float32Array:
@@ -194,7 +214,7 @@ def read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) 
     return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
 
 
-def _count_nothing(band: TargetBand, *, heights: bool) -> Tally:
+def _count_nothing(band: BandSpec, *, heights: bool) -> Tally:
     """Return the tally of no pixel, which has all scores that others have."""
     nothing = np.empty((0, 0), np.float32)
     ground = Ground(dy_m=np.empty(0), dx_m=np.empty(0)) if heights else None
@@ -214,7 +234,8 @@ def _blocks(grid: MapGrid, *, shifted: bool) -> Iterator[Window]:
             yield Window(top=max(top, 0), left=max(left, 0), bottom=bottom, right=right).grown(0, grid.scale)
 
 
-def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
+def interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
+    """Return the pixels of a window that a model without guide makes of the source of a wider one, (y, x)."""
     predicted: Float32Array = method.sharpen(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
     return predicted
 
@@ -273,6 +294,18 @@ def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
     )
 
 
+def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
+    """Return one comparison over the pixels of all bands that were compared, each with the truth of one collection."""
+    first = comparisons[0]
+    names = ",".join(each.truth.variable for each in comparisons)
+    return Comparison(
+        tallies={name: reduce(add, (each.tallies[name] for each in comparisons)) for name in first.tallies},
+        truth=replace(first.truth, variable=names),
+        own=first.own,
+        uncertainty=reduce(add, (each.uncertainty for each in comparisons)),
+    )
+
+
 def draw_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Draw scatter and error by class of the truth for all methods, and the reliability of the written map.
 
@@ -313,7 +346,7 @@ def draw_relief(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
     context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
     expected = np.where(grid.inside_area(window), read_truth(grid, window, truth, provider), np.float32(np.nan))
     maps = {
-        "bicubic": _interpolate(bicubic, context, wide, window),
+        "bicubic": interpolate(bicubic, context, wide, window),
         "map": read_written(open_map(spec.store)[truth.target.name], window),
     }
     source = context[coarsen(window.inside(wide), grid.scale)]
