@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 PACKAGE = ROOT / "mapper"
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))]
-GROUPS = {ARCHITECTURES.group, "mapper.metrics", "mapper.losses"}
+GROUPS = {ARCHITECTURES.group, "mapper.metrics", "mapper.losses", "mapper.distances"}
 
 
 def named_modules():

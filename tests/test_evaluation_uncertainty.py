@@ -1,6 +1,7 @@
 """Intervals of true deviations cover what they promise, and calibrated ones whatever they were before."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from mapper.evaluation.uncertainty import (
     RELIABILITY_LEVELS,
     Coverage,
     ErrorBySd,
+    RiskReliability,
     calibrate_scale,
+    cover_by_sd,
+    find_worst_coverage,
     gaussian_quantile,
 )
 
@@ -133,3 +137,81 @@ def test_levels_that_were_not_counted_are_refused():
         Coverage.of(np.ones(3), np.ones(3)).share(0.5)
     with pytest.raises(ValueError, match="do not add up"):
         Coverage.of(np.ones(3), np.ones(3)) + Coverage.of(np.ones(3), np.ones(3), (0.5,))
+
+
+def test_honest_deviations_hold_in_every_decile(honest):
+    coverages = cover_by_sd(*honest)
+    assert [coverage.n for coverage in coverages] == [N // 10] * 10
+    assert (np.diff([coverage.mean_sd for coverage in coverages]) > 0).all()
+    for coverage in coverages:
+        for nominal, observed in coverage.table():
+            assert observed == pytest.approx(nominal, abs=4 * math.sqrt(0.25 / coverage.n))
+
+
+def test_one_factor_for_all_hides_what_a_decile_shows(honest):
+    error, sd = honest
+    even = np.full(N, sd.mean())
+    scaled = even * calibrate_scale(error, even)
+    known_by = cover_by_sd(error, scaled + 1e-6 * sd)
+    assert Coverage.of(error, scaled).share(0.9) == pytest.approx(0.9, abs=0.01)
+    assert find_worst_coverage(known_by, 0.9) < 0.8
+    assert known_by[0].share(0.9) == 1
+
+
+@given(pairs, st.integers(1, 12))
+def test_classes_of_the_deviation_add_up_to_all(pair, classes):
+    error, sd = pair
+    coverages = cover_by_sd(error, np.round(sd), classes=classes)
+    whole, pooled = Coverage.of(error, np.round(sd)), sum(coverages, Coverage())
+    assert (pooled.n, pooled.hits, len(coverages)) == (whole.n, whole.hits, classes)
+    assert find_worst_coverage(coverages, 0.9) <= whole.share(0.9)
+
+
+def test_equal_deviations_lie_in_one_class_and_none_in_none():
+    coverages = cover_by_sd(np.arange(8.0), np.full(8, 2.0))
+    assert [coverage.n for coverage in coverages] == [8] + 9 * [0]
+    nothing = cover_by_sd(np.full(3, np.nan), np.ones(3))
+    assert {coverage.n for coverage in nothing} == {0}
+    assert math.isnan(find_worst_coverage(nothing, 0.9))
+    with pytest.raises(ValueError, match="one class or more"):
+        cover_by_sd(np.ones(2), np.ones(2), classes=0)
+
+
+def test_a_true_risk_lies_on_the_diagonal_and_a_wrong_one_as_far_off_as_it_is():
+    random = np.random.default_rng(4)
+    risk = random.uniform(0, 1, N)
+    came = (random.uniform(0, 1, N) < risk).astype(float)
+    assert RiskReliability.of(risk, came).max_deviation() < 0.03
+    soft = RiskReliability.of(risk, np.clip(risk + 0.1, 0, 1))
+    assert soft.max_deviation() == pytest.approx(0.1)
+    assert soft.mean_deviation == pytest.approx(np.minimum(1 - risk, 0.1).mean())
+    careless = RiskReliability.of(0.5 * risk, came)
+    assert careless.max_deviation() == pytest.approx(0.475, abs=0.03)
+
+
+@given(hnp.arrays(np.float64, (2, 30), elements=st.floats(0, 1)), st.integers(0, 30), st.integers(1, 20))
+def test_risks_pool_to_the_whole_and_every_pixel_is_in_a_class(pair, cut, classes):
+    risk, came = pair
+    whole = RiskReliability.of(risk, came, classes=classes)
+    parts = [RiskReliability.of(risk[part], came[part], classes=classes) for part in (slice(cut), slice(cut, None))]
+    pooled = RiskReliability() + parts[0] + parts[1]
+    assert (sum(whole.n), pooled.n) == (30, whole.n)
+    np.testing.assert_allclose(pooled.table(), whole.table())
+    for predicted, _, _ in whole.table():
+        assert any(low - 1e-12 <= predicted <= high + 1e-12 for low, high in pairwise(whole.edges))
+    assert 0 <= whole.mean_deviation <= whole.max_deviation() + 1e-12
+
+
+def test_risks_without_pixels_are_unknown_and_impossible_ones_refused():
+    nothing = RiskReliability.of(np.array([np.nan, 0.3]), np.array([0.5, np.nan]))
+    assert math.isnan(nothing.max_deviation())
+    assert nothing.to_dict() == {"n": 0, "max_deviation": None, "mean_deviation": None, "curve": []}
+    few = RiskReliability.of(np.array([0.05, 0.95, 0.96]), np.array([1.0, 1.0, 1.0]))
+    assert few.max_deviation() == pytest.approx(0.95)
+    assert few.max_deviation(least_n=2) == pytest.approx(0.045)
+    with pytest.raises(ValueError, match=r"predicted risks must lie between 0 and 1, got 0.2 to 1.2"):
+        RiskReliability.of(np.array([0.2, 1.2]), np.zeros(2))
+    with pytest.raises(ValueError, match=r"shape \(2,\), observed ones \(3,\)"):
+        RiskReliability.of(np.zeros(2), np.zeros(3))
+    with pytest.raises(ValueError, match="10 and 5 classes do not add up"):
+        few + RiskReliability.of(np.zeros(2), np.zeros(2), classes=5)

@@ -17,7 +17,7 @@ FLOORS = [
 
 HOMES = {
     "torch": {"models", "predict", "training", "benchmark.speed"},
-    "safetensors": {"models", "training.checkpoint"},
+    "safetensors": {"models", "training.checkpoint", "training.opensr_test"},
     "distributed": {"execute", "cluster"},
     "dask": {"cube.open", "execute", "cluster", "run.sharpen"},
     "icechunk": {"store"},

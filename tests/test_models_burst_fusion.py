@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from receptive import lively
@@ -5,11 +8,17 @@ from receptive import lively
 from mapper.models.architectures import build_network
 from mapper.models.contract import Contract, Input
 from mapper.models.stack_model import adapt
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
+from mapper.synthetic.bursts import BurstOptions, simulate_burst
+from mapper.synthetic.imagery import make_image
+from mapper.training.bursts import dates_of_burst, sample_of_burst
+from mapper.training.trainer import predict_sample
 
 
 def build(scale=2, **options):
     torch.manual_seed(0)
-    small = {"width": 8, "blocks": 1, "features": 6, "rounds": 1}
+    small = {"width": 8, "blocks": 1, "features": 6, "rounds": [1, 2]}
     network = lively(build_network("burst-fusion", guide_channels=0, scale=scale, options=small | options)).double()
     source = Input(role="source", dates=0, px=0, cells_px=64)
     contract = Contract(model="burst-fusion", inputs=(source,), outputs=(), scale=scale, halo_px=0, band_sd=True)
@@ -105,3 +114,23 @@ def test_a_window_with_its_halo_gives_the_same_pixels(model):
 def test_a_guide_is_refused():
     with pytest.raises(Exception, match="looks at no guide, got 3 channels"):
         build_network("burst-fusion", guide_channels=3, scale=2, options={})
+
+
+@pytest.mark.parametrize("name", ["burst-fusion-x2"])
+def test_what_ships_gains_from_dates_of_an_image_that_it_never_saw(name):
+    model = load_model(ModelSpec(name=name))
+    scale = model.contract.scale
+    options = BurstOptions(dates=8, scale=scale, noise=(0.015, 0.015), gain=0.1, offset=0.1)
+    burst = simulate_burst(make_image(2001, size_px=48 * scale, bands=1), options, seed=2001)
+    sample = sample_of_burst(burst, name="image")
+
+    def score(found):
+        inner = (..., slice(16, -16), slice(16, -16))
+        return -10 * np.log10(np.square(found - burst.truth)[inner].mean())
+
+    alone = replace(sample, stack=dates_of_burst(burst).take([burst.anchor]))
+    one, eight = (predict_sample(model, each) for each in (alone, sample))
+    classical = predict_sample(load_model(ModelSpec(name="burst")), sample)
+    assert score(eight.mean) > score(one.mean) + 1
+    assert score(eight.mean) > score(classical.mean)
+    assert 0.8 < (np.abs(eight.mean - burst.truth) < 1.645 * eight.sd).mean() < 0.97

@@ -96,3 +96,12 @@ def test_noise_gains_and_drift_are_in_units_of_the_spread(ground):
         burst = simulate_burst(ground, option, seed=7)
         rest = (burst.values - burst.values[burst.anchor]) / spread[:, None, None]
         assert 0.02 < np.abs(rest).max() < 3.5
+
+
+def test_a_source_pixel_may_see_its_whole_square_or_the_middle_of_it():
+    image = np.random.default_rng(2).normal(size=(1, 18, 24)).astype(np.float32)
+    whole = degrade(image, 3, psf_sd=1e-3, aperture_px=3)
+    np.testing.assert_allclose(whole, degrade(image, 3, kind="block-mean"), atol=1e-6)
+    np.testing.assert_allclose(degrade(image, 3, psf_sd=1e-3), image[:, 1::3, 1::3], atol=1e-6)
+    with pytest.raises(ValueError, match="a mean of 2 of 3 target pixels has no middle"):
+        degrade(image, 3, aperture_px=2)

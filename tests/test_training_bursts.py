@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from scipy.ndimage import gaussian_filter
 
 from mapper.errors import InputError
 from mapper.training.bursts import rank_dates, read_bursts, sample_of_scene
@@ -80,3 +81,8 @@ def test_a_scene_that_cannot_be_learnt_from_says_what_it_lacks(changes, message)
     scene = make_scene(**changes) if "anchor" in changes else make_scene(**changes, scale=1)
     with pytest.raises(InputError, match=f"scene place lacks {message}"):
         sample_of_scene(scene)
+
+
+def test_fine_images_may_be_as_soft_as_those_of_a_camera():
+    sharp, soft = (read_bursts(BurstData(seeds=(3,), size_px=48, blur_px=(blur, blur)))[0].truth for blur in (0, 1.2))
+    np.testing.assert_allclose(soft, gaussian_filter(sharp, (0, 1.2, 1.2), mode="reflect"), atol=1e-6)

@@ -1,11 +1,12 @@
 """Buildings found in one date, in several, in a sharpened image, in fused features and in the fine image.
 
-Chips are those of the SpaceNet-7 layout: ``NAME_rgb.png`` and ``NAME_gt.png``, a mask of buildings. Dates are simulated
-from the fine image: a Gaussian of 0.514 source pixels, 2 x 2 means, shifts of parts of a source pixel that are known,
-noise of 1 DN; the first date is the anchor, on the grid of the mask. Each input gets a network of its own, trained on
-the same patches, and is scored on chips that were not trained on. The probability from which a pixel is a building is
-the one that the chips of training ask for, once for the overlap of pixels and once for objects, which ask for a higher
-one, so that neighbours do not grow together; nothing is chosen on what is scored.
+Chips are those of the SpaceNet-7 layout: ``NAME_rgb.png`` and ``NAME_gt.png``, a mask of buildings. Dates of twice the
+pixel are simulated from the fine image, shifted by parts of a source pixel that are known, with the noise of 2 % of the
+spread; the anchor is on the grid of the mask. They are sharpened by ``burst-fusion-x2``, which saw no real place. Each
+input gets a network of its own, trained on the same patches, and is scored on chips that were not trained on. The
+probability from which a pixel is a building is the one that the chips of training ask for, once for the overlap of
+pixels and once for objects, which ask for a higher one, so that neighbours do not grow together; nothing is chosen on
+what is scored.
 
 Two chips may show the same town at two dates. A network that was trained on one of them has seen the buildings of the
 other: such a fold measures how well an image is read, not how well a new town is. :func:`leave_towns_out` and
@@ -24,11 +25,22 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from mapper.arrays import BoolArray, Float32Array
-from mapper.benchmark.bursts import Burst, enlarge, project_back, simulate_burst
 from mapper.errors import InputError
 from mapper.evaluation.objects import ObjectCounts, PixelCounts, count_pixels, overlap_masks
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
+from mapper.synthetic.bursts import BurstOptions, simulate_burst
+from mapper.training.bursts import dates_of_burst, lay_side_by_side, sample_of_burst
+from mapper.training.sample import Dates
 from mapper.training.segmentation import DateFusion, EncoderFactory, Pair, SegmentationSettings, train_segmenter
+from mapper.training.trainer import predict_sample
 
+_SHARPENER = "burst-fusion-x2"
+_SCALE = 2
+_FARTHEST_PX = 0.5
+"""Longest shift of a date along an axis in source pixels."""
+_NOISE = 0.02
+"""Standard deviation of the noise in units of the spread of a band."""
 _STACKED = 4
 _THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 """Probabilities from which a pixel may be a building."""
@@ -51,8 +63,22 @@ class Chip:
         return replace(self, image=self.image[:, rows], mask=self.mask[rows])
 
 
-Prepare = Callable[[Burst], Float32Array]
-"""Makes the image (channel, y, x) that a network is given from the dates."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What is seen of a chip, and the mask of its buildings."""
+
+    dates: Dates
+    """Simulated dates, without clouds."""
+    fine: Float32Array
+    """(band, y, x) what they were made from, which only the last input of the table looks at."""
+    sharp: Float32Array
+    """(band, y, x) made of all dates."""
+    mask: BoolArray
+    """(y, x)."""
+
+
+Prepare = Callable[[Seen], Float32Array]
+"""Makes the image (channel, y, x) that a network is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,43 +191,26 @@ def leave_half_out(chips: Sequence[Chip]) -> Fold:
     )
 
 
-def interpolate_anchor(burst: Burst) -> Float32Array:
-    """Return the anchor alone, by bicubic interpolation (band, y, x)."""
-    return enlarge(burst.dates[0], np.zeros(2)).astype(np.float32)
-
-
-def stack_dates(burst: Burst) -> Float32Array:
-    """Return the first four dates by bicubic interpolation side by side, not registered (4 bands, y, x)."""
-    return np.concatenate([enlarge(date, np.zeros(2)) for date in burst.dates[:_STACKED]]).astype(np.float32)
-
-
-def register_dates(burst: Burst) -> Float32Array:
-    """Return the first four dates side by side, each moved to the anchor by its known shift (4 bands, y, x)."""
-    pairs = zip(burst.dates[:_STACKED], burst.shifts, strict=False)
-    return np.concatenate([enlarge(date, shift) for date, shift in pairs]).astype(np.float32)
-
-
-def project_anchor(burst: Burst) -> Float32Array:
-    """Return the anchor alone, sharpened by back-projection (band, y, x)."""
-    return project_back(burst.dates[:1], burst.shifts[:1])
-
-
-def gather_dates(burst: Burst) -> Float32Array:
+def gather_dates(seen: Seen) -> Float32Array:
     """Return all dates sharpened together, then each moved to the anchor: the input of a fusion of features."""
-    moved = [enlarge(date, shift) for date, shift in zip(burst.dates, burst.shifts, strict=True)]
-    return np.concatenate([project_back(burst.dates, burst.shifts), *moved]).astype(np.float32)
+    return np.concatenate([seen.sharp, _lay(seen, len(seen.dates.values), register=True)])
+
+
+def _lay(seen: Seen, number: int, *, register: bool) -> Float32Array:
+    """Return the anchor and the dates nearest to it side by side, (number * band, y, x)."""
+    return lay_side_by_side(seen.dates, number, scale=_SCALE, register=register)
 
 
 METHODS: Mapping[str, BuildingMethod] = MappingProxyType(
     {
         each.name: each
         for each in (
-            BuildingMethod(name="bicubic", prepare=interpolate_anchor),
-            BuildingMethod(name="stacked", prepare=stack_dates),
-            BuildingMethod(name="registered", prepare=register_dates),
-            BuildingMethod(name="super-resolved", prepare=project_anchor),
+            BuildingMethod(name="bicubic", prepare=lambda seen: _lay(seen, 1, register=False)),
+            BuildingMethod(name="stacked", prepare=lambda seen: _lay(seen, _STACKED, register=False)),
+            BuildingMethod(name="registered", prepare=lambda seen: _lay(seen, _STACKED, register=True)),
+            BuildingMethod(name="super-resolved", prepare=lambda seen: seen.sharp),
             BuildingMethod(name="fused", prepare=gather_dates, encoder=DateFusion),
-            BuildingMethod(name="fine", prepare=lambda burst: burst.fine),
+            BuildingMethod(name="fine", prepare=lambda seen: seen.fine),
         )
     }
 )
@@ -235,21 +244,26 @@ def compare_inputs(
     return scores
 
 
-_Seen = Sequence[tuple[Burst, BoolArray]]
-
-
-def _simulate(chips: Sequence[Chip], number: int, *, dates: int, seed: int) -> _Seen:
-    return [
-        (simulate_burst(chip.image, dates=dates, seed=seed + len(chips) * turn + at), chip.mask)
-        for turn in range(number)
-        for at, chip in enumerate(chips)
-    ]
+def _simulate(chips: Sequence[Chip], number: int, *, dates: int, seed: int) -> list[Seen]:
+    model = load_model(ModelSpec(name=_SHARPENER))
+    options = BurstOptions(dates=dates, scale=_SCALE, shift_px=_FARTHEST_PX, noise=(_NOISE, _NOISE))
+    found = []
+    for at, chip in enumerate([*chips] * number):
+        burst = simulate_burst(chip.image, options, seed=seed + at)
+        sharp = predict_sample(model, sample_of_burst(burst, name=chip.name)).mean
+        found.append(Seen(dates=dates_of_burst(burst), fine=chip.image, sharp=sharp, mask=chip.mask))
+    return found
 
 
 def _score(
-    method: BuildingMethod, fold: Fold, seen: tuple[_Seen, _Seen], *, settings: BuildingSettings, seed: int
+    method: BuildingMethod,
+    fold: Fold,
+    seen: tuple[Sequence[Seen], Sequence[Seen]],
+    *,
+    settings: BuildingSettings,
+    seed: int,
 ) -> BuildingScore:
-    train, test = ([Pair(image=method.prepare(burst), mask=mask) for burst, mask in part] for part in seen)
+    train, test = ([Pair(image=method.prepare(each), mask=each.mask) for each in part] for part in seen)
     bf16 = settings.training.bf16
     model = train_segmenter(train, settings.training, seed=seed, encoder=method.encoder)
     seen_again = [(model.predict(pair.image, bf16=bf16), pair.mask) for pair in train]

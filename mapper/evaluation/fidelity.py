@@ -185,6 +185,43 @@ def global_spectral_angle(value: FloatArray, truth: FloatArray) -> float:
     return math.degrees(math.acos(min(max((one * other).sum() / lengths, -1.0), 1.0))) if lengths else math.nan
 
 
+def gradient_ratio(value: FloatArray, truth: FloatArray) -> float:
+    """Return how steep a value is beside the truth: 1 as steep, less is smooth, more is noisy.
+
+    It is the ratio of the mean absolute differences of neighbours, down and right, of pairs of pixels that both have,
+    averaged over bands; NaN where the truth is even. It does not see whether an edge lies where the truth has it.
+    """
+    ratios = []
+    for one, other in zip(value, truth, strict=True):
+        steps = [[np.diff(band.astype(np.float64), axis=axis).ravel() for axis in (0, 1)] for band in (one, other)]
+        own, true = (np.abs(np.concatenate(each)) for each in steps)
+        known = np.isfinite(own) & np.isfinite(true)
+        total = true[known].sum()
+        ratios.append(own[known].sum() / total if total > 0 else math.nan)
+    return _mean(np.array(ratios))
+
+
+def detail_correlation(value: FloatArray, truth: FloatArray, coarse: FloatArray) -> float:
+    """Return the correlation of what value and truth add to a coarse image, averaged over bands.
+
+    Args:
+        value: (band, y, x), NaN where missing.
+        truth: The same shape and units.
+        coarse: The same: the source, enlarged.
+
+    Returns:
+        1 for the truth itself, -1 to 1; NaN where one of them adds nothing.
+    """
+    correlations = []
+    for one, other, base in zip(value, truth, coarse, strict=True):
+        added, true = (np.subtract(band, base, dtype=np.float64) for band in (one, other))
+        known = np.isfinite(added) & np.isfinite(true)
+        added, true = added[known] - _mean(added[known]), true[known] - _mean(true[known])
+        power = np.square(added).sum() * np.square(true).sum()
+        correlations.append((added * true).sum() / math.sqrt(power) if power > 0 else math.nan)
+    return _mean(np.array(correlations))
+
+
 def find_residual(value: FloatArray, source: FloatArray, operators: Sequence[Operator]) -> Float64Array:
     """Return source minus the value as the sensor would have seen it, (band, y / scale, x / scale), in units.
 

@@ -1,12 +1,14 @@
-"""Scores of opensr-test without harmonisation: is the result true to its source, and is its detail that of the truth?
+"""Scores of opensr-test: is the result true to its source, and is its detail that of the truth?
 
 S. Donike and others: opensr-test: a comprehensive benchmark for real-world Sentinel-2 imagery super-resolution. IEEE
-Geoscience and Remote Sensing Letters 21 (2024). Definitions are those of its version 1.3.3, pixel by pixel, with both
-harmonisations off: matching the histogram of a result to that of the truth hides a bias and calls plain interpolation
-hallucination. Images are (band, y, x) in one unit, reflectance 0 to 1 in the published figures, NaN where missing.
+Geoscience and Remote Sensing Letters 21 (2024). Definitions are those of its version 1.3.3; as it is published with
+:data:`PUBLISHED`, and by default without what leaks the truth into a result, see
+:mod:`~mapper.evaluation.harmonisation`. Images are (band, y, x) in one unit, reflectance 0 to 1 in the published
+figures, NaN where missing.
 
-Improvement, omission and hallucination add up to 1. The truth itself has an improvement of 1 / (1 + 2 exp(-4)) = .9647,
-and its source enlarged an omission near it; neither is 1.
+Improvement, omission and hallucination add up to 1. As published the truth itself has an improvement of 1 / (1 + 2
+exp(-4)) = .9647, and its source enlarged an omission near it; neither is 1. Rescaled, what every class gets for nothing
+is taken off each pixel, so that the truth has 1, 0, 0, and what is like neither 0, 0, 1.
 """
 
 import math
@@ -19,17 +21,48 @@ import numpy.typing as npt
 from scipy import sparse
 
 from mapper.arrays import BoolArray, Float64Array, FloatArray
-from mapper.evaluation.fidelity import angle_map
+from mapper.evaluation.distances import choose_distance, map_distance
+from mapper.evaluation.harmonisation import find_displacement, harmonise
 
 BORDER_PX = 16
 """Target pixels that are left out on each side, less where the scale does not divide them."""
-FURTHEST_PX = 5.0
-"""Displacement, in source pixels, beyond which an alignment has failed."""
 
-_UPSAMPLING = 50  # the displacement is found in steps of .02 px
-_JUDGED_FROM = 0.75
 _LAMBDA = 0.05
 _TEMPERATURE = 0.25
+FLOOR = math.exp(-1 / _TEMPERATURE) / (1 + 2 * math.exp(-1 / _TEMPERATURE))
+"""Share that the truth itself has of omission and of hallucination, .0177, for a distance that is 0 between equals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSrOptions:
+    """What is compared, and how; distances by name, see :data:`~mapper.evaluation.distances.DISTANCES`."""
+
+    border_px: int = BORDER_PX
+    """Target pixels that are left out on each side."""
+    harmonise: bool = False
+    """True gives the result the truth's histograms and place before its detail is judged: it leaks the truth."""
+    patch_px: int | None = None
+    """Edge of the patches that have one distance each, in pixels of what is compared; None takes each pixel."""
+    padding: float = math.nan
+    """Value of what patches hold beyond an image; NaN does not count."""
+    reflectance: str = "l1"
+    spectral: str = "sad"
+    synthesis: str = "l1"
+    correctness: str = "nd"
+    """Distance that tells improvement, omission and hallucination apart."""
+    judged_from: float = 0.75
+    """Share of the pixels that have too little detail to be judged, 0 to 1 without the ends."""
+
+    def __post_init__(self) -> None:
+        if self.border_px < 0 or (self.patch_px is not None and self.patch_px < 1) or not 0 < self.judged_from < 1:
+            raise ValueError(
+                f"expected a border of 0 px or more, patches of 1 px or more and a share between 0 and 1, got "
+                f"{self.border_px}, {self.patch_px} and {self.judged_from}"
+            )
+
+
+PUBLISHED = OpenSrOptions(harmonise=True, padding=0.0)
+"""opensr-test as it comes: harmonised by the truth; zeros beyond the image, where there are patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +84,7 @@ class OpenSrScore:
     """Scores of one image; NaN where nothing was compared."""
 
     reflectance: float
-    """Mean |source - result seen coarsely|, in units of the image."""
+    """Distance of source and result seen coarsely, by default mean |difference| in units of the image."""
     spectral: float
     """Mean spectral angle between the two, degrees; NaN for a single band."""
     spatial: float
@@ -63,6 +96,28 @@ class OpenSrScore:
     differs that much from either, so that invented detail is seen; which pixels these are depends on the result."""
     shares_of_detail: Shares
     """Of that quarter alone, the same pixels for all results; detail that is invented elsewhere is not seen."""
+    rescaled: Shares
+    """As ``shares``, each pixel less what every class gets for nothing: 0 to 1."""
+    rescaled_of_detail: Shares
+    """The same of ``shares_of_detail``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Likeness:
+    """Classes of the pixels of one result, on its whole grid."""
+
+    classes: Float64Array
+    """(class, y, x) likeness to truth, to enlarged source, to neither: improvement, omission, hallucination. They add
+    up to 1; NaN in the border and where something is missing."""
+    judged: BoolArray
+    """(y, x) with enough detail in truth or result to be judged."""
+    detail: BoolArray
+    """(y, x) with enough detail in the truth: the same for all results."""
+
+    def rescale(self) -> Float64Array:
+        """Return the classes less what each gets for nothing, 0 to 1 with the sum 1; (class, y, x)."""
+        beyond = np.maximum(self.classes - FLOOR, 0)
+        return np.asarray(beyond / beyond.sum(0), np.float64)
 
 
 def score_opensr(
@@ -71,6 +126,7 @@ def score_opensr(
     source: FloatArray,
     *,
     rgb: Sequence[int] = (0, 1, 2),
+    options: OpenSrOptions | None = None,
 ) -> OpenSrScore:
     """Return all scores of one result.
 
@@ -79,25 +135,43 @@ def score_opensr(
         truth: The same shape and units.
         source: (band, y / scale, x / scale), same units.
         rgb: Bands whose mean is aligned; of fewer than three bands the first is.
+        options: None harmonises nothing and looks at pixels.
 
     Raises:
         ValueError: If the images do not nest, or leave nothing within the border.
+        InputError: If a distance is unknown, not installed, or of patches only where there are none.
     """
-    scale = _find_scale(value, truth, source)
-    border = BORDER_PX // scale
-    value, truth = (_crop(image, border * scale) for image in (value, truth))
-    source = _crop(source, border)
-    seen, enlarged = resize(value, *source.shape[1:]), resize(source, *value.shape[1:])
+    options = options or OpenSrOptions()
+    images = _Images.of(value, truth, source, options)
     chosen = list(rgb) if len(source) >= 3 else [0]
-    distances = _nd(enlarged, truth), _nd(value, truth), _nd(value, enlarged)
-    detail, judged = _choose_pixels(*distances)
+    seen = resize(images.value, *images.source.shape[1:])
+    likeness = _find_likeness(images)
+    classes, rescaled = likeness.classes, likeness.rescale()
     return OpenSrScore(
-        reflectance=_mean(_l1(source, seen)),
-        spectral=_mean(angle_map(source, seen)) if len(source) > 1 else math.nan,
-        spatial=find_displacement(seen[chosen].mean(0), source[chosen].mean(0, dtype=np.float64)),
-        synthesis=_mean(_l1(enlarged, value)),
-        shares=_classify(*(distance[judged] for distance in distances)),
-        shares_of_detail=_classify(*(distance[detail] for distance in distances)),
+        reflectance=_mean(images.compare(options.reflectance, images.source, seen)),
+        spectral=_mean(images.compare(options.spectral, images.source, seen)) if len(source) > 1 else math.nan,
+        spatial=find_displacement(seen[chosen].mean(0), images.source[chosen].mean(0, dtype=np.float64)),
+        synthesis=_mean(images.compare(options.synthesis, images.enlarged, images.harmonised)),
+        shares=_share(classes, likeness.judged),
+        shares_of_detail=_share(classes, likeness.detail),
+        rescaled=_share(rescaled, likeness.judged),
+        rescaled_of_detail=_share(rescaled, likeness.detail),
+    )
+
+
+def map_likeness(
+    value: FloatArray, truth: FloatArray, source: FloatArray, *, options: OpenSrOptions | None = None
+) -> Likeness:
+    """Return what each pixel of a result is like; the arguments are those of :func:`score_opensr`."""
+    options = options or OpenSrOptions()
+    images = _Images.of(value, truth, source, options)
+    inner = _find_likeness(images)
+    border = (value.shape[1] - images.value.shape[1]) // 2
+    rim = (border, border), (border, border)
+    return Likeness(
+        classes=np.pad(inner.classes, ((0, 0), *rim), constant_values=np.nan),
+        judged=np.pad(inner.judged, rim),
+        detail=np.pad(inner.detail, rim),
     )
 
 
@@ -117,72 +191,85 @@ def resize(image: FloatArray, rows: int, cols: int) -> Float64Array:
     return values if known.all() else np.where(_weigh(known, rows, cols) > 1 - 1e-9, values, np.nan)
 
 
-def find_displacement(reference: FloatArray, moved: FloatArray) -> float:
-    """Return how far one image lies from another, in pixels, by phase correlation to a fiftieth of a pixel.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Images:
+    """Images within the border, as they are compared."""
 
-    M. Guizar-Sicairos, S. T. Thurman, J. R. Fienup: Efficient subpixel image registration algorithms. Optics Letters
-    33 (2008), 156-158, with the spectrum normalised to its phase. Gaps of either image become the mean of what both
-    have.
+    value: FloatArray
+    truth: FloatArray
+    source: FloatArray
+    enlarged: Float64Array
+    """The source on the target's grid."""
+    harmonised: FloatArray
+    """The result that is judged."""
+    scale: int
+    options: OpenSrOptions
 
-    Args:
-        reference: (y, x).
-        moved: The same shape.
+    @classmethod
+    def of(cls, value: FloatArray, truth: FloatArray, source: FloatArray, options: OpenSrOptions) -> "_Images":
+        scale = _find_scale(value, truth, source)
+        border = options.border_px // scale
+        value, truth = (_crop(image, border * scale) for image in (value, truth))
+        source = _crop(source, border)
+        return cls(
+            value=value,
+            truth=truth,
+            source=source,
+            enlarged=resize(source, *value.shape[1:]),
+            harmonised=harmonise(value, truth) if options.harmonise else value,
+            scale=scale,
+            options=options,
+        )
 
-    Returns:
-        NaN beyond :data:`FURTHEST_PX`, or where less than half of the pixels is known.
-    """
-    known = np.isfinite(reference) & np.isfinite(moved)
-    if not known.any() or known.mean() < 0.5:
-        return math.nan
-    first, second = (np.where(known, image, image[known].mean()).astype(np.float64) for image in (reference, moved))
-    product = np.fft.fft2(first) * np.fft.fft2(second).conj()
-    product /= np.maximum(np.abs(product), 100 * np.finfo(np.float64).eps)
-    sizes = np.array(first.shape)
-    whole = np.array(np.unravel_index(np.abs(np.fft.ifft2(product)).argmax(), first.shape), dtype=np.float64)
-    whole -= np.where(whole > sizes // 2, sizes, 0)
-    width = math.ceil(1.5 * _UPSAMPLING)
-    steps = whole[:, None] + (np.arange(width) - width // 2) / _UPSAMPLING  # (axis, step), pixels
-    waves = [np.exp(2j * np.pi * np.outer(at, np.fft.fftfreq(size))) for at, size in zip(steps, sizes, strict=True)]
-    peaks = np.abs(waves[0] @ product @ waves[1].T)
-    down, right = np.unravel_index(peaks.argmax(), peaks.shape)
-    distance = math.hypot(steps[0, down], steps[1, right])
-    return distance if distance <= FURTHEST_PX else math.nan
-
-
-def _classify(reference: Float64Array, to_truth: Float64Array, to_source: Float64Array) -> Shares:
-    """Return the shares of some pixels by their distances (pixel,): source to truth, result to truth, to source."""
-    if not reference.size:
-        return Shares(improvement=math.nan, omission=math.nan, hallucination=math.nan, pixels=0)
-    with np.errstate(divide="ignore", over="ignore"):  # where source and truth agree to the bit, the rest is invented
-        a, b = to_truth / reference, to_source / reference
-        kept = 1 - np.exp(-_LAMBDA * (a + b - 1))
-        likeness = np.exp(-np.stack([a + b * kept, b + a * kept, np.exp(-_LAMBDA * a * b)]) / _TEMPERATURE)
-    improvement, omission, hallucination = (likeness / likeness.sum(0)).mean(1).tolist()
-    return Shares(improvement=improvement, omission=omission, hallucination=hallucination, pixels=reference.size)
+    def compare(self, name: str, one: FloatArray, other: FloatArray) -> Float64Array:
+        """Return a distance by name at each pixel, (y, x)."""
+        options, distance = self.options, choose_distance(name)
+        return map_distance(distance, one, other, scale=self.scale, patch_px=options.patch_px, padding=options.padding)
 
 
-def _choose_pixels(
-    reference: Float64Array, to_truth: Float64Array, to_source: Float64Array
-) -> tuple[BoolArray, BoolArray]:
-    """Return the pixels where truth and source differ most, and all that are judged; both (y, x)."""
-    known = np.isfinite(reference) & np.isfinite(to_truth) & np.isfinite(to_source)
-    rank = int(_JUDGED_FROM * known.sum())
-    if not rank:
-        return np.zeros_like(known), np.zeros_like(known)
-    least = np.partition(reference[known], rank - 1)[rank - 1]
+def _find_likeness(images: _Images) -> Likeness:
+    """Return the classes of all pixels within the border, and which of them are judged."""
+    pairs = (
+        (images.enlarged, images.truth),
+        (images.harmonised, images.truth),
+        (images.harmonised, images.enlarged),
+    )
+    name = images.options.correctness
+    reference, to_truth, to_source = (images.compare(name, one, other) for one, other in pairs)
+    known = np.isfinite(images.truth).all(0) & ~np.isnan(reference + to_truth + to_source)
+    least = _find_least(reference[known], images.options.judged_from)
+    least = max(least, choose_distance(name).noise(images.truth.astype(np.float64)))
     detail = known & (reference > least)
-    return detail, detail | (known & ((to_truth > least) | (to_source > least)))
+    return Likeness(
+        classes=np.where(known, _classify(reference, to_truth, to_source), np.nan),
+        judged=detail | (known & ((to_truth > least) | (to_source > least))),
+        detail=detail,
+    )
 
 
-def _l1(one: FloatArray, other: FloatArray) -> Float64Array:
-    """Return the mean absolute difference over bands, (y, x)."""
-    return np.asarray(np.abs(np.subtract(one, other, dtype=np.float64)).mean(0), np.float64)
+def _classify(reference: Float64Array, to_truth: Float64Array, to_source: Float64Array) -> Float64Array:
+    """Return likeness (class, ...) by distances: enlarged source to truth, result to truth, result to it.
+
+    Where source and truth agree to the bit, what the result adds is far from both.
+    """
+    a, b = (np.minimum(distance / np.maximum(reference, 1e-99), 1e99) for distance in (to_truth, to_source))
+    kept = -np.expm1(-_LAMBDA * (a + b - 1))
+    unlikeness = np.stack([a + b * kept, b + a * kept, np.exp(-_LAMBDA * a * b)]) / _TEMPERATURE
+    likeness = np.exp(unlikeness.min(0) - unlikeness)
+    return np.asarray(likeness / likeness.sum(0), np.float64)
 
 
-def _nd(one: FloatArray, other: FloatArray) -> Float64Array:
-    """Return the normalised difference, averaged over bands, (y, x)."""
-    difference = np.abs(np.subtract(one, other, dtype=np.float64))
-    return np.asarray((difference / np.abs(np.add(one, other, dtype=np.float64) + 1e-8)).mean(0), np.float64)
+def _find_least(reference: Float64Array, share: float) -> float:
+    """Return the distance of source and truth that a share of the pixels does not exceed; infinite for too few."""
+    rank = int(share * reference.size)
+    return float(np.partition(reference, rank - 1)[rank - 1]) if rank else math.inf
+
+
+def _share(classes: Float64Array, of: BoolArray) -> Shares:
+    """Return the shares of some pixels."""
+    pixels = int(of.sum())
+    means = classes[:, of].mean(1).tolist() if pixels else (math.nan,) * 3
+    return Shares(improvement=means[0], omission=means[1], hallucination=means[2], pixels=pixels)
 
 
 def _weigh(image: npt.NDArray[Any], rows: int, cols: int) -> Float64Array:

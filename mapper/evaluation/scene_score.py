@@ -10,10 +10,12 @@ from mapper.evaluation.fidelity import (
     CPSNR_SHIFT_PX,
     cpsnr,
     cut_to_shift,
+    detail_correlation,
     find_residual,
     find_shift,
     fit_affine,
     global_spectral_angle,
+    gradient_ratio,
     mean_absolute_error,
     psnr,
     relative_error,
@@ -22,7 +24,7 @@ from mapper.evaluation.fidelity import (
     ssim,
 )
 from mapper.evaluation.metric import Better
-from mapper.evaluation.opensr import BORDER_PX, score_opensr
+from mapper.evaluation.opensr import BORDER_PX, PUBLISHED, resize, score_opensr
 from mapper.predict.operators import Operator
 
 
@@ -39,7 +41,18 @@ class SceneMetric:
     better: Better
 
 
-_SHARES = "improvement", "omission", "hallucination"
+_SHARES: tuple[tuple[str, Better], ...] = (
+    ("improvement", "higher"),
+    ("omission", "lower"),
+    ("hallucination", "lower"),
+)
+_KINDS = {  # end of the name: its words, and what of a score of opensr-test it is
+    "": ("", "shares"),
+    "_of_detail": (" of detail", "shares_of_detail"),
+    "_rescaled": (", 0 to 1", "rescaled"),
+    "_of_detail_rescaled": (" of detail, 0 to 1", "rescaled_of_detail"),
+}
+_HARMONISED = "_harmonised", ", harmonised"
 _TABLE: tuple[tuple[str, str, str, Better], ...] = (
     ("psnr", "PSNR", "dB", "higher"),
     ("ssim", "SSIM", "", "higher"),
@@ -56,12 +69,11 @@ _TABLE: tuple[tuple[str, str, str, Better], ...] = (
     ("spectral", "spectral", "degrees", "lower"),
     ("spatial", "spatial", "source px", "lower"),
     ("synthesis", "synthesis", "units", "higher"),
-    ("improvement", "improvement", "", "higher"),
-    ("omission", "omission", "", "lower"),
-    ("hallucination", "hallucination", "", "lower"),
-    ("improvement_of_detail", "improvement of detail", "", "higher"),
-    ("omission_of_detail", "omission of detail", "", "lower"),
-    ("hallucination_of_detail", "hallucination of detail", "", "lower"),
+    *((f"{name}{end}", f"{name}{words}", "", better) for end, (words, _) in _KINDS.items() for name, better in _SHARES),
+    (f"synthesis{_HARMONISED[0]}", f"synthesis{_HARMONISED[1]}", "units", "higher"),
+    *((f"{name}{_HARMONISED[0]}", f"{name}{_HARMONISED[1]}", "", better) for name, better in _SHARES),
+    ("gradient_excess", "gradients, excess", "", "zero"),
+    ("detail_correlation", "correlation of detail", "", "higher"),
     ("covered", "covered", "", "higher"),
 )
 
@@ -86,7 +98,11 @@ def score_scene(
     ``psnr``, ``ssim`` and angles are taken where the images lie, without the border; ``affine_...`` at the best
     whole-pixel shift and after a + b x per band, so that they compare detail across sensors; ``cpsnr`` with borders and
     shifts of its own; ``consistency_...`` against the anchor through the operator, on all of it; those of opensr-test
-    within a border of its own. Where an image is too small for one of them, it is NaN.
+    within a border of its own, ``..._harmonised`` as it is published, which leaks the truth; ``gradient_excess`` is the
+    ratio of the gradients less 1. Where an image is too small for one of them, it is NaN.
+
+    ``reflectance`` looks at the result through an operator that no sensor has: it charges the truth itself, where
+    ``consistency_mae`` does not.
 
     Args:
         value: (band, y, x), NaN where missing.
@@ -122,6 +138,7 @@ def _score_in_place(value: FloatArray, truth: FloatArray, value_range: float, bo
         "ssim": ssim(inner, beneath, value_range),
         "angle": spectral_angle(inner, beneath),
         "global_angle": global_spectral_angle(inner, beneath),
+        "gradient_excess": gradient_ratio(inner, beneath) - 1,
         "covered": float(both.sum() / known.sum()) if known.any() else float("nan"),
     }
     if min(value.shape[1:]) > 2 * CPSNR_SHIFT_PX:
@@ -149,9 +166,16 @@ def _score_detail(
 def _score_opensr(value: FloatArray, truth: FloatArray, anchor: FloatArray) -> dict[str, float]:
     if min(value.shape[1:]) <= 2 * BORDER_PX:
         return {}
-    score = score_opensr(value, truth, anchor)
-    shares = {"": score.shares, "_of_detail": score.shares_of_detail}
+    score, harmonised = (score_opensr(value, truth, anchor, options=options) for options in (None, PUBLISHED))
+    enlarged = resize(anchor, *value.shape[1:])
     return {
         **{name: getattr(score, name) for name in ("reflectance", "spectral", "spatial", "synthesis")},
-        **{f"{name}{end}": getattr(share, name) for end, share in shares.items() for name in _SHARES},
+        **{
+            f"{name}{end}": getattr(getattr(score, attribute), name)
+            for end, (_, attribute) in _KINDS.items()
+            for name, _ in _SHARES
+        },
+        f"synthesis{_HARMONISED[0]}": harmonised.synthesis,
+        **{f"{name}{_HARMONISED[0]}": getattr(harmonised.shares, name) for name, _ in _SHARES},
+        "detail_correlation": detail_correlation(value, truth, enlarged),
     }

@@ -1,4 +1,4 @@
-"""Checks of standard deviations: coverage, reliability, and the scale that makes intervals hold what they promise.
+"""Checks of standard deviations and risks: coverage, reliability, the scale that makes intervals hold their share.
 
 An error is value minus truth; intervals are value +- z sd with z the quantile of the normal distribution. Pixels
 without error or deviation (NaN) do not count. Neighbouring pixels err together: coverage over many pixels of few
@@ -209,6 +209,118 @@ class ErrorBySd:
             for n, square, variance in zip(self.n, self.square_sum, self.variance_sum, strict=True)
             if n
         )
+
+
+def cover_by_sd(
+    error: FloatArray, sd: FloatArray, levels: Sequence[float] = LEVELS, *, classes: int = 10
+) -> tuple[Coverage, ...]:
+    """Count the errors within value +- z sd apart for each class of the deviation, by default its deciles, rising.
+
+    One factor may hold 90 % over all pixels by holding too much where a map is sure and too little where it is not.
+
+    Args:
+        error: Value minus truth, any shape.
+        sd: Predicted standard deviation, same shape and units.
+        levels: Nominal coverages, each between 0 and 1.
+        classes: Number of classes, between quantiles of the deviations; equal deviations lie in one class, so that
+            others may be empty.
+
+    Raises:
+        ValueError: If the shapes differ, a deviation is negative, a level is not between 0 and 1, or there is no class.
+    """
+    if classes < 1:
+        raise ValueError(f"expected one class or more, got {classes}")
+    known, deviation = _known(error, sd)
+    edges = np.quantile(deviation, np.arange(1, classes) / classes) if deviation.size else np.empty(0)
+    index = np.searchsorted(edges, deviation, side="left")
+    return tuple(Coverage.of(known[index == each], deviation[index == each], levels) for each in range(classes))
+
+
+def find_worst_coverage(coverages: Sequence[Coverage], level: float) -> float:
+    """Return the least share of errors within the interval of a level, of all classes that have a pixel; else NaN."""
+    return min((coverage.share(level) for coverage in coverages if coverage.n), default=math.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskReliability:
+    """Observed frequencies by class of a predicted probability, say of hallucination. Add two of them to pool them."""
+
+    edges: tuple[float, ...] = ()
+    """Edges of the classes, rising from 0 to 1; none where nothing was compared."""
+    n: tuple[int, ...] = ()
+    predicted_sum: tuple[float, ...] = ()
+    observed_sum: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, predicted: FloatArray, observed: FloatArray, *, classes: int = 10) -> Self:
+        """Sort pixels by predicted probability; each class but the last is without its upper edge.
+
+        Args:
+            predicted: Probabilities 0 to 1, any shape; NaN where none is predicted.
+            observed: What came to be, 0 or 1, or how far it did, between them; the same shape, NaN where unknown.
+            classes: Number of classes, as wide as each other.
+
+        Raises:
+            ValueError: If the shapes differ, something is not between 0 and 1, or there is no class.
+        """
+        if predicted.shape != observed.shape:
+            raise ValueError(f"predicted risks have shape {predicted.shape}, observed ones {observed.shape}")
+        if classes < 1:
+            raise ValueError(f"expected one class or more, got {classes}")
+        known = np.isfinite(predicted) & np.isfinite(observed)
+        risk, came = predicted[known].astype(np.float64), observed[known].astype(np.float64)
+        for name, values in (("predicted", risk), ("observed", came)):
+            if values.size and not (values.min() >= 0 and values.max() <= 1):
+                raise ValueError(f"{name} risks must lie between 0 and 1, got {values.min():g} to {values.max():g}")
+        index = np.minimum((risk * classes).astype(np.int64), classes - 1)
+        return cls(
+            edges=tuple((np.arange(classes + 1) / classes).tolist()),
+            n=tuple(np.bincount(index, minlength=classes).tolist()),
+            predicted_sum=tuple(np.bincount(index, weights=risk, minlength=classes).tolist()),
+            observed_sum=tuple(np.bincount(index, weights=came, minlength=classes).tolist()),
+        )
+
+    def __add__(self, other: "RiskReliability") -> "RiskReliability":
+        if not (self.n and other.n):
+            return self if self.n else other
+        if self.edges != other.edges:
+            raise ValueError(f"risks in {len(self.n)} and {len(other.n)} classes do not add up")
+        return RiskReliability(
+            edges=self.edges,
+            n=tuple(np.add(self.n, other.n).tolist()),
+            predicted_sum=tuple(np.add(self.predicted_sum, other.predicted_sum).tolist()),
+            observed_sum=tuple(np.add(self.observed_sum, other.observed_sum).tolist()),
+        )
+
+    def table(self, *, least_n: int = 1) -> tuple[tuple[float, float, int], ...]:
+        """Return mean prediction, observed frequency and number of pixels of each class with so many pixels or more."""
+        sums = zip(self.predicted_sum, self.observed_sum, self.n, strict=True)
+        return tuple((predicted / n, observed / n, n) for predicted, observed, n in sums if n >= max(least_n, 1))
+
+    def max_deviation(self, *, least_n: int = 1) -> float:
+        """Return the largest |observed - predicted| of all classes with so many pixels or more; NaN where none is."""
+        return max(
+            (abs(observed - predicted) for predicted, observed, _ in self.table(least_n=least_n)), default=math.nan
+        )
+
+    @property
+    def mean_deviation(self) -> float:
+        """Mean |observed - predicted|, each class by its number of pixels: expected calibration error."""
+        table = self.table()
+        total = sum(n for _, _, n in table)
+        return sum(abs(observed - predicted) * n for predicted, observed, n in table) / total if total else math.nan
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the curve and how far it lies off, rounded, for JSON; None where there is nothing."""
+        return {
+            "n": sum(self.n),
+            "max_deviation": rounded(self.max_deviation()),
+            "mean_deviation": rounded(self.mean_deviation),
+            "curve": [
+                {"predicted": rounded(predicted), "observed": rounded(observed), "n": n}
+                for predicted, observed, n in self.table()
+            ],
+        }
 
 
 def _known(error: FloatArray, sd: FloatArray) -> tuple[Float64Array, Float64Array]:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 
 import numpy as np
 import torch
@@ -117,6 +118,27 @@ def back_project(
 ) -> Tensor:
     """Return the image that dates saw together, (batch, band, y * scale, x * scale).
 
+    Rounds are steps of steepest descent; see :func:`back_project_by_rounds`.
+    """
+    image = upsample(anchor, scale, "bicubic")
+    for later in islice(
+        back_project_by_rounds(dates, anchor=anchor, scale=scale, psf=psf, farthest=farthest, momentum=False), rounds
+    ):
+        image = later
+    return image
+
+
+def back_project_by_rounds(
+    dates: Dates,
+    *,
+    anchor: Tensor,
+    scale: int,
+    psf: PointSpread | None = None,
+    farthest: int = FARTHEST_SHIFT,
+    momentum: bool = True,
+) -> Iterator[Tensor]:
+    """Return the images that dates saw together, one round after another, each (batch, band, y * scale, x * scale).
+
     A pixel hangs on source pixels up to :func:`reach_of` away. Differences of a date count by its part of the weights
     of all dates; where none has weight, the interpolated anchor stays. Gradients are not followed: use it under
     :func:`torch.no_grad`.
@@ -125,33 +147,36 @@ def back_project(
         dates: A date has no weight where its shift is longer than ``farthest`` along an axis.
         anchor: (batch, band, y, x) without NaN, from which it starts.
         scale: Source pixel / target pixel.
-        rounds: Number of rounds: each brings detail, and noise.
         psf: What the sensor sees; by default that of the protocol, see :meth:`PointSpread.of_protocol`.
         farthest: Longest shift along an axis in source pixels; 0 for an anchor alone.
+        momentum: Each round goes on in the direction of the last by Nesterov's sequence (Beck & Teboulle 2009,
+            doi:10.1137/080716542): as much detail, and noise, in half the rounds.
 
     Raises:
         ValueError: If the point spread function is wider than the radius that is said.
     """
-    source, clear, shift, weights = dates.values, dates.clear, dates.shift, dates.weights
     psf = psf or PointSpread.of_protocol(scale)
     if psf.reach(scale) > LOOK_REACH:
         raise ValueError(f"{psf} looks {psf.reach(scale)} source pixels far, expected at most {LOOK_REACH}")
-    near = (shift.abs() <= farthest).all(2, keepdim=True)
-    weights = torch.where(clear.bool() & near, weights, 0.0)
+    shift, known = dates.shift, dates.clear.bool()
+    weights = torch.where(known & (shift.abs() <= farthest).all(2, keepdim=True), dates.weights, 0.0)
     total = weights.sum(1, keepdim=True)
     weights = torch.where(total > 0, weights / torch.where(total > 0, total, 1.0), 0.0)
     views = _Views(shift=shift, scale=scale, psf=psf, farthest=farthest)
-    known = [clear[:, number].bool() for number in range(source.shape[1])]
-    shares = [_repeat(weights[:, number], scale) for number in range(source.shape[1])]
-    image = upsample(anchor, scale, "bicubic")
-    for _ in range(rounds):
+    shares = [_repeat(each, scale) for each in weights.unbind(1)]
+    image = before = upsample(anchor, scale, "bicubic")
+    pace = 1.0
+    while True:
         split = _split_columns(image, scale, psf.reach(scale) + farthest)
         change = torch.zeros_like(image)
         for number, view in enumerate(views.each()):
-            difference = torch.where(known[number], source[:, number] - view.look(split), 0.0)
+            difference = torch.where(known[:, number], dates.values[:, number] - view.look(split), 0.0)
             change += shares[number] * view.bring_back(difference)
-        image = image + change
-    return image
+        found = image + change
+        yield found
+        faster = (1 + math.sqrt(1 + 4 * pace**2)) / 2
+        image = found + (pace - 1) / faster * (found - before) if momentum else found
+        before, pace = found, faster
 
 
 def reach_of(scale: int, *, rounds: int, psf: PointSpread | None = None, farthest: int = FARTHEST_SHIFT) -> int:

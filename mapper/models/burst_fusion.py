@@ -6,21 +6,23 @@ Three thoughts:
    contrast; both hang on a fixed window. So one network serves every sensor and any number of bands, and no patch has
    statistics of its own.
 2. *Likeness.* Dates get gain and offset of the anchor, and count by how well they resemble it around a pixel: see
-   :mod:`mapper.models.burst`. Back-projection of all of them together wins the detail that their aliasing carries; what
-   the network adds starts from there.
+   :mod:`mapper.models.burst`. Back-projection of all of them together wins the detail that their aliasing carries: in
+   few rounds with little noise, in many with more of both. The network says for each pixel how much of which, and what
+   it adds starts from there.
 3. *Order-free fusion.* Features of each date against the anchor are summed under learnt gates, divided by the sum of
    gates and a half: any number of dates in any order, or the anchor alone.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import Dates, back_project, reach_of, register
+from mapper.models.back_projection import Dates, PointSpread, back_project, back_project_by_rounds, reach_of, register
 from mapper.models.burst import match_dates
-from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
+from mapper.models.card import CELLS_PX, LIKENESS_REACH
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
 from mapper.models.mtg import Residual
@@ -30,6 +32,8 @@ _LEVEL_SD, _LEVEL_RADIUS = 5.0, 14
 """Source pixels: spread and end of the Gaussian that gives level and contrast."""
 _LEAST_CONTRAST = 1e-4
 """Part of the level below which there is no contrast to be divided by."""
+_EASE = 4.0
+"""Steepness of the mix of few rounds and many."""
 _TINY = 1e-12
 
 
@@ -38,11 +42,14 @@ class _Seen:
     """Everything that the network is told, relative to level and contrast of the anchor."""
 
     image: Tensor
-    """(batch, feature, y, x): back-projected dates, back-projected anchor, anchor, weight of all dates."""
+    """(batch, feature, y, x): dates back-projected in few rounds and in many, the anchor alone, anchor, weight of all
+    dates."""
     dates: tuple[Tensor, ...]
     """Each (batch, feature, y, x): a date under the anchor, its difference to the anchor, its weight, whether it is."""
-    base: Tensor
-    """(batch, 1, y * scale, x * scale) what the result is added to, in the units of the source."""
+    few: Tensor
+    """(batch, 1, y * scale, x * scale) dates back-projected in few rounds, in the units of the source."""
+    many: Tensor
+    """The same in many rounds; between both lies what the result is added to."""
     contrast: Tensor
     """(batch, 1, y * scale, x * scale) in the units of the source."""
 
@@ -56,7 +63,9 @@ class BurstFusion(Network):
         width: Features on source pixels.
         blocks: Residual blocks, each of two 3 x 3 convolutions.
         features: Features of a date.
-        rounds: Rounds of back-projection.
+        rounds: Rounds of back-projection, few and many.
+        psf: Point spread function of back-projection: standard deviation of a Gaussian in source pixels, and target
+            pixels along an axis whose mean is taken; None is that of the protocol.
     """
 
     stacked = True
@@ -68,20 +77,31 @@ class BurstFusion(Network):
     gauss: Tensor
 
     def __init__(
-        self, guide_channels: int, scale: int, *, width: int = 48, blocks: int = 5, features: int = 24, rounds: int = 4
+        self,
+        guide_channels: int,
+        scale: int,
+        *,
+        width: int = 48,
+        blocks: int = 5,
+        features: int = 24,
+        rounds: tuple[int, int] = (4, 12),
+        psf: tuple[float, int] | None = None,
     ) -> None:
         super().__init__()
         if guide_channels:
             raise ValueError(f"looks at no guide, got {guide_channels} channels of one")
-        self.scale, self.rounds = scale, rounds
+        if not 0 < rounds[0] < rounds[1]:
+            raise ValueError(f"rounds must be few, then many, got {tuple(rounds)}")
+        self.scale, self.rounds = scale, tuple(rounds)
+        self.psf = PointSpread(sd=psf[0], mean_px=psf[1]) if psf else PointSpread.of_protocol(scale)
         fine = scale**2
         self.date = nn.Sequential(
             nn.Conv2d(2 * fine + 2, features, 3, padding=1), nn.GELU(), nn.Conv2d(features, features, 3, padding=1)
         )
         self.gate = nn.Conv2d(features, 1, 1)
-        self.enter = nn.Conv2d(2 * fine + 2 + features, width, 3, padding=1)
+        self.enter = nn.Conv2d(3 * fine + 2 + features, width, 3, padding=1)
         self.trunk = nn.ModuleList(Residual(width, start=1e-2) for _ in range(blocks))
-        self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
+        self.leave = start_small(nn.Conv2d(width, 3 * fine, 3, padding=1))
         self.register_buffer("gauss", _gaussian(), persistent=False)
 
     def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
@@ -100,9 +120,10 @@ class BurstFusion(Network):
         features = self.enter(torch.cat([seen.image, self._fuse(seen)], 1))
         for block in self.trunk:
             features = block(features)
-        change, spread = F.pixel_shuffle(self.leave(F.gelu(features)).to(anchor.dtype), self.scale).chunk(2, 1)
+        change, mix, spread = F.pixel_shuffle(self.leave(F.gelu(features)).to(anchor.dtype), self.scale).chunk(3, 1)
+        base = torch.lerp(seen.few, seen.many, torch.sigmoid(_EASE * mix))
         sd = F.softplus(spread - 2) * seen.contrast
-        return torch.cat([seen.base + change * seen.contrast, sd], 1)
+        return torch.cat([base + change * seen.contrast, sd], 1)
 
     def _fuse(self, seen: _Seen) -> Tensor:
         """Return the features of all dates together, 0 where there is none; (batch, feature, y, x)."""
@@ -120,7 +141,8 @@ class BurstFusion(Network):
             {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
         )
         own = Dates.of_anchor(anchor, known)
-        base, alone = (self._back_project(each, anchor) for each in (own.join(dates).favour_anchor(), own))
+        few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
+        alone = back_project(own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], psf=self.psf, farthest=0)
         level = self._blur(anchor)
         contrast = self._blur((anchor - level).square()).clamp(min=_TINY).sqrt() + _LEAST_CONTRAST * level.abs()
         fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
@@ -128,7 +150,7 @@ class BurstFusion(Network):
         def fold(image: Tensor, middle: Tensor) -> Tensor:
             return F.pixel_unshuffle((image - middle) / fine_contrast, self.scale)
 
-        seen = [fold(base, fine_level), fold(alone, fine_level), (anchor - level) / contrast]
+        seen = [*(fold(each, fine_level) for each in (few, many, alone)), (anchor - level) / contrast]
         told = []
         for at in range(dates.values.shape[1]):
             laid = register(dates.values[:, at], dates.shift[:, at], scale=self.scale)
@@ -136,17 +158,16 @@ class BurstFusion(Network):
             parts = [fold(laid, fine_level), fold(laid, alone), _show(weight), (weight > 0).to(weight.dtype)]
             told.append(torch.cat(parts, 1))
         weights = dates.weights.sum(1)
-        return _Seen(image=torch.cat([*seen, _show(weights)], 1), dates=tuple(told), base=base, contrast=fine_contrast)
-
-    def _back_project(self, dates: Dates, anchor: Tensor) -> Tensor:
-        """Return what dates saw together; of the anchor alone nothing is shifted."""
-        return back_project(
-            dates,
-            anchor=anchor,
-            scale=self.scale,
-            rounds=self.rounds,
-            farthest=0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT,
+        return _Seen(
+            image=torch.cat([*seen, _show(weights)], 1), dates=tuple(told), few=few, many=many, contrast=fine_contrast
         )
+
+    def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what dates saw together, in few rounds and in many."""
+        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale, psf=self.psf)
+        first, last = self.rounds
+        few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
+        return few, many
 
     def _blur(self, image: Tensor) -> Tensor:
         wide = F.pad(image, (_LEVEL_RADIUS,) * 4, mode="replicate")
@@ -158,7 +179,7 @@ class BurstFusion(Network):
         cells = at.upsample(0, self.scale).conv(3)
         for _ in self.trunk:
             cells = cells.conv(5)
-        reach = reach_of(self.scale, rounds=self.rounds) + LIKENESS_REACH
+        reach = reach_of(self.scale, rounds=self.rounds[1], psf=self.psf) + LIKENESS_REACH
         return ReceptiveField(guide=at, source=cells.conv(3).conv(3).conv(3).conv(2 * reach + 1))
 
 

@@ -34,6 +34,8 @@ class BurstOptions:
     """Longest shift along an axis in source pixels, in both directions."""
     psf_sd: tuple[float, float] = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function in source pixels; one for all dates of a stack."""
+    aperture_px: int | None = None
+    """Target pixels along an axis whose mean a source pixel is, after the Gaussian; None: 2, of odd scales 1."""
     noise: tuple[float, float] = (0.01, 0.01)
     """Standard deviation of the noise in units of the spread of each band; one for all dates of a stack."""
     gain: float = 0.0
@@ -70,7 +72,14 @@ class Burst:
     """(date, y, x) True where objects or haze differ from the anchor, though the mask says nothing."""
 
 
-def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_sd: float = PROTOCOL_SD) -> Float32Array:
+def degrade(
+    image: Float32Array,
+    scale: int,
+    *,
+    kind: Degradation = "mtf",
+    psf_sd: float = PROTOCOL_SD,
+    aperture_px: int | None = None,
+) -> Float32Array:
     """Return what a sensor sees of a fine image, (band, y / scale, x / scale).
 
     ``mtf``: a Gaussian, edges reflected, then the mean of the middle 2 x 2 target pixels of each source pixel (of an
@@ -82,6 +91,7 @@ def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_s
         scale: Source pixel / target pixel; divides both edges.
         kind: Which of the two.
         psf_sd: Standard deviation of the Gaussian in source pixels.
+        aperture_px: Target pixels along an axis whose mean is taken after the Gaussian; by default 2, of odd scales 1.
 
     Raises:
         ValueError: If the scale does not divide the edges, or the kind is unknown.
@@ -94,7 +104,10 @@ def degrade(image: Float32Array, scale: int, *, kind: Degradation = "mtf", psf_s
     used = slice(0, scale)
     if kind == "mtf":
         image = gaussian_filter(image, (0, psf_sd * scale, psf_sd * scale), mode="reflect")
-        used = slice((scale - 1) // 2, scale // 2 + 1)
+        aperture = aperture_px or 2 - scale % 2
+        if aperture > scale or (scale - aperture) % 2:
+            raise ValueError(f"a mean of {aperture} of {scale} target pixels has no middle: expected {scale} or 2 less")
+        used = slice((scale - aperture) // 2, (scale + aperture) // 2)
     blocks = image.reshape(bands, rows // scale, scale, cols // scale, scale)
     mean: Float32Array = blocks[:, :, used, :, used].mean((2, 4), dtype=np.float64).astype(np.float32)
     return mean
@@ -125,7 +138,9 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
         unlike = np.zeros(image.shape[1:], bool)
         if date != anchor:
             seen, unlike = _change(seen, spread, options, random)
-        pixels = degrade(np.asarray(seen, np.float32), options.scale, psf_sd=psf_sd).astype(np.float64)
+        pixels = degrade(
+            np.asarray(seen, np.float32), options.scale, psf_sd=psf_sd, aperture_px=options.aperture_px
+        ).astype(np.float64)
         different = unlike.reshape(pixels.shape[1], options.scale, pixels.shape[2], options.scale).any((1, 3))
         cloud = np.zeros_like(different)
         if date != anchor:

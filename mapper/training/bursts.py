@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array
 from mapper.cube.shifts import estimate_shifts
 from mapper.errors import InputError
+from mapper.models.back_projection import register as register_date
 from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample
@@ -71,6 +74,67 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
     )
 
 
+def sample_of_burst(burst: Burst, *, name: str, shift: Float32Array | None = None) -> Sample:
+    """Return a simulated stack as a sample: its anchor as the source, all its dates beside.
+
+    Args:
+        burst: The stack.
+        name: Of the sample.
+        shift: (date, 2) source pixels, as somebody knows them; the true ones by default.
+    """
+    anchor = burst.values[burst.anchor]
+    return Sample(
+        guide=np.empty((0, *burst.truth.shape[1:]), np.float32),
+        source=anchor,
+        source_sd=np.full_like(anchor, np.nan),
+        truth=burst.truth,
+        bands=(),
+        source_units="1",
+        target=",".join(f"band_{at}" for at in range(len(burst.truth))),
+        stack=dates_of_burst(burst, shift=shift),
+        name=name,
+        degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
+        digest=_digest(burst.values, burst.clear, burst.truth),
+        place=name,
+    )
+
+
+def _find_images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
+    if not paths:
+        raise InputError(f"{folder} has no image to simulate dates of: expected one of {', '.join(_IMAGES)}")
+    return paths
+
+
+def dates_of_burst(burst: Burst, *, shift: Float32Array | None = None) -> Dates:
+    """Return the dates of a simulated stack, NaN under clouds; see :func:`sample_of_burst`."""
+    shift = burst.shift if shift is None else shift
+    shift = shift - shift[burst.anchor]
+    number = len(burst.values)
+    return Dates(
+        values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
+        clear=burst.clear,
+        shift=np.broadcast_to(shift[:, :, None, None], (number, 2, *burst.values.shape[2:])).copy(),
+        days=(np.arange(number) - burst.anchor).astype(np.float32),
+    )
+
+
+def lay_side_by_side(dates: Dates, number: int, *, scale: int, register: bool) -> Float32Array:
+    """Return dates interpolated bicubically, the anchor first, (number * band, y * scale, x * scale).
+
+    Args:
+        dates: Without gaps.
+        number: Most dates that are taken.
+        scale: Source pixel / target pixel.
+        register: True moves each to where the anchor shows the ground.
+    """
+    chosen = dates.take(np.argsort(np.abs(dates.days), kind="stable")[:number])
+    shift = torch.from_numpy(chosen.shift)
+    moved = register_date(torch.from_numpy(chosen.values), shift if register else torch.zeros_like(shift), scale=scale)
+    laid: Float32Array = moved.flatten(0, 1).numpy()
+    return laid
+
+
 def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
     """Return the numbers of dates by their likeness to the anchor, that itself first.
 
@@ -105,43 +169,12 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         name = f"burst {seed} of {paths[seed % len(paths)].stem}"
     else:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
+    if (blur := random.uniform(*data.blur_px)) > 0:
+        image = gaussian_filter(image, (0, blur, blur), mode="reflect")
     options = BurstOptions(**{key: getattr(data, key) for key in asdict(BurstOptions())})
     burst = simulate_burst(image, options, seed=seed)
     error = random.normal(0, data.shift_error_px, burst.shift.shape) if data.shift_error_px else np.zeros(2)
-    return _to_sample(burst, image, name, (burst.shift + error).astype(np.float32))
-
-
-def _to_sample(burst: Burst, image: Float32Array, name: str, shift: Float32Array) -> Sample:
-    shift = shift - shift[burst.anchor]
-    anchor = burst.values[burst.anchor]
-    number, shape = len(burst.values), anchor.shape[1:]
-    stack = Dates(
-        values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
-        clear=burst.clear,
-        shift=np.broadcast_to(shift[:, :, None, None], (number, 2, *shape)).copy(),
-        days=(np.arange(number) - burst.anchor).astype(np.float32),
-    )
-    return Sample(
-        guide=np.empty((0, *image.shape[1:]), np.float32),
-        source=anchor,
-        source_sd=np.full_like(anchor, np.nan),
-        truth=burst.truth,
-        bands=(),
-        source_units="1",
-        target=",".join(f"band_{at}" for at in range(len(image))),
-        stack=stack,
-        name=name,
-        degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
-        digest=_digest(burst.values, burst.clear, burst.truth),
-        place=name,
-    )
-
-
-def _find_images(folder: Path) -> list[Path]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGES)
-    if not paths:
-        raise InputError(f"{folder} has no image to simulate dates of: expected one of {', '.join(_IMAGES)}")
-    return paths
+    return sample_of_burst(burst, name=name, shift=(burst.shift + error).astype(np.float32))
 
 
 def _cut_image(path: Path, size_px: int, scale: int, random: np.random.Generator) -> Float32Array:

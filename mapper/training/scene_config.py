@@ -38,6 +38,10 @@ class BurstData(Part):
     """Standard deviation of what registration leaves, in source pixels."""
     psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function, in source pixels."""
+    aperture_px: int | None = Field(default=None, ge=1)
+    """Target pixels along an axis whose mean a source pixel is, after that; None: 2, of odd scales 1."""
+    blur_px: Span = (0.0, 0.0)
+    """Standard deviation of a Gaussian over the fine images, in target pixels: cameras are softer than drawings."""
     noise: Span = (0.01, 0.01)
     """Standard deviation of the noise, in units of the spread of a band."""
     gain: float = Field(default=0.0, ge=0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mapper.arrays import BoolArray, Float32Array
 from mapper.models.hrnet import HRNet
+from mapper.models.model import start_small
 from mapper.training.losses import sum_loss
 
 EncoderFactory = Callable[[int], nn.Module]
@@ -68,7 +69,7 @@ class DateFusion(nn.Module):
         self.encode = nn.Sequential(
             nn.Conv2d(8 * bands, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, 2 * width, 3, padding=1)
         )
-        self.decode = nn.Conv2d(width, 4 * features, 1)
+        self.decode = start_small(nn.Conv2d(width, 4 * features, 1))  # at first what counts is the estimate
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the first estimate and the fused features beside it, (batch, features, y, x)."""
