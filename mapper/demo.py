@@ -15,7 +15,7 @@ from typing import Any
 
 from mapper.cluster.open_executor import open_executor
 from mapper.evaluation.overview import draw_overview
-from mapper.evaluation.score_map import Comparison, find_truth, pool_comparisons, score_map
+from mapper.evaluation.score_map import Comparison, find_truth, score_map
 from mapper.events import Callback
 from mapper.plan.job import Job, prepare_job
 from mapper.run.report import RunReport
@@ -148,7 +148,7 @@ def run_demo(
         run = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks)
     with clock.step("scores"):
         truths = [find_truth(job.spec, name) for name in REGIONS[options.preset].truth]
-        comparison = pool_comparisons([score_map(job.spec, job.items, truth) for truth in truths])
+        comparison = score_map(job.spec, job.items, *truths)
     with clock.step("overview"):
         draw_overview(job.spec, job.items, directory / "overview.png", truth=truths[0])
     report = DemoReport(comparison=comparison, answer=_ask_middle(job), run=run, seconds=clock.seconds)

@@ -8,7 +8,7 @@ from mapper.benchmark.sites import read_sites
 from mapper.errors import InputError
 from mapper.training.band_methods import find_detail, inject_detail, interpolate_bands, keep_block_means, score_bands
 from mapper.training.scene_config import Sentinel2BandsData
-from mapper.training.sentinel2_bands import GUIDE, TARGETS, read_bands
+from mapper.training.sentinel2_bands import GUIDE, TARGETS, read_band_crops
 from mapper.training.wald import degrade
 
 
@@ -24,7 +24,7 @@ def write_crop(folder, name, *, rows=16, cols=20, hole=False, fine=None):
 
 def test_a_crop_is_a_sample_one_scale_coarser(tmp_path):
     b10, b20 = write_crop(tmp_path, "here", hole=True)
-    (sample,) = read_bands(Sentinel2BandsData(folder=tmp_path))
+    (sample,) = read_band_crops(Sentinel2BandsData(folder=tmp_path))
     assert (sample.scale, sample.targets, sample.place) == (2, TARGETS, "here")
     assert [name for name, _ in sample.bands] == list(GUIDE)
     np.testing.assert_allclose(sample.guide[1, 3, 4], b10[1, 6:8, 8:10].mean() / 1e4, rtol=1e-6)
@@ -54,15 +54,15 @@ def test_a_suite_leaves_each_crop_out(tmp_path):
 
 def test_what_is_no_crop_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="has no crop, an"):
-        read_bands(Sentinel2BandsData(folder=tmp_path))
+        read_band_crops(Sentinel2BandsData(folder=tmp_path))
     write_crop(tmp_path, "odd", fine=np.ones((4, 30, 40)))
     with pytest.raises(InputError, match=r"odd.npz has b10 \(4, 30, 40\) and b20 \(6, 16, 20\)"):
-        read_bands(Sentinel2BandsData(folder=tmp_path))
+        read_band_crops(Sentinel2BandsData(folder=tmp_path))
     with pytest.raises(InputError, match="no crop there; it has odd"):
-        read_bands(Sentinel2BandsData(folder=tmp_path, crops=("there",)))
+        read_band_crops(Sentinel2BandsData(folder=tmp_path, crops=("there",)))
     (tmp_path / "odd.npz").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="cannot be read"):
-        read_bands(Sentinel2BandsData(folder=tmp_path))
+        read_band_crops(Sentinel2BandsData(folder=tmp_path))
 
 
 def test_injected_detail_is_what_the_guide_tells(tmp_path):
@@ -71,7 +71,7 @@ def test_injected_detail_is_what_the_guide_tells(tmp_path):
     fine = rng.integers(900, 4000, (4, 64, 64)).astype(float)
     coarse = np.tensordot(rng.uniform(0.1, 0.4, (6, 4)), fine.reshape(4, 32, 2, 32, 2).mean((2, 4)), axes=1)
     np.savez(tmp_path / "sum.npz", b10=fine, b20=coarse)
-    (sample,) = read_bands(Sentinel2BandsData(folder=tmp_path))
+    (sample,) = read_band_crops(Sentinel2BandsData(folder=tmp_path))
     plain, injected = (score_bands(each, sample).mean for each in (interpolate_bands(sample), inject_detail(sample)))
     assert injected < 0.02 * plain
     kept = keep_block_means(injected_image := inject_detail(sample), sample)
@@ -82,8 +82,36 @@ def test_injected_detail_is_what_the_guide_tells(tmp_path):
 
 @needs_shared
 def test_the_published_baselines_of_the_shared_crop_come_back():
-    (sample,) = read_bands(Sentinel2BandsData(folder=SHARED / "super_resolution" / "s2_l1c"))
+    (sample,) = read_band_crops(Sentinel2BandsData(folder=SHARED / "super_resolution" / "s2_l1c"))
     injected = inject_detail(sample)
     found = [interpolate_bands(sample), injected, keep_block_means(injected, sample)]
     scores = [1e4 * score_bands(each, sample).mean for each in found]
     assert scores == pytest.approx([133.5, 72.9, 71.4], abs=0.1)
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_scene_of_no_place_has_its_truth_at_the_finer_pixel(block):
+    data = Sentinel2BandsData(seeds=(7,), size_px=64, block=block, noise=(0, 0))
+    (sample,) = read_band_crops(data)
+    edge = 64 // block
+    assert (sample.truth.shape, sample.source.shape) == ((6, edge, edge), (6, edge // 2, edge // 2))
+    assert np.isnan(sample.truth[:, :4]).all()
+    truth = sample.truth[:, 8:-8, 8:-8].reshape(6, edge // 2 - 8, 2, -1, 2).mean((2, 4))
+    inner = sample.source[:, 4:-4, 4:-4]
+    share = np.std(truth - inner, axis=(1, 2)) / np.std(inner, axis=(1, 2))
+    assert (share < (0.02 if block == 2 else 0.5)).all()
+    assert (share > 0.02).all() == (block == 1)  # a mean is sharper than what an instrument sees
+    assert all(each.block == block for each in sample.source_transfers)
+
+
+def test_scenes_of_a_suite_are_sites_by_their_seed():
+    sites = read_sites([Sentinel2BandsData(seeds=(7, 8), size_px=32)])
+    assert [site.data.seeds for site in sites] == [(7,), (8,)]
+    found = [score_bands(interpolate_bands(site.sample), site.sample).mean for site in sites]
+    assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize("both", [{}, {"folder": "crops", "seeds": [1]}, {"seeds": [1], "crops": ["a"]}])
+def test_bands_are_of_crops_or_of_scenes(both):
+    with pytest.raises(ValueError, match="crops"):
+        Sentinel2BandsData(**both)

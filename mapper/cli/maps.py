@@ -60,18 +60,14 @@ def demo(  # noqa: PLR0913 - options of a command
     preset: Annotated[
         Literal["biomass", "elevation", "sentinel2-multi"],
         typer.Option(
-            help="Kind of map: **biomass** from 100 to 10 m, guided by Sentinel-1 and -2; bare earth (**elevation**) "
-            "from a surface of 30 m to 3 m, guided by land cover, out of a folder of GeoTIFFs; or **sentinel2-multi**, "
-            "eight dates of Sentinel-2 to 5 m."
+            help="Kind of map: **biomass** from 100 to 10 m, bare earth (**elevation**) from a surface of 30 m to 3 m, "
+            "or eight dates of Sentinel-2 to 5 m (**sentinel2-multi**)."
         ),
     ] = "biomass",
     size: Annotated[
         int | None,
         typer.Option(
-            min=64,
-            max=100_000,
-            help="Edge of the mapped area in pixels of the map, 10, 3 or 5 m.",
-            show_default="1024, of sentinel2-multi 512",
+            min=64, max=100_000, help="Edge of the area in pixels of the map.", show_default="1024, of dates 512"
         ),
     ] = None,
     tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
@@ -80,9 +76,8 @@ def demo(  # noqa: PLR0913 - options of a command
         typer.Option(
             min=0,
             max=2**31,
-            help="Seed of the landscape: another one gives another region. No model was trained on the default, nor on "
-            "terrains 900 to 999.",
-            show_default="7, of elevation 900, of sentinel2-multi 5000",
+            help="Seed of the landscape: another one gives another region. No model was trained on the default.",
+            show_default="7, of elevation 900, of dates 5000",
         ),
     ] = None,
     workers: Annotated[

@@ -6,8 +6,6 @@ The truth is read on the map's grid by nearest neighbour; nothing is smoothed be
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +123,7 @@ def compare_methods(
     truth: Truth,
     interpolations: Mapping[str, Predictor],
     written: xr.Dataset | None = None,
+    more: Sequence[Truth] = (),
 ) -> Comparison:
     """Score interpolations of the source, and a written map, against a truth.
 
@@ -135,41 +134,43 @@ def compare_methods(
         truth: What to compare with.
         interpolations: Predictors of models without guide, by name.
         written: The opened store; its target enters under the model's name, or as ``map``.
+        more: Truths of further bands, whose pixels count with those of the first: bands of one range of values.
 
     Returns:
         Scores by method, in target units.
     """
-    grid = spec.map_grid
+    grid, bands = spec.map_grid, (truth, *more)
     own = "map" if spec.model.name in interpolations else spec.model.name
     methods = [*interpolations, *([own] if written is not None else [])]
-    band, heights = truth.target, spec.target.heights is not None
-    shown = _find_band(spec, band)
-    scored_as = BandSpec(**{key: getattr(band, key) for key in BandSpec.model_fields})  # bands of one range add up
+    heights = spec.target.heights is not None
+    scored_as = BandSpec(**{key: getattr(truth.target, key) for key in BandSpec.model_fields})  # so that bands add up
     tallies, uncertainty = dict.fromkeys(methods, _count_nothing(scored_as, heights=heights)), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid, shifted=heights):
         inside = grid.inside_area(window)
         if not inside.any():
             continue
-        expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
         wide = window.grown(halo, grid.scale)
-        context = read_shown(items, grid.source_geobox_of(wide), spec=spec, provider=provider)[shown]
-        source = context[coarsen(window.inside(wide), grid.scale)]
-        values = {name: interpolate(method, context, wide, window) for name, method in interpolations.items()}
-        if written is not None:
-            values[own] = read_written(written[band.name], window)
-        common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
-        scored = np.where(common, expected, np.nan)
-        held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
+        image = read_shown(items, grid.source_geobox_of(wide), spec=spec, provider=provider)
         ground = read_ground(spec, window, items, provider) if heights else None
-        for name, value in values.items():
-            tallies[name] += Tally.of(value, scored, held, target=scored_as, ground=ground)
-        if written is not None and f"{band.name}_sd" in written:
-            deviation = read_written(written[f"{band.name}_sd"], window)
-            uncertainty += Uncertainty.of(values[own] - scored, deviation, target=scored_as)
+        for each in bands:
+            name, context = each.target.name, image[_find_band(spec, each.target)]
+            expected = np.where(inside, read_truth(grid, window, each, provider), np.nan)
+            source = context[coarsen(window.inside(wide), grid.scale)]
+            values = {key: interpolate(method, context, wide, window) for key, method in interpolations.items()}
+            if written is not None:
+                values[own] = read_written(written[name], window)
+            common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
+            scored = np.where(common, expected, np.nan)
+            held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
+            for key, value in values.items():
+                tallies[key] += Tally.of(value, scored, held, target=scored_as, ground=ground)
+            if written is not None and f"{name}_sd" in written:
+                deviation = read_written(written[f"{name}_sd"], window)
+                uncertainty += Uncertainty.of(values[own] - scored, deviation, target=scored_as)
     return Comparison(
         tallies=tallies,
-        truth=truth,
+        truth=replace(truth, variable=",".join(each.variable for each in bands)),
         own=own if written is not None else None,
         uncertainty=uncertainty,
     )
@@ -282,8 +283,8 @@ def find_truth(
     )
 
 
-def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
-    """Score a finished map and nearest, bilinear and bicubic interpolation of its source."""
+def score_map(spec: MapSpec, items: Items, truth: Truth, *more: Truth) -> Comparison:
+    """Score a finished map and nearest, bilinear and bicubic interpolation of its source, on one band or several."""
     return compare_methods(
         spec,
         items=items,
@@ -291,18 +292,7 @@ def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
         truth=truth,
         interpolations={name: Predictor(load_model(ModelSpec(name=name))) for name in INTERPOLATIONS},
         written=open_map(spec.store),
-    )
-
-
-def pool_comparisons(comparisons: Sequence[Comparison]) -> Comparison:
-    """Return one comparison over the pixels of all bands that were compared, each with the truth of one collection."""
-    first = comparisons[0]
-    names = ",".join(each.truth.variable for each in comparisons)
-    return Comparison(
-        tallies={name: reduce(add, (each.tallies[name] for each in comparisons)) for name in first.tallies},
-        truth=replace(first.truth, variable=names),
-        own=first.own,
-        uncertainty=reduce(add, (each.uncertainty for each in comparisons)),
+        more=more,
     )
 
 

@@ -35,8 +35,8 @@ _VARIATES = 6
 """Bands of the imagery that decide the cover; one more is brightness."""
 _PURITY = 1.6
 _BRIGHTNESS = 0.12
-_SPECTRAL_SD = 0.08
-"""Standard deviations of the logarithms of brightness within a scene, and of each cover's bands between scenes."""
+_COVER_SD, _BAND_SD = 0.15, 0.04
+"""Standard deviations of logarithms: of brightness within a scene; of covers and of their bands, between scenes."""
 
 
 def make_reflectance(seed: int, *, size_px: int, bands: tuple[str, ...] = BANDS) -> Float32Array:
@@ -58,7 +58,8 @@ def make_reflectance(seed: int, *, size_px: int, bands: tuple[str, ...] = BANDS)
     canvas /= canvas.std((1, 2), keepdims=True)
     towards = random.normal(size=(len(_COVERS), _VARIATES)).astype(np.float32) * np.float32(_PURITY)
     present = _COMMON + random.normal(0, 1, len(_COVERS)).astype(np.float32)
-    spectra = _COVERS * np.exp(random.normal(0, _SPECTRAL_SD, _COVERS.shape)).astype(np.float32)
+    unlike = random.normal(0, _COVER_SD, (len(_COVERS), 1)) + random.normal(0, _BAND_SD, _COVERS.shape)
+    spectra = _COVERS * np.exp(unlike).astype(np.float32)
     spectra = spectra[:, [BANDS.index(band) for band in bands]]
     shape = len(bands), size_px, FINER, size_px, FINER
     image = np.empty((len(bands), size_px, size_px), np.float32)

@@ -20,7 +20,7 @@ from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
 from mapper.training.scene_config import BurstData, Sentinel2BandsData
-from mapper.training.sentinel2_bands import read_bands
+from mapper.training.sentinel2_bands import read_band_crops
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
 
@@ -49,7 +49,7 @@ def _read(part: DataConfig) -> list[Sample]:
         case TerrainData():
             samples = read_terrains(part)
         case Sentinel2BandsData():
-            samples = read_bands(part)
+            samples = read_band_crops(part)
         case BurstData():
             samples = read_bursts(part)
         case SyntheticData():

@@ -33,7 +33,7 @@ _PIXEL = Transfer(mtf=2 / np.pi)
 """Transfer of the pixels of a scene of no place, which are means of what it was drawn with."""
 
 
-def read_bands(data: Sentinel2BandsData) -> list[Sample]:
+def read_band_crops(data: Sentinel2BandsData) -> list[Sample]:
     """Read the crops that are asked for, in the order of their names, or simulate the scenes of the seeds.
 
     Raises:
