@@ -47,7 +47,7 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
         "biomass": Region(write=write_scenes, truth=("truth:agb",), seed=7),
         "elevation": Region(write=write_rasters, truth=("truth:elevation",), seed=900),
         "sentinel2-multi": Region(
-            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in FINE), seed=5000, size_px=512
+            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in FINE), seed=5000, size_px=256
         ),
     }
 )

@@ -15,7 +15,7 @@ from mapper.catalog.provider import provider_of
 from mapper.evaluation.fidelity import rmse
 from mapper.evaluation.plots import entitle, refine, save, show
 from mapper.evaluation.score_map import Truth, interpolate, read_shown, read_truth, read_written
-from mapper.grid import Window, coarsen
+from mapper.grid import MapGrid, Window, coarsen
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec
@@ -23,7 +23,8 @@ from mapper.store.map_store import open_map
 
 _SHOWN_PX = 160
 """Edge of what is drawn, in target pixels: small enough that a pixel is seen."""
-_COLOURS = ("B04", "B03", "B02")
+_COLOURS = (("B04", "B03", "B02"), ("B12", "B8A", "B05"))
+"""Bands shown as red, green and blue: the first of these that a map has all of."""
 _GAMMA = 0.7
 
 
@@ -40,17 +41,14 @@ def draw_dates(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
         The path.
     """
     grid, provider, written = spec.map_grid, provider_of(spec), open_map(spec.store)
-    left, bottom, right, top = grid.area.boundingbox.bbox
-    col, row = ~grid.geobox.transform @ ((left + right) / 2, (bottom + top) / 2)
-    rows, cols = (min(_SHOWN_PX, edge) for edge in grid.shape)
-    corner = max(round(row - rows / 2), 0), max(round(col - cols / 2), 0)
-    window = Window(top=corner[0], left=corner[1], bottom=corner[0] + rows, right=corner[1] + cols)
-    window = window.grown(0, grid.scale)
+    window = _find_middle(grid)
     bicubic = Predictor(load_model(ModelSpec(name="bicubic")))
     wide = window.grown(bicubic.model.contract.halo(grid.scale), grid.scale)
     context = read_shown(items, grid.source_geobox_of(wide), spec=spec, provider=provider)
-    truths = [replace(truth, variable=band, target=truth.target) for band in spec.source.band_names]
+    truths = [replace(truth, variable=band) for band in spec.source.band_names]
+    outside = ~grid.inside_area(window)
     expected = np.stack([read_truth(grid, window, each, provider) for each in truths])
+    expected[:, outside] = np.nan
     maps = {
         "bicubic of the anchor": np.stack([interpolate(bicubic, band, wide, window) for band in context]),
         "map": np.stack([read_written(written[band], window) for band in spec.source.band_names]),
@@ -69,6 +67,21 @@ def draw_dates(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
         title=f"{spec.name}: {spec.model.name}, {spec.source.dates} dates, "
         f"{float(spec.source.resolution):g} to {float(grid.resolution):g} m",
     )
+
+
+def _find_middle(grid: MapGrid) -> Window:
+    """Return a window in whole source pixels in the middle of the area."""
+    left, bottom, right, top = grid.area.boundingbox.bbox
+    (first_col, first_row), (last_col, last_row) = (
+        ~grid.geobox.transform @ at for at in ((left, top), (right, bottom))
+    )
+    edges = []
+    for first, last in ((first_row, last_row), (first_col, last_col)):
+        shown = min(_SHOWN_PX, last - first)
+        start = max(round((first + last - shown) / 2), 0)
+        edges.append((start, start + round(shown)))
+    (first_row, last_row), (first_col, last_col) = edges
+    return Window(top=first_row, left=first_col, bottom=last_row, right=last_col).grown(0, grid.scale)
 
 
 def plot_dates(  # noqa: PLR0913 - what a picture shows
@@ -100,13 +113,12 @@ def plot_dates(  # noqa: PLR0913 - what a picture shows
     panels = {"anchor": refine_bands(anchor, truth.shape[1:]), **maps, "truth": truth}
     figure = Figure(figsize=(3.3 * len(panels), 7.4), layout="constrained")
     axes = figure.subplots(2, len(panels))
-    ends = np.nanpercentile(truth, (1, 99), axis=(1, 2))
     errors = {name: _root_mean_square(value - truth) for name, value in maps.items()}
     below = {**errors, **({} if sd is None else {"truth": _root_mean_square(sd)})}
     high = float(np.nanpercentile(errors[next(iter(maps))], 99)) or 1.0
     image = None
     for axis, lower, (name, values) in zip(*axes, panels.items(), strict=True):
-        axis.imshow(colour(values, bands, ends), interpolation="nearest")
+        axis.imshow(colour(values, bands, truth), interpolation="nearest")
         axis.set(xticks=(), yticks=())
         entitle(axis, name, _describe(name, values, truth, px_m * truth.shape[1] / anchor.shape[1]))
         if name not in below:
@@ -131,17 +143,21 @@ def refine_bands(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return np.stack([refine(band, shape) for band in values])
 
 
-def colour(values: FloatArray, bands: tuple[str, ...], ends: FloatArray) -> npt.NDArray[np.floating]:
-    """Return true colour, or the first band in grey, (y, x, 3) from 0 to 1; missing pixels are grey.
+def colour(values: FloatArray, bands: tuple[str, ...], like: FloatArray) -> npt.NDArray[np.floating]:
+    """Return true colour, of 20 m bands short-wave and near infrared and red edge, or the first band in grey.
 
     Args:
         values: (band, y, x).
         bands: Names of the bands.
-        ends: (2, band) values that become black and white.
+        like: (band, y, x) image whose darkest and brightest hundredth become black and white, of all three alike.
+
+    Returns:
+        (y, x, 3) from 0 to 1; missing pixels are grey.
     """
-    chosen = [bands.index(name) for name in _COLOURS] if set(_COLOURS) <= set(bands) else [0, 0, 0]
-    low, high = ends[0, chosen, None, None], ends[1, chosen, None, None]
-    scaled = np.clip((values[chosen] - low) / np.maximum(high - low, 1e-6), 0, 1) ** _GAMMA
+    names = next((names for names in _COLOURS if set(names) <= set(bands)), (bands[0],) * 3)
+    chosen = [bands.index(name) for name in names]
+    low, high = np.nanpercentile(like[chosen], (1, 99))
+    scaled = np.clip((values[chosen] - low) / max(high - low, 1e-6), 0, 1) ** _GAMMA
     return np.moveaxis(np.where(np.isfinite(scaled), scaled, 0.5), 0, -1)
 
 

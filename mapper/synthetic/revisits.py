@@ -54,7 +54,7 @@ _DATES = BurstOptions(
 
 
 def write_revisits(
-    out_dir: Path, *, seed: int, size_px: int = 512, tile_px: int = 512, chunk_px: int = 256, margin_px: int = 160
+    out_dir: Path, *, seed: int, size_px: int = 256, tile_px: int = 512, chunk_px: int = 256, margin_px: int = 160
 ) -> Path:
     """Write dates of one scene as a static catalogue, and beside its directory ``map.yaml`` and ``bands.yaml``.
 
@@ -62,7 +62,7 @@ def write_revisits(
         out_dir: Directory of the catalogue, made if absent.
         seed: Names the scene.
         size_px: Edge of the mapped area in pixels of 5 m.
-        tile_px: Tile edge of the maps.
+        tile_px: Largest tile edge of the maps: a tile is no larger than the area takes, in whole chunks.
         chunk_px: Chunk edge of the maps; divides ``tile_px``.
         margin_px: Least distance from the area to the edges of the granules, in pixels of 5 m.
 
@@ -72,7 +72,7 @@ def write_revisits(
     Raises:
         ValueError: If the map would be smaller than 16 source pixels.
     """
-    out_dir = Path(out_dir)
+    out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // chunk_px) * chunk_px)
     shape = {"href": f"{out_dir.name}/catalog.json", "size_px": size_px, "tile_px": tile_px, "chunk_px": chunk_px}
     maps = {"map": describe_map(**shape), "bands": describe_bands_map(**shape)}
     ground = _cover_area(parse_spec(maps["map"], base=out_dir.parent).map_grid.area.boundingbox.bbox, 5 * margin_px)
@@ -123,7 +123,7 @@ def describe_bands_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px:
     return shared | {
         "preset": "sentinel2-20m",
         "name": "bands",
-        "grid": shared["grid"] | {"resolution": 10},
+        "grid": shared["grid"] | {"resolution": 10, "tile": tile_px // 2, "chunk": chunk_px // 2},
         "model": {"name": "band-fusion-20m"},
         "store": "bands.icechunk",
     }
