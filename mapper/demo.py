@@ -22,6 +22,7 @@ from mapper.run.report import RunReport
 from mapper.run.runner import run_plan
 from mapper.store.why import Answer, why
 from mapper.synthetic.elevation import write_rasters
+from mapper.synthetic.revisits import FINE, TRUTH_5M, write_revisits
 from mapper.synthetic.scenes import write_scenes
 
 Notify = Callable[[str], None]
@@ -33,16 +34,21 @@ class Region:
 
     write: Callable[..., Path]
     """Writes a catalogue, and ``map.yaml`` beside its directory."""
-    truth: str
-    """Truth in the catalogue, COLLECTION:BAND."""
+    truth: tuple[str, ...]
+    """Truths of bands in the catalogue, COLLECTION:BAND."""
     seed: int
     """Seed of a region that no model was trained on."""
+    size_px: int = 1024
+    """Edge of the mapped area in pixels of the map, where nobody says."""
 
 
 REGIONS: Mapping[str, Region] = MappingProxyType(
     {
-        "biomass": Region(write=write_scenes, truth="truth:agb", seed=7),
-        "elevation": Region(write=write_rasters, truth="truth:elevation", seed=900),
+        "biomass": Region(write=write_scenes, truth=("truth:agb",), seed=7),
+        "elevation": Region(write=write_rasters, truth=("truth:elevation",), seed=900),
+        "sentinel2-multi": Region(
+            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in FINE), seed=5000, size_px=256
+        ),
     }
 )
 """Region of a demo by preset."""
@@ -58,8 +64,8 @@ class DemoOptions:
 
     preset: str = "biomass"
     """Kind of map, of :data:`REGIONS`."""
-    size_px: int = 1024
-    """Edge of the mapped area, in pixels of the map."""
+    size_px: int | None = None
+    """Edge of the mapped area in pixels of the map; None takes that of the preset."""
     tile_px: int = 512
     seed: int | None = None
     """Seed of the region; None takes that of the preset."""
@@ -112,7 +118,7 @@ def make_scenes(directory: Path, options: DemoOptions, *, notify: Notify) -> flo
     with clock.step("scenes"):
         region.write(
             directory / "catalog",
-            size_px=options.size_px,
+            size_px=region.size_px if options.size_px is None else options.size_px,
             seed=region.seed if options.seed is None else options.seed,
             tile_px=options.tile_px,
             chunk_px=min(256, options.tile_px),
@@ -141,10 +147,10 @@ def run_demo(
     with clock.step("run"), open_executor("local" if options.workers else "threads", options.workers) as executor:
         run = run_plan(job.plan, job.context, job.spec.store, executor, callbacks=callbacks)
     with clock.step("scores"):
-        truth = find_truth(job.spec, REGIONS[options.preset].truth)
-        comparison = score_map(job.spec, job.items, truth)
+        truths = [find_truth(job.spec, name) for name in REGIONS[options.preset].truth]
+        comparison = score_map(job.spec, job.items, *truths)
     with clock.step("overview"):
-        draw_overview(job.spec, job.items, directory / "overview.png", truth=truth)
+        draw_overview(job.spec, job.items, directory / "overview.png", truth=truths[0])
     report = DemoReport(comparison=comparison, answer=_ask_middle(job), run=run, seconds=clock.seconds)
     (directory / "report.json").write_text(json.dumps(report.to_dict(), indent=2, default=str))
     return report

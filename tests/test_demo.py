@@ -16,6 +16,7 @@ from mapper.demo import REGIONS, DemoOptions, run_demo
 from mapper.predict.operators import block_mean
 from mapper.presets import list_presets
 from mapper.spec import read_spec
+from mapper.synthetic.revisits import write_revisits
 from mapper.synthetic.terrain import TREE
 from mapper.training.config import read_config
 
@@ -90,6 +91,35 @@ def test_a_demo_of_elevation_ends_with_scores_of_heights_a_picture_and_the_reaso
     inside = np.isfinite(error)
     assert inside.sum() == saved["methods"]["map"]["n"]
     assert np.sqrt(np.mean(error[inside] ** 2)) == pytest.approx(saved["methods"]["map"]["rmse"], rel=1e-3)
+
+
+def test_a_demo_of_several_dates_ends_with_scores_of_all_bands_and_a_picture(tmp_path):
+    write_revisits(tmp_path / "catalog", seed=5001, size_px=64, tile_px=64, chunk_px=32, margin_px=24)
+    content = yaml.safe_load((tmp_path / "map.yaml").read_text())
+    (tmp_path / "map.yaml").write_text(yaml.safe_dump(content | {"model": {"name": "bilinear"}, "target": {}}))  # fast
+    report = run_demo(tmp_path, DemoOptions(preset="sentinel2-multi"), notify=lambda _: None)
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["truth"] == "truth-5m:B02,B03,B04,B08"
+    assert saved["tiles"] == {"done": 1, "empty": 0, "failed": 0}
+    assert saved["methods"]["map"]["psnr"] > saved["methods"]["bicubic"]["psnr"]  # honours the anchor
+    assert saved["methods"]["map"]["n"] > 4 * 50**2
+    assert imread(tmp_path / "overview.png").std() > 0.1
+    assert report.answer.to_text().count("source 2024-") == 8
+    dataset = mapper.open_map(tmp_path / "map.yaml")
+    squares = []
+    for band in ("B02", "B03", "B04", "B08"):
+        values, (truth, place) = dataset[band], read(next(tmp_path.glob(f"catalog/truth-5m/truth-5m/{band}.tif")))
+        row, col = round((place.f - float(values.y[0]) - 2.5) / 5), round((float(values.x[0]) - 2.5 - place.c) / 5)
+        squares.append(np.square(values.values - truth[row : row + values.shape[0], col : col + values.shape[1]]))
+    assert np.sqrt(np.nanmean(squares)) == pytest.approx(saved["methods"]["map"]["rmse"], rel=1e-3)
+
+
+def test_no_model_was_trained_on_the_scene_of_the_demo():
+    recipes = [read_config(path) for path in RECIPES.glob("*.yaml") if path.name != "wald.yaml"]
+    parts = [part for recipe in recipes for part in (*recipe.data, *recipe.validation)]
+    seeds = {seed for part in parts if part.kind in ("bursts", "s2-bands") for seed in part.seeds or ()}
+    assert seeds
+    assert REGIONS["sentinel2-multi"].seed not in seeds
 
 
 def test_no_model_was_trained_on_the_terrain_of_the_demo():

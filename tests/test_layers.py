@@ -29,6 +29,7 @@ HOMES = {
         "evaluation.overview",
         "evaluation.plots",
         "evaluation.search_plot",
+        "evaluation.date_plots",
         "evaluation.terrain_plots",
         "training.curves",
         "synthetic",

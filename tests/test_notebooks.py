@@ -19,6 +19,7 @@ from mapper.execute.executors import SerialExecutor
 from mapper.plan.job import prepare_job
 from mapper.run.runner import run_plan
 from mapper.synthetic.elevation import write_rasters
+from mapper.synthetic.revisits import write_revisits
 from mapper.synthetic.scenes import write_scenes
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -43,6 +44,10 @@ SHOWN = {
     "05_elevation": (
         "1 items of collection surface", "preset: elevation", r"<b>Run of \d+ tiles</b>", "against truth:elevation, m",
         "nmad", PICTURE, "below: ", "has heights in EPSG:3855, the map in EPSG:4979", "higher by 45.80 m",
+    ),
+    "06_sentinel2": (
+        "<b>Map demo</b>", r"anchor: 2024-0", r"right \(px\)", r"<b>Run of 1 tiles</b>", "against truth-5m:B04, 1",
+        PICTURE, "burst-fusion-x2", "preset: sentinel2-20m",
     ),
 }  # fmt: skip
 
@@ -119,6 +124,20 @@ def test_a_map_is_made_on_a_cluster(play):
 def test_bare_earth_is_mapped_from_a_folder_of_rasters(play, workplace):
     write_rasters(workplace / "demo-elevation/catalog", seed=900, size_px=120, tile_px=128, chunk_px=64)
     check("05_elevation", play("05_elevation"))
+
+
+def test_dates_become_a_map_and_20_m_bands(play, workplace):
+    folder = workplace / "demo-sentinel2-multi"
+    write_revisits(folder / "catalog", seed=5000, size_px=64, tile_px=64, chunk_px=32, margin_px=40)
+    for name, model in (("map", "bilinear"), ("bands", "bicubic")):  # fast: networks look far around
+        content = yaml.safe_load((folder / f"{name}.yaml").read_text()) | {"model": {"name": model}}
+        content.pop("target", None)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    text = play("06_sentinel2")
+    check("06_sentinel2", text)
+    (dates,) = re.findall(r"\n\s*<th>8</th>(.*?)</tr>", text, re.DOTALL)
+    one, plain, burst, ours = (float(cell) for cell in re.findall(r"<td>([\d.]+)</td>", dates))
+    assert plain < one < burst < ours
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -87,3 +87,31 @@ def test_the_published_baselines_of_the_shared_crop_come_back():
     found = [interpolate_bands(sample), injected, keep_block_means(injected, sample)]
     scores = [1e4 * score_bands(each, sample).mean for each in found]
     assert scores == pytest.approx([133.5, 72.9, 71.4], abs=0.1)
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_scene_of_no_place_has_its_truth_at_the_finer_pixel(block):
+    data = Sentinel2BandsData(seeds=(7,), size_px=64, block=block, noise=(0, 0))
+    (sample,) = read_band_crops(data)
+    edge = 64 // block
+    assert (sample.truth.shape, sample.source.shape) == ((6, edge, edge), (6, edge // 2, edge // 2))
+    assert np.isnan(sample.truth[:, :4]).all()
+    truth = sample.truth[:, 8:-8, 8:-8].reshape(6, edge // 2 - 8, 2, -1, 2).mean((2, 4))
+    inner = sample.source[:, 4:-4, 4:-4]
+    share = np.std(truth - inner, axis=(1, 2)) / np.std(inner, axis=(1, 2))
+    assert (share < (0.02 if block == 2 else 0.5)).all()
+    assert (share > 0.02).all() == (block == 1)  # a mean is sharper than what an instrument sees
+    assert all(each.block == block for each in sample.source_transfers)
+
+
+def test_scenes_of_a_suite_are_sites_by_their_seed():
+    sites = read_sites([Sentinel2BandsData(seeds=(7, 8), size_px=32)])
+    assert [site.data.seeds for site in sites] == [(7,), (8,)]
+    found = [score_bands(interpolate_bands(site.sample), site.sample).mean for site in sites]
+    assert len(set(found)) == 2
+
+
+@pytest.mark.parametrize("both", [{}, {"folder": "crops", "seeds": [1]}, {"seeds": [1], "crops": ["a"]}])
+def test_bands_are_of_crops_or_of_scenes(both):
+    with pytest.raises(ValueError, match="crops"):
+        Sentinel2BandsData(**both)

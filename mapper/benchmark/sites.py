@@ -157,6 +157,8 @@ def split(part: DataConfig) -> list[DataConfig]:
             updates = [{"places": (place.name,), "leave_out": ()} for place in choose_places(part)]
         case Dfc30Data():
             updates = [{"cities": (city,), "leave_out": ()} for city in find_cities(part)]
+        case Sentinel2BandsData() if part.seeds is not None:
+            updates = [{"seeds": (seed,)} for seed in part.seeds]
         case Sentinel2BandsData():
             updates = [{"crops": (path.stem,), "leave_out": ()} for path in find_band_crops(part)]
         case SceneData():

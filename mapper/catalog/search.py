@@ -100,7 +100,10 @@ def search_collection(spec: MapSpec, collection: str, *, retry: SearchRetry = SE
         SearchError: As :func:`search`.
         GridError: If the area cannot be mapped.
     """
-    return _search(spec, (make_source_query(spec, collection),), retry)
+    query = make_source_query(spec, collection)
+    if collection != spec.source.collection:  # orbits and clouds are asked of the source: a truth has none
+        query = replace(query, orbits=None, cloud_limit=100)
+    return _search(spec, (query,), retry)
 
 
 def _search(spec: MapSpec, queries: Sequence[CollectionQuery], retry: SearchRetry) -> Items:

@@ -54,28 +54,30 @@ maps_app = typer.Typer(rich_markup_mode="markdown")
 def demo(  # noqa: PLR0913 - options of a command
     directory: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Where everything goes.", show_default="demo, of elevation demo-elevation"),
+        typer.Argument(metavar="DIR", help="Where everything goes.", show_default="demo, or demo-PRESET"),
     ] = None,
     *,
     preset: Annotated[
-        Literal["biomass", "elevation"],
+        Literal["biomass", "elevation", "sentinel2-multi"],
         typer.Option(
-            help="Kind of map: **biomass** from 100 to 10 m, guided by Sentinel-1 and -2, or bare earth "
-            "(**elevation**) from a surface of 30 m to 3 m, guided by land cover, out of a folder of GeoTIFFs."
+            help="Kind of map: **biomass** from 100 to 10 m, bare earth (**elevation**) from a surface of 30 m to 3 m, "
+            "or eight dates of Sentinel-2 to 5 m (**sentinel2-multi**)."
         ),
     ] = "biomass",
     size: Annotated[
-        int, typer.Option(min=64, max=100_000, help="Edge of the mapped area in pixels of the map, 10 or 3 m.")
-    ] = 1024,
+        int | None,
+        typer.Option(
+            min=64, max=100_000, help="Edge of the area in pixels of the map.", show_default="1024, of dates 256"
+        ),
+    ] = None,
     tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
     seed: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=2**31,
-            help="Seed of the landscape: another one gives another region. No model was trained on the default, nor on "
-            "terrains 900 to 999.",
-            show_default="7, of elevation 900",
+            help="Seed of the landscape: another one gives another region. No model was trained on the default.",
+            show_default="7, of elevation 900, of dates 5000",
         ),
     ] = None,
     workers: Annotated[
@@ -90,6 +92,8 @@ def demo(  # noqa: PLR0913 - options of a command
 
     With **--preset elevation** the scenes are GeoTIFFs in DIR/rasters/, and DIR/catalog/ is what
     `mapper catalog rasters` makes of such a folder: replace them with your own, and change DIR/map.yaml.
+
+    With **--preset sentinel2-multi** DIR/bands.yaml is beside it: the 20 m bands of the same scenes at 10 m.
     """
     from mapper.demo import DemoOptions, make_scenes, run_demo
     from mapper.monitor.progress import ProgressBar

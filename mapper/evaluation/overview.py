@@ -17,6 +17,7 @@ from mapper.catalog.items import Items
 from mapper.catalog.provider import Provider, provider_of
 from mapper.cube.composite import read_guide
 from mapper.cube.source import read_source
+from mapper.evaluation.date_plots import draw_dates
 from mapper.evaluation.score_map import Truth, draw_relief, read_truth, read_written
 from mapper.grid import MapGrid, Window
 from mapper.spec import MapSpec
@@ -135,6 +136,8 @@ _TRUE_COLOUR = ("B04", "B03", "B02")
 def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | None = None) -> Path:
     """Draw source, guide, map, truth and their difference, heights as hillshades; of a large map, the middle.
 
+    A map of several dates with a truth is drawn as its anchor, bicubic interpolation, map, truth and errors.
+
     Args:
         spec: The map, finished.
         items: Its frozen items.
@@ -142,8 +145,9 @@ def draw_overview(spec: MapSpec, items: Items, path: Path, *, truth: Truth | Non
         truth: What to compare with.
     """
     if spec.target.heights is not None and truth is not None:
-        draw_relief(spec, items, truth, path)
-        return path
+        return draw_relief(spec, items, truth, path)
+    if spec.source.is_stack and truth is not None:
+        return draw_dates(spec, items, truth, path)
     provider, grid = provider_of(spec), spec.map_grid
     window = _middle(grid)
     written = open_map(spec.store)

@@ -4,12 +4,13 @@ All methods are compared on the same pixels: inside the area, where the truth, t
 The truth is read on the map's grid by nearest neighbour; nothing is smoothed before it is scored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from odc.geo.geobox import GeoBox
 
 from mapper.arrays import Float32Array
 from mapper.catalog.heights import check_heights, check_truth
@@ -19,6 +20,7 @@ from mapper.catalog.search import search_collection
 from mapper.cube.datum_shift import add_shift, check_shifts
 from mapper.cube.read import read_block
 from mapper.cube.source import read_source
+from mapper.cube.stack import read_stack
 from mapper.errors import SpecError
 from mapper.evaluation.map_ground import read_ground
 from mapper.evaluation.metric import choose_metrics
@@ -36,6 +38,7 @@ from mapper.predict.operators import block_mean
 from mapper.predict.predictor import Predictor
 from mapper.spec import MapSpec, ModelSpec, TargetBand
 from mapper.spec.inputs import DatumShift
+from mapper.spec.target import BandSpec
 from mapper.store.map_store import open_map
 
 _BLOCK_PX = 1000
@@ -120,6 +123,7 @@ def compare_methods(
     truth: Truth,
     interpolations: Mapping[str, Predictor],
     written: xr.Dataset | None = None,
+    more: Sequence[Truth] = (),
 ) -> Comparison:
     """Score interpolations of the source, and a written map, against a truth.
 
@@ -130,42 +134,59 @@ def compare_methods(
         truth: What to compare with.
         interpolations: Predictors of models without guide, by name.
         written: The opened store; its target enters under the model's name, or as ``map``.
+        more: Truths of further bands, whose pixels count with those of the first: bands of one range of values.
 
     Returns:
         Scores by method, in target units.
     """
-    grid = spec.map_grid
+    grid, bands = spec.map_grid, (truth, *more)
     own = "map" if spec.model.name in interpolations else spec.model.name
     methods = [*interpolations, *([own] if written is not None else [])]
-    band, heights = truth.target, spec.target.heights is not None
-    tallies, uncertainty = dict.fromkeys(methods, _count_nothing(band, heights=heights)), Uncertainty()
+    heights = spec.target.heights is not None
+    scored_as = BandSpec(**{key: getattr(truth.target, key) for key in BandSpec.model_fields})  # so that bands add up
+    tallies, uncertainty = dict.fromkeys(methods, _count_nothing(scored_as, heights=heights)), Uncertainty()
     halo = max((method.model.contract.halo(grid.scale) for method in interpolations.values()), default=0)
     for window in _blocks(grid, shifted=heights):
         inside = grid.inside_area(window)
         if not inside.any():
             continue
-        expected = np.where(inside, read_truth(grid, window, truth, provider), np.nan)
         wide = window.grown(halo, grid.scale)
-        context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
-        source = context[coarsen(window.inside(wide), grid.scale)]
-        values = {name: _interpolate(method, context, wide, window) for name, method in interpolations.items()}
-        if written is not None:
-            values[own] = read_written(written[band.name], window)
-        common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
-        scored = np.where(common, expected, np.nan)
-        held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
+        image = read_shown(items, grid.source_geobox_of(wide), spec=spec, provider=provider)
         ground = read_ground(spec, window, items, provider) if heights else None
-        for name, value in values.items():
-            tallies[name] += Tally.of(value, scored, held, target=band, ground=ground)
-        if written is not None and f"{band.name}_sd" in written:
-            deviation = read_written(written[f"{band.name}_sd"], window)
-            uncertainty += Uncertainty.of(values[own] - scored, deviation, target=band)
+        for each in bands:
+            name, context = each.target.name, image[_find_band(spec, each.target)]
+            expected = np.where(inside, read_truth(grid, window, each, provider), np.nan)
+            source = context[coarsen(window.inside(wide), grid.scale)]
+            values = {key: interpolate(method, context, wide, window) for key, method in interpolations.items()}
+            if written is not None:
+                values[own] = read_written(written[name], window)
+            common = np.isfinite(expected) & np.logical_and.reduce([np.isfinite(v) for v in values.values()])
+            scored = np.where(common, expected, np.nan)
+            held = np.where(block_mean(inside.astype(np.float32), grid.scale) == 1, source, np.nan)
+            for key, value in values.items():
+                tallies[key] += Tally.of(value, scored, held, target=scored_as, ground=ground)
+            if written is not None and f"{name}_sd" in written:
+                deviation = read_written(written[f"{name}_sd"], window)
+                uncertainty += Uncertainty.of(values[own] - scored, deviation, target=scored_as)
     return Comparison(
         tallies=tallies,
-        truth=truth,
+        truth=replace(truth, variable=",".join(each.variable for each in bands)),
         own=own if written is not None else None,
         uncertainty=uncertainty,
     )
+
+
+def read_shown(items: Items, geobox: GeoBox, *, spec: MapSpec, provider: Provider) -> Float32Array:
+    """Read the image that a map sharpens, (band, y, x) on source pixels: the source, or the anchor of a stack."""
+    if spec.source.is_stack:
+        return read_stack(items, geobox, spec=spec, provider=provider).image
+    return read_source(items, geobox, spec=spec, provider=provider).image
+
+
+def _find_band(spec: MapSpec, band: TargetBand) -> int:
+    """Return the number of the source's band that a target band is a finer image of; else that of the first."""
+    names = spec.source.band_names
+    return names.index(band.name) if band.name in names else 0
 
 
 def read_written(variable: xr.DataArray, window: Window) -> Float32Array:
@@ -194,7 +215,7 @@ def read_truth(grid: MapGrid, window: Window, truth: Truth, provider: Provider) 
     return latest if truth.clip is None else np.minimum(latest, np.float32(truth.clip))
 
 
-def _count_nothing(band: TargetBand, *, heights: bool) -> Tally:
+def _count_nothing(band: BandSpec, *, heights: bool) -> Tally:
     """Return the tally of no pixel, which has all scores that others have."""
     nothing = np.empty((0, 0), np.float32)
     ground = Ground(dy_m=np.empty(0), dx_m=np.empty(0)) if heights else None
@@ -214,7 +235,8 @@ def _blocks(grid: MapGrid, *, shifted: bool) -> Iterator[Window]:
             yield Window(top=max(top, 0), left=max(left, 0), bottom=bottom, right=right).grown(0, grid.scale)
 
 
-def _interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
+def interpolate(method: Predictor, source: Float32Array, wide: Window, window: Window) -> Float32Array:
+    """Return the pixels of a window that a model without guide makes of the source of a wider one, (y, x)."""
     predicted: Float32Array = method.sharpen(np.empty((0, *wide.shape), np.float32), source).mean[window.inside(wide)]
     return predicted
 
@@ -261,8 +283,8 @@ def find_truth(
     )
 
 
-def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
-    """Score a finished map and nearest, bilinear and bicubic interpolation of its source."""
+def score_map(spec: MapSpec, items: Items, truth: Truth, *more: Truth) -> Comparison:
+    """Score a finished map and nearest, bilinear and bicubic interpolation of its source, on one band or several."""
     return compare_methods(
         spec,
         items=items,
@@ -270,6 +292,7 @@ def score_map(spec: MapSpec, items: Items, truth: Truth) -> Comparison:
         truth=truth,
         interpolations={name: Predictor(load_model(ModelSpec(name=name))) for name in INTERPOLATIONS},
         written=open_map(spec.store),
+        more=more,
     )
 
 
@@ -313,7 +336,7 @@ def draw_relief(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
     context = read_source(items, grid.source_geobox_of(wide), spec=spec, provider=provider).mean
     expected = np.where(grid.inside_area(window), read_truth(grid, window, truth, provider), np.float32(np.nan))
     maps = {
-        "bicubic": _interpolate(bicubic, context, wide, window),
+        "bicubic": interpolate(bicubic, context, wide, window),
         "map": read_written(open_map(spec.store)[truth.target.name], window),
     }
     source = context[coarsen(window.inside(wide), grid.scale)]

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from mapper.arrays import BoolArray, Float32Array
 
-_FINER = 2
+FINER = 2
 """Pixels of drawing along an edge of a pixel: edges are not stairs."""
 _SMALLEST_PX = 1.6
 _LARGEST_SHARE = 0.25
@@ -34,23 +34,29 @@ def make_image(seed: int, *, size_px: int, bands: int = 4) -> Float32Array:
         size_px: Edge in pixels.
         bands: Number of bands, alike as those of one scene are.
     """
+    canvas = paint_canvas(seed, size_px=size_px, bands=bands)
+    image = canvas.reshape(bands, size_px, FINER, size_px, FINER).mean((2, 4))
+    image -= image.mean((1, 2), keepdims=True)
+    unit: Float32Array = (image / max(float(image.std()), 1e-6)).astype(np.float32)
+    return unit
+
+
+def paint_canvas(seed: int, *, size_px: int, bands: int) -> Float32Array:
+    """Return an image as it is drawn, (band, 2 y, 2 x): no pixel has a part of two shapes."""
     random = np.random.default_rng([seed, 11])
-    edge = size_px * _FINER
+    edge = size_px * FINER
     likeness = random.uniform(0.55, 0.98)
     canvas = np.zeros((bands, edge, edge), np.float32)
     paint = _Paint(canvas=canvas, random=random, likeness=likeness, grain=_draw_grain(edge, random))
     paint.fill(np.ones((edge, edge), bool), (slice(0, edge), slice(0, edge)))
     for radius in _draw_radii(edge, random):
         paint.add_shape(float(radius))
-    image = paint.canvas.reshape(bands, size_px, _FINER, size_px, _FINER).mean((2, 4))
-    image -= image.mean((1, 2), keepdims=True)
-    unit: Float32Array = (image / max(float(image.std()), 1e-6)).astype(np.float32)
-    return unit
+    return paint.canvas
 
 
 def _draw_radii(edge: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
     """Return radii of shapes, in pixels of drawing: density ~ radius ** -3 between the smallest and the largest."""
-    least, most = _SMALLEST_PX * _FINER, _LARGEST_SHARE * edge
+    least, most = _SMALLEST_PX * FINER, _LARGEST_SHARE * edge
     mean_area = np.pi * 2 * np.log(most / least) / (least**-2 - most**-2)
     number = int(_COVERED * edge**2 / mean_area)
     share = random.random(number)
@@ -100,10 +106,10 @@ class _Paint:
     ) -> BoolArray:
         """Return the pixels of a shape, by coordinates from its middle."""
         if kind < _STRIP:
-            width = max(radius * self.random.uniform(0.1, 0.3), 0.7 * _FINER)
+            width = max(radius * self.random.uniform(0.1, 0.3), 0.7 * FINER)
             return (np.abs(along) < length) & (np.abs(across) < width)
         if kind < _ROW:
-            pitch = max(radius * self.random.uniform(0.3, 0.8), 3.0 * _FINER)
+            pitch = max(radius * self.random.uniform(0.3, 0.8), 3.0 * FINER)
             inside = (np.abs(along) < radius) & (np.abs(across) < radius * self.random.uniform(0.3, 1))
             return inside & (along % pitch < 0.6 * pitch) & (across % pitch < self.random.uniform(0.4, 0.9) * pitch)
         if kind < _DISC:
@@ -127,6 +133,6 @@ class _Paint:
 
     def _draw_rows(self, window: tuple[slice, ...]) -> npt.NDArray[np.float64]:
         down, right = np.ogrid[window]
-        turn, period = self.random.uniform(0, np.pi), _FINER * self.random.uniform(2.2, 12)
+        turn, period = self.random.uniform(0, np.pi), FINER * self.random.uniform(2.2, 12)
         rows: npt.NDArray[np.float64] = np.sin(2 * np.pi * (np.cos(turn) * right + np.sin(turn) * down) / period)
         return rows

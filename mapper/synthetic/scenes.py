@@ -130,19 +130,23 @@ def describe_map(
     }  # fmt: skip
 
 
-def fit_box(size_px: int, *, scale: int, px_m: int = _TARGET_M) -> list[float]:
-    """Return a box in degrees whose image in EPSG:3035 fills ``size_px`` pixels, cut to whole source pixels.
+def fit_box(
+    size_px: int, *, scale: int, px_m: int = _TARGET_M, crs: str = "EPSG:3035", centre: tuple[int, int] = _CENTRE
+) -> list[float]:
+    """Return a box in degrees whose image in a projection fills ``size_px`` pixels, cut to whole source pixels.
 
     Args:
         size_px: Edge in target pixels.
         scale: Source pixel / target pixel.
         px_m: Edge of a target pixel, metres.
+        crs: The projection.
+        centre: East and north in it, metres.
     """
     source = px_m * scale
     extent = size_px * px_m // source * source
-    left = round((_CENTRE[0] - extent / 2) / source) * source
-    top = round((_CENTRE[1] + extent / 2) / source) * source
-    wanted = Geometry(shapely.box(left, top - extent, left + extent, top), "EPSG:3035")
+    left = round((centre[0] - extent / 2) / source) * source
+    top = round((centre[1] + extent / 2) / source) * source
+    wanted = Geometry(shapely.box(left, top - extent, left + extent, top), crs)
     degrees = wanted.to_crs("EPSG:4326")
     (lon, lat), (west, south, east, north) = degrees.centroid.coords[0], degrees.boundingbox.bbox
     half_width, half_height = (east - west) / 2, (north - south) / 2
@@ -150,7 +154,7 @@ def fit_box(size_px: int, *, scale: int, px_m: int = _TARGET_M) -> list[float]:
         west, south, east, north = (
             round(v, 5) for v in (lon - half_width, lat - half_height, lon + half_width, lat + half_height)
         )
-        if wanted.contains(project_area(shapely.box(west, south, east, north), "EPSG:3035")):
+        if wanted.contains(project_area(shapely.box(west, south, east, north), crs)):
             return [west, south, east, north]
         half_width, half_height = half_width * 0.999, half_height * 0.999
 

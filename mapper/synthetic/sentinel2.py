@@ -187,7 +187,12 @@ def _count(reflectance: Float32Array, random: np.random.Generator, *, offset: in
     """Return digital numbers with the noise of the sensor; never 0, which is no data."""
     noise = random.standard_normal(reflectance.shape, np.float32)
     noise *= np.float32(0.0015) + np.float32(0.01) * reflectance
-    numbers: npt.NDArray[np.float32] = np.clip(np.rint((reflectance + noise) * 10000) + offset, 1, 65535)
+    return to_numbers(reflectance + noise, offset=offset)
+
+
+def to_numbers(reflectance: Float32Array, *, offset: int) -> npt.NDArray[np.uint16]:
+    """Return digital numbers; never 0, which is no data."""
+    numbers: npt.NDArray[np.float32] = np.clip(np.rint(reflectance * 10000) + offset, 1, 65535)
     return numbers.astype(np.uint16)
 
 

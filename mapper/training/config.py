@@ -305,7 +305,7 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
         elif isinstance(part, Dfc30Data):
             sites |= {f"city {city}" for city in part.cities or ()}
         elif isinstance(part, Sentinel2BandsData):
-            sites |= {f"crop {crop}" for crop in part.crops or ()}
+            sites |= {f"crop {crop}" for crop in part.crops or ()} | {f"scene {seed}" for seed in part.seeds or ()}
         elif isinstance(part, SceneData):
             sites |= {f"{part.kind} {place}" for place in part.places or ()}
         elif part.chips is not None:

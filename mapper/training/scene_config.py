@@ -150,16 +150,32 @@ class SceneData(Part):
 
 
 class Sentinel2BandsData(Part):
-    """Crops of Sentinel-2 with its bands of 10 and 20 m, those of 20 m as the truth of their means of 40 m."""
+    """Bands of 10 and 20 m of Sentinel-2: of crops, those of 20 m as the truth of their means of 40 m, or of scenes."""
 
     kind: Literal["s2-bands"] = "s2-bands"
-    folder: FilePath
+    folder: FilePath | None = None
     """Holds an ``.npz`` for each crop, see :mod:`mapper.training.sentinel2_bands`."""
     crops: tuple[str, ...] | None = None
     """Names; None takes all."""
     leave_out: tuple[str, ...] = ()
+    seeds: Seeds | None = None
+    """Scenes of no place, in place of a folder."""
+    size_px: int = Field(default=192, ge=32, multiple_of=8)
+    """Edge of such a scene in pixels of 10 m."""
+    block: Literal[1, 2] = 1
+    """Pixels of the instrument along an edge of a pixel of such a scene: 1 as at work, 2 as of a crop."""
+    noise: Span = (0.0, 0.001)
+    """Standard deviation of the noise of such a scene, in reflectance."""
     border_px: int = Field(default=4, ge=0)
-    """Rim of the truth that is neither learnt nor scored, in pixels of 20 m."""
+    """Rim of the truth that is neither learnt nor scored, in its pixels."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if (self.folder is None) == (self.seeds is None):
+            raise ValueError("s2-bands are crops of a folder, or scenes of seeds: give one of the two")
+        if self.seeds and (self.crops is not None or self.leave_out):
+            raise ValueError("crops and leave_out are names of crops of a folder; scenes have seeds")
+        return self
 
 
 StackData = BurstData | Sentinel2BandsData | SceneData
