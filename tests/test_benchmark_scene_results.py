@@ -135,7 +135,7 @@ def test_a_training_is_done_once_on_its_own_data_and_skipped_where_it_does_not_f
     recipe = {
         "name": "tiny", "out": "elsewhere", "steps": 2, "batch": 2, "patch_px": 24, "threads": 1, "precision": "fp32",
         "data": [data], "validation": [data | {"seeds": [3]}], "loss": "l1",
-        "model": {"architecture": "burst-fusion", "options": {"width": 4, "blocks": 1, "features": 4, "rounds": [1, 2]}},
+        "model": {"architecture": "burst-fusion", "options": {"width": 4, "blocks": 1, "rounds": [1, 2]}},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     method = {"name": "trained", "group": "source", "training": "tiny.yaml"}
