@@ -152,6 +152,10 @@ def test_a_training_is_done_once_on_its_own_data_and_skipped_where_it_does_not_f
     assert sum("tiny learns from its own data" in line for line in told) == 1
     assert [row["method"] for row in report.rows("simulated dates") if 0 <= row["in_90"] <= 1] == ["trained"]
     assert (tmp_path / "work" / "weights" / "tiny.safetensors").is_file()
+    path = write_suite(tmp_path, method, plain("bicubic", **ANCHOR), data=[three], dates=[2, 3])
+    report = run(path, tmp_path / "work")
+    assert [list(outcome.results) for outcome in report.outcomes] == [["burst 9, 2 dates"]]  # of bicubic, once
+    assert any("trained is not scored at x3: model burst-fusion" in note for note in report.notes)
     for seed in (2, 3):  # learnt, validated
         path = write_suite(tmp_path, method, data=[BURSTS | {"seeds": [seed]}])
         with pytest.raises(SpecError, match=f"tiny.yaml is trained or calibrated on burst {seed}"):
@@ -172,6 +176,16 @@ def test_data_of_ones_own_are_looked_for_and_told_where_they_are_not(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty holds none of here"):
         run(path, tmp_path, data=tmp_path / "empty")
+
+
+def test_a_model_that_fits_no_scene_that_is_there_is_left_out(tmp_path):
+    shipped = plain("burst-fusion-x3")
+    report = run(write_suite(tmp_path, shipped, plain("bicubic"), dates=[1]), tmp_path)
+    assert [outcome.method.name for outcome in report.outcomes] == ["bicubic"]
+    (note,) = report.notes
+    assert note.startswith("burst-fusion-x3 is left out: fits none of the sites: ")
+    with pytest.raises(SpecError, match=r"burst-fusion-x3 fits none of the sites: .* scale is 2, expected 3"):
+        run(write_suite(tmp_path, shipped), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -73,15 +73,20 @@ def run_suite(
     sites = read_sites(suite.data, mixed=suite.mixed, notify=absent.append)
     sites = show_dates(sites, suite.dates) if suite.scenes else sites
     missing = _find_missing(chosen)
+    skipped = {method.name: _check(suite, method, sites) for method in chosen if method.name not in missing}
+    missing |= _find_unfit(suite, skipped, sites)
     present = [method for method in chosen if method.name not in missing]
-    skipped = {method.name: _check(suite, method, sites) for method in present}
     run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify, skipped=skipped)
     for note in (notes := [*absent, *(f"{name} is left out: {reason}" for name, reason in missing.items())]):
         notify(note)
     if suite.scenes:
         scored = [(each, *_run_method(run, each, judge_scene)) for each in present]
         found = tuple(SceneOutcome(method=each, results=own, skipped=without) for each, own, without in scored)
-        return SceneReport(suite=suite, sites=sites, outcomes=found, notes=(*notes, *_list_skipped(found, sites)))
+        notes += _list_skipped(found, sites)
+        if not any(outcome.results for outcome in found):
+            raise SpecError("; ".join(notes))
+        known = tuple(outcome for outcome in found if outcome.results)
+        return SceneReport(suite=suite, sites=sites, outcomes=known, notes=tuple(notes))
     judged = [(each, *_run_method(run, each, _judge)) for each in present]
     outcomes = tuple(Outcome(method=each, results=own, skipped=without) for each, own, without in judged)
     return Report(
@@ -110,11 +115,27 @@ def _find_missing(methods: Sequence[MethodConfig]) -> dict[str, str]:
     return missing
 
 
+def _find_unfit(suite: Suite, skipped: Mapping[str, Mapping[str, str]], sites: Sequence[Site]) -> dict[str, str]:
+    """Return why methods fit none of the scenes that are there, by name: data of one scale may be absent.
+
+    Raises:
+        SpecError: If a method fits none of the sites of another suite, or nothing is left.
+    """
+    unfit = {
+        name: f"fits none of the sites: {next(iter(reasons.values()))}"
+        for name, reasons in skipped.items()
+        if len(reasons) == len(sites)
+    }
+    if unfit and (not suite.scenes or len(unfit) == len(skipped)):
+        raise SpecError(" ".join(next(iter(unfit.items()))))
+    return unfit
+
+
 def _check(suite: Suite, method: MethodConfig, sites: Sequence[Site]) -> dict[str, str]:
     """Check that a method can work, and return why it cannot at some sites of a mixed suite, by name of the site.
 
     Raises:
-        InputError: If it can work nowhere, or sites are not mixed and it cannot work at one.
+        InputError: If its parts are missing or wrong, or sites are not mixed and it cannot work at one.
     """
     check_parts(method)
     reasons: dict[str, str] = {}
@@ -126,8 +147,6 @@ def _check(suite: Suite, method: MethodConfig, sites: Sequence[Site]) -> dict[st
             if not suite.mixed:
                 raise
             reasons[site.name] = str(error)
-    if len(reasons) == len(sites):
-        raise SpecError(f"{method.name} fits none of the sites: {next(iter(reasons.values()))}")
     return reasons
 
 
@@ -139,9 +158,11 @@ def _run_method(run: _Run, method: MethodConfig, judge: _Judge[_R]) -> tuple[dic
     """Return the results of a method by name of the site, and the reasons why there are none at others."""
     results: dict[str, _R] = {}
     skipped, trained = dict(run.skipped[method.name]), None
+    seen: set[str] = set()
     for site in run.sites:
-        if method.anchor_only and (site.dates or 1) > 1:
-            continue  # what the other dates show changes nothing
+        if method.anchor_only and site.sample.name in seen:
+            continue  # what more dates show changes nothing
+        seen.add(site.sample.name)
         if site.name in skipped:
             run.notify(f"{method.name} is not scored at {site.name}: {skipped[site.name]}")
             continue
@@ -155,7 +176,7 @@ def _run_method(run: _Run, method: MethodConfig, judge: _Judge[_R]) -> tuple[dic
         prediction, seconds = _predict(chosen, _show(method, site))
         results[site.name] = judge(run.suite, method, chosen, site.sample, prediction, seconds)
         run.notify(f"{method.name} at {site.name}: {results[site.name].headline}, {seconds:.1f} s")
-    if not results:
+    if not results and not run.suite.scenes:
         raise SpecError(f"{method.name} fits none of the sites: {next(iter(skipped.values()))}")
     return results, skipped
 
