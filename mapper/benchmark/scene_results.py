@@ -26,7 +26,7 @@ from mapper.training.scene_config import PsfConfig
 
 _LEVEL = 0.9
 _DIGITS = {"dB": 2, "px": 2, "source px": 3, "degrees": 3, "units": 5}
-_ORDER = "dates: the anchor first, then those most like it; simulated ones in the order that they were drawn"
+_ORDER = "dates: the anchor first, then those most like it, none unlike it; simulated ones as they were drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
