@@ -50,8 +50,8 @@ _STACK_DATE, _STACK_VALUE = 12, 16
 """Bytes for each source pixel and date, and for each value: as read, stacked, and as the model takes it.
 
 Measured on tiles of 128 and 256 px with burst-fusion of 1 to 4 bands and 2 to 6 dates, 0.94 to 1.54 GiB, and with burst
-of 1 to 4 bands and 2 to 6 dates, 0.66 to 1.1: the same tile takes up to a quarter more or less from process to process, as
-memory that was given back comes to be reused, and no less than the most that was seen is estimated.
+of 1 to 4 bands and 2 to 6 dates, 0.66 to 1.1: the same tile takes up to a quarter more or less from process to process,
+as memory that was given back comes to be reused, and no less than the most that was seen is estimated.
 """
 _STACK_NETWORK = 1800, 200
 """Bytes for each target pixel of a patch, and for each band of it, in networks that register dates, in double."""
