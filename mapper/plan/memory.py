@@ -51,12 +51,13 @@ _STACK_READ = MappingProxyType({True: (200, 170), False: (50, 40)})
 _STACK_DATE, _STACK_VALUE = 12, 16
 """Bytes for each source pixel and date, and for each value: as read, stacked, and as the model takes it.
 
-Measured with burst-fusion of 1 to 4 bands and 2 to 6 dates on tiles of 128 and 256 px: 0.94 to 1.49 GiB, of which 1.02
-to 1.24 times as much is estimated; burst of 2 bands and 2 dates, and of 3 and 6: 0.66 and 0.80, 1.23 and 1.28 times.
+Measured on tiles of 128 and 256 px with burst-fusion of 1 to 4 bands and 2 to 6 dates, 0.94 to 1.54 GiB, and with burst
+of 1 to 4 bands and 2 to 6 dates, 0.66 to 1.1: the same tile takes up to a quarter more or less from process to process,
+as memory that was given back comes to be reused, and no less than the most that was seen is estimated.
 """
-_STACK_NETWORK = 1450, 165
+_STACK_NETWORK = 1800, 200
 """Bytes for each target pixel of a patch, and for each band of it, in networks that register dates, in double."""
-_BURST = 65, 100, 7, 125
+_BURST = 75, 115, 8, 145
 """Bytes for each target pixel of a patch of back-projection, for each band, each value, and each view that is kept."""
 _MOST_VIEWS = 4
 
