@@ -13,6 +13,7 @@ from mapper.benchmark.speed import (
     architecture_names,
     arithmetic,
     count_macs,
+    count_sample_macs,
     measure_peak,
     measure_speed,
     to_text,
@@ -41,6 +42,13 @@ def test_multiply_accumulates_are_counted():
         model="plain", guide=guide, source_units="1", target="t", target_units="1", scale=8, halo_px=8, align_px=3
     )
     assert count_macs(GuidedModel(Plain(), contract), 8, 3) == 3 * 4 * 9 + 4
+
+
+def test_a_sample_of_four_bands_takes_a_thirtieth_of_the_operations_of_latent_diffusion():
+    latent = 142e12 / 1e6 / 2  # LDSR-S2: 37.2 TFLOP for a patch of 512 x 512 pixels of four bands
+    macs = {steps: count_sample_macs("flow-s2", 4, bands=4, steps=steps) for steps in (1, 2, 4)}
+    assert macs[4] * 30 < latent
+    assert macs[4] - macs[2] == pytest.approx(2 * (macs[2] - macs[1]), rel=1e-6)
 
 
 def test_an_architecture_is_measured_at_every_scale_and_precision():

@@ -60,3 +60,26 @@ def test_a_small_file_needs_no_more_than_it_has(tmp_path, items):
     small = {"proj:transform": [14, 0, EAST, 0, -14, NORTH], "proj:shape": [500, 500]}
     same, fine = declaring(items, **PLACE), declaring(items, **PLACE | small)
     assert need(tmp_path, fine, 100) - need(tmp_path, same, 100) < 4 * 500 * 500
+
+
+def need_of_dates(folder, items, model, *, dates, bands=("B04", "B08"), resolution=5):
+    stack = {"kind": "stack", "collection": "sentinel-2-l2a", "bands": list(bands), "resolution": 10, "dates": dates}
+    grid = {"kind": "projected", "crs": "EPSG:3035", "resolution": resolution, "tile": 120, "chunk": 40}
+    spec = make_spec(folder, preset="sentinel2-multi", guide={}, source=stack, grid=grid, model={"name": model})
+    context = make_context(spec)
+    found = freeze_items(items, query={"provider": "demo", "margin_px": 1000})
+    return memory_bytes(context, make_plan(spec, found, context=context).tasks).max()
+
+
+@pytest.mark.parametrize("model", ["median", "burst"])
+def test_each_date_and_each_band_of_a_stack_needs_memory(tmp_path, items, model):
+    two, eight = (need_of_dates(tmp_path, items, model, dates=dates) for dates in (2, 8))
+    one_band = need_of_dates(tmp_path, items, model, dates=8, bands=["B04"])
+    assert two < eight
+    assert one_band < eight
+
+
+def test_a_wide_halo_is_part_of_what_a_patch_needs(tmp_path, items):
+    # 15 rounds look 214 source pixels far: no patch is smaller than 1000 x 1000 px, 400 bytes each
+    assert need_of_dates(tmp_path, items, "burst", dates=4) > 400 * 1000**2
+    assert need_of_dates(tmp_path, items, "median", dates=4) < 150 * MIB

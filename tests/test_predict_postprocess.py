@@ -32,7 +32,8 @@ def finish(*, image, sd, consistency, outputs=None, inside=None, flags=None, see
         halo_px=0,
         sees_source_sd=sees_source_sd,
     )
-    spec = SimpleNamespace(targets=TARGETS, consistency=ConsistencySpec.model_validate(consistency))
+    tie = ConsistencySpec.model_validate(consistency)
+    spec = SimpleNamespace(targets=TARGETS, consistency=tie, target=SimpleNamespace(quality=()))
     postprocessor = Postprocessor(
         spec=spec,
         contract=contract,
@@ -119,7 +120,7 @@ def test_what_an_operator_leaves_is_told_by_band(operator):
 
 def test_a_tile_without_a_pixel_says_why():
     inside = np.array([[True, False]])
-    blank = blank_bands(SimpleNamespace(targets=TARGETS), inside, "source_missing")
+    blank = blank_bands(SimpleNamespace(targets=TARGETS, target=SimpleNamespace(quality=())), inside, "source_missing")
     assert list(blank) == ["red", "red_sd", "nir", "qa", "n_valid"]
     assert blank["qa"].tolist() == [[mask_of("source_missing"), mask_of("outside_area")]]
     assert np.isnan(blank["nir"]).all()

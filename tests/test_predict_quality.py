@@ -7,7 +7,7 @@ from mapper.predict.quality import BITS, MAP_BITS, STACK_BITS, cf_attributes, co
 
 NUMBERS = {
     "guide_gap": 1, "source_missing": 2, "source_disagrees": 4, "outside_area": 8, "item_dropped": 16,
-    "few_observations": 32, "few_dates": 64,
+    "few_observations": 32, "few_dates": 64, "misregistered": 128, "changed": 256,
 }  # fmt: skip
 
 

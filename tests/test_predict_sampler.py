@@ -59,7 +59,7 @@ def test_mean_and_deviation_are_those_of_single_samples(source, whole):
     singles = []
     for sample in range(5):
         sampler = make_sampler()
-        draw = lambda window, sampler=sampler, sample=sample: sampler._draw(sample, window)  # noqa: E731
+        draw = lambda window, sampler=sampler, sample=sample: sampler._draw(sample, BANDS, window)  # noqa: E731
         drawn = sampler.predictor.predict({"source": source}, position=(-50, 4_000_000), draw=draw)
         singles.append(drawn.outputs["B04"].astype(np.float64))
     np.testing.assert_allclose(whole["B04"], np.mean(singles, 0), atol=1e-6)

@@ -47,7 +47,7 @@ def test_every_key_is_described():
         {"target": {"name": "agb", "non_negative": True}},
         {"grid": {"kind": "native", "crs": "EPSG:4326", "resolution": "1/11250"}},
         OF_A_STACK,
-        {**OF_A_STACK, "target": {"bands": ["a", {"name": "b", "units": "K"}, "c", "d"]}},
+        {**OF_A_STACK, "target": {"bands": ["a", {"name": "b", "units": "K"}, "c", "d"], "quality": []}},
     ],
     ids=str,
 )

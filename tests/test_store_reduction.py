@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from mapper.store.encoding import Encoding
-from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
+from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags, pick_first
 
 SHAPE = (24, 38)
 SEEDS = pytest.mark.parametrize("seed", range(5))
@@ -118,3 +118,12 @@ def test_flags_are_joined_and_only_four_unwritten_pixels_are_unwritten(seed, dty
 def test_halves_do_not_drift_upwards():
     stored = np.array([[1, 2, 2, 3], [1, 2, 2, 3]], np.uint16)
     assert average_valid(stored, fill=FILL).tolist() == [[2, 2]]
+
+
+@SEEDS
+def test_what_has_no_mean_becomes_the_first_that_is_valid(seed):
+    stored = draw(seed)
+    before, found = stored.copy(), pick_first(stored, fill=FILL)
+    np.testing.assert_array_equal(stored, before)
+    for place, values in blocks_of(stored):
+        assert found[place] == next((value for value in values if value != FILL), FILL)

@@ -98,6 +98,15 @@ def test_noise_gains_and_drift_are_in_units_of_the_spread(ground):
         assert 0.02 < np.abs(rest).max() < 3.5
 
 
+def test_noise_in_the_units_of_the_image_adds_to_that_in_units_of_the_spread(ground):
+    quiet = simulate_burst(ground, PLAIN, seed=2)
+    relative = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1)), seed=2)
+    both = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1), noise_level=3.0), seed=2)
+    spread = ground.std((1, 2), dtype=np.float64)[:, None, None]
+    draws = (relative.values - quiet.values) / (0.1 * spread)
+    np.testing.assert_allclose(both.values - quiet.values, draws * np.hypot(0.1 * spread, 3), rtol=0.02, atol=1e-3)
+
+
 def test_a_source_pixel_may_see_its_whole_square_or_the_middle_of_it():
     image = np.random.default_rng(2).normal(size=(1, 18, 24)).astype(np.float32)
     whole = degrade(image, 3, psf_sd=1e-3, aperture_px=3)

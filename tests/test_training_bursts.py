@@ -36,6 +36,20 @@ def test_the_same_seed_is_the_same_burst_with_errors_of_registration_or_without(
     assert not again.stack.shift[again.stack.own].any()
 
 
+def test_shifts_are_estimated_where_they_are_asked_for_and_images_have_their_units():
+    options = {"seeds": (4,), "size_px": 128, "dates": 3, "shift_px": 0.5, "border_px": 4, "value_range": 0.5}
+    (sample,) = read_bursts(BurstData(**options, register_dates=True, level=0.3, contrast=0.05))
+    error = sample.stack.shift[:, :, 32, 32] - sample.stack.true_shift
+    assert 0 < np.abs(error).max() < 0.1
+    assert sample.value_range == 0.5
+    assert np.isfinite(sample.truth).sum() == 120**2
+    assert sample.source.mean() == pytest.approx(0.3, abs=0.01)
+    (plain,) = read_bursts(BurstData(**options | {"border_px": 0}, shift_error_px=0))
+    np.testing.assert_array_equal(plain.stack.true_shift, sample.stack.true_shift)
+    scaled = plain.truth * np.float32(0.05) + np.float32(0.3)
+    np.testing.assert_allclose(sample.truth[:, 4:-4, 4:-4], scaled[:, 4:-4, 4:-4], atol=1e-6)
+
+
 def test_images_of_a_folder_are_taken_in_turn_and_one_without_images_is_named(tmp_path):
     with pytest.raises(InputError, match="has no image to simulate dates of"):
         read_bursts(BurstData(seeds=(0,), images=tmp_path))
@@ -53,12 +67,13 @@ def test_dates_are_ranked_by_likeness_whatever_their_gain():
     anchor = random.normal(size=(1, 20, 20)).astype(np.float32)
     near, far = 3 * anchor + 7, anchor + random.normal(size=anchor.shape).astype(np.float32)
     missing = np.full_like(anchor, np.nan)
-    assert rank_dates(np.stack([missing, far, anchor, near]), 2).tolist() == [2, 3, 1, 0]
+    hazy = anchor + 0.3 * far
+    assert rank_dates(np.stack([missing, far, anchor, hazy, near]), 2).tolist() == [2, 4, 3]
 
 
 def make_scene(**changes):
     random = np.random.default_rng(2)
-    dates = random.normal(size=(3, 1, 8, 8)).astype(np.float32)
+    dates = (random.normal(size=(8, 8)) + 0.1 * random.normal(size=(3, 1, 8, 8))).astype(np.float32)
     parts = {
         "name": "place", "dates": dates, "clear": np.ones((3, 8, 8), bool), "days": np.zeros(3, np.float32),
         "anchor": 1,

@@ -88,6 +88,15 @@ def test_recipes_that_ship_are_valid_and_named_after_their_file(path):
     assert config.model.architecture in ARCHITECTURES
 
 
+def test_networks_of_several_dates_are_compared_at_equal_training():
+    names = "highres-net-x2", "srresnet-x2", "burst-fusion-same-data-x2"
+    configs = [read_config(next(path for path in RECIPES if path.stem == name)) for name in names]
+    assert len({config.model.architecture for config in configs}) == 3
+    own = {"name", "model", "lr"}
+    alike = [config.model_dump(exclude=own) for config in configs]
+    assert alike[1:] == alike[:-1]
+
+
 def test_scale_and_chips_are_changed_where_they_mean_something(tmp_path):
     maps = MINIMAL["data"][0]
     data = [maps, {"kind": "biomassters", "folder": "here"}, {"kind": "synthetic", "seeds": [1], "folder": "there"}]

@@ -9,6 +9,7 @@ from scipy import ndimage
 from mapper.errors import InputError
 from mapper.training.initial_model import make_model
 from mapper.training.losses import LOSSES, Objective, Patches, bend, beside_mean, sum_loss
+from mapper.training.sample import Sample
 
 
 def test_cross_entropy_is_that_of_probabilities():
@@ -156,6 +157,61 @@ def test_members_learn_from_their_own_patches_alone():
 def test_nll_needs_a_deviation():
     with pytest.raises(InputError, match="msg does not"):
         make_objective(loss="nll")
+
+
+def make_stack_objective(architecture, loss):
+    image = np.random.default_rng(3).normal(size=(1, 12, 12)).astype(np.float32)
+    sample = Sample(
+        guide=np.empty((0, 48, 48), np.float32),
+        source=image,
+        source_sd=np.full_like(image, np.nan),
+        truth=image.repeat(4, 1).repeat(4, 2),
+        bands=(),
+        source_units="1",
+        target="B04",
+    )
+    options = {"width": 4, "blocks": 1, **({"flow_width": 4, "flow_blocks": 1} if architecture == "flow-s2" else {})}
+    config = make_config(model={"architecture": architecture, "guide": False, "options": options}, patch_px=48)
+    return Objective(make_model([sample], config), loss=loss), sample
+
+
+def make_stack_patches(sample):
+    one = lambda array: torch.from_numpy(array)[None, None]  # noqa: E731
+    return Patches(
+        guide=one(sample.guide),
+        source=one(sample.source),
+        source_sd=one(sample.source_sd),
+        truth=one(sample.truth),
+        values=one(sample.source[None]),
+        clear=torch.ones(1, 1, 1, 12, 12, dtype=torch.bool),
+        shift=torch.zeros(1, 1, 1, 2, 12, 12),
+    )
+
+
+def test_flow_trains_mean_deviation_and_samples_but_the_mean_does_not_learn_from_samples():
+    objective, sample = make_stack_objective("flow-s2", "flow")
+    torch.manual_seed(0)
+    torch.autograd.backward(objective(make_stack_patches(sample)).sum())
+    network = objective.members[0].network
+    assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.flow_trunk.parameters())
+    learnt = [p.grad.clone() for p in network.enter.parameters()]
+    network.zero_grad()
+    torch.manual_seed(1)  # other times and noise
+    torch.autograd.backward(objective(make_stack_patches(sample)).sum())
+    for before, parameter in zip(learnt, network.enter.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, before)
+
+
+def test_flow_is_judged_in_units_of_the_deviation_and_harder_near_the_end():
+    truth, parts = torch.zeros(2, 1, 1, 1), torch.tensor([[0.0, 2.0, 3.0]]).reshape(1, 3, 1, 1).repeat(2, 1, 1, 1)
+    alone = sum_loss(parts[:, :2], truth, loss="flow", unit=1.0)
+    matched = sum_loss(parts, truth, loss="flow", unit=1.0, time=torch.tensor([0.5, 0.95])) - alone
+    assert matched.item() == pytest.approx(0.25 * 9 / 2 * (1 / 0.5 + 1 / 0.2))
+
+
+def test_flow_needs_a_network_that_draws_samples():
+    with pytest.raises(InputError, match="loss flow needs a network that draws samples; burst-fusion draws none"):
+        make_stack_objective("burst-fusion", "flow")
 
 
 def test_an_unknown_loss_is_refused_with_the_names_of_all():

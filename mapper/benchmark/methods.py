@@ -15,15 +15,19 @@ from mapper.benchmark.sites import Site, slug
 from mapper.benchmark.suite import MethodConfig, is_weights
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
+from mapper.models.back_projection import PointSpread
+from mapper.models.burst import BackProjection
 from mapper.models.card import Card, read_card
 from mapper.models.model import Model
 from mapper.models.pixtransform import make_pixtransform
 from mapper.models.weights import load_model
+from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
 from mapper.training.config import TrainConfig, read_config
 from mapper.training.curves import Row
 from mapper.training.fitting import Watch
 from mapper.training.sample import Sample
+from mapper.training.scene_config import BurstData, PsfConfig
 from mapper.training.trainer import train
 from mapper.training.wald import degrade
 
@@ -41,6 +45,12 @@ class SiteModel:
     whole: bool = False
     """True where the site must be given to the model in one piece."""
 
+    @property
+    def device(self) -> str:
+        """Device that predicts, and on a CPU the number of threads."""
+        device = "cpu" if isinstance(self.model, Solver) else Predictor(self.model).device.type
+        return "cpu, 1 thread" if device == "cpu" else device
+
 
 def check_parts(method: MethodConfig) -> None:
     """Check that weights and architecture of a method are there.
@@ -52,7 +62,7 @@ def check_parts(method: MethodConfig) -> None:
         read_card(_spec_of(method.model))
     if method.ground is not None and method.ground not in GROUND_METHODS:
         raise SpecError(f"{method.name}: unknown {method.ground!r}, expected one of {', '.join(GROUND_METHODS)}")
-    for path in (method.recipe, method.wald):
+    for path in (method.recipe, method.training, method.wald):
         if path is not None and (architecture := read_config(path).model.architecture) not in ARCHITECTURES:
             raise SpecError(f"{path} trains {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
 
@@ -76,6 +86,10 @@ def check_site(method: MethodConfig, site: Site, others: Sequence[Site], *, mixe
         if _has_seen(card, sample):
             raise SpecError(f"{method.name}: {card.name} was trained or calibrated on {site.name}: it is no test")
         _check_known(method, sample, chosen if mixed else ())
+    if method.training is not None and _trains_on(read_config(method.training), sample):
+        raise SpecError(f"{method.name}: {method.training.name} is trained or calibrated on {site.name}: it is no test")
+    if method.shifts == "known":
+        site.with_true_shifts  # noqa: B018 - says so where nobody knows them
     if method.recipe is not None:
         if mixed and read_config(method.recipe).model.guide:
             _check_known(method, sample, range(len(sample.bands)))
@@ -117,7 +131,10 @@ def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weig
     if any(other.name == site.name or _is_same_place(other, site) for other in others):
         raise ValueError(f"{site.name} is scored and must not be trained on")
     if method.model is not None:
-        return _load(_spec_of(method.model))
+        return _load(_spec_of(method.model), site.sample.psf)
+    if method.training is not None:
+        config = read_config(method.training)
+        return _train(config.model_copy(update={"out": weights.absolute()}), None, notify)
     if method.recipe is not None:
         config = _config(method.recipe, others, weights, f"without-{slug(site.name)}")
         return _train(config, [other.sample for other in others], notify)
@@ -144,9 +161,12 @@ def _config(path: Path, sites: Sequence[Site], weights: Path, suffix: str) -> Tr
     return config.model_copy(update=changes)
 
 
-def _train(config: TrainConfig, samples: Sequence[Sample], notify: Notify) -> SiteModel:
-    notify(f"{config.name} learns from {', '.join(sample.name for sample in samples)}")
-    train(config, samples=samples, validation=[], notify=notify, watch=_notify_quarters(config, notify))
+def _train(config: TrainConfig, samples: Sequence[Sample] | None, notify: Notify) -> SiteModel:
+    """Train on samples, or on the data that the description names."""
+    own = "its own data" if samples is None else ", ".join(sample.name for sample in samples)
+    notify(f"{config.name} learns from {own}")
+    validation: list[Sample] | None = None if samples is None else []
+    train(config, samples=samples, validation=validation, notify=notify, watch=_notify_quarters(config, notify))
     return _load(ModelSpec(name=config.name, weights=config.out / f"{config.name}.safetensors"))
 
 
@@ -163,8 +183,18 @@ def _notify_quarters(config: TrainConfig, notify: Notify) -> Watch:
     return watch
 
 
-def _load(spec: ModelSpec) -> SiteModel:
-    return SiteModel(model=load_model(spec), parameters=read_card(spec).parameters, name=spec.name)
+def _load(spec: ModelSpec, psf: PsfConfig | None = None) -> SiteModel:
+    """Load a model; one that projects back takes the point spread function of the site's sensor."""
+    model, card = load_model(spec), read_card(spec)
+    if psf and isinstance(model, BackProjection):
+        model = BackProjection(card, psf=PointSpread(sd=psf.sd, mean_px=psf.aperture_px)).eval()
+    return SiteModel(model=model, parameters=card.parameters, name=spec.name)
+
+
+def _trains_on(config: TrainConfig, sample: Sample) -> bool:
+    """Return whether a training names the burst that a sample is among what it learns or validates on."""
+    bursts = [part for part in (*config.data, *config.validation) if isinstance(part, BurstData)]
+    return any(sample.name == f"burst {seed}" for part in bursts for seed in part.seeds)
 
 
 def _spec_of(model: str) -> ModelSpec:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mapper.benchmark.results import Outcome, Report
+from mapper.benchmark.scene_results import SceneReport
 from mapper.benchmark.sites import slug
 from mapper.benchmark.terrain_tables import GROUPS, class_rows, counts_terrain, place_tables
 from mapper.evaluation.drainage import NEAR_PX, STREAM_PX
@@ -30,8 +31,8 @@ _TERRAIN_NOTES = (
 )
 
 
-def write_report(report: Report, work: Path) -> dict[str, Path]:
-    """Write ``suite.md``, ``suite.csv``, ``suite.json``, the pictures, and of heights ``classes.csv``.
+def write_report(report: Report | SceneReport, work: Path) -> dict[str, Path]:
+    """Write ``suite.md``, ``suite.csv``, ``suite.json``, the pictures of maps, and of heights ``classes.csv``.
 
     Args:
         report: Findings of a suite.
@@ -41,14 +42,15 @@ def write_report(report: Report, work: Path) -> dict[str, Path]:
         Name of each file to its path.
     """
     work.mkdir(parents=True, exist_ok=True)
-    pictures = draw(report, work)
-    texts = {
-        "suite.md": to_text(report, pictures=pictures),
-        "suite.csv": to_csv(table_rows(report), table_columns(report)),
-        "suite.json": json.dumps(report.to_dict(), indent=2, default=str) + "\n",
-    }
-    if counts_terrain(report):
-        texts["classes.csv"] = to_csv(class_rows(report))
+    pictures = [] if isinstance(report, SceneReport) else draw(report, work)
+    if isinstance(report, SceneReport):
+        rows: list[dict[str, Cell]] = [{"place": group, **row} for group in report.groups for row in report.rows(group)]
+        texts = {"suite.md": report.to_text(), "suite.csv": to_csv(rows)}
+    else:
+        table = to_csv(table_rows(report), table_columns(report))
+        texts = {"suite.md": to_text(report, pictures=pictures), "suite.csv": table}
+        texts |= {"classes.csv": to_csv(class_rows(report))} if counts_terrain(report) else {}
+    texts["suite.json"] = json.dumps(report.to_dict(), indent=2, default=str) + "\n"
     for name, text in texts.items():
         (work / name).write_text(text)
     return {name: work / name for name in texts} | {path.name: path for path in pictures}
@@ -82,8 +84,10 @@ def table_rows(report: Report) -> list[dict[str, Cell]]:
     return [_row(report, outcome) for outcome in report.outcomes]
 
 
-def to_text(report: Report, *, pictures: Sequence[Path] = ()) -> str:
+def to_text(report: Report | SceneReport, *, pictures: Sequence[Path] = ()) -> str:
     """Return the report in Markdown: the main table, errors by class of the truth, and how it was made."""
+    if isinstance(report, SceneReport):
+        return report.to_text()
     suite = report.suite
     columns = [replace(column, units="") for column in table_columns(report)]
     parts = [f"# {suite.title}", _describe(report), to_markdown(table_rows(report), columns)]

@@ -46,6 +46,11 @@ class Result:
         return self.tally.score
 
     @property
+    def headline(self) -> str:
+        """The score that is told while a suite runs."""
+        return f"RMSE {self.score.value('rmse'):.2f}"
+
+    @property
     def pixels(self) -> int:
         """Number of pixels that were predicted."""
         return int(self.value.size)

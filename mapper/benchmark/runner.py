@@ -1,13 +1,15 @@
 """Run a suite: read the sites, make the models, predict, honour the source, score.
 
 All methods are scored on the same pixels: where the truth and the source are known. A model is given guide, source and
-the source's standard deviation of a site; its truth is only looked at when the map is finished.
+the source's standard deviation of a site, or some of the dates of a scene; its truth is only looked at when the map is
+finished.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,9 +17,10 @@ from mapper.arrays import Float32Array
 from mapper.benchmark.ground_methods import Solver
 from mapper.benchmark.methods import SiteModel, check_parts, check_site, choose_others, open_model
 from mapper.benchmark.results import Outcome, Report, Result
-from mapper.benchmark.sites import Site, read_sites
+from mapper.benchmark.scene_results import SceneOutcome, SceneReport, SceneResult, judge_scene
+from mapper.benchmark.sites import Site, read_sites, show_dates
 from mapper.benchmark.suite import MethodConfig, Suite
-from mapper.errors import InputError, SpecError, WeightsError
+from mapper.errors import ContractError, InputError, SpecError, WeightsError
 from mapper.evaluation.label_resolution import drop_repeats
 from mapper.evaluation.metric import Metric
 from mapper.evaluation.score import Score
@@ -51,7 +54,7 @@ def run_suite(
     methods: Sequence[str] = (),
     include_slow: bool = False,
     notify: Notify = lambda _: None,
-) -> Report:
+) -> Report | SceneReport:
     """Compare methods and return their scores.
 
     Args:
@@ -66,14 +69,21 @@ def run_suite(
     """
     chosen = suite.choose(methods, slow=include_slow)
     notify(f"reading the sites of {suite.name}")
-    sites = read_sites(suite.data, mixed=suite.mixed)
+    absent: list[str] = []
+    sites = read_sites(suite.data, mixed=suite.mixed, notify=absent.append)
+    sites = show_dates(sites, suite.dates) if suite.scenes else sites
     missing = _find_missing(chosen)
     present = [method for method in chosen if method.name not in missing]
     skipped = {method.name: _check(suite, method, sites) for method in present}
     run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify, skipped=skipped)
-    for note in (notes := [f"{name} is left out: {reason}" for name, reason in missing.items()]):
+    for note in (notes := [*absent, *(f"{name} is left out: {reason}" for name, reason in missing.items())]):
         notify(note)
-    outcomes = tuple(_run_method(run, method) for method in present)
+    if suite.scenes:
+        scored = [(each, *_run_method(run, each, judge_scene)) for each in present]
+        found = tuple(SceneOutcome(method=each, results=own, skipped=without) for each, own, without in scored)
+        return SceneReport(suite=suite, sites=sites, outcomes=found, notes=(*notes, *_list_skipped(found, sites)))
+    judged = [(each, *_run_method(run, each, _judge)) for each in present]
+    outcomes = tuple(Outcome(method=each, results=own, skipped=without) for each, own, without in judged)
     return Report(
         suite=suite,
         samples={site.name: site.sample for site in sites},
@@ -121,20 +131,57 @@ def _check(suite: Suite, method: MethodConfig, sites: Sequence[Site]) -> dict[st
     return reasons
 
 
-def _run_method(run: _Run, method: MethodConfig) -> Outcome:
-    results: dict[str, Result] = {}
-    skipped = run.skipped[method.name]
+_R = TypeVar("_R", Result, SceneResult)
+_Judge = Callable[[Suite, MethodConfig, SiteModel, Sample, Estimate, float], _R]
+
+
+def _run_method(run: _Run, method: MethodConfig, judge: _Judge[_R]) -> tuple[dict[str, _R], dict[str, str]]:
+    """Return the results of a method by name of the site, and the reasons why there are none at others."""
+    results: dict[str, _R] = {}
+    skipped, trained = dict(run.skipped[method.name]), None
     for site in run.sites:
+        if method.anchor_only and (site.dates or 1) > 1:
+            continue  # what the other dates show changes nothing
         if site.name in skipped:
             run.notify(f"{method.name} is not scored at {site.name}: {skipped[site.name]}")
             continue
         others = choose_others(method, site, run.sites, mixed=run.suite.mixed)
-        chosen = open_model(method, site, others, weights=run.weights, notify=run.notify)
-        prediction, seconds = _predict(chosen, site.sample if method.group == "truth" else site.blind)
-        result = _judge(run.suite, method, chosen, site.sample, prediction, seconds)
-        results[site.name] = result
-        run.notify(f"{method.name} at {site.name}: RMSE {result.score.value('rmse'):.2f}, {seconds:.1f} s")
-    return Outcome(method=method, results=results, skipped=skipped)
+        chosen = trained or open_model(method, site, others, weights=run.weights, notify=run.notify)
+        if method.training is not None:
+            trained = chosen
+            if reason := _find_misfit(chosen, site.sample, mixed=run.suite.mixed):
+                skipped[site.name] = reason
+                continue
+        prediction, seconds = _predict(chosen, _show(method, site))
+        results[site.name] = judge(run.suite, method, chosen, site.sample, prediction, seconds)
+        run.notify(f"{method.name} at {site.name}: {results[site.name].headline}, {seconds:.1f} s")
+    if not results:
+        raise SpecError(f"{method.name} fits none of the sites: {next(iter(skipped.values()))}")
+    return results, skipped
+
+
+def _show(method: MethodConfig, site: Site) -> Sample:
+    """Return what a method may see of a site."""
+    if method.group == "truth":
+        return site.sample
+    return site.with_true_shifts if method.shifts == "known" else site.blind
+
+
+def _find_misfit(chosen: SiteModel, sample: Sample, *, mixed: bool) -> str:
+    """Return why a model that was trained elsewhere does not fit a site; empty where it does.
+
+    Raises:
+        ContractError: If sites are not mixed and it does not.
+    """
+    if isinstance(chosen.model, Solver):
+        return ""
+    try:
+        sample.check(chosen.model.contract)
+    except ContractError as error:
+        if not mixed:
+            raise
+        return str(error)
+    return ""
 
 
 def _predict(chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
@@ -142,6 +189,9 @@ def _predict(chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
     if isinstance(chosen.model, Solver):
         start = time.perf_counter()
         return chosen.model(sample), time.perf_counter() - start
+    if sample.stack:
+        start = time.perf_counter()
+        return predict_sample(chosen.model, sample), time.perf_counter() - start
     if chosen.whole:  # fitting is what takes the time: there is nothing to warm up
         predictor = Predictor(chosen.model, patch_px=max(sample.truth.shape))
         start = time.perf_counter()
@@ -181,7 +231,7 @@ def _judge(
         seconds=seconds,
         weights=chosen.name,
         parameters=chosen.parameters,
-        device=_describe_device(chosen),
+        device=chosen.device,
     )
 
 
@@ -213,11 +263,6 @@ def _corner(sample: Sample) -> Sample:
     )
 
 
-def _describe_device(chosen: SiteModel) -> str:
-    device = "cpu" if isinstance(chosen.model, Solver) else Predictor(chosen.model).device.type
-    return "cpu, 1 thread" if device == "cpu" else device
-
-
 def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Return notes on methods that were not scored where others were: sites that do not fit, pixels without a value."""
     most: dict[str, int] = {}
@@ -229,7 +274,16 @@ def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         total = sum(most[site] for site in outcome.results)
         lacking = total - outcome.scores.pooled.n
         notes += [f"{outcome.method.name} has no value on {lacking} of {total} pixels"] if lacking else []
-        for reason in dict.fromkeys(outcome.skipped.values()):
-            where = ", ".join(site for site, own in outcome.skipped.items() if own == reason)
-            notes.append(f"{outcome.method.name} is not scored at {where}: {reason}")
+        notes += _list_skipped([outcome], ())
     return tuple(notes)
+
+
+def _list_skipped(outcomes: Sequence[Outcome | SceneOutcome], sites: Sequence[Site]) -> list[str]:
+    """Return a note for each reason why a method was not scored at some sites, or at groups of them."""
+    groups, notes = {site.name: site.group or site.name for site in sites}, []
+    for outcome in outcomes:
+        for reason in dict.fromkeys(outcome.skipped.values()):
+            names = (groups.get(site, site) for site, own in outcome.skipped.items() if own == reason)
+            where = ", ".join(dict.fromkeys(names))
+            notes.append(f"{outcome.method.name} is not scored at {where}: {reason}")
+    return notes

@@ -19,8 +19,9 @@ from mapper.errors import SpecError
 from mapper.evaluation.tables import Cell, Column, to_markdown
 from mapper.models.architectures import ARCHITECTURES, build_network
 from mapper.models.card import INTERPOLATIONS
-from mapper.models.contract import BandNorm, Contract, make_inputs, make_outputs
+from mapper.models.contract import BandNorm, Contract, Input, make_inputs, make_outputs
 from mapper.models.model import GuidedModel, Model, Tensors
+from mapper.models.stack_model import adapt
 from mapper.models.weights import count_parameters, load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
@@ -190,6 +191,33 @@ def count_macs(model: Model, scale: int, guide_channels: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(inputs)
     return float(counter.get_total_flops()) / 2 / edge**2
+
+
+def count_sample_macs(name: str, scale: int, *, bands: int, steps: int) -> float:
+    """Return multiply-accumulates per target pixel of one sample of all bands, by an untrained network of any bands.
+
+    Back-projection before it has no weights and is not counted: some hundred sums for each pixel and band.
+
+    Args:
+        name: Architecture that draws samples.
+        scale: Source pixel / target pixel.
+        bands: Bands that are drawn.
+        steps: Steps in which they are.
+    """
+    network = build_network(name, guide_channels=0, scale=scale, options={})
+    source = Input(role="source", px=0)
+    contract = Contract(
+        model=name, inputs=(source,), outputs=(), scale=scale, halo_px=network.halo_px, noise_bands=1, band_sd=True
+    )
+    edge = -(-_COUNT_PX // scale)
+    inputs = {
+        "guide": torch.empty(1, 1, 0, edge * scale, edge * scale),
+        "source": torch.rand(1, 1, bands, edge, edge),
+        "noise": torch.randn(1, steps, bands, edge * scale, edge * scale),
+    }
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        adapt(network, contract)(inputs)
+    return float(counter.get_total_flops()) / 2 / (edge * scale) ** 2
 
 
 @contextmanager

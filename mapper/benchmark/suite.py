@@ -13,13 +13,16 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from mapper.description import FilePath, NameOrFile, Part, describe_faults, make_absolute, read_yaml
 from mapper.errors import SpecError
+from mapper.evaluation.scene_score import SCENE_METRICS
 from mapper.models.card import PER_SCENE
 from mapper.presets import DEFAULT, read_preset
 from mapper.spec.target import BandSpec
 from mapper.training.config import DataConfig
+from mapper.training.scene_config import BurstData, SceneData
 
 Group = Literal["guide+source", "source", "guide", "truth"]
 
+_WAYS = ("model", "recipe", "training", "wald", "per_scene", "ground")
 _YAML = (".yaml", ".yml")
 _TO_BE_GIVEN = "."
 
@@ -34,6 +37,8 @@ class MethodConfig(Part):
     """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's sites."""
     recipe: FilePath | None = None
     """A training description; for each site it is trained on all others."""
+    training: FilePath | None = None
+    """A training description; trained once, on the data that it names, which may be no site of the suite."""
     wald: FilePath | None = None
     """A training description; for each site it is trained on that site by Wald's protocol: never on its truth."""
     per_scene: str | None = None
@@ -43,6 +48,12 @@ class MethodConfig(Part):
     options: dict[str, int] = Field(default_factory=dict)
     """Options of a method fitted to each scene, for example ``iterations``."""
     consistency: Literal["none", "soft", "hard"] = "none"
+    shifts: Literal["estimated", "known"] = "estimated"
+    """``known`` shows it the true shifts of simulated dates; it is left out where nobody knows them."""
+    anchor_only: bool = False
+    """True where it looks at no date but the anchor: then it is scored once, not by number of dates."""
+    affine: bool = False
+    """True gives each band a gain and an offset by least squares against the truth: colours are no detail."""
     slow: bool = False
     """Left out unless asked for."""
     optional: bool = False
@@ -62,10 +73,14 @@ class MethodConfig(Part):
 
     @model_validator(mode="after")
     def _exactly_one_way(self) -> Self:
-        ways = [way for way in ("model", "recipe", "wald", "per_scene", "ground") if getattr(self, way) is not None]
+        ways = [
+            way
+            for way in ("model", "recipe", "training", "wald", "per_scene", "ground")
+            if getattr(self, way) is not None
+        ]
         if len(ways) != 1:
             got = " and ".join(ways) or "none"
-            raise ValueError(f"give exactly one of model, recipe, wald, per_scene and ground, got {got}")
+            raise ValueError(f"give exactly one of {', '.join(_WAYS[:-1])} and {_WAYS[-1]}, got {got}")
         if self.options and self.per_scene is None:
             raise ValueError("options are of methods per scene; those of a network stand in its training description")
         return self
@@ -91,6 +106,40 @@ class Suite(Part):
     """True lets sites differ in scale and guide: a method is left out, and said so, at those that it does not fit."""
     native: bool = False
     """Score also at the label's own resolution, where the label repeats its pixels on a finer grid."""
+
+    dates: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Of scenes: numbers of dates that methods are shown, the anchor first, then by their order in the scene: those
+    most like the anchor, or of a simulation as they were drawn. Empty shows all."""
+    metrics: tuple[str, ...] = ()
+    """Of scenes: columns of the table, of :data:`~mapper.evaluation.scene_score.SCENE_METRICS`; empty takes all."""
+
+    @property
+    def scenes(self) -> bool:
+        """Return whether the sites are scenes of several dates or bands, scored as such."""
+        return any(isinstance(part, BurstData | SceneData) for part in self.data)
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in metrics if name not in SCENE_METRICS]
+        if unknown:
+            raise ValueError(f"unknown metrics {', '.join(unknown)}, expected some of {', '.join(SCENE_METRICS)}")
+        return metrics
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if not self.scenes:
+            of_scenes = [method.name for method in self.methods if method.affine or method.shifts == "known"]
+            given = [key for key in ("dates", "metrics") if getattr(self, key)] + of_scenes
+            if given:
+                raise ValueError(f"{', '.join(given)} ask for scenes of several dates, which the data are not")
+            return self
+        if not all(isinstance(part, BurstData | SceneData) for part in self.data):
+            raise ValueError("scenes of several dates and other sites are scored differently: make two suites")
+        for method in self.methods:
+            if (method.model or method.training) is None or method.consistency != "none":
+                raise ValueError(f"{method.name}: methods of scenes are a model or a training, without consistency")
+        return self
 
     @model_validator(mode="after")
     def _is_in_order(self) -> Self:
@@ -208,6 +257,8 @@ def _locate_part(part: Any, content: dict[str, Any], work: Path, folder: Path | 
         return part | {"folder": str(work.absolute() / str(part["folder"]))}
     if folder is not None:
         return part | {"folder": str(folder.absolute())}
+    if part["folder"] == _TO_BE_GIVEN and part.get("optional") is True:
+        return part | {"folder": None}
     if part["folder"] == _TO_BE_GIVEN:
         raise SpecError(f"suite {content.get('name')} does not know where its data are: give their folder with --data")
     return part

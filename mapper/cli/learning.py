@@ -70,9 +70,10 @@ def evaluate(  # noqa: PLR0913 - options of a command
     **mapper evaluate demo/map.yaml --truth truth:agb --overview overview.png**
 
     A suite trains what is to be trained, scores every method on every site, never on a truth that it was trained on,
-    and writes suite.md, suite.csv, suite.json and pictures:
+    and writes suite.md, suite.csv, suite.json and pictures of maps:
     **mapper evaluate synthetic-x10** ·
     **mapper evaluate biomassters --data CHIPS --method bicubic --method mtg** ·
+    **mapper evaluate multi-image --data DIR --json**, several dates, by how many of them a method sees ·
     **mapper evaluate my-suite.yaml --slow**
     """
     from mapper.benchmark.suite import is_suite

@@ -62,6 +62,8 @@ class Shifts:
     """(date, row, col) correlation of date and anchor once they are registered; NaN where there is no shift."""
     trust: Float64Array
     """(date, row, col) from 0, no shift, to 1, an error of nothing."""
+    certainty: Float32Array
+    """(date, y, x) trust, bilinear between the centres of cells as shifts are."""
 
     @property
     def mean(self) -> Float64Array:
@@ -110,8 +112,8 @@ def estimate_shifts(
             found = _register(*(_cut(array, top - row, left - col, cell) for array in (values, clear, anchor)))
             cells[:, :, r, c], error[:, r, c], likeness[:, r, c] = found
     trust = np.where(np.isfinite(error), 1 / (1 + np.square(np.nan_to_num(error) / _TRUSTED_PX)), 0.0)
-    shift = _interpolate(cells, trust, (row - tops[0], col - lefts[0]), values.shape[-2:], cell)
-    return Shifts(shift=shift, cells=cells, error=error, likeness=likeness, trust=trust)
+    shift, certainty = _interpolate(cells, trust, (row - tops[0], col - lefts[0]), values.shape[-2:], cell)
+    return Shifts(shift=shift, cells=cells, error=error, likeness=likeness, trust=trust, certainty=certainty)
 
 
 def _edges_of(first: int, number: int, cell: int) -> list[int]:
@@ -295,8 +297,11 @@ def _correlate(one: Float64Array, other: Float64Array, weight: Float64Array) -> 
 
 def _interpolate(
     cells: Float64Array, trust: Float64Array, start: tuple[int, int], shape: tuple[int, int], cell: int
-) -> Float32Array:
-    """Return shifts of pixels, (date, 2, y, x), bilinear between the centres of cells and weighted by their trust."""
+) -> tuple[Float32Array, Float32Array]:
+    """Return shifts of pixels, (date, 2, y, x), bilinear between the centres of cells and weighted by their trust.
+
+    Beside them stands that trust, (date, y, x).
+    """
     weights = [_weigh_cells(*each, cell) for each in zip(start, shape, trust.shape[1:], strict=True)]
     parts = np.concatenate([cells * trust[:, None], trust[:, None]], axis=1)
     for axis, (near, far, part) in enumerate(weights, 2):
@@ -304,7 +309,7 @@ def _interpolate(
         parts = parts.take(near, axis) * (1 - across) + parts.take(far, axis) * across
     total = parts[:, 2:]
     shift = np.divide(parts[:, :2], total, out=np.zeros_like(parts[:, :2]), where=total > 0)
-    return np.asarray(shift, np.float32)
+    return np.asarray(shift, np.float32), np.asarray(total[:, 0], np.float32)
 
 
 def _weigh_cells(start: int, number: int, cells: int, cell: int) -> tuple[IntArray, IntArray, Float64Array]:

@@ -7,19 +7,30 @@ detail: what is corrected for before a score, is said by its name.
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy import signal
 
 from mapper.arrays import Float64Array, FloatArray
 from mapper.evaluation.image_metrics import ssim_map
-from mapper.predict.operators import Operator
 
 CPSNR_SHIFT_PX = 3
 """Radius of the shifts, and border, of cPSNR as PROBA-V's challenge has it."""
 
 Shift = tuple[int, int]
 """Whole pixels down and right: what the value shows at p, the truth shows at p + shift."""
+
+
+class View(Protocol):
+    """A way in which a sensor sees one band; an operator of a map is one."""
+
+    @property
+    def scale(self) -> int:
+        """Source pixel / target pixel."""
+
+    def apply(self, value: FloatArray) -> Float64Array:
+        """Return what it sees, (y / scale, x / scale), of a target (y, x)."""
 
 
 def psnr(value: FloatArray, truth: FloatArray, value_range: float) -> float:
@@ -222,7 +233,7 @@ def detail_correlation(value: FloatArray, truth: FloatArray, coarse: FloatArray)
     return _mean(np.array(correlations))
 
 
-def find_residual(value: FloatArray, source: FloatArray, operators: Sequence[Operator]) -> Float64Array:
+def find_residual(value: FloatArray, source: FloatArray, operators: Sequence[View]) -> Float64Array:
     """Return source minus the value as the sensor would have seen it, (band, y / scale, x / scale), in units.
 
     Args:

@@ -8,6 +8,7 @@ import numpy as np
 from mapper.arrays import FloatArray
 from mapper.evaluation.fidelity import (
     CPSNR_SHIFT_PX,
+    View,
     cpsnr,
     cut_to_shift,
     detail_correlation,
@@ -25,7 +26,6 @@ from mapper.evaluation.fidelity import (
 )
 from mapper.evaluation.metric import Better
 from mapper.evaluation.opensr import BORDER_PX, PUBLISHED, resize, score_opensr
-from mapper.predict.operators import Operator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def score_scene(
     truth: FloatArray,
     anchor: FloatArray,
     *,
-    operator: Operator | Sequence[Operator],
+    operator: View | Sequence[View],
     value_range: float,
     border_px: int = 0,
     shift_px: int = 0,
@@ -116,7 +116,7 @@ def score_scene(
     Raises:
         ValueError: If the shapes do not nest or the range is none.
     """
-    operators = [operator] * len(anchor) if isinstance(operator, Operator) else list(operator)
+    operators = list(operator) if isinstance(operator, Sequence) else [operator] * len(anchor)
     residual = find_residual(value, anchor, operators)
     nothing = np.zeros_like(residual)
     scores = {

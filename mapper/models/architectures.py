@@ -11,6 +11,7 @@ from mapper.models.dkn import DKN, FDKN
 from mapper.models.edsr import EDSR
 from mapper.models.ensemble import Ensemble
 from mapper.models.fdsr import FDSR
+from mapper.models.flow_s2 import FlowS2
 from mapper.models.highres_net import HighResNet
 from mapper.models.hrnet import HRNet
 from mapper.models.joint_bilateral import JointBilateral
@@ -35,6 +36,7 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
         "edsr": EDSR,
         "fdkn": FDKN,
         "fdsr": FDSR,
+        "flow-s2": FlowS2,
         "highres-net": HighResNet,
         "hrnet": HRNet,
         "joint-bilateral": JointBilateral,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mapper.models.back_projection import Dates, PointSpread, back_project, back_project_by_rounds, reach_of, register
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, LIKENESS_REACH
+from mapper.models.contrast import LocalContrast
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
 from mapper.models.mtg import Residual
@@ -30,11 +31,8 @@ from mapper.models.receptive_field import ReceptiveField, Span
 
 _LEVEL_SD, _LEVEL_RADIUS = 5.0, 14
 """Source pixels: spread and end of the Gaussian that gives level and contrast."""
-_LEAST_CONTRAST = 1e-4
-"""Part of the level below which there is no contrast to be divided by."""
 _EASE = 4.0
 """Steepness of the mix of few rounds and many."""
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +72,6 @@ class BurstFusion(Network):
     in_double = True
     cells_px = CELLS_PX
 
-    gauss: Tensor
-
     def __init__(
         self,
         guide_channels: int,
@@ -102,7 +98,7 @@ class BurstFusion(Network):
         self.enter = nn.Conv2d(3 * fine + 2 + features, width, 3, padding=1)
         self.trunk = nn.ModuleList(Residual(width, start=1e-2) for _ in range(blocks))
         self.leave = start_small(nn.Conv2d(width, 3 * fine, 3, padding=1))
-        self.register_buffer("gauss", _gaussian(), persistent=False)
+        self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
 
     def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
         """Return (batch, 2, y * scale, x * scale): mean and standard deviation, in the units of the source.
@@ -143,8 +139,7 @@ class BurstFusion(Network):
         own = Dates.of_anchor(anchor, known)
         few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
         alone = back_project(own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], psf=self.psf, farthest=0)
-        level = self._blur(anchor)
-        contrast = self._blur((anchor - level).square()).clamp(min=_TINY).sqrt() + _LEAST_CONTRAST * level.abs()
+        level, contrast = self.around(anchor)
         fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
 
         def fold(image: Tensor, middle: Tensor) -> Tensor:
@@ -169,10 +164,6 @@ class BurstFusion(Network):
         few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
         return few, many
 
-    def _blur(self, image: Tensor) -> Tensor:
-        wide = F.pad(image, (_LEVEL_RADIUS,) * 4, mode="replicate")
-        return F.conv2d(F.conv2d(wide, self.gauss[:, None]), self.gauss[:, None].mT)
-
     def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         at = Span(pixel, pixel)
@@ -186,8 +177,3 @@ class BurstFusion(Network):
 def _show(weight: Tensor) -> Tensor:
     """Return weights, from 0 to hundreds, as a feature."""
     return torch.log1p(weight) / 3
-
-
-def _gaussian() -> Tensor:
-    taps = torch.exp(-torch.arange(-_LEVEL_RADIUS, _LEVEL_RADIUS + 1).square() / (2 * _LEVEL_SD**2))
-    return (taps / taps.sum())[None, :, None]

@@ -24,6 +24,7 @@ _RANGES: Mapping[str, tuple[int, int]] = {
     "noise_bands": (0, 1_024),
     "samples": (1, 10_000),
     "steps": (1, 10_000),
+    "step_px": (0, 4_096),
 }
 """Least and greatest value of the whole numbers of a contract."""
 _LARGEST_SCALE = 4_096

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mapper.errors import ContractError
@@ -102,7 +102,8 @@ class Contract:
     bounds: Bounds = (None, None)
     """Range in target units that means are kept in."""
     noise_bands: int = 0
-    """Bands of standard normal noise on target pixels that it takes in each step; 0 for a model that draws nothing."""
+    """Bands of standard normal noise on target pixels that it takes in each step, of a model of any bands for each of
+    them; 0 for a model that draws nothing."""
     samples: int = 1
     """Samples that a map draws of it, where it does not say."""
     steps: int = 1
@@ -112,13 +113,16 @@ class Contract:
     source_m: tuple[float, float] | None = None
     """Smallest and largest edge of the source pixels that it was trained on, metres; None where nobody says."""
     band_sd: bool = False
-    """True for a model of any bands that gives a standard deviation for each."""
+    """True for a model of any bands that gives a standard deviation for each. Of a sample, that is how far the truth
+    is expected from it."""
+    step_px: int = 0
+    """Target pixels by which the receptive field grows with each step after the first."""
 
     @property
     def form(self) -> dict[str, Any]:
         """JSON form. A key younger than the first cards is in it only where it differs: digests stay."""
         form = asdict(self)
-        for key, usual in (("tile_exact", True), ("source_m", None), ("band_sd", False)):
+        for key, usual in (("tile_exact", True), ("source_m", None), ("band_sd", False), ("step_px", 0)):
             if form[key] == usual:
                 del form[key]
         for entry in form["inputs"]:
@@ -164,6 +168,10 @@ class Contract:
         """CF units of the target; several, where bands differ, separated by commas."""
         return ", ".join(dict.fromkeys(output.units for output in self.means)) or ANY
 
+    def take_steps(self, steps: int | None) -> "Contract":
+        """Return this contract for samples that are drawn in so many steps; None leaves them as they are."""
+        return self if steps is None else replace(self, steps=steps)
+
     def find_input(self, role: str) -> Input | None:
         """Return the input of a role, None where the model has none."""
         return next((entry for entry in self.inputs if entry.role == role), None)
@@ -186,7 +194,8 @@ class Contract:
 
     def halo(self, scale: int) -> int:
         """Return the radius of the receptive field in target pixels, as whole source pixels."""
-        return (-(-self.halo_px // scale) + self.halo_source_px) * scale
+        halo_px = self.halo_px + (self.steps - 1) * self.step_px
+        return (-(-halo_px // scale) + self.halo_source_px) * scale
 
     def step(self, scale: int) -> int:
         """Return the step of windows and patches in target pixels: their edges are multiples of it."""

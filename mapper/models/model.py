@@ -113,6 +113,8 @@ class Network(nn.Module):
     """False for a network whose pixels depend on the extent of a patch: no halo would do, no map is made with it."""
     stacked: bool = False
     """True for a network of several bands or dates; see :class:`~mapper.models.stack_model.StackModel`."""
+    stochastic: bool = False
+    """True for a network of a stack that draws samples: it takes ``noise``, (batch, step, 1, y, x), of each band."""
     any_bands: bool = False
     """True for a network of a stack that sees one band at a time, in any units: it serves any number of bands."""
     cells_px: int = 0
@@ -139,6 +141,11 @@ class Network(nn.Module):
         """
         positions = range(math.lcm(self.scale, self.align_px))
         return halo_of([self.receptive_field(pixel) for pixel in positions], self.scale)
+
+    @property
+    def step_px(self) -> int:
+        """Target pixels by which the receptive field grows with each step of a sample after the first."""
+        return 0
 
     @property
     def align_px(self) -> int:

@@ -22,6 +22,7 @@ from mapper.models.card import Card, read_card
 from mapper.models.contract import ANY, Contract, Offer
 from mapper.plan.window_rules import HaloRule, WindowRule
 from mapper.predict.operators import make_operator
+from mapper.predict.quality import CHANGE_REACH
 from mapper.spec import MapSpec
 from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
@@ -130,6 +131,15 @@ class Context:
         top, left, bottom, right = edges[0].tolist()
         return Window(top=top, left=left, bottom=bottom, right=right)
 
+    def needed(self, tile: Tile) -> Window:
+        """Return the part of the window of a tile that its pixels are predicted from.
+
+        Cells in which dates are registered reach beyond it.
+        """
+        if self.model is None or not self.contract.source.cells_px:
+            return self.window(tile)
+        return self.grid.window(tile).grown(self.halo_px, self.contract.step(self.grid.scale))
+
     def on_map(self, window: Window) -> Window:
         """Return a window of the product in pixels of the map; it may reach beyond it."""
         return window.shifted(-self.pad * self.grid.tile_px)
@@ -170,7 +180,9 @@ def make_context(
     _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
     check_heights(spec, provider)
-    product, contract = map_product(spec, vertical_datum=find_datum(spec, provider)), card.contract
+    product = map_product(spec, vertical_datum=find_datum(spec, provider))
+    contract = card.contract.take_steps(spec.model.steps)
+    _check_samples(spec, contract)
     grid = product.grid
     chosen = _check_contract(spec, provider, contract, grid.scale)
     # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
@@ -178,8 +190,10 @@ def make_context(
     ties = (spec.consistency.of(band.name) for band in spec.targets)
     reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
     halo_px = contract.halo(grid.scale) + reach * grid.scale
-    check_shifts(spec, reach_px=halo_px)
     cells_px = contract.source.cells_px * grid.scale
+    if cells_px and spec.source.dates > 1:
+        halo_px = max(halo_px, CHANGE_REACH * grid.scale)
+    check_shifts(spec, reach_px=halo_px)
     return Context(
         spec=spec,
         provider=provider,
@@ -197,6 +211,23 @@ def make_context(
         ),
         options=options or RunOptions(),
     )
+
+
+def _check_samples(spec: MapSpec, contract: Contract) -> None:
+    """Check that as many samples are drawn as are written.
+
+    Raises:
+        ContractError: If the model draws fewer, or none.
+    """
+    written = max(band.samples for band in spec.targets)
+    one_step = contract.steps == 1 and contract.gives_sd
+    drawn = (spec.model.samples or contract.samples) if contract.noise_bands and not one_step else 0
+    if written > drawn:
+        why = "one step of it is its mean" if contract.noise_bands and one_step else f"the map draws {drawn}"
+        raise ContractError(
+            f"{written} samples are to be written (target.samples) of model {spec.model.name}, and {why}: write fewer, "
+            "or draw more (model.samples, model.steps)"
+        )
 
 
 def _check_tile_exact(name: str, contract: Contract) -> None:

@@ -1,5 +1,6 @@
 """Memory that a tile is estimated to need, in bytes."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from mapper.cube.pixel_positions import FRAME_PX
 from mapper.cube.projection import declared_grid
 from mapper.cube.witness import KEPT_BYTES
 from mapper.errors import PlanError
+from mapper.models.card import WEIGHTLESS
 from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable
 from mapper.plan.windows import shapes_at
+from mapper.predict.patches import find_edge
 from mapper.spec import LayerSpec
 from mapper.text import describe_bytes
 
@@ -33,12 +36,29 @@ _SMALL, _SMALL_COPIES = 2, 2
 _EARTH_M = 6_371_000
 _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
+_PLANES_DRAWN = 8
+"""Float planes of a window for each band of which samples are drawn: sums in float64, and one sample."""
 _ACTIVATIONS = MappingProxyType({True: 256, False: 16})
 """Floats held for each target pixel of a batch, by networks with a guide and by interpolations.
 
 Measured with 31 items, 9 channels and a window of 700 x 700 px: 0.59 GiB for MSG of width 16, 1.00 for width 32, where
 1.05 is estimated.
 """
+_STACK_START = 64 << 20
+"""Bytes that reading a stack takes once."""
+_STACK_READ = MappingProxyType({True: (200, 170), False: (50, 40)})
+"""Bytes for each source pixel of the window, and for each band of it, where dates are registered and where not."""
+_STACK_DATE, _STACK_VALUE = 12, 16
+"""Bytes for each source pixel and date, and for each value: as read, stacked, and as the model takes it.
+
+Measured with burst-fusion of 1 to 4 bands and 2 to 6 dates on tiles of 128 px, which are predicted from 760 x 760 px:
+0.94 to 1.49 GiB, where 1.07 to 1.60 are estimated; burst of 2 bands and 2 dates: 0.66, where 0.77 are.
+"""
+_STACK_NETWORK = 1450, 165
+"""Bytes for each target pixel of a patch, and for each band of it, in networks that register dates, in double."""
+_BURST = 40, 60, 4, 75
+"""Bytes for each target pixel of a patch of back-projection, for each band, each value, and each view that is kept."""
+_MOST_VIEWS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +91,38 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     channels = len(context.spec.guide.channels) if context.reads("guide") else 0
     patch = np.minimum(context.options.patch_px, rows) * np.minimum(context.options.patch_px, cols)
     network = _ACTIVATIONS[context.reads("guide")] * patch * (context.options.batch or _BATCH) * _FLOAT
-    network *= context.model is not None
+    network *= context.model is not None and not context.contract.source.cells_px
+    drawn = len(context.spec.targets) if context.model is not None and context.contract.noise_bands else 0
+    network *= max(drawn, 1)  # each band goes through alone, as one more patch
     dates = _most_dates(context, tasks)
     reading = _COPIES_READ * dates * plane + _frame_bytes(context, tasks.items, rows * cols)
-    finishing = (channels + _PLANES_FINISH) * plane + network
+    finishing = (channels + _PLANES_FINISH + _PLANES_DRAWN * drawn) * plane + network
     kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
     needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
-    return needed
+    return needed + _stack_bytes(context, tasks, rows * cols) if context.spec.source.dates > 1 else needed
+
+
+def _stack_bytes(context: Context, tasks: TaskTable, target_px: Float64Array) -> Float64Array:
+    """Return what several dates of the source take beside all else, for each task."""
+    if context.model is None or not tasks:
+        return np.zeros(len(tasks))
+    source, grid = context.spec.source, context.grid
+    bands, dates = len(source.band_names), source.dates
+    registers = context.contract.source.cells_px > 0
+    each, of_band = _STACK_READ[registers]
+    read = each + of_band * bands + dates * (_STACK_DATE + _STACK_VALUE * bands)
+    reading: Float64Array = _STACK_START + read * target_px / grid.scale**2
+    if not registers:
+        return reading
+    if context.contract.model in WEIGHTLESS:
+        once, of_band, of_value, of_view = _BURST
+        used = once + of_band * bands + of_value * bands * dates + of_view * min(dates + 1, _MOST_VIEWS)
+    else:
+        used = _STACK_NETWORK[0] + _STACK_NETWORK[1] * bands
+    window = context.needed(tasks[0].tile).shape
+    halo = context.contract.halo(grid.scale)
+    edges = (find_edge(length, patch_px=context.options.patch_px, halo_px=halo, scale=grid.scale) for length in window)
+    return reading + used * math.prod(edges) * (context.options.batch or 1)
 
 
 def _most_shared(context: Context) -> int:

@@ -44,6 +44,12 @@ def cut(shape: tuple[int, int], *, patch_px: int, halo_px: int, scale: int) -> l
     ]
 
 
+def find_edge(length: int, *, patch_px: int, halo_px: int, scale: int) -> int:
+    """Return the edge of the patches that a window of a length is cut into; see :func:`cut`."""
+    first = _cut_axis(length, patch_px=patch_px, halo_px=halo_px, scale=scale)[0]
+    return first.stop - first.start
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
     start: int

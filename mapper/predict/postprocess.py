@@ -1,6 +1,8 @@
 """Outputs of a model become the bands of a tile: consistency, flags, standard deviation, crop."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from mapper.predict.operators import Operator, expand, make_operator
 from mapper.predict.predictor import Estimate, Prediction
 from mapper.predict.quality import Flags, combine, mask_of
 from mapper.spec import BandConsistency, MapSpec, TargetBand
+from mapper.spec.target import name_sample
 
 Bands = dict[str, npt.NDArray[Any]]
 """Arrays (y, x) of a tile by name of the band."""
@@ -43,7 +46,13 @@ class Postprocessor:
     """(y, x) of the window: True inside the area of the map."""
 
     def finish(
-        self, prediction: Prediction, source: Reference, *, n_valid: UInt16Array, flags: Flags
+        self,
+        prediction: Prediction,
+        source: Reference,
+        *,
+        n_valid: UInt16Array,
+        flags: Flags,
+        ancillary: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
     ) -> tuple[Bands, dict[str, float | None]]:
         """Hold each band against the source on the whole window, flag, and crop to the tile.
 
@@ -52,19 +61,22 @@ class Postprocessor:
             source: What the target is held against.
             n_valid: (y, x) valid observations of each target pixel.
             flags: What reading has to say of target pixels.
+            ancillary: (y, x) of target pixels by name of an ancillary band: those that reading knows of.
 
         Returns:
-            Arrays (y, x) of the tile: each value float32 in target units, its standard deviation, ``qa`` and
-            ``n_valid`` uint16; and for each value the largest difference to the source that is left, None where there
-            is no source.
+            Arrays (y, x) of the tile: each value float32 in target units, its standard deviation, samples, ``qa`` and
+            ``n_valid`` uint16, ancillary bands; and for each value the largest difference to the source that is left,
+            None where there is no source.
         """
         targets = self.spec.targets
         outputs = self.contract.name_means([band.name for band in targets])
         bands: Bands = {}
         residuals: dict[str, float | None] = {}
         known_somewhere = np.zeros(self.window.shape, bool)
+        left = np.full(source.image.shape, np.nan)
         judged: list[Flags] = [flags, {"outside_area": ~self.inside}]
-        for target, output, image, sd in zip(targets, outputs, source.image, source.sd, strict=True):
+        parts = zip(targets, outputs, source.image, source.sd, left, strict=True)
+        for target, output, image, sd, rest in parts:
             band = _Band(target=target, tie=self.spec.consistency.of(target.name), scale=self.scale)
             estimate = Estimate.of(prediction, self.contract, output)
             known = expand(np.isfinite(image), self.scale) & self.inside
@@ -73,11 +85,18 @@ class Postprocessor:
             bands[target.name] = self._hide(value, known)
             if target.sd:
                 bands[f"{target.name}_sd"] = self._hide(self._find_sd(estimate, sd), known)
-            residuals[target.name] = self._residual(band, value, image)
+            for number, name in enumerate(target.sample_names):
+                sample = prediction.outputs[name_sample(output, number)]
+                bands[name] = self._hide(band.enforce(sample, image, sd), known)
+            rest[:] = band.measure(value, image)
+            residuals[target.name] = self._residual(rest)
             judged.append(band.flag(estimate.mean, image, sd))
         bits = np.where(known_somewhere, combine(judged, self.window.shape), _bare_flags(self.inside))
         bands["qa"] = self._crop(bits)
         bands["n_valid"] = self._crop(np.where(known_somewhere, n_valid, np.uint16(0)))
+        told = {**ancillary, "consistency_residual": expand(np.fmax.reduce(left).astype(np.float32), self.scale)}
+        for name in self.spec.target.quality:
+            bands[name] = self._crop(np.where(known_somewhere, told[name], _blank(name)))
         return bands, residuals
 
     def _find_sd(self, estimate: Estimate, sd: Float32Array) -> Float32Array:
@@ -86,10 +105,10 @@ class Postprocessor:
         total = estimate.total_sd(source_sd, sees_source_sd=self.contract.sees_source_sd)
         return source_sd if total is None else total
 
-    def _residual(self, band: "_Band", value: Float32Array, image: Float32Array) -> float | None:
-        """Return the largest difference to the source among the source pixels that the tile touches."""
+    def _residual(self, rest: Float64Array) -> float | None:
+        """Return the largest difference to the source, (y, x) of it, among the source pixels that the tile touches."""
         coarse = coarsen(self.core.grown(0, self.scale).inside(self.window), self.scale)
-        left = band.measure(value, image)[coarse]
+        left = rest[coarse]
         return float(np.nanmax(left)) if np.isfinite(left).any() else None
 
     def _hide(self, array: Float32Array, known: BoolArray) -> Float32Array:
@@ -140,11 +159,22 @@ class _Band:
 
 def blank_bands(spec: MapSpec, inside: BoolArray, flag: str) -> Bands:
     """Return the bands of a tile without a pixel; inside the area a flag says why."""
-    names = (name for band in spec.targets for name in (band.name, *([f"{band.name}_sd"] if band.sd else [])))
-    return {name: np.full(inside.shape, np.nan, np.float32) for name in names} | {
+    names = (
+        name
+        for band in spec.targets
+        for name in (band.name, *([f"{band.name}_sd"] if band.sd else []), *band.sample_names)
+    )
+    return {
+        **{name: np.full(inside.shape, np.nan, np.float32) for name in names},
         "qa": np.where(inside, np.uint16(mask_of(flag)), np.uint16(mask_of("outside_area"))),
         "n_valid": np.zeros(inside.shape, np.uint16),
+        **{name: np.full(inside.shape, _blank(name)) for name in spec.target.quality},
     }
+
+
+def _blank(name: str) -> np.float32 | np.uint16:
+    """Return what an ancillary band holds where nothing is known, in the type that it comes in."""
+    return np.uint16(0) if name == "n_dates" else np.float32(np.nan)
 
 
 def _bare_flags(inside: BoolArray) -> UInt16Array:

@@ -32,6 +32,17 @@ _BITS = (
     QualityBit(name="item_dropped", mask=16, description="an item of this tile could not be read and was left out"),
     QualityBit(name="few_observations", mask=32, description="few valid observations entered the guide"),
     QualityBit(name="few_dates", mask=64, description="the stack has fewer dates here than were asked for"),
+    QualityBit(
+        name="misregistered",
+        mask=128,
+        # with trust: a standard error of .1 source pixels; by models that register dates, as the next one
+        description="a date that is used here could not be laid on the anchor, or lies more than 2 source pixels away",
+    ),
+    QualityBit(
+        name="changed",
+        mask=256,
+        description="a date that is used here differs from the anchor by more than gain, offset and noise explain",
+    ),
 )
 
 BITS: Mapping[str, QualityBit] = {bit.name: bit for bit in _BITS}
@@ -41,7 +52,13 @@ MAP_BITS = ("guide_gap", "source_missing", "source_disagrees", "outside_area", "
 """Flags of a map whose source is a map."""
 
 STACK_BITS = (*MAP_BITS, "few_dates")
-"""Flags of a map whose source is a stack of dates."""
+"""Flags of a map whose source is a stack of one date."""
+
+DATES_BITS = (*STACK_BITS, "misregistered", "changed")
+"""Flags of a map whose source is a stack of several dates."""
+
+CHANGE_REACH = 72
+"""Source pixels around its own that ``changed`` of a pixel hangs on, shifts taken as they are."""
 
 Flags = Mapping[str, BoolArray | np.bool_ | bool]
 """Pixels (y, x) that a flag is set at, or True for all, by its name."""

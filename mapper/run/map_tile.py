@@ -7,7 +7,7 @@ ends, nothing but that is said about a pixel, so that skipping a tile without pi
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -20,23 +20,21 @@ import numpy.typing as npt
 from mapper.access.files import Access
 from mapper.access.retry import Attempts
 from mapper.access.throttle import Throttle
-from mapper.arrays import BoolArray, UInt16Array
-from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide, read_guide
-from mapper.cube.shifts import estimate_shifts
-from mapper.cube.source import Source, read_source
-from mapper.cube.stack import NOT_NEEDED, Shown, Stack, read_stack
+from mapper.cube.source import read_source
+from mapper.cube.stack import Shown, read_stack
 from mapper.errors import WeightsError
 from mapper.grid import Tile, coarsen
 from mapper.models.weights import load_model
 from mapper.plan.context import Context, RunOptions, Task
 from mapper.predict.operators import expand
-from mapper.predict.postprocess import Postprocessor, Reference, blank_bands
+from mapper.predict.postprocess import Postprocessor, blank_bands
 from mapper.predict.predictor import Predictor
 from mapper.predict.sampler import Sampler
 from mapper.run.records import attempt_task, complete_uses, statistics
 from mapper.run.stored_guide import quantise_guide, read_stored_guide
+from mapper.run.window_inputs import WindowInputs, describe_source, describe_stack
 from mapper.spec import ModelSpec
 from mapper.store.record import DateShift, Record
 from mapper.store.writer import write_tile
@@ -127,13 +125,14 @@ def compute_tile(
     )
 
 
-def predict_tile(context: Context, tile: Tile, read: "WindowInputs") -> tuple[Computed, float]:
+def predict_tile(context: Context, tile: Tile, read: WindowInputs) -> tuple[Computed, float]:
     """Predict a tile from the inputs of its window; returns its pixels, and seconds of waiting for the device.
 
     Raises:
         WeightsError: If the model on this machine is not the planned one.
     """
-    grid, window = context.grid, context.window(tile)
+    grid, window = context.grid, context.needed(tile)
+    read = read.cut(window.inside(context.window(tile)), grid.scale)
     predictor = load_predictor(context)
     prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
     finish = Postprocessor(
@@ -144,7 +143,9 @@ def predict_tile(context: Context, tile: Tile, read: "WindowInputs") -> tuple[Co
         window=window,
         inside=grid.inside_area(window),
     ).finish
-    arrays, residuals = finish(prediction, read.reference, n_valid=read.n_valid, flags=read.flags)
+    arrays, residuals = finish(
+        prediction, read.reference, n_valid=read.n_valid, flags=read.flags, ancillary=read.ancillary
+    )
     found = Computed(
         arrays=arrays,
         device=str(predictor.device),
@@ -187,47 +188,12 @@ def _write(fork: Any, context: Context, task: Task, arrays: Mapping[str, npt.NDA
     return write_tile(fork, product=context.product, tile=task.tile, arrays=arrays)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WindowInputs:
-    """Inputs of one window, and what is known of them."""
-
-    inputs: dict[str, npt.NDArray[Any]]
-    reference: Reference
-    n_valid: UInt16Array
-    """(y, x) of target pixels."""
-    flags: dict[str, BoolArray | bool]
-    uses: tuple[ItemUse, ...]
-    dates: tuple[date, ...] = ()
-    """Days of a stack, in UTC, that pixels of the tile are made from."""
-    anchor: str = ""
-    """Moment of a stack that the tile shows."""
-    shown: Shown | None = None
-    """Items that a stack shows; None for a map."""
-    shifts: tuple[DateShift, ...] = ()
-    """Shifts of those days, where the model registers them."""
-
-    def join(self, guide: Guide | None) -> "WindowInputs":
-        """Return this source with a guide, whose observations are counted unless the source counts dates."""
-        if guide is None:
-            return self
-        few: dict[str, BoolArray | bool] = {"guide_gap": guide.gaps}
-        if guide.counts:
-            few["few_observations"] = guide.n_valid < FEW_OBSERVATIONS
-        return replace(
-            self,
-            inputs=self.inputs | {"guide": guide.values[None]},
-            n_valid=self.n_valid if "few_dates" in self.flags else guide.n_valid,
-            flags=self.flags | few | {"item_dropped": self.flags["item_dropped"] or _is_dropped(guide.uses)},
-            uses=(*guide.uses, *self.uses),
-        )
-
-
 def _read_source(context: Context, task: Task, access: Access) -> WindowInputs:
     window = context.window(task.tile)
     grid, options = context.grid, context.options
     geobox = grid.source_geobox_of(window)
     if context.spec.source.is_stack:
-        return _describe_stack(
+        return describe_stack(
             read_stack(
                 task.source,
                 geobox,
@@ -242,84 +208,6 @@ def _read_source(context: Context, task: Task, access: Access) -> WindowInputs:
         )
     source = read_source(task.source, geobox, spec=context.spec, provider=context.provider, access=access)
     return describe_source(source, context, window.shape)
-
-
-def describe_source(source: Source, context: Context, shape: tuple[int, int]) -> WindowInputs:
-    """Return a source as the model takes it, its bands in the order of the model; ``shape`` in target pixels."""
-    bands = list(context.require_model().source_bands)
-    return WindowInputs(
-        inputs={"source": source.image[None, bands], "source.sd": source.image_sd[None, bands]},
-        reference=Reference(image=source.image, sd=source.image_sd),
-        n_valid=np.zeros(shape, np.uint16),
-        flags={"item_dropped": _is_dropped(source.uses)},
-        uses=source.uses,
-    )
-
-
-def _describe_stack(
-    stack: Stack, context: Context, *, corner: tuple[int, int], tile: tuple[slice, slice]
-) -> WindowInputs:
-    """Return a stack as the model takes it, its bands in the order of the model.
-
-    Args:
-        stack: Dates of the window.
-        context: What all tasks share.
-        corner: Row and column of the window's upper-left source pixel, counted from the corner of the map.
-        tile: Rows and columns of the window, in source pixels, that the tile touches.
-    """
-    bands, scale = list(context.require_model().source_bands), context.grid.scale
-    n_valid = expand(stack.n_valid, scale)
-    registered, shifts = _register(stack, bands, context, corner)
-    return WindowInputs(
-        inputs={
-            "source": stack.values[:, bands],
-            "source.clear": stack.clear,
-            "source.days": stack.days,
-            "source.anchor": stack.image[None, bands],
-            **registered,
-        },
-        shifts=shifts,
-        reference=Reference(image=stack.image, sd=np.full_like(stack.image, np.nan)),
-        n_valid=n_valid,
-        flags={"item_dropped": _is_dropped(stack.uses), "few_dates": n_valid < context.spec.source.dates},
-        uses=stack.uses,
-        shown=stack.items,
-        **_describe_dates(stack, tile, context.spec.source.anchor),
-    )
-
-
-def _register(
-    stack: Stack, bands: list[int], context: Context, corner: tuple[int, int]
-) -> tuple[dict[str, npt.NDArray[Any]], tuple[DateShift, ...]]:
-    """Return shifts of dates as a model takes them, and as a record keeps them; neither for one that does not ask."""
-    cell = context.require_model().contract.source.cells_px
-    if not cell or not stack.dates:
-        return {}, ()
-    row, col = corner
-    found = estimate_shifts(stack.values[:, bands], stack.clear, stack.image[bands], row=row, col=col, cell=cell)
-    kept = (
-        DateShift(date=day, down=float(mean[0]), right=float(mean[1]), trust=float(trust.mean()))
-        for day, mean, trust in zip(stack.dates, np.nan_to_num(found.mean), found.trust, strict=True)
-    )
-    return {"source.shift": found.shift}, tuple(kept)
-
-
-def _describe_dates(stack: Stack, tile: tuple[slice, slice], anchor: date | str) -> dict[str, Any]:
-    """Return what a record says of the dates of a tile, and of the part of it that shows each."""
-    used = tuple(day for day, clear in zip(stack.dates, stack.clear[:, *tile], strict=True) if clear.any())
-    shown = stack.shown[tile]
-    counts = np.bincount(shown[shown >= 0], minlength=len(stack.dates))
-    parts = [
-        f"{stack.dates[number]} {counts[number] / counts.sum():.0%}"
-        for number in np.argsort(-counts, kind="stable").tolist()
-        if counts[number]
-    ]
-    return {"dates": used, "anchor": f"{anchor}: {', '.join(parts)}" if parts else str(anchor)}
-
-
-def _is_dropped(uses: Iterable[ItemUse]) -> bool:
-    """Return whether an item is missing that would have been used."""
-    return any(use.dropped and use.dropped != NOT_NEEDED for use in uses)
 
 
 def _read_guide(context: Context, task: Task, access: Access, shown: Shown | None) -> Guide | None:
@@ -350,16 +238,18 @@ def load_predictor(context: Context) -> Predictor | Sampler:
         WeightsError: If the model on this machine is not the planned one.
     """
     with _loading:
-        return _load_predictor(context.spec.model, context.identity.model, context.options)
+        kept = max(band.samples for band in context.spec.targets)
+        return _load_predictor(context.spec.model, context.identity.model, context.options, kept)
 
 
 @lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once
-def _load_predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predictor | Sampler:
+def _load_predictor(model: ModelSpec, digest: str, options: RunOptions, kept: int) -> Predictor | Sampler:
     loaded = load_model(model)
     if loaded.digest != digest:
         raise WeightsError(
             f"model {model.name} has digest {loaded.digest[:12]} here, the plan was made for {digest[:12]}"
         )
+    loaded.contract = loaded.contract.take_steps(model.steps)
     predictor = Predictor(
         loaded,
         device=options.device,
@@ -370,5 +260,10 @@ def _load_predictor(model: ModelSpec, digest: str, options: RunOptions) -> Predi
     contract = loaded.contract
     if not contract.noise_bands:
         return predictor
-    samples, steps = model.samples or contract.samples, model.steps or contract.steps
-    return Sampler(predictor=predictor, samples=samples, steps=steps, seed=model.seed)
+    return Sampler(
+        predictor=predictor,
+        samples=model.samples or contract.samples,
+        steps=contract.steps,
+        seed=model.seed,
+        kept=kept,
+    )

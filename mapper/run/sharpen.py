@@ -32,8 +32,9 @@ from mapper.grid import MapGrid, Tile, Window
 from mapper.plan.context import Context, make_context
 from mapper.predict.operators import expand
 from mapper.predict.postprocess import blank_bands
-from mapper.run.map_tile import describe_source, predict_tile
+from mapper.run.map_tile import predict_tile
 from mapper.run.stored_guide import encodings_of
+from mapper.run.window_inputs import describe_source
 from mapper.spec import MapSpec, ModelSpec, parse_spec, read_spec
 
 _SPEC = "mapper:spec"
@@ -128,7 +129,7 @@ def sharpen(
     coarse = _Layer.of(source, grid, grid.scale)
     wanted = {(tile.row, tile.col) for tile in grid.tiles()}
     stored = context.product.bands
-    types = {band.name: np.dtype("float32" if band.role in ("value", "sd") else band.dtype) for band in stored}
+    types = {band.name: np.dtype("float32" if band.encoding else band.dtype) for band in stored}
     rows, cols = grid.tile_shape
     with annotate(resources=find_task_resources()):
         tiles = [

@@ -71,7 +71,9 @@ def _describe_pixel(answer: Answer, *, ref: str, version: str) -> ServedPixel:
     """Return a pixel as it is served: flags in words, values with the digits that are known."""
     quality = [FlagMeaning(flag=name, meaning=FLAG_MEANINGS.get(name, name.replace("_", " "))) for name in answer.flags]
     values = {"value": _shorten(answer.value), "sd": _shorten(answer.sd), "bands": _shorten_bands(answer)}
-    return ServedPixel(**(vars(answer) | values), quality=quality, ref=ref, version=version)
+    ancillary = {name: _shorten_number(value) for name, value in answer.ancillary.items()}
+    about = vars(answer) | values | {"ancillary": ancillary}
+    return ServedPixel(**about, quality=quality, ref=ref, version=version)
 
 
 def _explain(version: Version, x: float, y: float, crs: str) -> Answer:
@@ -123,6 +125,10 @@ def _reply(served: ServedStore, found: ResolvedVersion, content: ServedPixel | H
 
 def _shorten_bands(answer: Answer) -> tuple[BandValue, ...]:
     return tuple(replace(band, value=_shorten(band.value), sd=_shorten(band.sd)) for band in answer.bands)
+
+
+def _shorten_number(value: float | str | None) -> float | str | None:
+    return _shorten(value) if isinstance(value, float) else value
 
 
 def _shorten(value: float | None) -> float | None:

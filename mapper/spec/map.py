@@ -96,6 +96,20 @@ class MapSpec(Part):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _knows_quality(self) -> Self:
+        """Check that there is something to say in each band of quality."""
+        of_dates = [name for name in self.target.quality if name in ("n_dates", "anchor_days")]
+        if of_dates and not self.source.is_stack:
+            raise ValueError(f"target.quality: {', '.join(of_dates)} belongs to a stack of dates, the source is a map")
+        units = sorted({band.units for band in self.targets})
+        if "consistency_residual" in self.target.quality and len(units) > 1:
+            raise ValueError(
+                f"target.quality: consistency_residual is one band, those of the target have units {', '.join(units)}: "
+                "expected the same of all"
+            )
+        return self
+
     def catalog_of(self, collection: str) -> CatalogSpec:
         """Return the archive of a collection; the map's catalogue for one that the map does not read."""
         return self.catalogs.get(collection, self.catalog)
@@ -210,7 +224,7 @@ def _identify_part(content: dict[str, Any], part: LayerSpec | SourceSpec) -> Non
 def _identify_target(target: TargetSpec) -> dict[str, Any]:
     """Return what of a target enters the digest, bounds that only say "not negative" as they were written before."""
     content = target.model_dump(mode="json", exclude=set(_NOT_OF_PIXELS))
-    content = _without_defaults(content, TargetSpec, "heights", "vertical_datum")
+    content = _without_defaults(content, TargetSpec, "heights", "vertical_datum", "quality", "samples")
     bounds = content.pop("bounds")
     if target.bounds in ((0, None), (None, None)):
         content["non_negative"] = target.non_negative

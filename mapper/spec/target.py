@@ -12,6 +12,8 @@ Edge = Annotated[float, Field(allow_inf_nan=True)]
 """Edge of a class of values; an infinite one leaves the class open."""
 OperatorName = Literal["block-mean", "gaussian-psf", "none"]
 Mode = Literal["none", "soft", "hard", "below"]
+QualityBand = Literal["n_dates", "anchor_days", "consistency_residual"]
+"""Band that says how far to trust a pixel, beside standard deviation and flags."""
 _BAND_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
@@ -73,6 +75,18 @@ class TargetBand(BandSpec):
     name: str = Field(pattern=_BAND_NAME)
     sd: bool = True
     """True where its standard deviation is written beside it."""
+    samples: int = 0
+    """Samples that are written beside it."""
+
+    @property
+    def sample_names(self) -> tuple[str, ...]:
+        """Return the names of the bands of those samples."""
+        return tuple(name_sample(self.name, number) for number in range(self.samples))
+
+
+def name_sample(band: str, number: int) -> str:
+    """Return the name of a sample of a band."""
+    return f"{band}_s{number:02d}"
 
 
 class NamedBand(Part):
@@ -105,6 +119,13 @@ class TargetSpec(BandSpec):
     """``source`` for one band for each of the source, or a list; None for one band."""
     sd: bool | None = None
     """Writing of standard deviations; None writes them for a single band, and where the source has one."""
+    samples: int = Field(default=0, ge=0, le=100)
+    """Samples of a generative model that are written beside each band, as ``<band>_s00`` and on."""
+
+    quality: tuple[QualityBand, ...] = ()
+    """Further bands about each pixel. Of a stack: ``n_dates``, the dates that lie on the anchor and show what it shows,
+    and ``anchor_days``, the day that is shown, since 1970-01-01; ``consistency_residual``, the largest difference to
+    the source over all bands, seen through the operator."""
 
     heights: Literal["surface", "ground"] | None = None
     """Heights that are written: of the ``surface`` or of the bare ``ground``; None where the map is none of heights."""
@@ -133,6 +154,8 @@ class TargetSpec(BandSpec):
         names = [band.name for band in self.bands] if isinstance(self.bands, tuple) else []
         if len(set(names)) < len(names):
             raise ValueError(f"bands appear twice: {', '.join(names)}")
+        if len(set(self.quality)) < len(self.quality):
+            raise ValueError(f"bands of quality appear twice: {', '.join(self.quality)}")
         return self
 
     @property
@@ -149,11 +172,11 @@ class TargetSpec(BandSpec):
         """
         shared = {name: getattr(self, name) for name in BandSpec.model_fields}
         if self.bands is None:
-            return (TargetBand(name=self.name, sd=self.sd is not False, **shared),)
+            return (TargetBand(name=self.name, sd=self.sd is not False, samples=self.samples, **shared),)
         named = self.bands if isinstance(self.bands, tuple) else tuple(NamedBand(name=band) for band in source_bands)
         with_sd = source_has_sd if self.sd is None else self.sd
         own = ({name: value for name, value in dict(band).items() if value is not None} for band in named)
-        return tuple(TargetBand(**(shared | {"sd": with_sd} | each)) for each in own)
+        return tuple(TargetBand(**(shared | {"sd": with_sd, "samples": self.samples} | each)) for each in own)
 
 
 class BandConsistency(Part):

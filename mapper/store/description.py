@@ -28,9 +28,9 @@ from mapper.store.geozarr import GRID_MAPPING
 from mapper.store.identity import Identity
 from mapper.store.product import Band, Banded, Kind, Product, Role, choose_reduction
 
-_KINDS: Mapping[int, Kind] = MappingProxyType({1: "map", 2: "guide", 3: "map"})
+_KINDS: Mapping[int, Kind] = MappingProxyType({1: "map", 2: "guide", 3: "map", 4: "map"})
 """Kind of a store by the version of its arrangement; another number where an older mapper could not read it: maps of
-several target bands, or without a standard deviation, have 3."""
+several target bands, or without a standard deviation, have 3, those with ancillary bands 4."""
 _AREA = "ledger/area"
 
 
@@ -82,6 +82,8 @@ def _choose_layout(product: Product) -> int:
     if product.kind == "guide":
         return 2
     roles = [band.role for band in product.bands]
+    if product.ancillary:
+        return 4
     return 1 if roles == ["value", "sd", "quality", "count"] else 3
 
 
@@ -134,7 +136,7 @@ def _read_bands(root: zarr.Group, roles: Sequence[Mapping[str, Any]]) -> tuple[B
 
 def _read_band(array: "zarr.Array[Any]", about: Mapping[str, Any]) -> Band:
     dtype, attributes = str(array.dtype), dict(array.attrs)
-    is_encoded = about["role"] in ("value", "sd", "channel")
+    is_encoded = about["role"] in ("value", "sd", "sample", "channel", "ancillary") and "_FillValue" in attributes
     low, high = about.get("bounds", (None, None))
     return Band(
         **(dict(about) | {"bounds": (low, high)}),

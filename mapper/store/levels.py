@@ -36,6 +36,7 @@ _DESCRIPTIONS: Mapping[Rule, str] = {
     "mean": "mean of the valid of 2 x 2 pixels",
     "decibels": "mean of the valid of 2 x 2 pixels, as powers",
     "count": "rounded mean of the written of 2 x 2 pixels",
+    "first": "first of the valid of 2 x 2 pixels",
     "flags": "bitwise or of the written of 2 x 2 pixels",
 }
 

@@ -13,20 +13,23 @@ import numpy as np
 
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
-from mapper.predict.quality import MAP_BITS, STACK_BITS, cf_attributes
+from mapper.predict.quality import DATES_BITS, MAP_BITS, STACK_BITS, cf_attributes
 from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES
 from mapper.store.reduction import Rule
 
 Kind = Literal["map", "guide"]
-Role = Literal["value", "sd", "quality", "count", "channel"]
-"""Content of a band: a target, its standard deviation, flags, observations, a channel of a guide."""
+Role = Literal["value", "sd", "sample", "quality", "count", "channel", "ancillary"]
+"""Content of a band: a target, its standard deviation, a sample of it, flags, observations, a channel of a guide,
+anything else."""
 
 _COORDINATES = (*AXES, *LEVEL_AXES, "ledger", "pyramid", GRID_MAPPING)
 """Names of what lies beside the bands in the root group."""
 NOT_WRITTEN = 1 << 15
 """Bit of ``qa`` where no tile with data was written; the fill of that array, never set by a task."""
+DAYS = "days since 1970-01-01"
+"""Units of days, as CF has them."""
 NO_GUIDE = 255
 """In ``gaps``, where no tile of the guide was written."""
 
@@ -42,7 +45,7 @@ class Band:
     name: str
     role: Role
     of: str = ""
-    """Name of the value band that an sd or quality band belongs to; empty where it belongs to all."""
+    """Name of the value band that an sd, sample or quality band belongs to; empty where it belongs to all."""
     dtype: str
     """Stored numbers."""
     fill: float
@@ -94,6 +97,11 @@ class Banded:
     def channels(self) -> tuple[Band, ...]:
         """Return the channels of a guide; a map has none."""
         return tuple(band for band in self.bands if band.role == "channel")
+
+    @property
+    def ancillary(self) -> tuple[Band, ...]:
+        """Return what else a map says of its pixels."""
+        return tuple(band for band in self.bands if band.role == "ancillary")
 
     @property
     def quality(self) -> Band:
@@ -153,7 +161,12 @@ def map_product(spec: MapSpec, *, vertical_datum: str = "") -> Product:
     Raises:
         SpecError: If a target band has the name of another array.
     """
-    bands = (*_make_target_bands(spec.targets, vertical_datum), _make_quality_band(spec), _make_count_band())
+    bands = (
+        *_make_target_bands(spec.targets, vertical_datum),
+        _make_quality_band(spec),
+        _make_count_band(),
+        *_make_ancillary_bands(spec),
+    )
     clash = _find_clash(bands)
     if clash:
         raise SpecError(f"the target gives two arrays of the store the name {clash}; choose another name of its band")
@@ -208,6 +221,8 @@ def choose_reduction(role: Role, units: str) -> Rule:
         return "flags"
     if role == "count":
         return "count"
+    if units == DAYS:
+        return "first"
     return "decibels" if units == "dB" and role != "sd" else "mean"
 
 
@@ -252,7 +267,8 @@ def _make_count_band() -> Band:
 
 
 def _make_quality_band(spec: MapSpec) -> Band:
-    flags = cf_attributes(STACK_BITS if spec.source.is_stack else MAP_BITS)
+    of_stack = DATES_BITS if spec.source.dates > 1 else STACK_BITS
+    flags = cf_attributes(of_stack if spec.source.is_stack else MAP_BITS)
     flags.pop("valid_range", None)  # the flag of tiles that were never written lies outside it
     attributes = {
         **flags,
@@ -261,6 +277,23 @@ def _make_quality_band(spec: MapSpec) -> Band:
         "flag_meanings": f"{flags['flag_meanings']} not_written",
     }
     return Band(name="qa", role="quality", dtype="uint16", fill=NOT_WRITTEN, reduction="flags", attributes=attributes)
+
+
+def _make_ancillary_bands(spec: MapSpec) -> Iterator[Band]:
+    """Yield the bands of quality that a map asks for, in their order."""
+    first = spec.targets[0]
+    for name in spec.target.quality:
+        if name == "n_dates":
+            about = {"long_name": "dates that lie on the anchor and show what it shows", "units": "1"}
+            yield Band(name=name, role="ancillary", dtype="uint16", fill=0, reduction="count", attributes=about)
+            continue
+        if name == "anchor_days":
+            encoding, units, long_name = Encoding(dtype="uint16"), DAYS, "day that is shown, UTC"
+        else:
+            encoding, units = Encoding.of_sd(first.encoding), first.units
+            long_name = "largest difference to the source, seen through the operator"
+        about = {"long_name": long_name, "units": units, **encoding.attributes}
+        yield _make_encoded_band(name, "ancillary", encoding, about)
 
 
 def _find_clash(bands: Sequence[Band]) -> str:
@@ -277,6 +310,8 @@ def _make_target_bands(targets: Sequence[TargetBand], vertical_datum: str) -> It
         yield _make_value_band(target, long_name or target.name, vertical_datum)
         if target.sd:
             yield _make_sd_band(target, long_name or target.name)
+        for name in target.sample_names:
+            yield _make_sample_band(target, name, long_name or target.name)
 
 
 def _make_value_band(target: TargetBand, long_name: str, vertical_datum: str) -> Band:
@@ -304,6 +339,17 @@ def _make_sd_band(target: TargetBand, long_name: str) -> Band:
         **encoding.attributes,
     }
     return _make_encoded_band(_name_sd(target), "sd", encoding, attributes, of=target.name)
+
+
+def _make_sample_band(target: TargetBand, name: str, long_name: str) -> Band:
+    encoding = Encoding.of_value(target.encoding)
+    attributes = {
+        "long_name": f"sample {name.rpartition('_s')[2]} of {long_name}",
+        "units": target.units,
+        "comment": "one of the images that the source may show; the value band is the mean of all that were drawn",
+        **encoding.attributes,
+    }
+    return _make_encoded_band(name, "sample", encoding, attributes, of=target.name)
 
 
 def _name_sd(target: TargetBand) -> str:

@@ -40,7 +40,7 @@ from mapper.store.levels import (
 )
 from mapper.store.location import Location
 from mapper.store.product import Band
-from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags
+from mapper.store.reduction import average_decibels, average_valid, average_written, combine_flags, pick_first
 from mapper.store.tiles import digest_bands, write_bands
 from mapper.store.writer import Writer
 
@@ -291,6 +291,8 @@ def _reduce(band: Band, stored: npt.NDArray[Any], written: npt.NDArray[np.bool_]
         return combine_flags(stored, fill=int(band.fill))
     if band.reduction == "count":
         return average_written(stored, written, fill=band.fill)
+    if band.reduction == "first":
+        return pick_first(stored, fill=band.fill)
     if band.reduction == "decibels" and band.encoding:
         return band.encoding.encode(average_decibels(band.encoding.decode(stored)))
     return average_valid(stored, fill=band.fill)

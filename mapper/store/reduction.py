@@ -6,6 +6,7 @@
   the error of a mean is then the mean of the errors. Where errors are less correlated it is an upper bound.
 - ``decibels``: the same, of powers instead of their logarithms.
 - ``count``: rounded mean over the pixels that were written, 0 where none was.
+- ``first``: the first valid pixel, for what has no mean: the day between two is one that no pixel shows.
 - ``flags``: bitwise or over the pixels that were written; not written only where none of the four was.
 
 Halves are rounded to even numbers, as :meth:`mapper.store.encoding.Encoding.encode` does, so no level drifts upwards.
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from mapper.arrays import BoolArray
 
-Rule = Literal["mean", "decibels", "count", "flags"]
+Rule = Literal["mean", "decibels", "count", "first", "flags"]
 
 _Array = npt.NDArray[Any]
 
@@ -53,6 +54,20 @@ def average_written(stored: _Array, written: BoolArray, *, fill: float) -> _Arra
         fill: Result where none of the four was written.
     """
     return _average(stored, written, fill)
+
+
+def pick_first(stored: _Array, *, fill: float) -> _Array:
+    """Return the first valid of 2 x 2 stored integers, by row; the fill where all four are missing.
+
+    Args:
+        stored: (2 rows, 2 cols).
+        fill: Marks what is missing.
+    """
+    first, *others = _corners(stored)
+    picked = first.copy()
+    for corner in others:
+        np.copyto(picked, corner, where=picked == fill)
+    return picked
 
 
 def combine_flags(stored: _Array, *, fill: int) -> _Array:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
 from mapper.store.ledger import Ledger
 from mapper.store.map_store import MapStore
-from mapper.store.product import Band, Banded
+from mapper.store.product import DAYS, Band, Banded
 from mapper.store.record import Record
 from mapper.store.repository import NoVersionError, is_kept, open_snapshot, trace_ancestry
+
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,13 @@ class Answer:
     vertical_datum: str = ""
     """Datum of the heights of the first target band; empty for other values, and where nobody says."""
 
+    ancillary: dict[str, float | str | None] = field(default_factory=dict)
+    """What else the map says of the pixel, by name of the band: numbers, days in ISO 8601, None where missing."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON-ready values, without ``bands`` where there is one; see :func:`to_plain`."""
         left_out = {"bands": len(self.bands) < 2, "vertical_datum": not self.vertical_datum}
+        left_out["ancillary"] = not self.ancillary
         return {each.name: to_plain(getattr(self, each.name)) for each in fields(self) if not left_out.get(each.name)}
 
     def to_text(self) -> str:
@@ -83,6 +89,7 @@ class Answer:
             f"  pixel     row {self.row}, col {self.col}, tile {self.tile}; asked ({self.x}, {self.y}) in {self.crs}",
             f"  quality   {', '.join(self.flags) or 'nothing to remark'}; {self.n_valid} valid observations",
         ]
+        lines += [f"  {name:<9} {'unknown' if value is None else value}" for name, value in self.ancillary.items()]
         if self.record is None:
             return "\n".join([*lines, "  made by   nothing: this tile was never attempted"])
         return "\n".join([*lines, *_describe_record(self.record, self.snapshot, self.written_at)])
@@ -182,7 +189,17 @@ def _read_pixel(store: Store, bands: Banded, row: int, col: int) -> dict[str, An
         "channels": {band.name: decode(band) for band in bands.channels},
         "bands": values,
         "vertical_datum": first.vertical_datum,
+        "ancillary": {band.name: _show(band, read(band), decode(band)) for band in bands.ancillary},
     }
+
+
+def _show(band: Band, stored: Any, value: float | None) -> float | str | None:
+    """Return what an ancillary band says of a pixel: a count as it is stored, a day as a date."""
+    if band.encoding is None:
+        return int(stored)
+    if value is None or band.units != DAYS:
+        return value
+    return (_EPOCH + timedelta(days=value)).isoformat()
 
 
 def _describe_value(band: BandValue) -> str:
@@ -214,11 +231,23 @@ def _describe_record(record: Record, snapshot: str, written_at: datetime | None)
         "worker": f"{record.worker} on {record.device}; {seconds or 'no timings'}; attempt {record.attempts}",
         "reading": _describe_reading(record),
         **({"guide": f"read from {record.guide_store}"} if record.guide_store else {}),
+        **({"dates": _describe_dates(record), "anchor": record.anchor} if record.dates else {}),
         "spec": f"{record.spec_digest[:12]}, grid {record.grid_digest[:12]}",
     }
     lines = [f"  {name:<9} {text}" for name, text in rows.items()]
     used = sorted(record.items, key=lambda item: (item.role, bool(item.dropped), item.datetime))
     return [*lines, f"  items     {len(used)}", *(_describe_item(item) for item in used)]
+
+
+def _describe_dates(record: Record) -> str:
+    """Return the days of a stack, each with its shift against the anchor where it is known."""
+    shifts = {shift.date: shift for shift in record.shifts}
+    return ", ".join(
+        f"{day} ({shift.down:+.2f} down, {shift.right:+.2f} right, trust {shift.trust:.2f})"
+        if (shift := shifts.get(day))
+        else f"{day}"
+        for day in record.dates
+    )
 
 
 def _describe_reading(record: Record) -> str:

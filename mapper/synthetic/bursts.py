@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, spline_filter
 from scipy.ndimage import shift as shift_image
 
-from mapper.arrays import BoolArray, Float32Array, Float64Array
+from mapper.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 
 PROTOCOL_SD = 0.514
 """Standard deviation in source pixels of the point spread function that published tables are made with."""
@@ -38,6 +38,8 @@ class BurstOptions:
     """Target pixels along an axis whose mean a source pixel is, after the Gaussian; None: 2, of odd scales 1."""
     noise: tuple[float, float] = (0.01, 0.01)
     """Standard deviation of the noise in units of the spread of each band; one for all dates of a stack."""
+    noise_level: float = 0.0
+    """Standard deviation of further noise in the units of the image."""
     gain: float = 0.0
     """Largest deviation of a date's gain from 1, for each band."""
     offset: float = 0.0
@@ -73,7 +75,7 @@ class Burst:
 
 
 def degrade(
-    image: Float32Array,
+    image: FloatArray,
     scale: int,
     *,
     kind: Degradation = "mtf",
@@ -146,7 +148,7 @@ def simulate_burst(image: Float32Array, options: BurstOptions, *, seed: int) -> 
         if date != anchor:
             pixels, cloud, hazy = _cover(pixels, spread, options, random)
             different |= hazy
-        pixels += noise * spread * random.standard_normal(pixels.shape)
+        pixels += np.hypot(noise * spread, options.noise_level) * random.standard_normal(pixels.shape)
         values.append(pixels.astype(np.float32))
         clear.append(~cloud)
         changed.append(different)

@@ -73,8 +73,11 @@ def write_revisits(
         ValueError: If the map would be smaller than 16 source pixels.
     """
     out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // chunk_px) * chunk_px)
-    shape = {"href": f"{out_dir.name}/catalog.json", "size_px": size_px, "tile_px": tile_px, "chunk_px": chunk_px}
-    maps = {"map": describe_map(**shape), "bands": describe_bands_map(**shape)}
+    href = f"{out_dir.name}/catalog.json"
+    maps = {
+        name: describe(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
+        for name, describe in (("map", describe_map), ("bands", describe_bands_map))
+    }
     ground = _cover_area(parse_spec(maps["map"], base=out_dir.parent).map_grid.area.boundingbox.bbox, 5 * margin_px)
     edge = max(ground.shape)
     image = make_reflectance(seed, size_px=edge)[:, : ground.shape.y, : ground.shape.x]

@@ -1,7 +1,7 @@
 """Stacks of dates as samples: simulated ones of fine images, and scenes of published layouts."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,10 @@ from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample
 from mapper.training.scene import Scene
-from mapper.training.scene_config import BurstData
+from mapper.training.scene_config import BurstData, BurstSettings
 from mapper.training.scene_files import read_image
 
+_MOST_UNLIKE = 0.2
 _IMAGES = (".tif", ".tiff", ".png", ".jp2")
 
 
@@ -36,6 +37,8 @@ def read_bursts(data: BurstData) -> list[Sample]:
 def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = True) -> Sample:
     """Return a scene as a sample: its anchor as the source, the dates that are most like it beside.
 
+    A date that leaves more than a fifth of the anchor's variance unexplained shows something else, and is left out.
+
     Args:
         scene: With a truth, and an anchor.
         dates: Most dates, the anchor's own among them; None takes all.
@@ -51,8 +54,7 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
     order = rank_dates(shown, scene.anchor)[:dates]
     values, clear, anchor = shown[order], scene.clear[order], scene.dates[scene.anchor]
     if scene.shift is not None:
-        known = (scene.shift[order] - scene.shift[scene.anchor]).astype(np.float32)
-        shift = np.broadcast_to(known[:, :, None, None], (len(order), 2, *anchor.shape[1:])).copy()
+        shift = _spread((scene.shift[order] - scene.shift[scene.anchor]).astype(np.float32), anchor)
     elif register:
         shift = estimate_shifts(values, clear, anchor, row=0, col=0).shift
     else:
@@ -71,6 +73,7 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
         degradation="as taken",
         digest=_digest(values, clear, scene.truth),
         place=scene.place,
+        value_range=scene.value_range,
     )
 
 
@@ -80,7 +83,7 @@ def sample_of_burst(burst: Burst, *, name: str, shift: Float32Array | None = Non
     Args:
         burst: The stack.
         name: Of the sample.
-        shift: (date, 2) source pixels, as somebody knows them; the true ones by default.
+        shift: (date, 2) or (date, 2, y, x) source pixels, as somebody knows them; the true ones by default.
     """
     anchor = burst.values[burst.anchor]
     return Sample(
@@ -110,12 +113,12 @@ def dates_of_burst(burst: Burst, *, shift: Float32Array | None = None) -> Dates:
     """Return the dates of a simulated stack, NaN under clouds; see :func:`sample_of_burst`."""
     shift = burst.shift if shift is None else shift
     shift = shift - shift[burst.anchor]
-    number = len(burst.values)
     return Dates(
         values=np.where(burst.clear[:, None], burst.values, np.float32(np.nan)),
         clear=burst.clear,
-        shift=np.broadcast_to(shift[:, :, None, None], (number, 2, *burst.values.shape[2:])).copy(),
-        days=(np.arange(number) - burst.anchor).astype(np.float32),
+        shift=shift if shift.ndim == 4 else _spread(shift, burst.values[burst.anchor]),
+        days=(np.arange(len(burst.values)) - burst.anchor).astype(np.float32),
+        true_shift=burst.shift,
     )
 
 
@@ -136,9 +139,10 @@ def lay_side_by_side(dates: Dates, number: int, *, scale: int, register: bool) -
 
 
 def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
-    """Return the numbers of dates by their likeness to the anchor, that itself first.
+    """Return the numbers of the dates that are like the anchor, that itself first, then the likest.
 
-    Each date gets gain and offset of each band by least squares first; a date without a pixel in common comes last.
+    Each date gets gain and offset of each band by least squares first; one that still leaves more than
+    :data:`_MOST_UNLIKE` of the anchor's variance unexplained is not among them.
 
     Args:
         values: (date, band, y, x), NaN where not clear.
@@ -146,7 +150,8 @@ def rank_dates(values: Float32Array, anchor: int) -> npt.NDArray[np.intp]:
     """
     unlike = np.array([_measure_unlikeness(date, values[anchor]) for date in values])
     unlike[anchor] = -1
-    return np.argsort(unlike, kind="stable")
+    order = np.argsort(unlike, kind="stable")
+    return order[unlike[order] <= _MOST_UNLIKE]
 
 
 def _measure_unlikeness(date: Float32Array, anchor: Float32Array) -> float:
@@ -161,6 +166,24 @@ def _measure_unlikeness(date: Float32Array, anchor: Float32Array) -> float:
     return float(np.mean(rests)) / max(float(covered), 1e-6)
 
 
+def sample_of_image(
+    image: Float32Array, settings: BurstSettings, *, seed: int, name: str, random: np.random.Generator | None = None
+) -> Sample:
+    """Return dates simulated from a fine image, as a sample: all but its bands, units and range of values.
+
+    Args:
+        image: (band, y, x) without NaN; both edges multiples of the scale.
+        settings: Of the simulation.
+        seed: Of all that a date is.
+        name: Of sample and place.
+        random: Draws the error of registration.
+    """
+    options = BurstOptions(**{key: getattr(settings, key) for key in asdict(BurstOptions())})
+    burst = simulate_burst(image, options, seed=seed)
+    shift = _register(burst, settings, random or np.random.default_rng([seed, 13]))
+    return replace(sample_of_burst(burst, name=name, shift=shift), psf=settings.psf)
+
+
 def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
     random = np.random.default_rng([seed, 13])
     size_px = data.size_px // data.scale * data.scale
@@ -171,10 +194,38 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
     if (blur := random.uniform(*data.blur_px)) > 0:
         image = gaussian_filter(image, (0, blur, blur), mode="reflect")
-    options = BurstOptions(**{key: getattr(data, key) for key in asdict(BurstOptions())})
-    burst = simulate_burst(image, options, seed=seed)
-    error = random.normal(0, data.shift_error_px, burst.shift.shape) if data.shift_error_px else np.zeros(2)
-    return sample_of_burst(burst, name=name, shift=(burst.shift + error).astype(np.float32))
+    image = image * np.float32(data.contrast) + np.float32(data.level)
+    sample = sample_of_image(image, data, seed=seed, name=name, random=random)
+    return replace(sample, truth=cut_rim(sample.truth, data.border_px), value_range=data.value_range)
+
+
+def cut_rim(truth: Float32Array, border_px: int) -> Float32Array:
+    """Return a truth (..., y, x) without its rim: NaN there.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    rows, cols = truth.shape[-2:]
+    if min(rows, cols) <= 2 * border_px:
+        raise InputError(f"a truth of {rows} x {cols} px has nothing within a border_px of {border_px}")
+    inside = (..., slice(border_px, rows - border_px), slice(border_px, cols - border_px))
+    cut = np.full_like(truth, np.nan)
+    cut[inside] = truth[inside]
+    return cut
+
+
+def _register(burst: Burst, settings: BurstSettings, random: np.random.Generator) -> Float32Array:
+    """Return shifts as the dates themselves tell, (date, 2, y, x), or as they are with an error, (date, 2)."""
+    if settings.register_dates:
+        shown = np.where(burst.clear[:, None], burst.values, np.float32(np.nan))
+        return estimate_shifts(shown, burst.clear, burst.values[burst.anchor], row=0, col=0).shift
+    error = random.normal(0, settings.shift_error_px, burst.shift.shape) if settings.shift_error_px else np.zeros(2)
+    return np.asarray(burst.shift + error, np.float32)
+
+
+def _spread(shift: Float32Array, anchor: Float32Array) -> Float32Array:
+    """Return shifts (date, 2) at every pixel of an image, (date, 2, y, x)."""
+    return np.broadcast_to(shift[:, :, None, None], (*shift.shape, *anchor.shape[1:])).copy()
 
 
 def _cut_image(path: Path, size_px: int, scale: int, random: np.random.Generator) -> Float32Array:

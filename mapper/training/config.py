@@ -12,7 +12,7 @@ from mapper.description import FilePath, Location, Part, describe_faults, read_y
 from mapper.errors import SpecError
 from mapper.spec import MapSpec, read_spec
 from mapper.spec.inputs import DatumShift
-from mapper.training.scene_config import BurstData, Seeds, Sentinel2BandsData, StackData
+from mapper.training.scene_config import BurstData, SceneData, Seeds, Sentinel2BandsData, StackData
 
 
 class TruthConfig(Part):
@@ -306,6 +306,8 @@ def _site_names(data: Sequence[DataConfig]) -> set[str]:
             sites |= {f"city {city}" for city in part.cities or ()}
         elif isinstance(part, Sentinel2BandsData):
             sites |= {f"crop {crop}" for crop in part.crops or ()} | {f"scene {seed}" for seed in part.seeds or ()}
+        elif isinstance(part, SceneData):
+            sites |= {f"{part.kind} {place}" for place in part.places or ()}
         elif part.chips is not None:
             sites |= {f"chip {chip}" for chip in part.chips}
     return sites

@@ -19,7 +19,8 @@ from mapper.training.elevation import read_places
 from mapper.training.landscapes import read_landscapes
 from mapper.training.maps import read_inputs, read_map
 from mapper.training.sample import Sample
-from mapper.training.scene_config import BurstData, Sentinel2BandsData
+from mapper.training.scene_config import BurstData, SceneData, Sentinel2BandsData, StackData
+from mapper.training.scenes import read_scenes
 from mapper.training.sentinel2_bands import read_band_crops
 from mapper.training.terrains import read_terrains
 from mapper.training.wald import degrade
@@ -48,10 +49,19 @@ def _read(part: DataConfig) -> list[Sample]:
             samples = read_cities(part)
         case TerrainData():
             samples = read_terrains(part)
+        case Sentinel2BandsData() | BurstData() | SceneData():
+            samples = _read_stacks(part)
+        case SyntheticData():
+            samples = read_landscapes(part)
+    return samples
+
+
+def _read_stacks(part: StackData) -> list[Sample]:
+    match part:
         case Sentinel2BandsData():
             samples = read_band_crops(part)
         case BurstData():
             samples = read_bursts(part)
-        case SyntheticData():
-            samples = read_landscapes(part)
+        case SceneData():
+            samples = read_scenes(part)
     return samples

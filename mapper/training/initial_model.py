@@ -21,6 +21,9 @@ from mapper.training.config import TrainConfig
 from mapper.training.sample import Sample
 from mapper.training.sampler import measure, measure_bands
 
+SAMPLES, STEPS = 8, 4
+"""Samples that a map draws of a stochastic model, and steps in which it draws one, where it does not say."""
+
 
 def make_model(samples: Sequence[Sample], config: TrainConfig) -> TrainedModel:
     """Return the model to begin with: untrained, same seed, same weights; or that of the weights ``config.start``.
@@ -46,6 +49,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> TrainedModel:
         model=config.model.architecture,
         **_describe_bands(network, bands, samples, config.target or samples[0].target),
         **_describe_extent(network),
+        **_describe_noise(network),
         align_px=network.align_px,
         source_m=_measure_pixels(samples),
         sees_source_sd=network.sees_source_sd,
@@ -80,6 +84,13 @@ def _describe_extent(network: Network) -> dict[str, Any]:
     if network.any_scale:
         return {"scale": None, "halo_px": 0, "halo_source_px": network.halo_px // network.scale}
     return {"scale": network.scale, "halo_px": network.halo_px}
+
+
+def _describe_noise(network: Network) -> dict[str, Any]:
+    """Return what a contract says of the samples of a network that draws some."""
+    if not network.stochastic:
+        return {}
+    return {"noise_bands": 1, "samples": SAMPLES, "steps": STEPS, "step_px": network.step_px}
 
 
 def _measure_pixels(samples: Sequence[Sample]) -> tuple[float, float] | None:

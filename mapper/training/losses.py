@@ -11,6 +11,9 @@ that a network which calls pixels hard stops learning them. It is therefore the 
 Martius, "On the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks" (ICLR 2022),
 beta 0.5, to which half the squared error is added: no pixel is given up, however large its deviation.
 
+``flow`` trains a network that draws samples: flow matching, and beside it the mean by its squared error, and its
+deviation; see :class:`FlowLoss`.
+
 ``bce`` judges probabilities of a class, where the truth is 0 or 1: binary cross-entropy, -log(1 - |error|).
 
 Members of an ensemble learn each from its own output and patches, never from their mean.
@@ -37,7 +40,8 @@ Loss = Callable[..., Tensor]
 """Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None.
 
 Errors are 0 where the truth is unknown. A loss that looks at neighbours has ``sees_gaps = True`` and takes ``known``
-beside, bool of the same shape.
+beside, bool of the same shape. One of samples has ``sees_flow = True`` and takes ``flow``, errors of what is expected
+of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth.
 """
 
 _BETA = 0.5
@@ -76,7 +80,12 @@ class Objective(nn.Module):
     def __init__(self, model: TrainedModel, *, loss: str, rim_source_px: int = 0, bf16: bool = False) -> None:
         super().__init__()
         members = members_of(model)
-        _check_loss(loss, model.contract.model, gives_sd=all(member.gives_sd for member in members))
+        _check_loss(
+            loss,
+            model.contract.model,
+            gives_sd=all(member.gives_sd for member in members),
+            draws=all(member.stochastic for member in members),
+        )
         straight = replace(model.contract, bounds=(None, None))
         self.members = nn.ModuleList(adapt(member, straight) for member in members)
         self.bounds = model.contract.bounds
@@ -91,11 +100,12 @@ class Objective(nn.Module):
         sums = []
         for at, member in enumerate(self.members):
             shown = Patches(*(array[at] for array in patches))
+            time = _draw_times(shown) if _sees_flow(self.loss) else None
             with torch.autocast(shown.guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                output = _sharpen(member, shown)
+                output = _sharpen(member, shown) if time is None else _learn(member, shown, time)
             output, truth = _crop(output.float(), rim), _crop(shown.truth, rim)
             output = output if self.bounds == (None, None) else bend(output, truth, bounds=self.bounds, unit=self.unit)
-            sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit))
+            sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit, time=time))
         return torch.stack(sums)
 
     def count(self, patches: Patches) -> Tensor:
@@ -117,6 +127,20 @@ def _sharpen(member: nn.Module, shown: Patches) -> Tensor:
     if isinstance(member, StackModel):
         return member.sharpen(guide, source, shown.values, shown.clear, shown.shift)
     raise TypeError(f"{type(member).__name__} is no model that can be trained")
+
+
+def _draw_times(shown: Patches) -> Tensor:
+    """Return a part of the way from noise to truth for each patch, (patch,)."""
+    first, last = FlowLoss.times
+    return first + (last - first) * torch.rand(len(shown.source), device=shown.source.device)
+
+
+def _learn(member: nn.Module, shown: Patches, time: Tensor) -> Tensor:
+    """Return what a stochastic member makes of its patches, and of their truth under noise at a time."""
+    if not isinstance(member, StackModel):
+        raise TypeError(f"{type(member).__name__} draws no samples")
+    arrays = (_fast(shown.guide), _fast(shown.source), shown.values, shown.clear, shown.shift)
+    return member.learn(arrays, shown.truth, noise=torch.randn_like(shown.truth)[:, None], time=time)
 
 
 def unit_of(contract: Contract) -> float:
@@ -156,26 +180,36 @@ def bend(output: Tensor, truth: Tensor, *, bounds: Bounds, unit: float) -> Tenso
     return torch.cat([torch.where(inwards, returning, bent), output[:, bands:]], 1)
 
 
-def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float) -> Tensor:
+def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float, time: Tensor | None = None) -> Tensor:
     """Return the loss summed over pixels whose truth is known.
 
     Args:
-        output: (batch, band, y, x): means and, where given, as many standard deviations behind them, in target units.
+        output: (batch, band, y, x): means and, where given, as many standard deviations behind them, in target units;
+            behind those what is expected of the truth under noise.
         truth: (batch, band, y, x), NaN where unknown.
         loss: Name of a loss, one of :data:`LOSSES`.
         unit: Amount that counts as 1, in target units.
+        time: (batch,) part of the way from noise to truth; None where there is no noise.
     """
     bands = truth.shape[1]
-    means, deviations = output[:, :bands].flatten(0, 1)[:, None], output[:, bands:].flatten(0, 1)[:, None]
+    parts = [part.flatten(0, 1)[:, None] for part in output.chunk(output.shape[1] // bands, 1)]
     truth = truth.flatten(0, 1)[:, None]
     known = torch.isfinite(truth)
-    error = torch.where(known, means - truth, 0.0) / unit
-    sd = (deviations / unit).clamp(min=_LEAST_SD) if output.shape[1] > bands else None
-    return torch.where(known, _judge(LOSSES[loss], error, sd, known), 0.0).sum()
+    error = torch.where(known, parts[0] - truth, 0.0) / unit
+    sd = (parts[1] / unit).clamp(min=_LEAST_SD) if len(parts) > 1 else None
+    extras: dict[str, Tensor] = {}
+    if time is not None:
+        extras["flow"] = torch.where(known, parts[2] - truth, 0.0) / unit
+        extras["time"] = time.repeat_interleave(bands)[:, None, None, None]
+    return torch.where(known, _judge(LOSSES[loss], error, sd, known, **extras), 0.0).sum()
 
 
-def _judge(loss: Loss, error: Tensor, sd: Tensor | None, known: Tensor) -> Tensor:
-    return loss(error, sd, known=known) if getattr(loss, "sees_gaps", False) else loss(error, sd)
+def _judge(loss: Loss, error: Tensor, sd: Tensor | None, known: Tensor, **extras: Tensor) -> Tensor:
+    return loss(error, sd, **extras, known=known) if getattr(loss, "sees_gaps", False) else loss(error, sd, **extras)
+
+
+def _sees_flow(loss: str) -> bool:
+    return bool(getattr(LOSSES[loss], "sees_flow", False))
 
 
 def beside_mean(judge: Callable[[Tensor], Tensor]) -> Loss:
@@ -232,6 +266,38 @@ def _slope_error(error: Tensor, known: Tensor) -> Tensor:
     return torch.where(F.max_pool2d(unknown, 3, 1) > 0, 0.0, gradients)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FlowLoss:
+    """A loss of samples: squared error of the mean, likelihood of its deviation, and flow matching.
+
+    What is expected of the truth under noise at a time t is judged by its squared error, in units of the deviation and
+    divided by max(1 - t, .2): that of the velocity, but for its end. Pixels that are known to be hard weigh more, like
+    the root of their variance. Neither the mean nor the deviation learns from this part.
+    """
+
+    times: ClassVar[tuple[float, float]] = (0.1, 0.9)
+    """First and last time that is drawn; at 0 the mean is what is expected."""
+    latest: ClassVar[float] = 0.2
+    sees_flow: ClassVar[bool] = True
+    weight: float = 0.25
+    """Weight of flow matching."""
+
+    def __call__(
+        self, error: Tensor, sd: Tensor | None, *, flow: Tensor | None = None, time: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of each pixel; see :data:`Loss`.
+
+        Raises:
+            InputError: If there is no standard deviation.
+        """
+        if sd is None:
+            raise InputError("loss flow needs a network that gives a standard deviation")
+        total = error.square() + _beta_nll(error.detach(), sd)
+        if flow is None or time is None:
+            return total
+        return total + self.weight * flow.square() / sd.detach() / (1 - time).clamp(min=self.latest)
+
+
 def binary_cross_entropy(error: Tensor) -> Tensor:
     """Return the cross-entropy of probabilities against a truth of 0 or 1, of which the error tells all, in nats."""
     return -torch.log1p(-error.abs().clamp(max=_SUREST))
@@ -249,6 +315,7 @@ LOSSES: Registry[Loss] = Registry(
         "mse": beside_mean(torch.square),
         "nll": nll,
         "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
+        "flow": FlowLoss(),
         "bce": beside_mean(binary_cross_entropy),
     },
     kind=Callable,
@@ -256,7 +323,7 @@ LOSSES: Registry[Loss] = Registry(
 """Losses by name; other packages add theirs as entry points of ``mapper.losses``."""
 
 
-def _check_loss(name: str, model: str, *, gives_sd: bool) -> None:
+def _check_loss(name: str, model: str, *, gives_sd: bool, draws: bool) -> None:
     """Try a loss on one pixel of what a network gives.
 
     Raises:
@@ -264,6 +331,8 @@ def _check_loss(name: str, model: str, *, gives_sd: bool) -> None:
     """
     if name not in LOSSES:
         raise InputError(f"unknown loss {name!r}: expected one of {', '.join(LOSSES)}")
+    if _sees_flow(name) and not draws:
+        raise InputError(f"loss {name} needs a network that draws samples; {model} draws none")
     one = torch.ones(1, 1, 1, 1)
     try:
         _judge(LOSSES[name], one, one if gives_sd else None, one > 0)

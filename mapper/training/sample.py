@@ -10,6 +10,7 @@ from mapper.arrays import BoolArray, Float32Array
 from mapper.evaluation.relief import Ground
 from mapper.models.contract import Contract, Offer
 from mapper.spec.target import Bounds
+from mapper.training.scene_config import PsfConfig
 from mapper.training.transfer import Transfer
 
 
@@ -26,6 +27,8 @@ class Dates:
     date does."""
     days: Float32Array
     """(date,) days from the anchor."""
+    true_shift: Float32Array | None = None
+    """(date, 2) the shifts that simulated dates have, for methods that are shown them; None where nobody knows."""
 
     def __post_init__(self) -> None:
         dates, _, *shape = self.values.shape
@@ -41,7 +44,11 @@ class Dates:
     def take(self, chosen: npt.NDArray[np.intp]) -> "Dates":
         """Return some of the dates."""
         return Dates(
-            values=self.values[chosen], clear=self.clear[chosen], shift=self.shift[chosen], days=self.days[chosen]
+            values=self.values[chosen],
+            clear=self.clear[chosen],
+            shift=self.shift[chosen],
+            days=self.days[chosen],
+            true_shift=None if self.true_shift is None else self.true_shift[chosen],
         )
 
 
@@ -86,6 +93,10 @@ class Sample:
     """Transfer of each band of source and guide whose instrument declares it, by the name of the band or channel."""
     ground: Ground | None = None
     """Sizes of the pixels and land cover, where the truth is heights of the ground: for scores, shown to no model."""
+    value_range: float | None = None
+    """Range of the values that scores in decibels refer to, where the data declare one."""
+    psf: PsfConfig | None = None
+    """What the sensor of the source sees, where the data declare it; None takes that of published tables."""
 
     def __post_init__(self) -> None:
         *bands, rows, cols = self.source.shape

@@ -1,5 +1,6 @@
 """Descriptions of stacks of dates to train on and to score."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -20,30 +21,34 @@ Span = tuple[float, float]
 """Least and greatest value."""
 
 
-class BurstData(Part):
-    """Dates simulated from images: see :class:`~mapper.synthetic.bursts.BurstOptions`."""
+class PsfConfig(Part):
+    """What a sensor sees of the ground, along each axis: a Gaussian, then the mean of some pixels of the target."""
 
-    kind: Literal["bursts"] = "bursts"
-    seeds: Seeds
-    images: FilePath | None = None
-    """Folder of fine images; None draws images of no place."""
-    size_px: int = Field(default=192, ge=32)
-    bands: int = Field(default=1, ge=1)
-    """Bands of images of no place."""
+    sd: float = Field(gt=0)
+    """Standard deviation of the Gaussian, in source pixels."""
+    aperture_px: int = Field(ge=1)
+    """Target pixels whose mean is taken, around the centre of the source pixel."""
+
+
+class BurstSettings(Part):
+    """Ways in which dates are simulated: see :class:`~mapper.synthetic.bursts.BurstOptions`."""
+
     scale: int = Field(default=2, gt=1)
     dates: int = Field(default=8, ge=1)
     shift_px: float = Field(default=1.0, ge=0)
     """Longest shift along an axis, in source pixels."""
     shift_error_px: float = Field(default=0.02, ge=0)
     """Standard deviation of what registration leaves, in source pixels."""
+    register_dates: bool = False
+    """True estimates shifts from the dates themselves, as a map does, instead of ``shift_error_px``."""
     psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function, in source pixels."""
     aperture_px: int | None = Field(default=None, ge=1)
     """Target pixels along an axis whose mean a source pixel is, after that; None: 2, of odd scales 1."""
-    blur_px: Span = (0.0, 0.0)
-    """Standard deviation of a Gaussian over the fine images, in target pixels: cameras are softer than drawings."""
     noise: Span = (0.01, 0.01)
     """Standard deviation of the noise, in units of the spread of a band."""
+    noise_level: float = Field(default=0.0, ge=0)
+    """Standard deviation of further noise, in the units of the image."""
     gain: float = Field(default=0.0, ge=0)
     offset: float = Field(default=0.0, ge=0)
     """Largest deviation of a date's gain from 1, and largest offset in units of the spread."""
@@ -56,6 +61,92 @@ class BurstData(Part):
     """Share of a date where objects appeared or went."""
     object_px: Span = (1.5, 8.0)
     """Edges of such objects, in source pixels."""
+
+    @property
+    def psf(self) -> PsfConfig:
+        """What the sensor of these dates is said to see: the middle of what it may."""
+        return PsfConfig(sd=sum(self.psf_sd) / 2, aperture_px=self.aperture_px or 2 - self.scale % 2)
+
+
+class BurstData(BurstSettings):
+    """Dates simulated from images."""
+
+    kind: Literal["bursts"] = "bursts"
+    seeds: Seeds
+    images: FilePath | None = None
+    """Folder of fine images; None draws images of no place."""
+    size_px: int = Field(default=192, ge=32)
+    bands: int = Field(default=1, ge=1)
+    """Bands of images of no place."""
+    blur_px: Span = (0.0, 0.0)
+    """Standard deviation of a Gaussian over the fine images, in target pixels: cameras are softer than drawings."""
+    level: float = 0.0
+    contrast: float = Field(default=1.0, gt=0)
+    """Mean of each band, and standard deviation of an image, in units of reflectance or whatever is meant."""
+    value_range: float | None = Field(default=None, gt=0)
+    """Range of the values that scores in decibels refer to, in their units; needed where they are scored."""
+    border_px: int = Field(default=0, ge=0)
+    """Rim of the truth that is neither learnt nor scored, in its pixels."""
+    label: str = ""
+    """Name of these sites, together, in tables."""
+
+
+class SimulationConfig(BurstSettings):
+    """Dates simulated from an image of a scene: its truth, or a date where it has none."""
+
+    seed: int = Field(default=0, ge=0)
+    image: int | None = None
+    """Number of the date, from the end where it is negative; None takes the only one, or the anchor."""
+    size_px: int | None = Field(default=None, ge=16)
+    """Largest edge of the part of the image that is taken, its upper left; None takes all of it."""
+
+
+class SceneData(Part):
+    """Published layouts of scenes of several dates: a module of :mod:`mapper.training` describes and reads each."""
+
+    kind: Literal["probav", "worldstrat", "sen2venus", "spacenet7", "image-stacks", "archives"]
+    folder: FilePath | None = None
+    """Holds the places; for ``optional`` data it may be left to be given."""
+    subfolder: str = ""
+    """Folder in it, where it holds the data of several kinds."""
+    optional: bool = False
+    """True leaves it out, and says so, where there is no such folder."""
+    places: tuple[str, ...] | None = None
+    """Names; None takes all that have a truth and an anchor, or an image to simulate from."""
+    leave_out: tuple[str, ...] = ()
+    scale: int = Field(default=4, gt=1)
+    """Of ``worldstrat``: pixels of the truth along the edge of a pixel of a date."""
+    value_range: float | None = Field(default=None, gt=0)
+    """Range of the values that scores in decibels refer to, in their units; None takes that of the layout."""
+    units: str | None = None
+    """Units of the values of ``image-stacks``, as stored."""
+    dates: int | None = Field(default=None, ge=1)
+    """Most dates, the anchor and those most like it; None takes all."""
+    simulate: SimulationConfig | None = None
+    """Simulates dates of one fine image of each place, instead of taking its own."""
+    coarser: int | None = Field(default=None, gt=1)
+    """Makes dates so many times coarser, and the anchor as it is the truth: Wald's protocol."""
+    psf: PsfConfig | None = None
+    """What the sensor of the dates sees; None takes that of published tables."""
+    border_px: int = Field(default=0, ge=0)
+    """Rim of the truth that is neither learnt nor scored, in its pixels."""
+    label: str = ""
+    """Part of the name of each of these sites, where a place is taken in several ways."""
+
+    @property
+    def path(self) -> Path | None:
+        """Folder of the places."""
+        return None if self.folder is None else self.folder / self.subfolder
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.folder is None and not self.optional:
+            raise ValueError(f"give the folder of the {self.kind} data")
+        if self.kind in ("image-stacks", "archives") and self.value_range is None:
+            raise ValueError(f"give the value_range of the {self.kind} data: its files do not say it")
+        if self.simulate and self.coarser:
+            raise ValueError("give one of simulate and coarser: both make the dates")
+        return self
 
 
 class Sentinel2BandsData(Part):
@@ -87,5 +178,5 @@ class Sentinel2BandsData(Part):
         return self
 
 
-StackData = BurstData | Sentinel2BandsData
+StackData = BurstData | Sentinel2BandsData | SceneData
 """Data of several dates or bands."""

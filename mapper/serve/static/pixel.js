@@ -23,6 +23,7 @@ export async function showPixel(lat, lng, ref, { titles, onVersion, signal }) {
     panel.replaceChildren(
       ...describeValue(pixel, titles, lat, lng),
       describeQuality(pixel),
+      ...describeAncillary(pixel.ancillary, titles),
       describeRecord(pixel),
       describeItems(pixel.record?.items ?? []),
       describeHistory(history.versions, onVersion),
@@ -40,6 +41,7 @@ export async function peek(lat, lng, ref, { variable, role, of }, signal) {
     if (role === "value") return formatWithSd(band);
     if (role === "sd") return `± ${formatValue(band.sd, band.units)}`;
     if (role === "count") return `${pixel.n_valid} valid observations`;
+    if (role === "ancillary") return formatAncillary(pixel.ancillary[variable]);
     if (role === "channel") return formatNumber(pixel.channels[variable]);
     return pixel.flags.map((flag) => flag.replaceAll("_", " ")).join(", ") || "nothing to remark";
   } catch {
@@ -71,6 +73,16 @@ function describeQuality({ quality, n_valid }) {
   const seen = `${n_valid} valid observation${n_valid === 1 ? "" : "s"} entered the guide.`;
   return make("div", { className: "quality" },
     rows.length ? make("ul", {}, ...rows) : make("p", {}, "Nothing to remark."), make("p", { className: "hint" }, seen));
+}
+
+function formatAncillary(value) {
+  if (value === null || value === undefined) return "no value";
+  return typeof value === "string" ? formatDay(value) : formatNumber(value, 3);
+}
+
+function describeAncillary(ancillary, titles) {
+  const rows = Object.entries(ancillary ?? {}).map(([name, value]) => [titles[name] ?? name, formatAncillary(value)]);
+  return rows.length ? [listPairs(rows)] : [];
 }
 
 function describeRecord({ record, snapshot, written_at, tile, row, col }) {

@@ -84,7 +84,7 @@ def choose_style(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> S
 
 def _starts_at_zero(band: Band) -> bool:
     """Return True where 0 is the least value there can be, so that colours begin there; heights go on below it."""
-    return band.role != "value" or band.bounds[0] == 0
+    return band.role not in ("value", "sample") or band.bounds[0] == 0
 
 
 def _sample(rasters: Rasters, name: str, tiles: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,240 @@
+"""Findings of a suite of scenes: scores of each method at each scene, by the number of dates that it was shown."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+
+from mapper.arrays import Float64Array, FloatArray
+from mapper.benchmark.methods import SiteModel
+from mapper.benchmark.sites import Site
+from mapper.benchmark.suite import MethodConfig, Suite
+from mapper.errors import SpecError
+from mapper.evaluation.fidelity import fit_affine
+from mapper.evaluation.scene_score import SCENE_METRICS, score_scene
+from mapper.evaluation.score import rounded
+from mapper.evaluation.tables import Cell, Column, Table
+from mapper.evaluation.uncertainty import Coverage
+from mapper.predict.predictor import Estimate
+from mapper.synthetic.bursts import PROTOCOL_SD, degrade
+from mapper.training.sample import Sample
+from mapper.training.scene_config import PsfConfig
+
+_LEVEL = 0.9
+_DIGITS = {"dB": 2, "px": 2, "source px": 3, "degrees": 3, "units": 5}
+_ORDER = "dates: the anchor first, then those most like it; simulated ones in the order that they were drawn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorView:
+    """A sensor that sees one band of a target through its point spread function, edges reflected."""
+
+    scale: int
+    psf: PsfConfig
+
+    @classmethod
+    def of(cls, sample: Sample) -> "SensorView":
+        """Return that of a site: what its data declare, or that of published tables."""
+        published = PsfConfig(sd=PROTOCOL_SD, aperture_px=2 - sample.scale % 2)
+        return cls(scale=sample.scale, psf=sample.psf or published)
+
+    def apply(self, value: FloatArray) -> Float64Array:
+        """Return what it sees of a target (y, x): (y / scale, x / scale), NaN where that is missing nearby."""
+        seen = degrade(value[None], self.scale, psf_sd=self.psf.sd, aperture_px=self.psf.aperture_px)
+        return np.asarray(seen[0], np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneResult:
+    """One method at one scene, with so many dates."""
+
+    scores: Mapping[str, float]
+    """By name, see :data:`~mapper.evaluation.scene_score.SCENE_METRICS`; NaN where there is none."""
+    coverage: Coverage | None
+    """Counts of errors within intervals; None where the model gives no standard deviation."""
+    pixels: int
+    seconds: float
+    weights: str
+    parameters: int
+    device: str
+
+    @property
+    def headline(self) -> str:
+        """The score that is told while a suite runs."""
+        return f"PSNR {self.scores['psnr']:.2f} dB"
+
+
+def judge_scene(
+    suite: Suite, method: MethodConfig, chosen: SiteModel, sample: Sample, prediction: Estimate, seconds: float
+) -> SceneResult:
+    """Compare what a model gave with the truth of a scene.
+
+    Raises:
+        SpecError: If nobody declares a range of values.
+    """
+    value_range = sample.value_range or suite.data_range
+    if value_range is None:
+        raise SpecError(f"nobody declares the range of the values of {sample.name}: give its data a value_range")
+    value: FloatArray = prediction.mean
+    if method.affine:
+        value = fit_affine(value, sample.truth)
+    view = SensorView.of(sample)
+    scores = score_scene(value, sample.truth, sample.source, operator=view, value_range=value_range)
+    return SceneResult(
+        scores=scores,
+        coverage=None if prediction.sd is None else Coverage.of(prediction.mean - sample.truth, prediction.sd),
+        pixels=sample.truth.size,
+        seconds=seconds,
+        weights=chosen.name,
+        parameters=chosen.parameters,
+        device=chosen.device,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOutcome:
+    """One method at all scenes."""
+
+    method: MethodConfig
+    results: Mapping[str, SceneResult]
+    """By name of the site, which says how many dates were shown."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Reasons why it was not scored, by name of the site."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return max(result.parameters for result in self.results.values())
+
+    @property
+    def mpx_per_second(self) -> float:
+        """Millions of values of the target in a second, loading left out."""
+        seconds = sum(result.seconds for result in self.results.values())
+        return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneReport:
+    """Findings of a suite of scenes."""
+
+    suite: Suite
+    sites: tuple[Site, ...]
+    outcomes: tuple[SceneOutcome, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the tables: a scene each, or simulations whose mean is taken."""
+        return tuple(dict.fromkeys(site.group for site in self.sites))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Columns of the tables; those in units are in those of the scene."""
+        names = self.suite.metrics or tuple(SCENE_METRICS)
+        scores = (
+            Column(key=m.name, title=m.title, units=m.units, digits=_DIGITS.get(m.units, 3), better=m.better)
+            for m in (SCENE_METRICS[name] for name in names)
+        )
+        has_sd = any(result.coverage for outcome in self.outcomes for result in outcome.results.values())
+        inside = [Column(key="in_90", title=f"in {_LEVEL:.0%}", digits=3)] if has_sd else []
+        return (Column(key="dates", title="dates"), *scores, *inside)
+
+    def rows(self, group: str) -> Iterator[dict[str, Cell]]:
+        """Give a row for each method and number of dates: the means over the scenes of a group."""
+        for outcome in self.outcomes:
+            for number in dict.fromkeys(site.dates for site in self.sites if site.group == group):
+                names = [site.name for site in self.sites if (site.group, site.dates) == (group, number)]
+                results = [outcome.results[name] for name in names if name in outcome.results]
+                if results:
+                    yield {"method": outcome.method.name, "dates": number, **_average(results)}
+
+    def tables(self) -> list[Table]:
+        """Return a table for each group."""
+        return [
+            Table(title=f"## {self._describe_group(group)}", columns=self.columns, rows=list(self.rows(group)))
+            for group in self.groups
+        ]
+
+    def to_text(self) -> str:
+        """Return the report in Markdown: how it was made, and a table for each scene or group of simulations."""
+        methods = [
+            f"{outcome.method.name} {outcome.parameters:,} parameters, {outcome.mpx_per_second:.2f} Mpx/s"
+            for outcome in self.outcomes
+        ]
+        lines = [_ORDER, "`affine` scores are after a + b x per band: two numbers leak", *methods, *self.notes]
+        parts = [f"# {self.suite.title}", "\n".join(f"- {line}" for line in lines)]
+        return "\n\n".join([*parts, *(table.to_markdown().strip() for table in self.tables())]) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all scores, for JSON."""
+        return {
+            "suite": self.suite.name,
+            "title": self.suite.title,
+            "order_of_dates": _ORDER,
+            "device": ", ".join(
+                sorted({result.device for outcome in self.outcomes for result in outcome.results.values()})
+            ),
+            "notes": list(self.notes),
+            "metrics": {m.name: {"units": m.units, "better": m.better} for m in SCENE_METRICS.values()},
+            "places": {site.name: self._describe_site(site) for site in self.sites},
+            "methods": {outcome.method.name: self._describe_outcome(outcome) for outcome in self.outcomes},
+            "table": {
+                group: [{key: _to_number(cell) for key, cell in row.items()} for row in self.rows(group)]
+                for group in self.groups
+            },
+        }
+
+    def _describe_group(self, group: str) -> str:
+        samples = {site.sample.name: site.sample for site in self.sites if site.group == group}
+        first = next(iter(samples.values()))
+        value_range = first.value_range or self.suite.data_range
+        mean = f", mean of {len(samples)}" if len(samples) > 1 else ""
+        return f"{group} (x{first.scale}{mean}; PSNR of a range of {value_range:g}, units {first.source_units})"
+
+    def _describe_site(self, site: Site) -> dict[str, Any]:
+        sample = site.sample
+        psf = SensorView.of(sample).psf
+        return {
+            "group": site.group,
+            "dates": site.dates,
+            "shape": list(sample.truth.shape),
+            "scale": sample.scale,
+            "units": sample.source_units,
+            "value_range": sample.value_range or self.suite.data_range,
+            "psf": psf.model_dump(),
+            "source": sample.degradation,
+            "digest": sample.digest,
+        }
+
+    def _describe_outcome(self, outcome: SceneOutcome) -> dict[str, Any]:
+        return {
+            "method": outcome.method.model_dump(mode="json", exclude_none=True),
+            "weights": sorted({result.weights for result in outcome.results.values()}),
+            "parameters": outcome.parameters,
+            "mpx_per_second": rounded(outcome.mpx_per_second),
+            "scores": {
+                name: {key: _to_number(value) for key, value in _average([result]).items()}
+                for name, result in outcome.results.items()
+            },
+            **({"skipped": dict(outcome.skipped)} if outcome.skipped else {}),
+        }
+
+
+def _average(results: Sequence[SceneResult]) -> dict[str, Cell]:
+    """Return the mean of each score over scenes, and the share of all errors within 90 % intervals."""
+    means: dict[str, Cell] = {
+        name: float(np.mean([result.scores[name] for result in results])) for name in results[0].scores
+    }
+    known = [result.coverage for result in results if result.coverage is not None]
+    return means | ({"in_90": reduce(add, known).share(_LEVEL)} if known else {})
+
+
+def _to_number(value: Cell) -> Cell:
+    """Return a number as JSON has it: None where it is not finite."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,0 +1,246 @@
+"""Flow in few steps: the likeliest finer image, how far off it may be, and samples of what may be there instead.
+
+Flow matching (Lipman, Chen, Ben-Hamu, Nickel and Le, "Flow matching for generative modeling", ICLR 2023) follows
+straight paths from noise to images. Here the path leads to what a regression leaves, in units of the deviation that it
+expects (compare the residual corrective diffusion of Mardani et al., 2023):
+
+1. *Mean.* The first step sees no noise. It gives the mean that is added to a skip, the anchor back-projected (or all
+   dates of a stack together), and the standard deviation of what is left. One step is a regression, the mode of least
+   error.
+2. *Samples.* With the mean m, the deviation s and noise z, the truth is m + s e. The state x = (1 - t) z + t e begins
+   as noise; further steps ask a second network for e, where the straight path ends, and go a part of the way there.
+   After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made.
+
+One band at a time, in any unit: what is seen are differences to the local level in units of the local contrast. There
+is no normalisation over a patch and no attention, so that all hangs on a fixed window, which grows with each step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812  the name everyone knows
+from torch import Tensor, nn
+
+from mapper.models.back_projection import Dates, back_project, reach_of
+from mapper.models.burst import match_dates
+from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
+from mapper.models.contrast import LocalContrast
+from mapper.models.interpolation import upsample
+from mapper.models.model import Network, start_small
+from mapper.models.receptive_field import ReceptiveField, Span
+
+_LEVEL_SD, _LEVEL_RADIUS = 3.0, 8
+"""Source pixels: spread and end of the Gaussian that gives level and contrast."""
+_LEAST_SD = 1e-3
+"""Least standard deviation, in units of the contrast."""
+_FARTHEST = 6.0
+"""Standard deviations at which what the mean leaves is cut off, in training."""
+_TIME_WIDTH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What the network is told of a stack, and the units that it answers in."""
+
+    told: Tensor
+    """(batch, feature, y, x), in units of the contrast."""
+    base: Tensor
+    """(batch, 1, y * scale, x * scale) what the result is added to, in the units of the source."""
+    contrast: Tensor
+    """(batch, 1, y * scale, x * scale) in the units of the source."""
+
+
+class FlowS2(Network):
+    """The network.
+
+    Args:
+        guide_channels: None is looked at.
+        scale: Source pixel / target pixel.
+        width: Features of the mean, on source pixels.
+        blocks: Residual blocks of the mean, each of two 3 x 3 convolutions.
+        flow_width: Features of the flow.
+        flow_blocks: Residual blocks of the flow.
+        rounds: Rounds of back-projection.
+        burst: True looks at all dates of a stack, False at the anchor alone.
+    """
+
+    stacked = True
+    any_bands = True
+    gives_sd = True
+    stochastic = True
+
+    def __init__(  # noqa: PLR0913 - options of an architecture
+        self,
+        guide_channels: int,
+        scale: int,
+        *,
+        width: int = 96,
+        blocks: int = 5,
+        flow_width: int = 64,
+        flow_blocks: int = 4,
+        rounds: int = 4,
+        burst: bool = False,
+    ) -> None:
+        super().__init__()
+        if guide_channels or scale < 2 or blocks < 1 or flow_blocks < 1:
+            raise ValueError(
+                "takes no guide channels, a scale of at least 2 and a block of each kind, got "
+                f"{guide_channels}, {scale}, {blocks} and {flow_blocks}"
+            )
+        self.scale, self.rounds, self.burst = scale, rounds, burst
+        self.cells_px = CELLS_PX if burst else 0
+        fine = scale**2
+        told = (2 * fine + 2) if burst else fine + 1
+        self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
+        self.enter = nn.Conv2d(told, width, 3, padding=1)
+        self.trunk = nn.ModuleList(_Block(width) for _ in range(blocks))
+        self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
+        self.time = nn.Sequential(nn.Linear(3, _TIME_WIDTH), nn.SiLU())
+        self.flow_enter = nn.Conv2d(told + 3 * fine, flow_width, 3, padding=1)
+        self.flow_trunk = nn.ModuleList(_Block(flow_width, timed=True) for _ in range(flow_blocks))
+        self.flow_leave = start_small(nn.Conv2d(flow_width, fine, 3, padding=1))
+
+    def forward(  # noqa: PLR0913 - what networks of stacks are called with, and what belongs to samples
+        self,
+        source: Tensor,
+        *,
+        clear: Tensor,
+        anchor: Tensor,
+        shift: Tensor,
+        guide: Tensor,
+        noise: Tensor | None = None,
+        truth: Tensor | None = None,
+        time: Tensor | None = None,
+    ) -> Tensor:
+        """Return (batch, 2 or 3, y * scale, x * scale), in the units of the source.
+
+        Without noise that is the mean and the standard deviation of what it leaves. With noise: a sample, that
+        deviation, and the mean. With a truth: the mean, the deviation, and what is expected of the truth as it
+        lies under noise at a time.
+
+        Args:
+            source: (batch, date, 1, y, x), 0 where missing.
+            clear: (batch, date, 1, y, x), 1 where a date is used, else 0.
+            anchor: (batch, 1, y, x).
+            shift: (batch, date, 2, y, x), source pixels.
+            guide: Without a channel.
+            noise: (batch, step, 1, y * scale, x * scale), standard normal. Its steps are those that are taken; the
+                first is what the path begins with, the others are not looked at.
+            truth: (batch, 1, y * scale, x * scale), NaN where unknown.
+            time: (batch,) part of the way from noise to truth.
+        """
+        del guide
+        with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
+            seen = self._prepare(source, clear, anchor, shift)
+        mean, sd = self._regress(seen)
+        found = [seen.base + mean * seen.contrast, sd * seen.contrast]
+        if noise is None:
+            return torch.cat(found, 1)
+        mean, sd = mean.detach(), sd.detach()
+        told = torch.cat([seen.told, self._fold(mean), self._fold(sd.log())], 1)
+        if truth is None or time is None:
+            drawn = mean + sd * self._walk(told, noise)
+            return torch.cat([seen.base + drawn * seen.contrast, found[1], found[0]], 1)
+        left = ((truth - seen.base) / seen.contrast - mean) / sd
+        left = torch.where(torch.isfinite(left), left, 0.0).clamp(-_FARTHEST, _FARTHEST)
+        part = time[:, None, None, None]
+        state = (1 - part) * noise[:, 0] + part * left
+        expected = mean + sd * self._expect(told, state, time)
+        return torch.cat([*found, seen.base + expected * seen.contrast], 1)
+
+    def _regress(self, seen: _Seen) -> tuple[Tensor, Tensor]:
+        """Return the mean beyond the base and its standard deviation, (batch, 1, y, x) in units of the contrast."""
+        features = self.enter(seen.told)
+        for block in self.trunk:
+            features = block(features)
+        mean, spread = self._unfold(self.leave(F.silu(features)), seen.base).chunk(2, 1)
+        return mean, F.softplus(spread - 2) + _LEAST_SD
+
+    def _walk(self, told: Tensor, noise: Tensor) -> Tensor:
+        """Return where the path ends that begins with noise, in so many steps as that has."""
+        steps = noise.shape[1]
+        state = noise[:, 0] * ((steps - 1) / steps)  # without a look at noise, the end of the path is expected at 0
+        for step in range(1, steps):
+            time = torch.full_like(told[:, 0, 0, 0], step / steps)
+            state = state + (self._expect(told, state, time) - state) / (steps - step)
+        return state
+
+    def _expect(self, told: Tensor, state: Tensor, time: Tensor) -> Tensor:
+        """Return where a path is expected to end that is somewhere at a time, (batch, 1, y, x)."""
+        clock = self.time(torch.stack([time, time.square(), (1 - time).sqrt()], 1))
+        features = self.flow_enter(torch.cat([told, self._fold(state)], 1))
+        for block in self.flow_trunk:
+            features = block(features, clock)
+        part = time[:, None, None, None]
+        bend = part / (part.square() + (1 - part).square())  # what is expected of unit noise without a condition
+        return bend * state + self._unfold(self.flow_leave(F.silu(features)), state)
+
+    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor) -> _Seen:
+        known = torch.ones_like(anchor, dtype=torch.bool)
+        own = Dates.of_anchor(anchor, known)
+        base = self._back_project(own, anchor)
+        level, contrast = self.around(anchor)
+        fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
+        told = [self._fold((base - fine_level) / fine_contrast), (anchor - level) / contrast]
+        if self.burst:
+            dates = match_dates(
+                {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
+            )
+            base = self._back_project(own.join(dates).favour_anchor(), anchor)
+            weight = torch.log1p(dates.weights.sum(1)) / 3  # from 0 to hundreds
+            told = [self._fold((base - fine_level) / fine_contrast), *told, weight]
+        return _Seen(told=torch.cat(told, 1), base=base, contrast=fine_contrast)
+
+    def _back_project(self, dates: Dates, anchor: Tensor) -> Tensor:
+        """Return what dates saw together; of the anchor alone nothing is shifted."""
+        farthest = 0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT
+        return back_project(dates, anchor=anchor, scale=self.scale, rounds=self.rounds, farthest=farthest)
+
+    def _fold(self, image: Tensor) -> Tensor:
+        """Return target pixels as channels of the source pixel that they lie in."""
+        return F.pixel_unshuffle(image, self.scale)
+
+    def _unfold(self, cells: Tensor, like: Tensor) -> Tensor:
+        return F.pixel_shuffle(cells.to(like.dtype), self.scale)
+
+    def receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel of the mean depends on; each further step adds :attr:`step_px`."""
+        at = Span(pixel, pixel)
+        cells = at.upsample(0, self.scale).conv(3).conv(3)
+        for _ in self.trunk:
+            cells = cells.conv(5)
+        reach = reach_of(self.scale, rounds=self.rounds, farthest=FARTHEST_SHIFT if self.burst else 0)
+        reach = max(reach + (LIKENESS_REACH if self.burst else 0), self.around.reach)
+        return ReceptiveField(guide=at, source=cells.conv(2 * reach + 1))
+
+    @property
+    def step_px(self) -> int:
+        """Target pixels by which the receptive field grows with each step after the first."""
+        return (2 * len(self.flow_trunk) + 2) * self.scale
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions and what goes around them, maybe under a clock; begins nearly as the identity.
+
+    Args:
+        width: Features.
+        timed: True for one whose features a clock scales and shifts.
+    """
+
+    def __init__(self, width: int, *, timed: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.turn = nn.Linear(_TIME_WIDTH, 2 * width) if timed else None
+        for layer in (self.second, self.turn):
+            for parameter in layer.parameters() if layer is not None else ():
+                nn.init.normal_(parameter, std=1e-2 if parameter.ndim > 1 else 0.0)
+
+    def forward(self, features: Tensor, clock: Tensor | None = None) -> Tensor:
+        """Return features of the same shape; clock (batch, feature)."""
+        inner: Tensor = self.first(features)
+        if self.turn is not None:
+            gain, offset = self.turn(clock)[:, :, None, None].chunk(2, 1)
+            inner = inner * (1 + gain) + offset
+        change: Tensor = self.second(F.silu(inner))
+        return features + change
