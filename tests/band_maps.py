@@ -14,6 +14,7 @@ REFLECTANCE = {
     "grid": {"kind": "projected", "crs": "EPSG:3035", "resolution": 5, "tile": 64, "chunk": 32},
     "area": {"bbox": [12.0, 50.0, 12.01, 50.006]},
     "source": {"resolution": 10},
+    "target": {"quality": []},
 }
 ELEVATION = {
     "preset": "elevation",

@@ -75,6 +75,40 @@ def test_one_band_takes_the_place_of_several(tmp_path):
     assert [band.name for band in one.targets] == ["B08"]
 
 
+QUALITY = ["n_dates", "anchor_days", "consistency_residual"]
+
+
+def test_bands_of_quality_enter_the_digest_and_are_those_of_a_stack(tmp_path):
+    content = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"]}
+    asked, none, other = (
+        parse_spec(content | {"target": {"quality": names}}, base=tmp_path) for names in (QUALITY, [], QUALITY[:1])
+    )
+    assert asked == parse_spec(content, base=tmp_path)
+    assert len({asked.digest, none.digest, other.digest}) == 3
+    biomass = changed(target={"quality": ["consistency_residual"]})
+    assert parse_spec(biomass, base=tmp_path).digest != parse_spec(CONTENT, base=tmp_path).digest
+
+
+@pytest.mark.parametrize(
+    ("quality", "message"),
+    [
+        (QUALITY, "n_dates, anchor_days belongs to a stack of dates, the source is a map"),
+        (["consistency_residual"] * 2, "bands of quality appear twice"),
+        (["clouds"], "quality"),
+    ],
+)
+def test_a_band_of_quality_that_nothing_is_known_of_is_refused(quality, message, tmp_path):
+    with pytest.raises(SpecError, match=message):
+        parse_spec(changed(target={"quality": quality}), base=tmp_path)
+
+
+def test_what_is_left_is_one_band_in_one_unit(tmp_path):
+    target = {"bands": ["a", {"name": "b", "units": "K"}, "c", "d"], "quality": ["consistency_residual"]}
+    content = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"], "target": target}
+    with pytest.raises(SpecError, match="those of the target have units 1, K: expected the same of all"):
+        parse_spec(content, base=tmp_path)
+
+
 def test_a_description_without_preset_is_one_of_biomass(tmp_path):
     spec = parse_spec(CONTENT, base=tmp_path)
     assert spec == parse_spec(changed(preset="biomass"), base=tmp_path)

@@ -28,7 +28,7 @@ def serve(folder, changes, **limits):
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
     """Four reflectances, each with its standard deviation."""
-    return serve(tmp_path_factory.mktemp("colours"), REFLECTANCE | {"target": {"sd": True}})
+    return serve(tmp_path_factory.mktemp("colours"), REFLECTANCE | {"target": {"sd": True, "quality": []}})
 
 
 @pytest.fixture(scope="module")

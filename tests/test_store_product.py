@@ -35,7 +35,13 @@ def spec(tmp_path):
     return make_spec(tmp_path / "map.icechunk")
 
 
-@pytest.mark.parametrize("make", [map_product, guide_of, lambda spec: guide_of(spec, "dB")])
+def with_residual(spec):
+    """A map that says what is left to its source."""
+    target = spec.target.model_copy(update={"quality": ("consistency_residual",)})
+    return map_product(spec.model_copy(update={"target": target}))
+
+
+@pytest.mark.parametrize("make", [map_product, with_residual, guide_of, lambda spec: guide_of(spec, "dB")])
 def test_bands_are_read_as_they_were_described(spec, make):
     product = make(spec)
     found = read_description(make_group(product).store)
@@ -99,3 +105,8 @@ def test_a_target_with_the_name_of_another_array_is_refused(spec):
     with pytest.raises(SpecError, match="qa"):
         map_product(named)
     assert set(name_bands(value=1, sd=2, qa=3, n_valid=4)) == set(map_product(spec).band_names)
+
+
+def test_an_older_mapper_leaves_a_map_with_ancillary_bands_alone(spec):
+    assert (describe(map_product(spec))["mapper:layout"], describe(with_residual(spec))["mapper:layout"]) == (1, 4)
+    assert [band.name for band in with_residual(spec).ancillary] == ["consistency_residual"]

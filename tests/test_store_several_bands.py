@@ -41,7 +41,9 @@ def test_each_target_band_is_an_array_and_flags_and_counts_are_there_once(colour
 
 
 def test_standard_deviations_lie_beside_their_bands(tmp_path):
-    product = map_product(make_spec(tmp_path / "map.icechunk", **REFLECTANCE | {"target": {"sd": True}}, guide={}))
+    product = map_product(
+        make_spec(tmp_path / "map.icechunk", **REFLECTANCE | {"target": {"sd": True, "quality": []}}, guide={})
+    )
     assert product.band_names == (*(name for colour in COLOURS for name in (colour, f"{colour}_sd")), "qa", "n_valid")
     assert {product.sd_of(colour).of for colour in COLOURS} == set(COLOURS)
     assert product.values[0].attributes["ancillary_variables"] == "B02_sd qa n_valid"

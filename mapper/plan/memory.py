@@ -51,12 +51,12 @@ _STACK_READ = MappingProxyType({True: (200, 170), False: (50, 40)})
 _STACK_DATE, _STACK_VALUE = 12, 16
 """Bytes for each source pixel and date, and for each value: as read, stacked, and as the model takes it.
 
-Measured with burst-fusion of 1 to 4 bands and 2 to 6 dates on tiles of 128 px, which are predicted from 760 x 760 px:
-0.94 to 1.49 GiB, where 1.07 to 1.60 are estimated; burst of 2 bands and 2 dates: 0.66, where 0.77 are.
+Measured with burst-fusion of 1 to 4 bands and 2 to 6 dates on tiles of 128 and 256 px: 0.94 to 1.49 GiB, of which 1.02
+to 1.24 times as much is estimated; burst of 2 bands and 2 dates, and of 3 and 6: 0.66 and 0.80, 1.23 and 1.28 times.
 """
 _STACK_NETWORK = 1450, 165
 """Bytes for each target pixel of a patch, and for each band of it, in networks that register dates, in double."""
-_BURST = 40, 60, 4, 75
+_BURST = 65, 100, 7, 125
 """Bytes for each target pixel of a patch of back-projection, for each band, each value, and each view that is kept."""
 _MOST_VIEWS = 4
 
@@ -114,15 +114,14 @@ def _stack_bytes(context: Context, tasks: TaskTable, target_px: Float64Array) ->
     reading: Float64Array = _STACK_START + read * target_px / grid.scale**2
     if not registers:
         return reading
-    if context.contract.model in WEIGHTLESS:
-        once, of_band, of_value, of_view = _BURST
-        used = once + of_band * bands + of_value * bands * dates + of_view * min(dates + 1, _MOST_VIEWS)
-    else:
-        used = _STACK_NETWORK[0] + _STACK_NETWORK[1] * bands
-    window = context.needed(tasks[0].tile).shape
-    halo = context.contract.halo(grid.scale)
+    window, halo = context.needed(tasks[0].tile).shape, context.contract.halo(grid.scale)
     edges = (find_edge(length, patch_px=context.options.patch_px, halo_px=halo, scale=grid.scale) for length in window)
-    return reading + used * math.prod(edges) * (context.options.batch or 1)
+    patches = math.prod(edges) * (context.options.batch or 1)
+    if context.contract.model not in WEIGHTLESS:
+        return reading + (_STACK_NETWORK[0] + _STACK_NETWORK[1] * bands) * patches
+    once, of_band, of_value, of_view = _BURST
+    used = once + of_band * bands + of_value * bands * dates + of_view * min(dates + 1, _MOST_VIEWS)
+    return np.maximum(reading, used * patches)
 
 
 def _most_shared(context: Context) -> int:
