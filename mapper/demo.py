@@ -22,7 +22,7 @@ from mapper.run.report import RunReport
 from mapper.run.runner import run_plan
 from mapper.store.why import Answer, why
 from mapper.synthetic.elevation import write_rasters
-from mapper.synthetic.revisits import FINE, TRUTH_5M, write_revisits
+from mapper.synthetic.revisits import SHOWN, TRUTH_5M, write_revisits
 from mapper.synthetic.scenes import write_scenes
 
 Notify = Callable[[str], None]
@@ -47,7 +47,7 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
         "biomass": Region(write=write_scenes, truth=("truth:agb",), seed=7),
         "elevation": Region(write=write_rasters, truth=("truth:elevation",), seed=900),
         "sentinel2-multi": Region(
-            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in FINE), seed=5000, size_px=256
+            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in SHOWN), seed=5000, size_px=192
         ),
     }
 )

@@ -82,7 +82,7 @@ def test_bands_of_20_m_have_a_truth_of_10_m(folder):
 
 def test_both_descriptions_are_what_a_newcomer_writes(folder):
     keys = {"preset", "name", "area", "period", "grid", "catalog", "model", "store"}
-    assert set(yaml.safe_load((folder / "map.yaml").read_text())) == keys | {"target"}
+    assert set(yaml.safe_load((folder / "map.yaml").read_text())) == keys | {"source", "target"}
     assert set(yaml.safe_load((folder / "bands.yaml").read_text())) == keys
     spec, bands = (read_spec(folder / f"{name}.yaml") for name in ("map", "bands"))
     assert (spec.scale, bands.scale, float(spec.grid.resolution), float(bands.grid.resolution)) == (2, 2, 5, 10)

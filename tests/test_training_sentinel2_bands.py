@@ -6,9 +6,12 @@ from shared import SHARED, needs_shared
 
 from mapper.benchmark.sites import read_sites
 from mapper.errors import InputError
+from mapper.models.weights import load_model
+from mapper.spec import ModelSpec
 from mapper.training.band_methods import find_detail, inject_detail, interpolate_bands, keep_block_means, score_bands
 from mapper.training.scene_config import Sentinel2BandsData
 from mapper.training.sentinel2_bands import GUIDE, TARGETS, read_band_crops
+from mapper.training.trainer import predict_sample
 from mapper.training.wald import degrade
 
 
@@ -115,3 +118,23 @@ def test_scenes_of_a_suite_are_sites_by_their_seed():
 def test_bands_are_of_crops_or_of_scenes(both):
     with pytest.raises(ValueError, match="crops"):
         Sentinel2BandsData(**both)
+
+
+def find_methods(sample):
+    """Mean RMSE of bicubic, and of the network that ships, which learnt from no real scene."""
+    shipped = predict_sample(load_model(ModelSpec(name="band-fusion-20m")), sample).mean
+    return [score_bands(values, sample).mean for values in (interpolate_bands(sample), shipped)]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_what_ships_is_better_than_bicubic_on_scenes_held_out(block):
+    (sample,) = read_band_crops(Sentinel2BandsData(seeds=(1210,), size_px=64, block=block))
+    bicubic, shipped = find_methods(sample)
+    assert shipped < 0.6 * bicubic
+
+
+@needs_shared
+def test_what_ships_is_better_than_bicubic_on_a_real_crop():
+    folder = SHARED / "super_resolution" / "s2_l1c"
+    bicubic, shipped = find_methods(read_band_crops(Sentinel2BandsData(folder=folder))[0])
+    assert shipped < 0.7 * bicubic

@@ -67,7 +67,7 @@ def demo(  # noqa: PLR0913 - options of a command
     size: Annotated[
         int | None,
         typer.Option(
-            min=64, max=100_000, help="Edge of the area in pixels of the map.", show_default="1024, of dates 256"
+            min=64, max=100_000, help="Edge of the area in pixels of the map.", show_default="1024, of dates 192"
         ),
     ] = None,
     tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,

@@ -7,6 +7,7 @@ but not the haze. The clearest date sees the truth as it is.
 """
 
 import logging
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from mapper.synthetic.stac import CollectionNote, describe_asset, make_item, wri
 
 FINE, COARSE = ("B02", "B03", "B04", "B08"), ("B05", "B06", "B07", "B8A", "B11", "B12")
 """Bands of 10 and of 20 m."""
+SHOWN = ("B02", "B03", "B04")
+"""Bands of the map of several dates: three of the four, to take no longer than a demo should."""
 TRUTH_5M, TRUTH_10M = "truth-5m", "truth-10m"
 TRUTHS = {TRUTH_5M: FINE, TRUTH_10M: COARSE}
 """Bands of the truths by collection: those of 10 m at 5 m, those of 20 m at 10 m."""
@@ -37,6 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 _TILE = "33UVR"
 _FIRST, _STEP = datetime(2024, 6, 3, 10, 10, 31, tzinfo=UTC), timedelta(days=5)
 _SNAP_M = 60
+_STEP_PX = 64
 _CLEAR, _CLOUD = 4, 9
 _DATES = BurstOptions(
     dates=8,
@@ -54,7 +58,7 @@ _DATES = BurstOptions(
 
 
 def write_revisits(
-    out_dir: Path, *, seed: int, size_px: int = 256, tile_px: int = 512, chunk_px: int = 256, margin_px: int = 160
+    out_dir: Path, *, seed: int, size_px: int = 192, tile_px: int = 512, chunk_px: int = 256, margin_px: int = 160
 ) -> Path:
     """Write dates of one scene as a static catalogue, and beside its directory ``map.yaml`` and ``bands.yaml``.
 
@@ -62,8 +66,8 @@ def write_revisits(
         out_dir: Directory of the catalogue, made if absent.
         seed: Names the scene.
         size_px: Edge of the mapped area in pixels of 5 m.
-        tile_px: Largest tile edge of the maps: a tile is no larger than the area takes, in whole chunks.
-        chunk_px: Chunk edge of the maps; divides ``tile_px``.
+        tile_px: Largest tile edge of the maps: a tile is no larger than the area takes, in steps of 64 pixels.
+        chunk_px: Largest chunk edge of the maps: a chunk divides a tile.
         margin_px: Least distance from the area to the edges of the granules, in pixels of 5 m.
 
     Returns:
@@ -72,7 +76,8 @@ def write_revisits(
     Raises:
         ValueError: If the map would be smaller than 16 source pixels.
     """
-    out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // chunk_px) * chunk_px)
+    out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // _STEP_PX) * _STEP_PX)
+    chunk_px = math.gcd(tile_px, chunk_px)
     href = f"{out_dir.name}/catalog.json"
     maps = {
         name: describe(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
@@ -113,6 +118,7 @@ def describe_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int =
         "period": {"start": str(_FIRST.date()), "end": str(last.date())},
         "grid": {"crs": CRS, "resolution": 5, "tile": tile_px, "chunk": chunk_px},
         "catalog": {"provider": "demo", "href": href},
+        "source": {"bands": list(SHOWN)},
         "target": {"sd": True},
         "model": {"name": "burst-fusion-x2"},
         "store": "map.icechunk",
@@ -122,7 +128,7 @@ def describe_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int =
 def describe_bands_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int = 256) -> dict[str, Any]:
     """Return the description of a map of the 20 m bands at 10 m of the same area and dates."""
     shared = describe_map(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
-    del shared["target"]
+    del shared["source"], shared["target"]
     return shared | {
         "preset": "sentinel2-20m",
         "name": "bands",
