@@ -80,7 +80,8 @@ class BackProjection(nn.Module):
 def match_dates(inputs: Mapping[str, Tensor], shown: Tensor, known: Tensor) -> Dates:
     """Return the dates of a stack with gains and offsets of the anchor, each weighted by its likeness to it.
 
-    A pixel of a date that is the anchor's own has no weight: the anchor is there already. Weights lie between 0 and 1.
+    A pixel of a date that is the anchor's own has no weight: the anchor is there already. Weights are relative,
+    from 0 to hundreds: the variance of the anchor around a pixel over what a date leaves of it.
 
     Args:
         inputs: As a model takes them: ``source`` and, where they are known, ``source.clear`` and ``source.shift``.
