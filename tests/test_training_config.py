@@ -84,7 +84,7 @@ RECIPES = sorted(Path(str(files("mapper"))).glob("training/recipes/*.yaml"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_that_ship_are_valid_and_named_after_their_file(path):
     config = read_config(path)
-    assert config.name == path.stem.removesuffix("-simulated")
+    assert config.name == path.stem
     assert config.model.architecture in ARCHITECTURES
 
 

@@ -65,7 +65,7 @@ class Chip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What is seen of a chip, and the mask of its buildings."""
+    """Dates of a chip, what is made of them, and the mask of its buildings."""
 
     dates: Dates
     """Simulated dates, without clouds."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from mapper.arrays import Float32Array
 from mapper.benchmark.suite import MethodConfig, Suite
@@ -56,15 +56,50 @@ class Result:
         return int(self.value.size)
 
 
+class Measured(Protocol):
+    """What a method made of one site, and what it took."""
+
+    @property
+    def pixels(self) -> int:
+        """Number of values that were predicted."""
+
+    @property
+    def seconds(self) -> float:
+        """From arrays in memory to arrays in memory."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+
+
+R_co = TypeVar("R_co", bound=Measured, covariant=True)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
+class MethodOutcome(Generic[R_co]):
     """One method at all sites."""
 
     method: MethodConfig
-    results: Mapping[str, Result]
+    results: Mapping[str, R_co]
     """Results by name of the site."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Reasons why it was not scored, by name of the site."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the largest model, should they differ from site to site."""
+        return max(result.parameters for result in self.results.values())
+
+    @property
+    def mpx_per_second(self) -> float:
+        """Millions of predicted values in a second, from arrays in memory to arrays in memory."""
+        seconds = sum(result.seconds for result in self.results.values())
+        return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome(MethodOutcome[Result]):
+    """One method at all sites of maps of one band."""
 
     @property
     def scores(self) -> Scores:
@@ -97,17 +132,6 @@ class Outcome:
     def coverage(self) -> Coverage | None:
         """Coverage of all sites together; None where the model gives no standard deviation."""
         return self.uncertainty.coverage if self.uncertainty else None
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the largest model, should they differ from site to site."""
-        return max(result.parameters for result in self.results.values())
-
-    @property
-    def mpx_per_second(self) -> float:
-        """Millions of target pixels in a second, from arrays in memory to arrays in memory."""
-        seconds = sum(result.seconds for result in self.results.values())
-        return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, for JSON."""

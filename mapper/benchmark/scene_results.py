@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from mapper.arrays import Float64Array, FloatArray
 from mapper.benchmark.methods import SiteModel
+from mapper.benchmark.results import MethodOutcome
 from mapper.benchmark.sites import Site
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import SpecError
@@ -95,26 +96,8 @@ def judge_scene(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SceneOutcome:
-    """One method at all scenes."""
-
-    method: MethodConfig
-    results: Mapping[str, SceneResult]
-    """By name of the site, which says how many dates were shown."""
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    """Reasons why it was not scored, by name of the site."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        return max(result.parameters for result in self.results.values())
-
-    @property
-    def mpx_per_second(self) -> float:
-        """Millions of values of the target in a second, loading left out."""
-        seconds = sum(result.seconds for result in self.results.values())
-        return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
+SceneOutcome = MethodOutcome[SceneResult]
+"""One method at all scenes; names of sites say how many dates were shown."""
 
 
 @dataclass(frozen=True, kw_only=True)

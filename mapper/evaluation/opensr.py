@@ -35,7 +35,7 @@ FLOOR = math.exp(-1 / _TEMPERATURE) / (1 + 2 * math.exp(-1 / _TEMPERATURE))
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSrOptions:
-    """What is compared, and how; distances by name, see :data:`~mapper.evaluation.distances.DISTANCES`."""
+    """Options of a comparison; distances by name, see :data:`~mapper.evaluation.distances.DISTANCES`."""
 
     border_px: int = BORDER_PX
     """Target pixels that are left out on each side."""

@@ -15,7 +15,7 @@ _TINY = 1e-12
 
 
 class Local(NamedTuple):
-    """What is usual around each pixel, in the units of the image."""
+    """Level and contrast around each pixel, in the units of the image."""
 
     level: Tensor
     contrast: Tensor

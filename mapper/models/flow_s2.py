@@ -40,7 +40,7 @@ _TIME_WIDTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What the network is told of a stack, and the units that it answers in."""
+    """Features of a stack that the network is told, and the units that it answers in."""
 
     told: Tensor
     """(batch, feature, y, x), in units of the contrast."""

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from mapper.errors import InputError
 from mapper.models.back_projection import register as register_date
 from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
 from mapper.synthetic.imagery import make_image
-from mapper.training.sample import Dates, Sample
+from mapper.training.sample import Dates, Sample, cut_rim
 from mapper.training.scene import Scene
 from mapper.training.scene_config import BurstData, BurstSettings
 from mapper.training.scene_files import read_image
@@ -59,16 +60,12 @@ def sample_of_scene(scene: Scene, *, dates: int | None = None, register: bool = 
         shift = estimate_shifts(values, clear, anchor, row=0, col=0).shift
     else:
         shift = np.zeros((len(order), 2, *anchor.shape[1:]), np.float32)
-    stack = Dates(values=values, clear=clear, shift=shift, days=np.arange(len(order), dtype=np.float32))
-    return Sample(
-        guide=np.empty((0, *scene.truth.shape[1:]), np.float32),
-        source=anchor,
-        source_sd=np.full_like(anchor, np.nan),
-        truth=scene.truth,
-        bands=(),
+    return _sample_of_stack(
+        anchor,
+        scene.truth,
+        Dates(values=values, clear=clear, shift=shift, days=np.arange(len(order), dtype=np.float32)),
         source_units=scene.units,
         target=",".join(scene.bands),
-        stack=stack,
         name=scene.name,
         degradation="as taken",
         digest=_digest(values, clear, scene.truth),
@@ -85,20 +82,29 @@ def sample_of_burst(burst: Burst, *, name: str, shift: Float32Array | None = Non
         name: Of the sample.
         shift: (date, 2) or (date, 2, y, x) source pixels, as somebody knows them; the true ones by default.
     """
-    anchor = burst.values[burst.anchor]
-    return Sample(
-        guide=np.empty((0, *burst.truth.shape[1:]), np.float32),
-        source=anchor,
-        source_sd=np.full_like(anchor, np.nan),
-        truth=burst.truth,
-        bands=(),
+    return _sample_of_stack(
+        burst.values[burst.anchor],
+        burst.truth,
+        dates_of_burst(burst, shift=shift),
         source_units="1",
         target=",".join(f"band_{at}" for at in range(len(burst.truth))),
-        stack=dates_of_burst(burst, shift=shift),
         name=name,
         degradation="simulated dates: shifted, blurred, with noise, changes and clouds",
         digest=_digest(burst.values, burst.clear, burst.truth),
         place=name,
+    )
+
+
+def _sample_of_stack(anchor: Float32Array, truth: Float32Array, stack: Dates, **about: Any) -> Sample:
+    """Return a sample without a guide, of an image that other dates stand beside."""
+    return Sample(
+        guide=np.empty((0, *truth.shape[1:]), np.float32),
+        source=anchor,
+        source_sd=np.full_like(anchor, np.nan),
+        truth=truth,
+        bands=(),
+        stack=stack,
+        **about,
     )
 
 
@@ -197,21 +203,6 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
     image = image * np.float32(data.contrast) + np.float32(data.level)
     sample = sample_of_image(image, data, seed=seed, name=name, random=random)
     return replace(sample, truth=cut_rim(sample.truth, data.border_px), value_range=data.value_range)
-
-
-def cut_rim(truth: Float32Array, border_px: int) -> Float32Array:
-    """Return a truth (..., y, x) without its rim: NaN there.
-
-    Raises:
-        InputError: If nothing is left.
-    """
-    rows, cols = truth.shape[-2:]
-    if min(rows, cols) <= 2 * border_px:
-        raise InputError(f"a truth of {rows} x {cols} px has nothing within a border_px of {border_px}")
-    inside = (..., slice(border_px, rows - border_px), slice(border_px, cols - border_px))
-    cut = np.full_like(truth, np.nan)
-    cut[inside] = truth[inside]
-    return cut
 
 
 def _register(burst: Burst, settings: BurstSettings, random: np.random.Generator) -> Float32Array:

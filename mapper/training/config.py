@@ -379,7 +379,7 @@ def _choose_recipe(spec: MapSpec) -> str:
     """
     if spec.source.bands and not spec.guide.layers:
         raise SpecError(f"no recipe ships for map {spec.name}, several bands without a guide: give a CONFIG.yaml")
-    return "band-fusion-20m" if spec.source.bands else "wald"
+    return "wald-20m" if spec.source.bands else "wald"
 
 
 def _find_truth(path: Path, truth: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mapper.arrays import BoolArray, Float32Array
+from mapper.errors import InputError
 from mapper.evaluation.relief import Ground
 from mapper.models.contract import Contract, Offer
 from mapper.spec.target import Bounds
@@ -153,3 +154,18 @@ class Sample:
     def cut_truth(self, limit: float) -> "Sample":
         """Return this sample with truth above a limit set to the limit."""
         return replace(self, truth=np.minimum(self.truth, np.float32(limit)))
+
+
+def cut_rim(truth: Float32Array, border_px: int) -> Float32Array:
+    """Return a truth (..., y, x) without its rim: NaN there.
+
+    Raises:
+        InputError: If nothing is left.
+    """
+    rows, cols = truth.shape[-2:]
+    if min(rows, cols) <= 2 * border_px:
+        raise InputError(f"a truth of {rows} x {cols} px has nothing within a border_px of {border_px}")
+    inside = (..., slice(border_px, rows - border_px), slice(border_px, cols - border_px))
+    cut = np.full_like(truth, np.nan)
+    cut[inside] = truth[inside]
+    return cut

@@ -22,7 +22,7 @@ Span = tuple[float, float]
 
 
 class PsfConfig(Part):
-    """What a sensor sees of the ground, along each axis: a Gaussian, then the mean of some pixels of the target."""
+    """Point spread function of a sensor along each axis: a Gaussian, then the mean of some pixels of the target."""
 
     sd: float = Field(gt=0)
     """Standard deviation of the Gaussian, in source pixels."""
@@ -64,7 +64,7 @@ class BurstSettings(Part):
 
     @property
     def psf(self) -> PsfConfig:
-        """What the sensor of these dates is said to see: the middle of what it may."""
+        """Point spread function that the sensor of these dates is said to have: the middle of what it may have."""
         return PsfConfig(sd=sum(self.psf_sd) / 2, aperture_px=self.aperture_px or 2 - self.scale % 2)
 
 

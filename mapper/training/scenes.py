@@ -9,10 +9,10 @@ import numpy as np
 
 from mapper.errors import InputError
 from mapper.synthetic.bursts import degrade
-from mapper.training.bursts import cut_rim, sample_of_image, sample_of_scene
+from mapper.training.bursts import sample_of_image, sample_of_scene
 from mapper.training.image_stacks import read_stacks
 from mapper.training.probav import read_image_sets
-from mapper.training.sample import Sample
+from mapper.training.sample import Sample, cut_rim
 from mapper.training.scene import Scene
 from mapper.training.scene_config import SceneData, SimulationConfig
 from mapper.training.scene_files import find_known

@@ -18,7 +18,7 @@ from mapper.catalog.provider import CollectionRule, load_provider
 from mapper.cube.source import average_blocks
 from mapper.errors import InputError
 from mapper.synthetic.reflectance import make_reflectance
-from mapper.training.sample import Sample
+from mapper.training.sample import Sample, cut_rim
 from mapper.training.scene_config import Sentinel2BandsData
 from mapper.training.transfer import Transfer, carry_over
 
@@ -88,7 +88,7 @@ def _simulate(seed: int, data: Sentinel2BandsData) -> Sample:
         guide=np.stack([seen[band] for band in GUIDE]),
         source=source,
         source_sd=np.full_like(source, np.nan),
-        truth=_blank_rim(truth, data.border_px),
+        truth=cut_rim(truth, data.border_px),
         bands=tuple((band, "1") for band in GUIDE),
         source_units="1",
         target=",".join(TARGETS),
@@ -98,14 +98,6 @@ def _simulate(seed: int, data: Sentinel2BandsData) -> Sample:
         digest=hashlib.sha256(truth.tobytes() + source.tobytes()).hexdigest(),
         place=f"scene {seed}",
     )
-
-
-def _blank_rim(truth: Float32Array, rim: int) -> Float32Array:
-    """Return the truth without a rim of so many pixels: NaN there."""
-    scored = np.full_like(truth, np.nan)
-    inside = (slice(None), *(slice(rim, edge - rim) for edge in truth.shape[1:]))
-    scored[inside] = truth[inside]
-    return scored
 
 
 def _read_crop(path: Path, data: Sentinel2BandsData) -> Sample:
@@ -122,7 +114,7 @@ def _read_crop(path: Path, data: Sentinel2BandsData) -> Sample:
         guide=np.stack([average_blocks(band, SCALE) for band in _calibrate(fine)]),
         source=source,
         source_sd=np.full_like(source, np.nan),
-        truth=_blank_rim(truth, data.border_px),
+        truth=cut_rim(truth, data.border_px),
         bands=tuple((band, "1") for band in GUIDE),
         source_units="1",
         target=",".join(TARGETS),

@@ -25,7 +25,7 @@ from mapper.training.trainer import predict_sample
 from mapper.training.wald import degrade
 
 FOLDER = SHARED / "super_resolution" / "s2_l1c"
-RECIPE = resources.files("mapper") / "training" / "recipes" / "band-fusion-20m.yaml"
+RECIPE = resources.files("mapper") / "training" / "recipes" / "wald-20m.yaml"
 MUST = 58
 """Digital numbers."""
 

@@ -1,6 +1,6 @@
 """Buildings from one date, several, a sharpened image, fused features and the fine image: the table, over seeds.
 
-An hour of one free core; ``pytest -s -m benchmark tests/benchmarks/buildings.py``. Chips 01 and 05 are of one town.
+Some hours of one free core; ``pytest -s -m benchmark tests/benchmarks/buildings.py``. Chips 01 and 05 are of one town.
 """
 
 import pytest
