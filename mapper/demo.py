@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,7 @@ from mapper.run.report import RunReport
 from mapper.run.runner import run_plan
 from mapper.store.why import Answer, why
 from mapper.synthetic.elevation import write_rasters
-from mapper.synthetic.revisits import SHOWN, TRUTH_5M, write_revisits
+from mapper.synthetic.revisits import SHOWN, name_truth, write_revisits
 from mapper.synthetic.scenes import write_scenes
 
 Notify = Callable[[str], None]
@@ -47,7 +48,13 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
         "biomass": Region(write=write_scenes, truth=("truth:agb",), seed=7),
         "elevation": Region(write=write_rasters, truth=("truth:elevation",), seed=900),
         "sentinel2-multi": Region(
-            write=write_revisits, truth=tuple(f"{TRUTH_5M}:{band}" for band in SHOWN), seed=5000, size_px=192
+            write=write_revisits, truth=tuple(f"{name_truth(2)}:{band}" for band in SHOWN), seed=5000, size_px=192
+        ),
+        "sentinel2-generative": Region(
+            write=partial(write_revisits, scale=4),
+            truth=tuple(f"{name_truth(4)}:{band}" for band in SHOWN),
+            seed=6000,
+            size_px=256,
         ),
     }
 )

@@ -4,9 +4,9 @@ Flow matching (Lipman, Chen, Ben-Hamu, Nickel and Le, "Flow matching for generat
 straight paths from noise to images. Here the path leads to what a regression leaves, in units of the deviation that it
 expects (compare the residual corrective diffusion of Mardani et al., 2023):
 
-1. *Mean.* The first step sees no noise. It gives the mean that is added to a skip, the anchor back-projected (or all
-   dates of a stack together), and the standard deviation of what is left. One step is a regression, the mode of least
-   error.
+1. *Mean.* The first step sees no noise. It gives the mean and the standard deviation of what is left. The mean starts
+   from the anchor back-projected (or all dates of a stack together): for each pixel somewhere between few rounds and
+   many, which bring detail and noise alike. One step is a regression, the mode of least error.
 2. *Samples.* With the mean m, the deviation s and noise z, the truth is m + s e. The state x = (1 - t) z + t e begins
    as noise; further steps ask a second network for e, where the straight path ends, and go a part of the way there.
    After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made.
@@ -16,12 +16,13 @@ is no normalisation over a patch and no attention, so that all hangs on a fixed 
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import Dates, back_project, reach_of
+from mapper.models.back_projection import Dates, back_project_by_rounds, reach_of
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
@@ -31,6 +32,8 @@ from mapper.models.receptive_field import ReceptiveField, Span
 
 _LEVEL_SD, _LEVEL_RADIUS = 3.0, 8
 """Source pixels: spread and end of the Gaussian that gives level and contrast."""
+_EASE = 4.0
+"""Steepness of the mix of few rounds and many."""
 _LEAST_SD = 1e-3
 """Least standard deviation, in units of the contrast."""
 _FARTHEST = 6.0
@@ -45,7 +48,9 @@ class _Seen:
     told: Tensor
     """(batch, feature, y, x), in units of the contrast."""
     base: Tensor
-    """(batch, 1, y * scale, x * scale) what the result is added to, in the units of the source."""
+    """(batch, 1, y * scale, x * scale) few rounds of back-projection, in the units of the source."""
+    more: Tensor
+    """The same in the units of the contrast: what many rounds add to few."""
     contrast: Tensor
     """(batch, 1, y * scale, x * scale) in the units of the source."""
 
@@ -60,7 +65,7 @@ class FlowS2(Network):
         blocks: Residual blocks of the mean, each of two 3 x 3 convolutions.
         flow_width: Features of the flow.
         flow_blocks: Residual blocks of the flow.
-        rounds: Rounds of back-projection.
+        rounds: Rounds of back-projection, few and many.
         burst: True looks at all dates of a stack, False at the anchor alone.
     """
 
@@ -78,7 +83,7 @@ class FlowS2(Network):
         blocks: int = 5,
         flow_width: int = 64,
         flow_blocks: int = 4,
-        rounds: int = 4,
+        rounds: tuple[int, int] = (3, 9),
         burst: bool = False,
     ) -> None:
         super().__init__()
@@ -87,14 +92,16 @@ class FlowS2(Network):
                 "takes no guide channels, a scale of at least 2 and a block of each kind, got "
                 f"{guide_channels}, {scale}, {blocks} and {flow_blocks}"
             )
-        self.scale, self.rounds, self.burst = scale, rounds, burst
+        if not 0 < rounds[0] < rounds[1]:
+            raise ValueError(f"rounds must be few, then many, got {tuple(rounds)}")
+        self.scale, self.rounds, self.burst = scale, tuple(rounds), burst
         self.cells_px = CELLS_PX if burst else 0
         fine = scale**2
-        told = (2 * fine + 2) if burst else fine + 1
+        told = (4 * fine + 2) if burst else 2 * fine + 1
         self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
         self.enter = nn.Conv2d(told, width, 3, padding=1)
         self.trunk = nn.ModuleList(_Block(width) for _ in range(blocks))
-        self.leave = start_small(nn.Conv2d(width, 2 * fine, 3, padding=1))
+        self.leave = start_small(nn.Conv2d(width, 3 * fine, 3, padding=1))
         self.time = nn.Sequential(nn.Linear(3, _TIME_WIDTH), nn.SiLU())
         self.flow_enter = nn.Conv2d(told + 3 * fine, flow_width, 3, padding=1)
         self.flow_trunk = nn.ModuleList(_Block(flow_width, timed=True) for _ in range(flow_blocks))
@@ -153,8 +160,8 @@ class FlowS2(Network):
         features = self.enter(seen.told)
         for block in self.trunk:
             features = block(features)
-        mean, spread = self._unfold(self.leave(F.silu(features)), seen.base).chunk(2, 1)
-        return mean, F.softplus(spread - 2) + _LEAST_SD
+        change, mix, spread = self._unfold(self.leave(F.silu(features)), seen.base).chunk(3, 1)
+        return torch.sigmoid(_EASE * mix) * seen.more + change, F.softplus(spread - 2) + _LEAST_SD
 
     def _walk(self, told: Tensor, noise: Tensor) -> Tensor:
         """Return where the path ends that begins with noise, in so many steps as that has."""
@@ -178,23 +185,30 @@ class FlowS2(Network):
     def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor) -> _Seen:
         known = torch.ones_like(anchor, dtype=torch.bool)
         own = Dates.of_anchor(anchor, known)
-        base = self._back_project(own, anchor)
+        few, many = self._back_project(own, anchor)
         level, contrast = self.around(anchor)
         fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
-        told = [self._fold((base - fine_level) / fine_contrast), (anchor - level) / contrast]
+
+        def fold(*images: Tensor) -> list[Tensor]:
+            return [self._fold((image - fine_level) / fine_contrast) for image in images]
+
+        told = [*fold(few, many), (anchor - level) / contrast]
         if self.burst:
             dates = match_dates(
                 {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
             )
-            base = self._back_project(own.join(dates).favour_anchor(), anchor)
+            few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
             weight = torch.log1p(dates.weights.sum(1)) / 3  # from 0 to hundreds
-            told = [self._fold((base - fine_level) / fine_contrast), *told, weight]
-        return _Seen(told=torch.cat(told, 1), base=base, contrast=fine_contrast)
+            told = [*fold(few, many), *told, weight]
+        return _Seen(told=torch.cat(told, 1), base=few, more=(many - few) / fine_contrast, contrast=fine_contrast)
 
-    def _back_project(self, dates: Dates, anchor: Tensor) -> Tensor:
-        """Return what dates saw together; of the anchor alone nothing is shifted."""
+    def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what dates saw together, in few rounds and in many; of the anchor alone nothing is shifted."""
         farthest = 0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT
-        return back_project(dates, anchor=anchor, scale=self.scale, rounds=self.rounds, farthest=farthest)
+        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale, farthest=farthest)
+        first, last = self.rounds
+        few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
+        return few, many
 
     def _fold(self, image: Tensor) -> Tensor:
         """Return target pixels as channels of the source pixel that they lie in."""
@@ -209,7 +223,7 @@ class FlowS2(Network):
         cells = at.upsample(0, self.scale).conv(3).conv(3)
         for _ in self.trunk:
             cells = cells.conv(5)
-        reach = reach_of(self.scale, rounds=self.rounds, farthest=FARTHEST_SHIFT if self.burst else 0)
+        reach = reach_of(self.scale, rounds=self.rounds[1], farthest=FARTHEST_SHIFT if self.burst else 0)
         reach = max(reach + (LIKENESS_REACH if self.burst else 0), self.around.reach)
         return ReceptiveField(guide=at, source=cells.conv(2 * reach + 1))
 

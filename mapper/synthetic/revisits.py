@@ -8,6 +8,7 @@ but not the haze. The clearest date sees the truth as it is.
 
 import logging
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ FINE, COARSE = ("B02", "B03", "B04", "B08"), ("B05", "B06", "B07", "B8A", "B11",
 """Bands of 10 and of 20 m."""
 SHOWN = ("B02", "B03", "B04")
 """Bands of the map of several dates: three of the four, to take no longer than a demo should."""
-TRUTH_5M, TRUTH_10M = "truth-5m", "truth-10m"
-TRUTHS = {TRUTH_5M: FINE, TRUTH_10M: COARSE}
-"""Bands of the truths by collection: those of 10 m at 5 m, those of 20 m at 10 m."""
+TRUTH_10M = "truth-10m"
+"""Collection of the truth of the bands of 20 m."""
+SCALES = 2, 4
+"""Pixel of the granules / pixel of the drawn scene: maps of several dates at 5 m, and of one at 2.5 m."""
 CRS, CENTRE = "EPSG:32633", (500_000, 5_600_000)
 """Zone of the granules, and the middle of the area, on the meridian of the zone: metres."""
 _LOGGER = logging.getLogger(__name__)
@@ -58,17 +60,27 @@ _DATES = BurstOptions(
 
 
 def write_revisits(
-    out_dir: Path, *, seed: int, size_px: int = 192, tile_px: int = 512, chunk_px: int = 256, margin_px: int = 160
+    out_dir: Path,
+    *,
+    seed: int,
+    scale: int = 2,
+    size_px: int = 192,
+    tile_px: int = 512,
+    chunk_px: int = 256,
+    margin_px: int = 160,
 ) -> Path:
     """Write dates of one scene as a static catalogue, and beside its directory ``map.yaml`` and ``bands.yaml``.
+
+    The map is one of several dates at 5 m, or with a scale of 4 one of samples at 2.5 m from the clearest date.
 
     Args:
         out_dir: Directory of the catalogue, made if absent.
         seed: Names the scene.
-        size_px: Edge of the mapped area in pixels of 5 m.
+        scale: Pixel of the granules / pixel of the map and of the truth, one of :data:`SCALES`.
+        size_px: Edge of the mapped area in pixels of the map.
         tile_px: Largest tile edge of the maps: a tile is no larger than the area takes, in steps of 64 pixels.
         chunk_px: Largest chunk edge of the maps: a chunk divides a tile.
-        margin_px: Least distance from the area to the edges of the granules, in pixels of 5 m.
+        margin_px: Least distance from the area to the edges of the granules, in pixels of the map.
 
     Returns:
         Path of ``catalog.json``.
@@ -76,30 +88,42 @@ def write_revisits(
     Raises:
         ValueError: If the map would be smaller than 16 source pixels.
     """
+    if scale not in SCALES:
+        raise ValueError(f"a map has pixels of 5 or 2.5 m, a scale of 2 or 4; got {scale}")
     out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // _STEP_PX) * _STEP_PX)
-    chunk_px = math.gcd(tile_px, chunk_px)
-    href = f"{out_dir.name}/catalog.json"
-    maps = {
-        name: describe(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
-        for name, describe in (("map", describe_map), ("bands", describe_bands_map))
-    }
-    ground = _cover_area(parse_spec(maps["map"], base=out_dir.parent).map_grid.area.boundingbox.bbox, 5 * margin_px)
+    shape = {"href": f"{out_dir.name}/catalog.json", "size_px": size_px, "tile_px": tile_px}
+    shape["chunk_px"] = math.gcd(tile_px, chunk_px)
+    describe = describe_map if scale == SCALES[0] else describe_samples_map
+    maps = {"map": describe(**shape), "bands": describe_bands_map(**shape)}
+    area = parse_spec(maps["map"], base=out_dir.parent).map_grid.area
+    ground = _cover_area(area.boundingbox.bbox, margin_px, px_m=10 / scale)
     edge = max(ground.shape)
     image = make_reflectance(seed, size_px=edge)[:, : ground.shape.y, : ground.shape.x]
-    burst = simulate_burst(image, _DATES, seed=seed)
-    items = [_write_granule(out_dir, ground, burst, date) for date in range(_DATES.dates)]
-    items += [_write_truth(out_dir, ground, burst, name) for name in TRUTHS]
+    options = replace(_DATES, scale=scale)
+    burst = simulate_burst(image, options, seed=seed)
+    items = [_write_granule(out_dir, ground.zoom_out(scale), burst, date) for date in range(options.dates)]
+    items += [
+        _write_truth(out_dir, ground, burst.truth, burst.anchor, name_truth(scale), FINE),
+        _write_truth(out_dir, ground.zoom_out(scale), _see(burst.truth, options), burst.anchor, TRUTH_10M, COARSE),
+    ]
     notes = (
         CollectionNote(name=COLLECTION, description="Synthetic Sentinel-2 L2A granules of several dates"),
-        CollectionNote(name=TRUTH_5M, description="Bands of 10 m that the granules were made from, at 5 m"),
+        CollectionNote(
+            name=name_truth(scale), description=f"Bands of 10 m that the granules were made from, at {10 / scale:g} m"
+        ),
         CollectionNote(name=TRUTH_10M, description="Bands of 20 m as an instrument would see them at 10 m"),
     )
     catalog = write_catalog(out_dir, items, notes)
     for name, content in maps.items():
         text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         (out_dir.parent / f"{name}.yaml").write_text(text)
-    _LOGGER.info("wrote %d dates of scene %d to %s", _DATES.dates, seed, out_dir)
+    _LOGGER.info("wrote %d dates of scene %d to %s", options.dates, seed, out_dir)
     return catalog
+
+
+def name_truth(scale: int) -> str:
+    """Return the collection of the truth of the bands of 10 m."""
+    return f"truth-{10 / scale:g}m"
 
 
 def describe_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int = 256) -> dict[str, Any]:
@@ -125,6 +149,18 @@ def describe_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int =
     }
 
 
+def describe_samples_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int = 256) -> dict[str, Any]:
+    """Return the description of a map at 2.5 m of the clearest of those dates, with samples of what may be there."""
+    shared = describe_map(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
+    return shared | {
+        "preset": "sentinel2-generative",
+        "area": {"bbox": fit_box(size_px, scale=4, px_m=2.5, crs=CRS, centre=CENTRE)},
+        "grid": shared["grid"] | {"resolution": 2.5},
+        "target": {"samples": 2},
+        "model": {"name": "flow-s2-x4", "samples": 8, "steps": 4},
+    }
+
+
 def describe_bands_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px: int = 256) -> dict[str, Any]:
     """Return the description of a map of the 20 m bands at 10 m of the same area and dates."""
     shared = describe_map(href=href, size_px=size_px, tile_px=tile_px, chunk_px=chunk_px)
@@ -138,18 +174,19 @@ def describe_bands_map(*, href: str, size_px: int, tile_px: int = 512, chunk_px:
     }
 
 
-def _cover_area(box: tuple[float, ...], margin_m: float) -> GeoBox:
-    """Return the pixels of 5 m of a granule that covers a box: edges as in the archive, multiples of 60 m."""
-    west, south = (np.floor((edge - margin_m) / _SNAP_M) * _SNAP_M for edge in box[:2])
-    east, north = (np.ceil((edge + margin_m) / _SNAP_M) * _SNAP_M for edge in box[2:])
-    return GeoBox((round((north - south) / 5), round((east - west) / 5)), Affine(5, 0, west, 0, -5, north), CRS)
+def _cover_area(box: tuple[float, ...], margin_px: int, *, px_m: float) -> GeoBox:
+    """Return fine pixels of a granule that covers a box: edges as in the archive, multiples of 60 m."""
+    west, south = (np.floor((edge - margin_px * px_m) / _SNAP_M) * _SNAP_M for edge in box[:2])
+    east, north = (np.ceil((edge + margin_px * px_m) / _SNAP_M) * _SNAP_M for edge in box[2:])
+    shape = round((north - south) / px_m), round((east - west) / px_m)
+    return GeoBox(shape, Affine(px_m, 0, west, 0, -px_m, north), CRS)
 
 
 def _write_granule(out_dir: Path, ground: GeoBox, burst: Burst, date: int) -> pystac.Item:
-    """Write one date, and return its item."""
+    """Write one date on its pixels of 10 m, and return its item."""
     when, baseline = _FIRST + _STEP * date, (OLD_BASELINE, NEW_BASELINE)[date % 2]
     name = f"S2{'AB'[date % 2]}_MSIL2A_{when:%Y%m%dT%H%M%S}_R{(22, 65)[date % 2]:03d}_T{_TILE}_{when:%Y%m%d}T190000"
-    boxes = {10: ground.zoom_out(2), 20: ground.zoom_out(4)}
+    boxes = {10: ground, 20: ground.zoom_out(2)}
     assets = {}
     for band, pixels in _split_bands(burst.values[date]).items():
         resolution = 20 if band in COARSE else 10
@@ -186,15 +223,19 @@ def _classify(clear: BoolArray) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.where(all_clear, np.uint8(_CLEAR), np.uint8(_CLOUD))
 
 
-def _write_truth(out_dir: Path, ground: GeoBox, burst: Burst, name: str) -> pystac.Item:
-    """Write the bands of a truth, and return its item: seen without noise by the date that the truth belongs to."""
-    fine = name == TRUTH_5M
-    box = ground if fine else ground.zoom_out(2)
-    values = burst.truth if fine else degrade(burst.truth, 2, psf_sd=_DATES.psf_sd[0])
+def _see(image: Float32Array, options: BurstOptions) -> Float32Array:
+    """Return what an instrument of pixels of 10 m would see without noise, (band, y, x)."""
+    return degrade(image, options.scale, psf_sd=options.psf_sd[0])
+
+
+def _write_truth(
+    out_dir: Path, ground: GeoBox, values: Float32Array, date: int, name: str, bands: tuple[str, ...]
+) -> pystac.Item:
+    """Write some bands of a truth that belongs to a date, and return its item."""
     assets = {}
-    for band in TRUTHS[name]:
-        write_cog(out_dir / name / name / f"{band}.tif", values[BANDS.index(band)], box, nodata=np.nan)
-        assets[band] = describe_asset(f"{band}.tif", box, title=band, bands=((band, band),))
-    when = _FIRST + _STEP * burst.anchor
+    for band in bands:
+        write_cog(out_dir / name / name / f"{band}.tif", values[BANDS.index(band)], ground, nodata=np.nan)
+        assets[band] = describe_asset(f"{band}.tif", ground, title=band, bands=((band, band),))
+    when = _FIRST + _STEP * date
     footprint = ground.footprint("EPSG:4326", npoints=40)
     return make_item(name, name, footprint=footprint, when=when, assets=assets, properties={}, crs=CRS)
