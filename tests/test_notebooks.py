@@ -49,6 +49,9 @@ SHOWN = {
         "<b>Map demo</b>", r"anchor: 2024-0", r"right \(px\)", r"<b>Run of 1 tiles</b>", "against truth-5m:B04, 1",
         PICTURE, "burst-fusion-x2", "preset: sentinel2-20m",
     ),
+    "07_uncertainty": (
+        "flow-s2-x4", "<b>Run of 1 tiles</b>", PICTURE, "'90%': 0", "hallucination, own mask", "samples +0",
+    ),
 }  # fmt: skip
 
 
@@ -149,3 +152,14 @@ def test_notebooks_are_kept_without_outputs_and_say_why(path):
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
         assert not re.search(r"/(home|tmp|root|Users)/", "".join(cell["source"]))
+
+
+def test_samples_and_deviations_of_a_generative_map(play, workplace):
+    folder = workplace / "demo-sentinel2-generative"
+    write_revisits(folder / "catalog", seed=6000, scale=4, size_px=192, tile_px=192, chunk_px=64, margin_px=40)
+    text = play("07_uncertainty")
+    check("07_uncertainty", text)
+    errors = ast.literal_eval(re.search(r"\{'mean': [^}]*\}", text)[0])
+    assert errors["mean"] < errors["sample"]
+    held = ast.literal_eval(re.search(r"\{'68%'[^}]*\}", text)[0])
+    assert held["68%"] < held["90%"] < held["95%"]

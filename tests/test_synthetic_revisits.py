@@ -54,6 +54,20 @@ def test_the_clearest_date_sees_the_truth_and_others_are_beside_it(folder):
     assert (np.array(errors[1:]) > 0.05 * spread).all()
 
 
+def test_one_date_at_a_quarter_of_the_pixel_has_its_truth(tmp_path):
+    write_revisits(tmp_path / "catalog", seed=5003, scale=4, size_px=SIZE, tile_px=64, chunk_px=32, margin_px=12)
+    (truth,) = items_of(tmp_path, "truth-2.5m")
+    clearest, *_ = items_of(tmp_path, "sentinel-2-l2a")
+    (fine, at_truth), (seen, at_seen) = read(*truth, "B08"), read(*clearest, "B08")
+    assert (at_truth.a, at_seen.a) == (2.5, 10)
+    assert (at_truth.c, at_truth.f) == (at_seen.c, at_seen.f)
+    assert np.std(calibrate(seen, clearest[1]) - degrade(fine[None], 4, psf_sd=0.5)[0]) < 0.025 * fine.std() + 1e-4
+    spec = read_spec(tmp_path / "map.yaml")
+    assert (spec.grid.resolution, spec.source.resolution, spec.model.samples) == (2.5, 10, 8)
+    with pytest.raises(ValueError, match="a scale of 2 or 4; got 3"):
+        write_revisits(tmp_path / "other", seed=0, scale=3)
+
+
 def test_bands_lie_on_one_lattice_and_masks_say_what_the_items_say(folder):
     for place, item in items_of(folder, "sentinel-2-l2a"):
         fine, ten = read(place, item, "B08")

@@ -7,14 +7,16 @@ expects (compare the residual corrective diffusion of Mardani et al., 2023):
 1. *Mean.* The first step sees no noise. It gives the mean and the standard deviation of what is left. The mean starts
    from the anchor back-projected (or all dates of a stack together): for each pixel somewhere between few rounds and
    many, which bring detail and noise alike. One step is a regression, the mode of least error.
-2. *Samples.* With the mean m, the deviation s and noise z, the truth is m + s e. The state x = (1 - t) z + t e begins
-   as noise; further steps ask a second network for e, where the straight path ends, and go a part of the way there.
-   After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made.
+2. *Samples.* With the mean m, the deviation s and noise z, the truth is m + s e. On the straight path the state is
+   x = (1 - t) z + t e. Further steps ask a second network for e, where the path ends, and go a part of the way there.
+   After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made. Few steps
+   lose spread on the way: so the first look is at t = 1 / K, at noise as strong as the state is there.
 
 One band at a time, in any unit: what is seen are differences to the local level in units of the local contrast. There
 is no normalisation over a patch and no attention, so that all hangs on a fixed window, which grows with each step.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -81,7 +83,7 @@ class FlowS2(Network):
         *,
         width: int = 96,
         blocks: int = 5,
-        flow_width: int = 64,
+        flow_width: int = 96,
         flow_blocks: int = 4,
         rounds: tuple[int, int] = (3, 9),
         burst: bool = False,
@@ -103,7 +105,7 @@ class FlowS2(Network):
         self.trunk = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.leave = start_small(nn.Conv2d(width, 3 * fine, 3, padding=1))
         self.time = nn.Sequential(nn.Linear(3, _TIME_WIDTH), nn.SiLU())
-        self.flow_enter = nn.Conv2d(told + 3 * fine, flow_width, 3, padding=1)
+        self.flow_enter = nn.Conv2d(told + width + 3 * fine, flow_width, 3, padding=1)
         self.flow_trunk = nn.ModuleList(_Block(flow_width, timed=True) for _ in range(flow_blocks))
         self.flow_leave = start_small(nn.Conv2d(flow_width, fine, 3, padding=1))
 
@@ -139,12 +141,12 @@ class FlowS2(Network):
         del guide
         with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
             seen = self._prepare(source, clear, anchor, shift)
-        mean, sd = self._regress(seen)
+        features, mean, sd = self._regress(seen)
         found = [seen.base + mean * seen.contrast, sd * seen.contrast]
         if noise is None:
             return torch.cat(found, 1)
         mean, sd = mean.detach(), sd.detach()
-        told = torch.cat([seen.told, self._fold(mean), self._fold(sd.log())], 1)
+        told = torch.cat([seen.told, features.detach(), self._fold(mean), self._fold(sd.log())], 1)
         if truth is None or time is None:
             drawn = mean + sd * self._walk(told, noise)
             return torch.cat([seen.base + drawn * seen.contrast, found[1], found[0]], 1)
@@ -155,21 +157,27 @@ class FlowS2(Network):
         expected = mean + sd * self._expect(told, state, time)
         return torch.cat([*found, seen.base + expected * seen.contrast], 1)
 
-    def _regress(self, seen: _Seen) -> tuple[Tensor, Tensor]:
-        """Return the mean beyond the base and its standard deviation, (batch, 1, y, x) in units of the contrast."""
+    def _regress(self, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features of the source, and the mean beyond the base and its standard deviation.
+
+        The latter are (batch, 1, y, x) in units of the contrast.
+        """
         features = self.enter(seen.told)
         for block in self.trunk:
             features = block(features)
-        change, mix, spread = self._unfold(self.leave(F.silu(features)), seen.base).chunk(3, 1)
-        return torch.sigmoid(_EASE * mix) * seen.more + change, F.softplus(spread - 2) + _LEAST_SD
+        features = F.silu(features)
+        change, mix, spread = self._unfold(self.leave(features), seen.base).chunk(3, 1)
+        return features, torch.sigmoid(_EASE * mix) * seen.more + change, F.softplus(spread - 2) + _LEAST_SD
 
     def _walk(self, told: Tensor, noise: Tensor) -> Tensor:
         """Return where the path ends that begins with noise, in so many steps as that has."""
         steps = noise.shape[1]
-        state = noise[:, 0] * ((steps - 1) / steps)  # without a look at noise, the end of the path is expected at 0
+        if steps == 1:
+            return 0 * noise[:, 0]  # where the path ends, as far as one knows without a look at noise
+        state = noise[:, 0] * math.hypot(1 / steps, 1 - 1 / steps)
         for step in range(1, steps):
-            time = torch.full_like(told[:, 0, 0, 0], step / steps)
-            state = state + (self._expect(told, state, time) - state) / (steps - step)
+            now = torch.full_like(told[:, 0, 0, 0], step / steps)
+            state = state + (self._expect(told, state, now) - state) / (steps - step)
         return state
 
     def _expect(self, told: Tensor, state: Tensor, time: Tensor) -> Tensor:

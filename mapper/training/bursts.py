@@ -200,6 +200,8 @@ def _simulate(data: BurstData, seed: int, paths: list[Path]) -> Sample:
         image, name = make_image(seed, size_px=size_px, bands=data.bands), f"burst {seed}"
     if (blur := random.uniform(*data.blur_px)) > 0:
         image = gaussian_filter(image, (0, blur, blur), mode="reflect")
+    if any(data.grain) and (grain := random.uniform(*data.grain)) > 0:
+        image = image + np.float32(grain * image.std()) * random.standard_normal(image.shape, np.float32)
     image = image * np.float32(data.contrast) + np.float32(data.level)
     sample = sample_of_image(image, data, seed=seed, name=name, random=random)
     return replace(sample, truth=cut_rim(sample.truth, data.border_px), value_range=data.value_range)

@@ -279,7 +279,7 @@ class FlowLoss:
     """First and last time that is drawn; at 0 the mean is what is expected."""
     latest: ClassVar[float] = 0.2
     sees_flow: ClassVar[bool] = True
-    weight: float = 0.25
+    weight: float = 1.0
     """Weight of flow matching."""
 
     def __call__(

@@ -80,6 +80,8 @@ class BurstData(BurstSettings):
     """Bands of images of no place."""
     blur_px: Span = (0.0, 0.0)
     """Standard deviation of a Gaussian over the fine images, in target pixels: cameras are softer than drawings."""
+    grain: Span = (0.0, 0.0)
+    """Standard deviation of white noise of the fine images themselves, in units of their spread, as any camera has."""
     level: float = 0.0
     contrast: float = Field(default=1.0, gt=0)
     """Mean of each band, and standard deviation of an image, in units of reflectance or whatever is meant."""
