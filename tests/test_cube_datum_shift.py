@@ -43,7 +43,7 @@ from mapper.serve.app import make_app
 from mapper.spec import read_spec
 from mapper.training.config import TruthConfig
 from mapper.training.maps import read_site
-from mapper.training.sampler import measure_bands
+from mapper.training.sampler import check_alike
 
 STEP = 1 / 120
 AROUND = GeoBox((12, 12), rasterio.Affine(STEP, 0, -118.08, 0, -STEP, 34.07), "EPSG:4326")
@@ -165,9 +165,9 @@ def test_a_truth_in_another_datum_is_shifted_or_refused_in_training_and_scores(p
     found = read_truth(spec.map_grid, window, known, provider_of(spec))
     plain = read_truth(spec.map_grid, window, find_truth(spec, "unnamed:elevation"), provider_of(spec))
     np.testing.assert_allclose(found, plain, atol=0.47)
-    measure_bands([sample, replace(same, vertical_datum="")])
+    check_alike([sample, replace(same, vertical_datum="")])
     with pytest.raises(InputError, match="different vertical datums, EPSG:3855, NZVD2016"):
-        measure_bands([sample, replace(same, vertical_datum="NZVD2016")])
+        check_alike([sample, replace(same, vertical_datum="NZVD2016")])
 
 
 @needs_shared

@@ -8,7 +8,7 @@ import pytest
 from mapper.errors import InputError
 from mapper.training.config import AugmentConfig
 from mapper.training.sample import Dates, Sample
-from mapper.training.sampler import PatchSampler, measure_bands
+from mapper.training.sampler import PatchSampler, check_alike, measure_bands
 
 SCALE = 5
 
@@ -159,11 +159,12 @@ def test_statistics_leave_missing_values_out_and_mark_silent_channels():
         ({"bands": (("x", "1"), ("y", "1"))}, "different guide channels"),
         ({"dates": 2}, "different dates"),
         ({"source_units": "m"}, "different source units"),
+        ({"target": "band_0,band_1"}, "different targets"),
     ],
 )
 def test_samples_that_do_not_belong_together_are_refused(change, message):
     with pytest.raises(InputError, match=message):
-        measure_bands([make_sample(), replace(make_sample(), **change)])
+        check_alike([make_sample(), replace(make_sample(), **change)])
 
 
 def test_a_patch_smaller_than_a_step_is_refused():

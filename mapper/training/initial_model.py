@@ -19,7 +19,7 @@ from mapper.spec import ModelSpec
 from mapper.spec.target import Bounds
 from mapper.training.config import TrainConfig
 from mapper.training.sample import Sample
-from mapper.training.sampler import measure, measure_bands
+from mapper.training.sampler import check_alike, measure, measure_bands
 
 SAMPLES, STEPS = 8, 4
 """Samples that a map draws of a stochastic model, and steps in which it draws one, where it does not say."""
@@ -33,6 +33,7 @@ def make_model(samples: Sequence[Sample], config: TrainConfig) -> TrainedModel:
         WeightsError: If the architecture is unknown or does not take its options, or is not that of the start.
         ContractError: If the samples do not fit the start.
     """
+    check_alike(samples)
     if config.start is not None:
         return _load_start(samples, config, config.start)
     bands, scale = measure_bands(samples), samples[0].scale

@@ -36,11 +36,11 @@ class Batch:
     """(patch, date, 2, y, x)."""
 
 
-def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
-    """Return mean and standard deviation of each guide channel over all samples.
+def check_alike(samples: Sequence[Sample]) -> None:
+    """Check that samples can be trained on together.
 
     Raises:
-        InputError: If the samples differ in their channels, scale, units or vertical datum.
+        InputError: If the samples differ in their channels, scale, units, targets or vertical datum.
     """
     for what in ("bands", "dates", "scale", "source_units", "targets"):
         found = {getattr(sample, what) for sample in samples}
@@ -52,6 +52,10 @@ def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
             f"samples have heights in different vertical datums, {', '.join(datums)}: give their maps one "
             "target.vertical_datum, with the datum_shift of source and truth"
         )
+
+
+def measure_bands(samples: Sequence[Sample]) -> tuple[BandNorm, ...]:
+    """Return mean and standard deviation of each guide channel over all samples, which are alike."""
     bands = []
     for index, (name, units) in enumerate(samples[0].bands):
         mean, sd = measure([sample.guide[index] for sample in samples])
