@@ -159,7 +159,7 @@ def test_statistics_leave_missing_values_out_and_mark_silent_channels():
         ({"bands": (("x", "1"), ("y", "1"))}, "different guide channels"),
         ({"dates": 2}, "different dates"),
         ({"source_units": "m"}, "different source units"),
-        ({"target": "band_0,band_1"}, "different targets"),
+        ({"target": "height"}, "different targets"),
     ],
 )
 def test_samples_that_do_not_belong_together_are_refused(change, message):
