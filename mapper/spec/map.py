@@ -23,7 +23,7 @@ from mapper.redaction import redact_all
 from mapper.spec.area import AreaSpec, GridSpec, PeriodSpec
 from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec, hash_grid
 from mapper.spec.plausibility import GridRequest, make_grid
-from mapper.spec.target import ConsistencySpec, ModelSpec, TargetBand, TargetSpec
+from mapper.spec.target import ConsistencySpec, ModelOptions, ModelSpec, TargetBand, TargetSpec
 
 
 class MapSpec(Part):
@@ -145,6 +145,8 @@ class MapSpec(Part):
         content = self.model_dump(mode="json", exclude={"preset", "name", "area", "catalog", "store"})
         content["model"].pop("weights")  # the weights enter a task through their own sha256
         content["model"] = _without_defaults(content["model"], ModelSpec, "samples", "steps", "seed")
+        if self.model.options in (None, ModelOptions()):
+            del content["model"]["options"]
         content["source"] = _without_defaults(content["source"], SourceSpec, *_ADDED_TO_SOURCE)
         content["target"] = _identify_target(self.target)
         content["provider"] = Path(self.catalog.provider).stem
