@@ -160,7 +160,9 @@ def test_options_of_a_model_without_weights_are_part_of_what_it_is():
     assert more.contract.halo_source_px - plain.contract.halo_source_px == added > 0
     sharper = read_card(ModelSpec(name="burst", options={"psf": 0.4}))
     assert len({plain.digest, more.digest, sharper.digest}) == 3
-    with pytest.raises(WeightsError, match=r"bicubic has no options, got .*rounds=3.*: back-projection and burst have"):
+    with pytest.raises(
+        WeightsError, match=r"bicubic has no options, got .*'rounds': 3.*: back-projection and burst have"
+    ):
         read_card(ModelSpec(name="bicubic", options={"rounds": 3}))
     with pytest.raises(WeightsError, match="burst-fusion-x2 has its options in its card"):
         read_card(ModelSpec(name="burst-fusion-x2", options={"rounds": 3}))

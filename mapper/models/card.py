@@ -331,7 +331,9 @@ def _make_card(name: str, options: ModelOptions | None) -> Card:
         WeightsError: If it has no options, but some are given.
     """
     if options is not None and name not in (BACK_PROJECTION, BURST):
-        raise WeightsError(f"model {name} has no options, got {options!r}: {BACK_PROJECTION} and {BURST} have some")
+        raise WeightsError(
+            f"model {name} has no options, got {options.model_dump()}: {BACK_PROJECTION} and {BURST} have some"
+        )
     differing = {} if options in (None, ModelOptions()) else options.model_dump()
     farthest = FARTHEST_SHIFT if name == BURST else 0
     rounds = differing.get("rounds", BACK_PROJECTION_ROUNDS)

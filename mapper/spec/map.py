@@ -7,6 +7,7 @@ fractions (``1/11250``), because decimal degrees are not exact.
 
 import hashlib
 import json
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -94,6 +95,16 @@ class MapSpec(Part):
                     f"{self.source.collection} with anchor {self.source.anchor}: expected a stack of the same "
                     "collection that shows single dates"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _shows_a_day_of_the_period(self) -> Self:
+        """Check that a stack is asked for a day that it can have: the nearest one would be shown without a word."""
+        anchor, period = self.source.anchor, self.period
+        if isinstance(anchor, date) and not period.start <= anchor <= period.end:
+            raise ValueError(
+                f"source.anchor {anchor} lies outside the period {period.start} to {period.end}: expected a day of it"
+            )
         return self
 
     @model_validator(mode="after")
