@@ -1,4 +1,4 @@
-"""Coarse images made from fine ones by the protocol of the shared pieces, and enlarged again."""
+"""Images as files hold them, and coarse ones enlarged again."""
 
 import warnings
 
@@ -6,7 +6,6 @@ import numpy as np
 import rasterio
 import torch
 from rasterio.errors import NotGeoreferencedWarning
-from scipy import ndimage
 
 from mapper.models.interpolation import upsample
 
@@ -17,15 +16,6 @@ def read_image(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as file:
             return file.read().astype(np.float64)
-
-
-def degrade(image, scale):
-    """A Gaussian of .514 source pixels, then the mean of the middle 2 x 2 pixels of each block."""
-    blurred = np.stack([ndimage.gaussian_filter(band, 0.514 * scale, truncate=8) for band in image])
-    bands, rows, cols = blurred.shape
-    blocks = blurred.reshape(bands, rows // scale, scale, cols // scale, scale)
-    middle = slice(scale // 2 - 1, scale // 2 + 1)
-    return blocks[:, :, middle, :, middle].mean((2, 4))
 
 
 def enlarge(image, scale, method="bicubic"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from degraded import degrade, enlarge, read_image
+from degraded import enlarge, read_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shared import SHARED
@@ -23,6 +23,7 @@ from mapper.evaluation.fidelity import (
     ssim,
 )
 from mapper.predict.operators import BlockMean, GaussianPsf
+from mapper.synthetic.bursts import degrade
 
 PIECES = SHARED / "super_resolution"
 needs_pieces = pytest.mark.skipif(not PIECES.is_dir(), reason=f"real pieces not found at {PIECES}")

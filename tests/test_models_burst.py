@@ -7,13 +7,14 @@ from real_stacks import read_probav, score_cpsnr, score_psnr
 from shared import needs_shared
 
 from mapper.cube.shifts import estimate_shifts
+from mapper.errors import WeightsError
 from mapper.models.back_projection import PointSpread
 from mapper.models.burst import BackProjection, match_dates
-from mapper.models.card import LIKENESS_REACH, reach_of_rounds, read_card
+from mapper.models.card import FARTHEST_SHIFT, LIKENESS_REACH, reach_of_rounds, read_card
 from mapper.models.interpolation import upsample
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
-from mapper.synthetic.bursts import BurstOptions, move, simulate_burst
+from mapper.synthetic.bursts import BurstOptions, degrade, move, simulate_burst
 
 
 def make_inputs(burst, scale=2):
@@ -28,8 +29,9 @@ def make_inputs(burst, scale=2):
     }
 
 
-def run(name, inputs, **options):
-    outputs = BackProjection(read_card(ModelSpec(name=name)), **options)(inputs)
+def run(name, inputs, *, psf=None, psf_sd=None, **options):
+    options |= {"psf": psf_sd} if psf_sd else {}
+    outputs = BackProjection(read_card(ModelSpec(name=name, options=options or None)), psf=psf)(inputs)
     return torch.cat(list(outputs.values()), 1)[0]
 
 
@@ -92,7 +94,7 @@ def test_gains_are_undone_and_changes_weigh_little(hard):
 @pytest.mark.parametrize("name", ["back-projection", "burst"])
 def test_a_window_with_its_halo_gives_the_same_bits(name):
     random = torch.Generator().manual_seed(2)
-    model = BackProjection(read_card(ModelSpec(name=name)), rounds=1)
+    model = load_model(ModelSpec(name=name, options={"rounds": 1}))
     halo = model.contract.halo(2) // 2
     rows = 2 * halo + 3 + 9
     source = torch.rand((1, 2, 1, rows, 20), generator=random) * 300
@@ -136,6 +138,34 @@ def test_gaps_of_the_anchor_are_filled_a_little_and_do_not_spread(ground):
     known[16:64, 36:84] = False
     assert (found - whole)[:, known].abs().max() < 8
     assert (found - whole)[:, 56:60, 40:80].nan_to_num().abs().max() < 60
+
+
+@pytest.mark.parametrize("psf", [0.3, 0.6])
+def test_the_result_looks_like_the_anchor_through_the_psf_that_is_given(ground, psf):
+    burst = simulate_burst(ground, BurstOptions(dates=1, noise=(0, 0), psf_sd=(psf, psf)), seed=0)
+    inputs, inside = make_inputs(burst), np.s_[:, 6:-6, 6:-6]
+
+    def differ(given):
+        seen = degrade(run("back-projection", inputs, rounds=40, psf_sd=given).numpy(), 2, psf_sd=psf)
+        return np.abs(seen - burst.values[burst.anchor])[inside].max()
+
+    assert differ(psf) < 0.05 * differ(0.514)
+
+
+def test_options_of_a_model_without_weights_are_part_of_what_it_is():
+    plain, asked = (read_card(ModelSpec(name="burst", options=each)) for each in (None, {"rounds": 15, "psf": 0.514}))
+    assert (asked.digest, asked.contract) == (plain.digest, plain.contract)
+    more = read_card(ModelSpec(name="burst", options={"rounds": 16}))
+    added = reach_of_rounds(16, FARTHEST_SHIFT) - reach_of_rounds(15, FARTHEST_SHIFT)
+    assert more.contract.halo_source_px - plain.contract.halo_source_px == added > 0
+    sharper = read_card(ModelSpec(name="burst", options={"psf": 0.4}))
+    assert len({plain.digest, more.digest, sharper.digest}) == 3
+    with pytest.raises(
+        WeightsError, match=r"bicubic has no options, got .*'rounds': 3.*: back-projection and burst have"
+    ):
+        read_card(ModelSpec(name="bicubic", options={"rounds": 3}))
+    with pytest.raises(WeightsError, match="burst-fusion-x2 has its options in its card"):
+        read_card(ModelSpec(name="burst-fusion-x2", options={"rounds": 3}))
 
 
 @needs_shared

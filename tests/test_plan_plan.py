@@ -239,3 +239,14 @@ def test_what_is_due_comes_with_its_reason(scenes, tmp_path):
     assert all(reason.startswith("item changed: esa-cci-biomass/cci-2020") for reason in reasons)
     gone = make_plan(spec, freeze_items([]), context=context, only="0,0")
     assert {due.reason for due in find_pending(gone, ledger).todo} == {"item removed: esa-cci-biomass/cci-2020"}
+
+
+def test_a_band_that_no_item_has_is_refused_before_every_tile_is_empty(guided):
+    context, _, items = guided
+    source = context.spec.source
+    copies = copy.deepcopy(list(items))
+    for item in copies:
+        if item["collection"] == source.collection:
+            del item["assets"][context.provider.rule(source.collection).asset(item, source.band_names[0])]
+    with pytest.raises(PlanError, match=rf"none of \d+ items of {source.collection} has {source.band_names[0]}, they"):
+        make_plan(context.spec, freeze_items(copies, query=items.query), context=context)

@@ -182,3 +182,22 @@ def test_only_presets_importers_and_data_sets_know_biomass():
         str(path.relative_to(package)) for path in package.rglob("*.py") if strings_of(path) & {"agb", "Mg ha-1"}
     }
     assert {name for name in knowing if not name.startswith(tuple(data_sets))} == set()
+
+
+def test_a_part_of_the_bands_keeps_their_ties_and_leaves_the_others(tmp_path):
+    asked = PLACE | {"preset": "sentinel2-20m", "grid": GRIDS["sentinel2-20m"]}
+    some = parse_spec(asked | {"source": {"bands": ["B05", "B8A"]}}, base=tmp_path).consistency
+    assert some.bands == {"B05": parse_spec(asked, base=tmp_path).consistency.bands["B05"]}
+    ties = {"bands": {"B11": {"operator": "block-mean"}}}
+    with pytest.raises(SpecError, match=r"consistency.bands names B11, which no target band is called"):
+        parse_spec(asked | {"source": {"bands": ["B05"]}, "consistency": ties}, base=tmp_path)
+
+
+@pytest.mark.parametrize(("anchor", "fits"), [("2024-06-01", True), ("2024-07-31", True), ("2024-08-01", False)])
+def test_the_anchor_is_a_day_of_the_period(anchor, fits, tmp_path):
+    asked = PLACE | {"preset": "sentinel2-multi", "grid": GRIDS["sentinel2-multi"], "source": {"anchor": anchor}}
+    if fits:
+        assert str(parse_spec(asked, base=tmp_path).source.anchor) == anchor
+        return
+    with pytest.raises(SpecError, match="2024-08-01 lies outside the period 2024-06-01 to 2024-07-31: expected a day"):
+        parse_spec(asked, base=tmp_path)

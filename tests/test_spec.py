@@ -82,6 +82,8 @@ def test_channels_are_named_by_season_band_and_orbit(tmp_path):
         (changed(guide__layers=CONTENT["guide"]["layers"] * 2), "appear twice"),
         (changed(grid__resolution="ten"), "grid.resolution"),
         (changed(consistency="firm"), "consistency"),
+        (changed(model={"name": "burst", "options": {"round": 3}}), "unknown round: expected some of rounds, psf"),
+        (changed(model={"name": "burst", "options": {"psf": 0.9}}), "model.options.psf"),
         ([], "mapping"),
     ],
 )
@@ -106,7 +108,13 @@ def test_a_missing_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [changed(name="other"), changed(store="s3://b/m"), changed(catalog__href="elsewhere.json")]
+    "content",
+    [
+        changed(name="other"),
+        changed(store="s3://b/m"),
+        changed(catalog__href="elsewhere.json"),
+        changed(model=CONTENT["model"] | {"options": {"rounds": 15}}),
+    ],
 )
 def test_names_and_locations_do_not_change_the_digest(content, tmp_path):
     assert parse_spec(content, base=tmp_path).digest == parse_spec(CONTENT, base=tmp_path).digest
@@ -120,6 +128,7 @@ def test_names_and_locations_do_not_change_the_digest(content, tmp_path):
         changed(source__year=2019),
         changed(consistency="hard"),
         changed(model={"name": "nearest"}),
+        changed(model=CONTENT["model"] | {"options": {"rounds": 14}}),
         changed(area={"bbox": [11.9, 50.0, 12.1, 50.2]}),
         changed(target={"encoding": {"scale_factor": 0.5}}),
         changed(target={"heights": "ground"}),

@@ -1,7 +1,5 @@
 """Simulated stacks are what their options say, to the seed."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,10 @@ from mapper.synthetic.bursts import BurstOptions, degrade, simulate_burst
 
 ROWS, COLS = 96, 144
 PLAIN = BurstOptions(dates=3, noise=(0.0, 0.0))
+
+
+def vary(options, **changes):
+    return options.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_the_anchor_sees_the_truth_and_the_others_see_it_shifted(ground):
     assert not burst.shift[burst.anchor].any()
     assert burst.clear.all()
     assert not burst.changed.any()
-    whole = simulate_burst(np.tile(ground, (1, 2, 1)), replace(PLAIN, psf_sd=(0.8, 0.8)), seed=4)
+    whole = simulate_burst(np.tile(ground, (1, 2, 1)), vary(PLAIN, psf_sd=(0.8, 0.8)), seed=4)
     found = estimate_shifts(whole.values, whole.clear, whole.values[whole.anchor], row=0, col=0, cell=48)
     np.testing.assert_allclose(found.mean, whole.shift, atol=0.02)
 
@@ -69,15 +71,15 @@ def test_a_seed_gives_the_same_and_another_another(ground):
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_clouds_haze_and_changes_cover_the_share_that_is_asked_for(share, ground):
-    clouded = simulate_burst(ground, replace(PLAIN, clouds=share), seed=3)
+    clouded = simulate_burst(ground, vary(PLAIN, clouds=share), seed=3)
     others = np.arange(3) != clouded.anchor
     np.testing.assert_allclose((~clouded.clear[others]).mean((1, 2)), share, atol=0.02)
     assert clouded.clear[clouded.anchor].all()
     assert clouded.values[others][~clouded.clear[others].repeat(1, 0)[:, None].repeat(2, 1)].mean() > ground.mean() + 20
-    hazy = simulate_burst(ground, replace(PLAIN, haze=share), seed=3)
+    hazy = simulate_burst(ground, vary(PLAIN, haze=share), seed=3)
     assert hazy.clear.all(), "no mask tells of it"
     np.testing.assert_allclose(hazy.changed[others].mean((1, 2)), share, atol=0.02)
-    changed = simulate_burst(ground, replace(PLAIN, changed=share), seed=3)
+    changed = simulate_burst(ground, vary(PLAIN, changed=share), seed=3)
     plain = simulate_burst(ground, PLAIN, seed=3)
     assert share <= changed.changed[others].mean() < share + 0.2
     assert not changed.changed[changed.anchor].any()
@@ -86,13 +88,13 @@ def test_clouds_haze_and_changes_cover_the_share_that_is_asked_for(share, ground
 
 def test_noise_gains_and_drift_are_in_units_of_the_spread(ground):
     spread = ground.std((1, 2))
-    for option in (replace(PLAIN, noise=(0.2, 0.2)), replace(PLAIN, dates=1, noise=(0.1, 0.3))):
+    for option in (vary(PLAIN, noise=(0.2, 0.2)), vary(PLAIN, dates=1, noise=(0.1, 0.3))):
         noisy = simulate_burst(ground, option, seed=6)
         rest = noisy.values[noisy.anchor] - degrade(ground, 2)
         low, high = option.noise
         assert ((rest.std((1, 2)) / spread > low * 0.9) & (rest.std((1, 2)) / spread < high * 1.1)).all()
-    still = replace(PLAIN, shift_px=0.0)
-    for option in (replace(still, offset=0.5), replace(still, drift=0.5), replace(still, gain=0.3)):
+    still = vary(PLAIN, shift_px=0.0)
+    for option in (vary(still, offset=0.5), vary(still, drift=0.5), vary(still, gain=0.3)):
         burst = simulate_burst(ground, option, seed=7)
         rest = (burst.values - burst.values[burst.anchor]) / spread[:, None, None]
         assert 0.02 < np.abs(rest).max() < 3.5
@@ -100,8 +102,8 @@ def test_noise_gains_and_drift_are_in_units_of_the_spread(ground):
 
 def test_noise_in_the_units_of_the_image_adds_to_that_in_units_of_the_spread(ground):
     quiet = simulate_burst(ground, PLAIN, seed=2)
-    relative = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1)), seed=2)
-    both = simulate_burst(ground, replace(PLAIN, noise=(0.1, 0.1), noise_level=3.0), seed=2)
+    relative = simulate_burst(ground, vary(PLAIN, noise=(0.1, 0.1)), seed=2)
+    both = simulate_burst(ground, vary(PLAIN, noise=(0.1, 0.1), noise_level=3.0), seed=2)
     spread = ground.std((1, 2), dtype=np.float64)[:, None, None]
     draws = (relative.values - quiet.values) / (0.1 * spread)
     np.testing.assert_allclose(both.values - quiet.values, draws * np.hypot(0.1 * spread, 3), rtol=0.02, atol=1e-3)

@@ -12,9 +12,11 @@ from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
 from mapper.training import fitting
+from mapper.training.checkpoint import RunFolder
 from mapper.training.fitting import fit
 from mapper.training.initial_model import choose_options, make_model
-from mapper.training.losses import members_of
+from mapper.training.losses import LOSSES, Objective, members_of
+from mapper.training.registered_loss import RegisteredError, ShiftNet
 
 
 @pytest.fixture
@@ -197,3 +199,31 @@ def test_a_model_is_kept_within_the_bounds_of_its_target_unless_told_otherwise(n
     assert contract.bounds == bounds
     assert contract.means[0].name == "elevation"
     assert make_model([place], make_config(target="height")).contract.means[0].name == "height"
+
+
+class SmallRegistered(RegisteredError):  # noqa: N818 - an error of images
+    """The registered error with a registration that is small enough for a test."""
+
+    def __init__(self, bands, *, mtf=None):
+        super().__init__(bands, mtf=mtf, shift_net=ShiftNet(bands, width=2, hidden=4, cells=1))
+
+
+def test_a_loss_with_layers_of_its_own_learns_and_goes_on_where_it_was(offer, tmp_path):
+    offer(LOSSES, small=SmallRegistered)
+    samples, config = [make_place(0)], make_config(steps=6, loss="small", checkpoint_every=3)
+    whole, run = fit(samples, config), RunFolder(tmp_path / "a.run")
+
+    def stop(row):
+        if row.step > 3:
+            raise KeyboardInterrupt
+
+    run.begin({})
+    with pytest.raises(KeyboardInterrupt):
+        fit(samples, config, run=run, watch=stop)
+    saved = run.load()
+    assert saved.step == 3
+    first = Objective(make_model(samples, config), loss="small").learned.state_dict()
+    name = "0.loss.shift_net.decide.2.weight"
+    assert not torch.equal(saved.tensors[f"loss.{name}"], first[name])
+    assert states_equal(fit(samples, config, run=run).model, whole.model)
+    assert not any("shift_net" in name for name in whole.model.state_dict())

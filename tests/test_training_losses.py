@@ -39,7 +39,7 @@ def test_losses_are_in_units_and_leave_the_unknown_out(loss, expected):
     assert output.grad[..., 2] == 0
 
 
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if not isinstance(loss, type)])
 def test_the_best_deviation_is_that_of_the_errors(loss):
     error = np.random.default_rng(0).normal(0, 20, 4000)
     sd = torch.tensor(3.0, requires_grad=True)
@@ -241,3 +241,18 @@ def test_a_mean_that_fell_below_zero_can_rise_again_but_sinks_no_further():
     np.testing.assert_allclose(bent.detach().numpy().ravel(), [0, 0, 20, 20], atol=1e-6)
     torch.autograd.backward(sum_loss(bent, truth, loss="mse", unit=10))
     np.testing.assert_allclose(output.grad.numpy().ravel(), [-1, 0, -0.6, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["registered", "radiometric-consistency"])
+def test_a_loss_with_layers_of_its_own_teaches_each_member_and_counts_pixels(loss):
+    objective, patches = make_objective(loss=loss, members=2), make_patches(2, edge=8)
+    sums = objective(patches)
+    assert (sums > 0).all()
+    torch.autograd.backward(sums[0])
+    learnt = [
+        [p.grad is not None and bool(p.grad.any()) for p in part.parameters()]
+        for part in (*objective.members, *objective.learned)
+    ]
+    assert [any(each) for each in learnt] == [True, False, True, False]
+    patches.truth[:] = torch.nan
+    assert not objective(patches).any()

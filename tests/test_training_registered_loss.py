@@ -1,15 +1,21 @@
 """Losses for a reference that lies elsewhere in other colours: shifts are undone, the sensor's view is held."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from mapper.errors import InputError
 from mapper.evaluation.image_metrics import ssim_map
 from mapper.predict.operators import BlockMean, GaussianPsf
+from mapper.synthetic.bursts import degrade
 from mapper.training.registered_loss import (
     ColourMatch,
     RadiometricConsistency,
+    Radiometry,
     RegisteredError,
+    RegisteredSum,
     ShiftNet,
     average_error,
     compare_structure,
@@ -17,6 +23,7 @@ from mapper.training.registered_loss import (
     see_through,
     weigh_lanczos,
 )
+from mapper.training.scene_config import PsfConfig
 
 
 def draw(*shape, seed=0):
@@ -203,3 +210,106 @@ def test_colours_are_matched_pixel_by_pixel():
     assert whole.shape == image.shape
     torch.testing.assert_close(match(image[..., 2:3, 4:5]), whole[..., 2:3, 4:5])
     assert sum(p.numel() for p in match.parameters()) == 3 * 64 + 64 + 64 * 3 + 3
+
+
+class KnownShift(RegisteredError):  # noqa: N818 - an error of images
+    """One whose registration was told, in place of the published network."""
+
+    def __init__(self, bands, *, mtf=None, shift=(0.4, -0.7)):
+        super().__init__(bands, mtf=mtf, shift_net=Fixed(*shift))
+
+
+class KnownShiftColours(RadiometricConsistency):
+    """The same."""
+
+    def __init__(self, bands, *, mtf=None, shift=(0, 0)):
+        super().__init__(bands, mtf=mtf, shift_net=Fixed(*shift), hidden=4)
+
+
+def sum_of(kind, output, truth, anchor, **numbers):
+    """The loss as a training sees it: of images in target units, summed over pixels."""
+    torch.manual_seed(0)
+    radiometry = Radiometry(**{"bands": 2, "mean": 0.3, "unit": 0.06, "mtf": None} | numbers)
+    return RegisteredSum(kind(2, mtf=radiometry.mtf), radiometry).double()(output, truth, anchor).item()
+
+
+def reflect(image):
+    return 0.3 + 0.06 * image
+
+
+def test_a_result_that_lies_elsewhere_scores_like_one_that_does_not():
+    """The truth is that of the image moved by (.4, -.7) pixels: Lanczos finds it to a thousandth."""
+    output, anchor = reflect(wave(48, 48)), reflect(wave(24, 24))
+    still, moved = reflect(wave(48, 48)), reflect(wave(48, 48, down=0.4, right=-0.7))
+    error = 0.3 * (reflect(draw(1, 2, 48, 48)) - 0.3)
+    known = still.numel()
+    scores = {
+        name: sum_of(kind, output, truth + error, anchor)
+        for name, kind, truth in (
+            ("in place", partial(KnownShift, shift=(0, 0)), still),
+            ("registered", KnownShift, moved),
+            ("not registered", partial(KnownShift, shift=(0, 0)), moved),
+        )
+    }
+    assert scores["registered"] == pytest.approx(scores["in place"], rel=0.02)
+    assert scores["not registered"] > 1.2 * scores["in place"]
+    assert scores["in place"] / known == pytest.approx(0.3**2, rel=0.05)
+
+
+def test_a_gain_and_an_offset_of_the_result_cost_what_the_anchor_is_missed_by():
+    """Colours are matched for the truth: what is left is nine tenths of the mean square of what was added."""
+    image = wave(48, 48)
+    truth = 0.5 * image.flip(1) + 0.3
+
+    class Matched(KnownShiftColours):
+        def __init__(self, bands, *, mtf, gain, offset):
+            super().__init__(bands, mtf=mtf)
+            first, _, last = self.colour_match.layers
+            plus = torch.eye(2, dtype=torch.double)
+            with torch.no_grad():
+                first.weight[..., 0, 0], first.bias[:] = torch.cat([plus, -plus]), 0
+                last.weight[..., 0, 0] = 0.5 / gain * torch.cat([plus.flip(0), -plus.flip(0)], 1)
+                last.bias[:] = 0.3 - 0.5 * offset / gain
+
+    for gain, offset in ((1.0, 0.0), (1.2, -0.5)):
+        output = gain * image + offset
+        cost = sum_of(partial(Matched, gain=gain, offset=offset), *map(reflect, (output, truth, see_through(image, 2))))
+        added = see_through(output - image, 2).square().mean().item()
+        assert cost / image.numel() == pytest.approx(0.9 * added, abs=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "gain"), [(KnownShift, 1.0), (KnownShiftColours, 1.7)])
+def test_a_deviation_learns_from_errors_in_place_and_in_the_radiometry_of_the_result(kind, gain):
+    """Whatever offset, and gain under the second, the truth has: the best deviation is the root mean square of them."""
+    shift = (0.4, -0.7)
+    image, noise = wave(64, 64), 0.2 * draw(1, 2, 64, 64)
+    truth = gain * (wave(64, 64, down=shift[0], right=shift[1]) + noise) + 3
+    loss = kind(2, shift=shift).double()
+    below, above = (torch.tensor(0.2 * factor, dtype=torch.double, requires_grad=True) for factor in (0.95, 1.05))
+    for sd in (below, above):
+        torch.autograd.backward(loss(image, truth, see_through(image, 2), 2, sd.expand(1, 2, 64, 64)))
+    assert below.grad < 0 < above.grad
+
+
+def test_a_deviation_does_not_change_how_the_mean_learns():
+    image, truth = wave(40, 40).requires_grad_(), draw(1, 2, 40, 40)
+    grads = [
+        torch.autograd.grad(KnownShift(2).double()(image, truth, see_through(image, 2), 2, sd), image)[0]
+        for sd in (None, torch.full_like(truth, 3.0))
+    ]
+    torch.testing.assert_close(*grads)
+
+
+def test_a_patch_that_is_too_small_is_refused_with_what_to_do():
+    small = wave(20, 20)
+    with pytest.raises(
+        InputError, match=r"KnownShiftColours gets 20 x 20 px of a patch .* at least 25: enlarge patch_px"
+    ):
+        sum_of(KnownShiftColours, small, small, see_through(small, 2))
+
+
+def test_the_modulation_of_a_sensor_is_what_is_left_of_the_shortest_wave():
+    scale, psf = 4, PsfConfig(sd=0.4, aperture_px=2)
+    wave_of = np.tile(np.cos(np.pi * (np.arange(64 * scale) - (scale - 1) / 2) / scale), (1, 8, 1))
+    seen = degrade(wave_of, scale, psf_sd=psf.sd, aperture_px=psf.aperture_px)[0, 0, 8:-8]
+    assert np.abs(seen).mean() == pytest.approx(psf.modulation(scale), rel=0.01)

@@ -22,7 +22,7 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor
 
 from mapper.arrays import Float64Array
-from mapper.models.card import BACK_PROJECTION_ROUNDS, FARTHEST_SHIFT, LOOK_REACH, reach_of_rounds
+from mapper.models.card import BACK_PROJECTION_ROUNDS, FARTHEST_SHIFT, LOOK_REACH, PROTOCOL_PSF, reach_of_rounds
 from mapper.models.interpolation import upsample, weigh_cubic
 
 _CUT_OFF = 3.5
@@ -59,9 +59,9 @@ class PointSpread:
         return cls(sd=math.sqrt(-2 * math.log(mtf)) / math.pi)
 
     @classmethod
-    def of_protocol(cls, scale: int) -> "PointSpread":
+    def of_protocol(cls, scale: int, *, sd: float = PROTOCOL_PSF) -> "PointSpread":
         """Return that of the tables: .514 source pixels, then the mean of the middle 2 x 2 (odd scales: 1)."""
-        return cls(sd=0.514, mean_px=2 - scale % 2)
+        return cls(sd=sd, mean_px=2 - scale % 2)
 
     def weigh(self, distance: Float64Array, scale: int) -> Float64Array:
         """Return weights, not yet scaled to a sum of 1, of target pixels at distances in source pixels."""

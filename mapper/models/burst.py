@@ -6,16 +6,16 @@ weigh little. A date then counts by its likeness to the anchor, around and at th
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
 from mapper.models.back_projection import Dates, PointSpread, back_project, register
-from mapper.models.card import BACK_PROJECTION_ROUNDS, BURST, FARTHEST_SHIFT, LOOK_REACH, Card, reach_of_rounds
+from mapper.models.card import BURST, FARTHEST_SHIFT, LOOK_REACH, Card
 from mapper.models.contract import name_band
 from mapper.models.interpolation import fill_missing, find_anchor, upsample
+from mapper.spec import ModelOptions
 
 _FITS = 3
 """Fits of gain and offset, each with less weight on what the one before found changed."""
@@ -37,18 +37,16 @@ class BackProjection(nn.Module):
     """A model without parameters: ``back-projection`` of the anchor, or ``burst`` of all dates.
 
     Args:
-        card: Which of the two.
-        rounds: Rounds of back-projection.
-        psf: What the sensor sees; by default that of the protocol.
+        card: Which of the two, with its options.
+        psf: What the sensor sees, in place of what the options say.
     """
 
-    def __init__(self, card: Card, *, rounds: int = BACK_PROJECTION_ROUNDS, psf: PointSpread | None = None) -> None:
+    def __init__(self, card: Card, *, psf: PointSpread | None = None) -> None:
         super().__init__()
         self.farthest = FARTHEST_SHIFT if card.contract.model == BURST else 0
-        more = reach_of_rounds(rounds, self.farthest) - reach_of_rounds(BACK_PROJECTION_ROUNDS, self.farthest)
-        self.contract = replace(card.contract, halo_source_px=card.contract.halo_source_px + more)
+        self.contract = card.contract
         self.digest = card.digest
-        self.rounds = rounds
+        self.options = ModelOptions(**card.options)
         self.psf = psf
 
     @torch.no_grad()
@@ -69,8 +67,8 @@ class BackProjection(nn.Module):
             dates,
             anchor=shown,
             scale=scale,
-            rounds=self.rounds,
-            psf=self.psf,
+            rounds=self.options.rounds,
+            psf=self.psf or PointSpread.of_protocol(scale, sd=self.options.psf),
             farthest=self.farthest,
         )
         values = torch.where(torch.isfinite(upsample(anchor, scale, "nearest")), values, torch.nan)

@@ -101,14 +101,9 @@ class BurstFusion(Network):
         self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
 
     def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
-        """Return (batch, 2, y * scale, x * scale): mean and standard deviation, in the units of the source.
+        """Return mean and standard deviation of one band, in the units of the source.
 
-        Args:
-            source: (batch, date, 1, y, x), 0 where missing.
-            clear: (batch, date, 1, y, x), 1 where a date is used, else 0.
-            anchor: (batch, 1, y, x).
-            shift: (batch, date, 2, y, x), source pixels.
-            guide: Without a channel.
+        Inputs and output are those of :class:`~mapper.models.stack_model.StackModel`, the guide without a channel.
         """
         del guide
         with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):

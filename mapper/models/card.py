@@ -28,7 +28,7 @@ from mapper.models.contract import (
     make_inputs,
     make_outputs,
 )
-from mapper.spec import ModelSpec
+from mapper.spec import ModelOptions, ModelSpec
 
 INTERPOLATIONS: Mapping[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
 """Ways to interpolate: name to radius in source pixels."""
@@ -45,8 +45,11 @@ BACK_PROJECTION = "back-projection"
 BURST = "burst"
 """Dates shifted by parts of a pixel, sharpened until the sensor would see each as it is."""
 
-BACK_PROJECTION_ROUNDS = 15
-"""Rounds of back-projection."""
+BACK_PROJECTION_ROUNDS = ModelOptions().rounds
+"""Rounds of back-projection, where a map does not say."""
+
+PROTOCOL_PSF = ModelOptions().psf
+"""Standard deviation in source pixels of the Gaussian of a point spread function, where nobody says."""
 
 FARTHEST_SHIFT = 2
 """Longest shift of a date along an axis in source pixels; where it is longer, the date is not used."""
@@ -115,8 +118,8 @@ class Card:
 
     @property
     def digest(self) -> str:
-        """Identity of the model: sha256 of its weights, or of its contract if it has none."""
-        return self.sha256 or digest_form(self.form)
+        """Identity of the model: sha256 of its weights, or of its contract and options if it has none."""
+        return self.sha256 or (self.seal if self.options else digest_form(self.form))
 
     @property
     def seal(self) -> str:
@@ -234,7 +237,9 @@ def read_card(model: ModelSpec) -> Card:
             f"a suite can compare it (per_scene: {model.name})"
         )
     if model.weights is None and model.name in WEIGHTLESS:
-        return _weightless_card(model.name)
+        return _make_card(model.name, model.options)
+    if model.options is not None:
+        raise WeightsError(f"model {model.name} has its options in its card: leave out model.options, or train another")
     weights = weights_path(model)
     path = weights.with_suffix(".json")
     try:
@@ -319,7 +324,20 @@ def _read_seal(stream: BinaryIO) -> str | None:
     return str(seal)
 
 
-def _weightless_card(name: str) -> Card:
+def _make_card(name: str, options: ModelOptions | None) -> Card:
+    """Return the card of a model without weights.
+
+    Raises:
+        WeightsError: If it has no options, but some are given.
+    """
+    if options is not None and name not in (BACK_PROJECTION, BURST):
+        raise WeightsError(
+            f"model {name} has no options, got {options.model_dump()}: {BACK_PROJECTION} and {BURST} have some"
+        )
+    differing = {} if options in (None, ModelOptions()) else options.model_dump()
+    farthest = FARTHEST_SHIFT if name == BURST else 0
+    rounds = differing.get("rounds", BACK_PROJECTION_ROUNDS)
+    more = reach_of_rounds(rounds, farthest) - reach_of_rounds(BACK_PROJECTION_ROUNDS, farthest)
     form = {  # written as ever: its digest is the model's
         "model": name,
         "guide": [],
@@ -330,7 +348,7 @@ def _weightless_card(name: str) -> Card:
         "target_units": ANY,
         "scale": None,
         "halo_px": 0,
-        "halo_source_px": WEIGHTLESS[name] + FILL_STEPS,
+        "halo_source_px": WEIGHTLESS[name] + more + FILL_STEPS,
         "align_px": 1,
         "sees_source_sd": False,
         "gives_sd": False,
@@ -340,7 +358,7 @@ def _weightless_card(name: str) -> Card:
     contract = upgrade_contract(form)
     if name == BURST:
         contract = replace(contract, inputs=tuple(replace(entry, cells_px=CELLS_PX) for entry in contract.inputs))
-    return Card(name=name, contract=contract, written=form)
+    return Card(name=name, contract=contract, options=differing, written=form)
 
 
 def _describe_inputs(contract: Contract) -> list[dict[str, Any]]:

@@ -82,6 +82,7 @@ def make_plan(
     """
     context = context or make_context(spec)
     _check_margin(items, context)
+    _check_bands(items, context)
     arrays = read_item_arrays(context, items)
     indices = context.grid.tile_indices() if tiles is None else to_indices(tiles)
     if only:
@@ -113,6 +114,20 @@ def _check_margin(items: Items, context: Context) -> None:
         raise PlanError(
             f"items were searched {margin_px} px around the area, tiles need {context.halo_px} px of context; search "
             "again, with a margin of that many pixels"
+        )
+
+
+def _check_bands(items: Items, context: Context) -> None:
+    """Check that each band of the source is in some item: without it every tile would come out empty."""
+    source = context.spec.source
+    rule, held = context.provider.rule(source.collection), [i for i in items if i["collection"] == source.collection]
+    missing = [band for band in source.band_names if held and not any(rule.asset(item, band) for item in held)]
+    if missing:
+        found = [band for band in rule.bands if any(rule.asset(item, band) for item in held)]
+        raise PlanError(
+            f"none of {len(held)} items of {source.collection} has {', '.join(missing)}, they have "
+            f"{', '.join(found) or 'no band that the provider names'}: ask for other bands of the source, or mend what "
+            "the provider says of their assets"
         )
 
 

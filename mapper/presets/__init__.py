@@ -68,7 +68,7 @@ def fill_defaults(content: Mapping[str, Any], *, base: Path) -> dict[str, Any]:
     name = content.get("preset", DEFAULT)
     if not isinstance(name, str):
         return dict(content)  # left for validation
-    defaults = dict(read_preset(name, base=base).content)
+    defaults = _narrow(read_preset(name, base=base).content, content)
     for section, one, other in _EITHER:
         given, default = content.get(section), defaults.get(section)
         if isinstance(given, Mapping) and isinstance(default, Mapping) and (one in given or other in given):
@@ -77,6 +77,17 @@ def fill_defaults(content: Mapping[str, Any], *, base: Path) -> dict[str, Any]:
     if isinstance(tie, Mapping) and "operator" in tie:  # another operator has keys of its own
         defaults.pop("consistency", None)
     return _merge(defaults, content)
+
+
+def _narrow(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return defaults without the ties of source bands of their own that a description leaves out."""
+    given, own, tie = content.get("source"), defaults.get("source"), defaults.get("consistency")
+    asked = given.get("bands") if isinstance(given, Mapping) else None
+    if not (isinstance(asked, list | tuple) and isinstance(own, Mapping) and isinstance(tie, Mapping)):
+        return dict(defaults)
+    left_out = set(own.get("bands", ())) - {name for name in asked if isinstance(name, str)}
+    ties = {name: each for name, each in tie.get("bands", {}).items() if name not in left_out}
+    return {**defaults, "consistency": {**tie, "bands": ties}}
 
 
 def _merge(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:

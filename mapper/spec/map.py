@@ -7,6 +7,7 @@ fractions (``1/11250``), because decimal degrees are not exact.
 
 import hashlib
 import json
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ from mapper.redaction import redact_all
 from mapper.spec.area import AreaSpec, GridSpec, PeriodSpec
 from mapper.spec.inputs import CatalogSpec, GuideSpec, LayerSpec, SourceSpec, hash_grid
 from mapper.spec.plausibility import GridRequest, make_grid
-from mapper.spec.target import ConsistencySpec, ModelSpec, TargetBand, TargetSpec
+from mapper.spec.target import ConsistencySpec, ModelOptions, ModelSpec, TargetBand, TargetSpec
 
 
 class MapSpec(Part):
@@ -97,6 +98,16 @@ class MapSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _shows_a_day_of_the_period(self) -> Self:
+        """Check that a stack is asked for a day that it can have: the nearest one would be shown without a word."""
+        anchor, period = self.source.anchor, self.period
+        if isinstance(anchor, date) and not period.start <= anchor <= period.end:
+            raise ValueError(
+                f"source.anchor {anchor} lies outside the period {period.start} to {period.end}: expected a day of it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _knows_quality(self) -> Self:
         """Check that there is something to say in each band of quality."""
         of_dates = [name for name in self.target.quality if name in ("n_dates", "anchor_days")]
@@ -145,6 +156,8 @@ class MapSpec(Part):
         content = self.model_dump(mode="json", exclude={"preset", "name", "area", "catalog", "store"})
         content["model"].pop("weights")  # the weights enter a task through their own sha256
         content["model"] = _without_defaults(content["model"], ModelSpec, "samples", "steps", "seed")
+        if self.model.options in (None, ModelOptions()):
+            del content["model"]["options"]
         content["source"] = _without_defaults(content["source"], SourceSpec, *_ADDED_TO_SOURCE)
         content["target"] = _identify_target(self.target)
         content["provider"] = Path(self.catalog.provider).stem

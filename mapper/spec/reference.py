@@ -12,11 +12,10 @@ from mapper.description import JsonDict, drop_titles
 from mapper.presets import list_presets
 from mapper.spec.map import MapSpec
 
-_DEEPER = ("LayerSpec", "NamedBand", "EncodingSpec", "BandConsistency")
+_DEEPER = ("LayerSpec", "ModelOptions", "NamedBand", "EncodingSpec", "BandConsistency")
 """Types of what lies deeper than a section, in the order of the page."""
 _LIMITS = {"exclusiveMinimum": "> ", "minimum": ">= ", "exclusiveMaximum": "< ", "maximum": "<= "}
 _SUMMARY = "One map, described completely; what is left out is filled by its preset."
-_NON_NEGATIVE = "True is short for ``bounds: [0, null]``, false for none."
 _NON_NEGATIVE = "True is short for ``bounds: [0, null]``, false for none."
 _HEAD = """\
 # Keys of MAP.yaml
@@ -161,7 +160,7 @@ def _read_reference(content: JsonDict) -> str:
 
 def _name_part(part: str) -> str:
     """Return the title of the section on a type."""
-    names = {"LayerSpec": "layer", "NamedBand": "band", "EncodingSpec": "encoding", "BandConsistency": "tie"}
+    names = {"LayerSpec": "layer", "ModelOptions": "options", "NamedBand": "band", "BandConsistency": "tie"}
     return names.get(part, part.removesuffix("Spec").lower())
 
 

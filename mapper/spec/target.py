@@ -17,6 +17,27 @@ QualityBand = Literal["n_dates", "anchor_days", "consistency_residual"]
 _BAND_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
 
+class ModelOptions(Part):
+    """Options of ``back-projection`` and ``burst``; those of a trained model are in its card."""
+
+    rounds: int = Field(default=15, ge=1, le=100)
+    """Rounds of back-projection: each brings detail and noise, and widens the halo of a tile."""
+    psf: float = Field(default=0.514, gt=0, le=0.71)
+    """Standard deviation in source pixels of the Gaussian that the sensor sees by, before the mean of the middle two
+    target pixels along each axis (odd scales: one)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_known(cls, content: Any) -> Any:
+        """Check the names, and say which there are."""
+        unknown = (
+            sorted(str(key) for key in content if key not in cls.model_fields) if isinstance(content, dict) else ()
+        )
+        if unknown:
+            raise ValueError(f"unknown {', '.join(unknown)}: expected some of {', '.join(cls.model_fields)}")
+        return content
+
+
 class ModelSpec(Part):
     """The network: a name from ``mapper models``, or any name with its own weights."""
 
@@ -30,6 +51,8 @@ class ModelSpec(Part):
     """Steps of a sampler; None takes what its card says."""
     seed: int = Field(default=0, ge=0)
     """Seed of the noise of a generative model."""
+    options: ModelOptions | None = None
+    """Options of a model without weights that has some; None takes their defaults."""
 
 
 class EncodingSpec(Part):

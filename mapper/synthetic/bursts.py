@@ -10,49 +10,53 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.ndimage import gaussian_filter, spline_filter
 from scipy.ndimage import shift as shift_image
 
 from mapper.arrays import BoolArray, Float32Array, Float64Array, FloatArray
+from mapper.description import Part
 
 PROTOCOL_SD = 0.514
 """Standard deviation in source pixels of the point spread function that published tables are made with."""
 Degradation = Literal["mtf", "block-mean"]
+Span = tuple[float, float]
+"""Least and greatest value."""
 
 _HAZE_GRAIN = 12.0
 """Standard deviation in source pixels of the noise that haze and slow changes are drawn from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BurstOptions:
+class BurstOptions(Part):
     """Ways in which a sensor sees the ground; of pairs each date draws a number between both."""
 
-    dates: int = 8
-    scale: int = 2
+    scale: int = Field(default=2, gt=1)
     """Source pixel / target pixel."""
-    shift_px: float = 1.0
+    dates: int = Field(default=8, ge=1)
+    """Dates of a stack, the anchor among them."""
+    shift_px: float = Field(default=1.0, ge=0)
     """Longest shift along an axis in source pixels, in both directions."""
-    psf_sd: tuple[float, float] = (PROTOCOL_SD, PROTOCOL_SD)
+    psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
     """Standard deviation of the point spread function in source pixels; one for all dates of a stack."""
-    aperture_px: int | None = None
+    aperture_px: int | None = Field(default=None, ge=1)
     """Target pixels along an axis whose mean a source pixel is, after the Gaussian; None: 2, of odd scales 1."""
-    noise: tuple[float, float] = (0.01, 0.01)
+    noise: Span = (0.01, 0.01)
     """Standard deviation of the noise in units of the spread of each band; one for all dates of a stack."""
-    noise_level: float = 0.0
+    noise_level: float = Field(default=0.0, ge=0)
     """Standard deviation of further noise in the units of the image."""
-    gain: float = 0.0
+    gain: float = Field(default=0.0, ge=0)
     """Largest deviation of a date's gain from 1, for each band."""
-    offset: float = 0.0
+    offset: float = Field(default=0.0, ge=0)
     """Largest offset of a date, for each band, in units of its spread."""
-    clouds: float = 0.0
+    clouds: float = Field(default=0.0, ge=0, le=1)
     """Share of each date but the anchor that clouds cover, known to the mask."""
-    haze: float = 0.0
+    haze: float = Field(default=0.0, ge=0, le=1)
     """Share of each date but the anchor under thin haze that no mask tells of."""
-    drift: float = 0.0
+    drift: float = Field(default=0.0, ge=0)
     """Standard deviation of slow changes of brightness over the scene, in units of the spread."""
-    changed: float = 0.0
+    changed: float = Field(default=0.0, ge=0, le=1)
     """Share of each date but the anchor where objects appeared or went."""
-    object_px: tuple[float, float] = (1.5, 8.0)
+    object_px: Span = (1.5, 8.0)
     """Edges of such objects in source pixels."""
 
 

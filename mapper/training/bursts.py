@@ -1,7 +1,7 @@
 """Stacks of dates as samples: simulated ones of fine images, and scenes of published layouts."""
 
 import hashlib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mapper.arrays import BoolArray, Float32Array, Float64Array
 from mapper.cube.shifts import estimate_shifts
 from mapper.errors import InputError
 from mapper.models.back_projection import register as register_date
-from mapper.synthetic.bursts import Burst, BurstOptions, simulate_burst
+from mapper.synthetic.bursts import Burst, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample, cut_rim
 from mapper.training.scene import Scene
@@ -184,8 +184,7 @@ def sample_of_image(
         name: Of sample and place.
         random: Draws the error of registration.
     """
-    options = BurstOptions(**{key: getattr(settings, key) for key in asdict(BurstOptions())})
-    burst = simulate_burst(image, options, seed=seed)
+    burst = simulate_burst(image, settings, seed=seed)
     shift = _register(burst, settings, random or np.random.default_rng([seed, 13]))
     return replace(sample_of_burst(burst, name=name, shift=shift), psf=settings.psf)
 

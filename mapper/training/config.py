@@ -222,8 +222,8 @@ class TrainConfig(Part):
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     loss: str = "huber"
-    """One of :data:`mapper.training.losses.LOSSES`: l1, huber, mse, nll (for networks that give a standard deviation),
-    l1-mse-gradient (slopes count beside heights), bce (of a probability), or one of another package."""
+    """One of :data:`mapper.training.losses.LOSSES`, each explained there: l1, huber, mse, nll, l1-mse-gradient, flow,
+    bce, registered or radiometric-consistency (for a truth of another sensor), or one of another package."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of weights that is saved."""
     clip: float = Field(default=1.0, gt=0)

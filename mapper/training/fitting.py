@@ -22,14 +22,17 @@ from torch import Tensor, nn
 from mapper.errors import MapperError
 from mapper.models.model import TrainedModel
 from mapper.models.weights import save_model
+from mapper.synthetic.bursts import PROTOCOL_SD
 from mapper.training.checkpoint import Checkpoint, RunFolder
 from mapper.training.config import TrainConfig
 from mapper.training.curves import Row, write_curves
 from mapper.training.distributed import Ranks
 from mapper.training.initial_model import choose_options, make_model
 from mapper.training.losses import Objective, Patches, members_of, unit_of
+from mapper.training.registered_loss import Radiometry
 from mapper.training.sample import Sample
-from mapper.training.sampler import PatchSampler
+from mapper.training.sampler import PatchSampler, measure
+from mapper.training.scene_config import PsfConfig
 
 _WARM_UP = 0.05
 _LAST_RATE = 0.01
@@ -122,11 +125,15 @@ class _Fitting:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).eval()
         bf16 = _takes_bf16(config, ranks.device)
-        self._objective = Objective(self.model, loss=config.loss, rim_source_px=config.margin_source_px, bf16=bf16).to(
-            ranks.device
-        )
+        self._objective = Objective(
+            self.model,
+            loss=config.loss,
+            rim_source_px=config.margin_source_px,
+            bf16=bf16,
+            radiometry=_measure_radiometry(samples),
+        ).to(ranks.device)
         self._parallel = ranks.wrap(self._objective)
-        self._optimizer = _make_optimizer(self.model, config)
+        self._optimizer = _make_optimizer(self._objective, config)
         if not config.model.guide:
             samples = [replace(sample, guide=sample.guide[:0], bands=(), dates=1) for sample in samples]
         self._sampler = PatchSampler(
@@ -179,8 +186,8 @@ class _Fitting:
         losses = self._parallel(patches) / pixels
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(losses.sum() * self.ranks.world)  # processes' gradients are averaged, not summed
-        for member in members_of(self.model):
-            nn.utils.clip_grad_norm_(member.parameters(), self.config.clip)
+        for part in (*members_of(self.model), *self._objective.learned):
+            nn.utils.clip_grad_norm_(part.parameters(), self.config.clip)
         self._optimizer.step()
         _follow(self.averaged, self.model, min(self.config.ema, (1 + self.step) / (10 + self.step)))
         self._loss += torch.stack([losses.detach().mean().double(), torch.ones_like(self._loss[0])])
@@ -213,6 +220,7 @@ class _Fitting:
         tensors = {
             **{f"model.{name}": value for name, value in self.model.network.state_dict().items()},
             **{f"kept.{name}": value for name, value in self.averaged.network.state_dict().items()},
+            **{f"loss.{name}": value for name, value in self._objective.learned.state_dict().items()},
         }
         for index, moments in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
@@ -225,8 +233,9 @@ class _Fitting:
 
     def restore(self, saved: Checkpoint) -> None:
         """Restore the state of a checkpoint."""
-        for prefix, model in (("model.", self.model), ("kept.", self.averaged)):
-            model.network.load_state_dict(_strip(saved.tensors, prefix))
+        parts = {"model.": self.model.network, "kept.": self.averaged.network, "loss.": self._objective.learned}
+        for prefix, part in parts.items():
+            part.load_state_dict(_strip(saved.tensors, prefix))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _strip(saved.tensors, "optimizer.").items():
             index, _, what = name.partition(".")
@@ -239,9 +248,18 @@ class _Fitting:
         self._before = saved.progress["seconds"]
 
 
-def _make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def _measure_radiometry(samples: Sequence[Sample]) -> Radiometry:
+    """Return level, spread and sensor of samples; the modulation is the mean over those that are stacks of dates."""
+    mean, unit = measure([sample.source for sample in samples])
+    published = PsfConfig(sd=PROTOCOL_SD, aperture_px=2 - samples[0].scale % 2)
+    seen = [sample.psf or published for sample in samples if sample.psf or sample.stack]
+    mtf = sum(psf.modulation(samples[0].scale) for psf in seen) / len(seen) if seen else None
+    return Radiometry(bands=len(samples[0].targets), mean=mean, unit=unit or 1.0, mtf=mtf)
+
+
+def _make_optimizer(objective: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return AdamW that draws only the weights of layers towards 0, not biases or slopes."""
-    parameters = list(model.parameters())
+    parameters = list(objective.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

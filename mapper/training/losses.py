@@ -7,12 +7,15 @@ Under the first three that part sees the error as given: it cannot buy likelihoo
 gradients: slopes count beside heights. That is the loss of Cai and Wilson (2025), in units of the source's spread.
 
 ``nll`` lets the deviation weigh the mean. The plain likelihood divides the gradient of the mean by the variance, so
-that a network which calls pixels hard stops learning them. It is therefore the beta-NLL of Seitzer, Tavakoli, Antic and
-Martius, "On the pitfalls of heteroscedastic uncertainty estimation with probabilistic neural networks" (ICLR 2022),
-beta 0.5, to which half the squared error is added: no pixel is given up, however large its deviation.
+that a network which calls pixels hard stops learning them. It is therefore the one of
+:mod:`mapper.training.likelihood`, to which half the squared error is added: no pixel is given up, however large its
+deviation.
 
 ``flow`` trains a network that draws samples: flow matching, and beside it the mean by its squared error, and its
 deviation; see :class:`FlowLoss`.
+
+``registered`` and ``radiometric-consistency`` are for a truth of another sensor, which lies elsewhere by parts of a
+pixel or has other colours; they have layers that learn beside the network, see :mod:`mapper.training.registered_loss`.
 
 ``bce`` judges probabilities of a class, where the truth is 0 or 1: binary cross-entropy, -log(1 - |error|).
 
@@ -22,7 +25,7 @@ Members of an ensemble learn each from its own output and patches, never from th
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
@@ -35,6 +38,14 @@ from mapper.models.model import GuidedModel, Network, TrainedModel, keep_within
 from mapper.models.stack_model import StackModel, adapt
 from mapper.registry import Registry
 from mapper.spec.target import Bounds
+from mapper.training.likelihood import LEAST_SD, beta_nll
+from mapper.training.registered_loss import (
+    RadiometricConsistency,
+    Radiometry,
+    RegisteredError,
+    RegisteredLoss,
+    RegisteredSum,
+)
 
 Loss = Callable[..., Tensor]
 """Loss of each pixel, (batch, 1, y, x), from errors and standard deviations of the same shape; no deviations, None.
@@ -44,9 +55,6 @@ beside, bool of the same shape. One of samples has ``sees_flow = True`` and take
 of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth.
 """
 
-_BETA = 0.5
-_LEAST_SD = 1e-3
-"""In training spreads; keeps logarithm and quotient in bounds."""
 _SUREST = 1 - 1e-6
 """Largest error of a probability that is told from a larger one."""
 
@@ -63,6 +71,11 @@ class Patches(NamedTuple):
     clear: Tensor
     shift: Tensor
 
+    @property
+    def scale(self) -> int:
+        """Source pixel / target pixel."""
+        return self.truth.shape[-1] // self.source.shape[-1]
+
 
 class Objective(nn.Module):
     """Loss of each member of a model, summed over pixels.
@@ -72,12 +85,21 @@ class Objective(nn.Module):
         loss: Name of a loss, one of :data:`LOSSES`.
         rim_source_px: Rim of a patch that is not judged: there the network sees the edge.
         bf16: Compute the network in bfloat16.
+        radiometry: Of the samples, for losses that have layers of their own; None takes one band in training units.
 
     Raises:
         InputError: If there is no such loss, or it needs a standard deviation that the network does not give.
     """
 
-    def __init__(self, model: TrainedModel, *, loss: str, rim_source_px: int = 0, bf16: bool = False) -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        loss: str,
+        rim_source_px: int = 0,
+        bf16: bool = False,
+        radiometry: Radiometry | None = None,
+    ) -> None:
         super().__init__()
         members = members_of(model)
         _check_loss(
@@ -93,6 +115,9 @@ class Objective(nn.Module):
         self.rim_source_px = rim_source_px
         self.bf16 = bf16
         self.unit = unit_of(model.contract)
+        radiometry = radiometry or Radiometry(bands=1, mean=0.0, unit=self.unit, mtf=None)
+        self.learned = nn.ModuleList(_make_learned(loss, radiometry, len(members)))
+        """Losses with layers of their own, one for each member; none for other losses."""
 
     def forward(self, patches: Patches) -> Tensor:
         """Return the sum of losses of each member, (member,)."""
@@ -105,7 +130,10 @@ class Objective(nn.Module):
                 output = _sharpen(member, shown) if time is None else _learn(member, shown, time)
             output, truth = _crop(output.float(), rim), _crop(shown.truth, rim)
             output = output if self.bounds == (None, None) else bend(output, truth, bounds=self.bounds, unit=self.unit)
-            sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit, time=time))
+            if self.learned:
+                sums.append(self.learned[at](output, truth, _crop(shown.source, rim // shown.scale)))
+            else:
+                sums.append(sum_loss(output, truth, loss=self.loss, unit=self.unit, time=time))
         return torch.stack(sums)
 
     def count(self, patches: Patches) -> Tensor:
@@ -114,9 +142,7 @@ class Objective(nn.Module):
 
     def _rim(self, patches: Patches) -> int:
         """Return the rim in target pixels; at least the middle of a small patch is judged."""
-        pixels = patches.source.shape[-1]
-        scale = patches.truth.shape[-1] // pixels
-        return min(self.rim_source_px, (pixels - 1) // 2) * scale
+        return min(self.rim_source_px, (patches.source.shape[-1] - 1) // 2) * patches.scale
 
 
 def _sharpen(member: nn.Module, shown: Patches) -> Tensor:
@@ -187,7 +213,7 @@ def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float, time: Ten
         output: (batch, band, y, x): means and, where given, as many standard deviations behind them, in target units;
             behind those what is expected of the truth under noise.
         truth: (batch, band, y, x), NaN where unknown.
-        loss: Name of a loss, one of :data:`LOSSES`.
+        loss: Name of a loss, one of :data:`LOSSES` without layers of its own.
         unit: Amount that counts as 1, in target units.
         time: (batch,) part of the way from noise to truth; None where there is no noise.
     """
@@ -196,7 +222,7 @@ def sum_loss(output: Tensor, truth: Tensor, *, loss: str, unit: float, time: Ten
     truth = truth.flatten(0, 1)[:, None]
     known = torch.isfinite(truth)
     error = torch.where(known, parts[0] - truth, 0.0) / unit
-    sd = (parts[1] / unit).clamp(min=_LEAST_SD) if len(parts) > 1 else None
+    sd = (parts[1] / unit).clamp(min=LEAST_SD) if len(parts) > 1 else None
     extras: dict[str, Tensor] = {}
     if time is not None:
         extras["flow"] = torch.where(known, parts[2] - truth, 0.0) / unit
@@ -221,7 +247,7 @@ def beside_mean(judge: Callable[[Tensor], Tensor]) -> Loss:
 
     def loss(error: Tensor, sd: Tensor | None) -> Tensor:
         total = judge(error)
-        return total if sd is None else total + _beta_nll(error.detach(), sd)
+        return total if sd is None else total + beta_nll(error.detach(), sd)
 
     return loss
 
@@ -234,7 +260,7 @@ def nll(error: Tensor, sd: Tensor | None) -> Tensor:
     """
     if sd is None:
         raise InputError("loss nll needs a network that gives a standard deviation")
-    return error.square() / 2 + _beta_nll(error, sd)
+    return error.square() / 2 + beta_nll(error, sd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +278,7 @@ class GradientLoss:
     def __call__(self, error: Tensor, sd: Tensor | None, *, known: Tensor) -> Tensor:
         """Return the loss of each pixel; see :data:`Loss`."""
         total = self.l1 * error.abs() + self.mse * error.square() + self.gradient * _slope_error(error, known)
-        return total if sd is None else total + _beta_nll(error.detach(), sd)
+        return total if sd is None else total + beta_nll(error.detach(), sd)
 
 
 def _slope_error(error: Tensor, known: Tensor) -> Tensor:
@@ -292,7 +318,7 @@ class FlowLoss:
         """
         if sd is None:
             raise InputError("loss flow needs a network that gives a standard deviation")
-        total = error.square() + _beta_nll(error.detach(), sd)
+        total = error.square() + beta_nll(error.detach(), sd)
         if flow is None or time is None:
             return total
         return total + self.weight * flow.square() / sd.detach() / (1 - time).clamp(min=self.latest)
@@ -307,7 +333,23 @@ def _smooth_l1(error: Tensor, *, bend: float) -> Tensor:
     return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=bend)
 
 
-LOSSES: Registry[Loss] = Registry(
+def _find_learned(name: str) -> type[RegisteredLoss] | None:
+    """Return the class of a loss that has layers of its own; None for another."""
+    found = LOSSES[name]
+    return found if isinstance(found, type) and issubclass(found, RegisteredLoss) else None
+
+
+def _make_learned(name: str, radiometry: Radiometry, members: int) -> list[RegisteredSum]:
+    """Return the losses of members that have layers of their own, at the same start in every process; else none."""
+    kind = _find_learned(name)
+    if kind is None:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [RegisteredSum(kind(radiometry.bands, mtf=radiometry.mtf), radiometry) for _ in range(members)]
+
+
+LOSSES: Registry[Callable[..., Any]] = Registry(
     "mapper.losses",
     {
         "l1": beside_mean(partial(_smooth_l1, bend=0.0)),
@@ -317,10 +359,14 @@ LOSSES: Registry[Loss] = Registry(
         "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
         "flow": FlowLoss(),
         "bce": beside_mean(binary_cross_entropy),
+        "registered": RegisteredError,
+        "radiometric-consistency": RadiometricConsistency,
     },
     kind=Callable,
 )
-"""Losses by name; other packages add theirs as entry points of ``mapper.losses``."""
+"""Losses by name, each a :data:`Loss` or a subclass of
+:class:`~mapper.training.registered_loss.RegisteredLoss`; other packages add theirs as entry points of
+``mapper.losses``."""
 
 
 def _check_loss(name: str, model: str, *, gives_sd: bool, draws: bool) -> None:
@@ -333,15 +379,13 @@ def _check_loss(name: str, model: str, *, gives_sd: bool, draws: bool) -> None:
         raise InputError(f"unknown loss {name!r}: expected one of {', '.join(LOSSES)}")
     if _sees_flow(name) and not draws:
         raise InputError(f"loss {name} needs a network that draws samples; {model} draws none")
+    if _find_learned(name):
+        return
     one = torch.ones(1, 1, 1, 1)
     try:
         _judge(LOSSES[name], one, one if gives_sd else None, one > 0)
     except InputError as error:
         raise InputError(f"{error}; {model} does not") from error
-
-
-def _beta_nll(error: Tensor, sd: Tensor) -> Tensor:
-    return sd.detach() ** (2 * _BETA) * (sd.log() + (error / sd).square() / 2)
 
 
 def _crop(array: Tensor, rim: int) -> Tensor:

@@ -9,16 +9,21 @@ registered and with colours matched, to the reference. ShiftNet and ColourMatch 
 behind: what a map shows is neither moved nor recoloured.
 
 Both take (batch, band, y, x) in training units, NaN where nothing is known, and return one number, the mean over what
-is.
+is. Where a network gives a standard deviation, they say what it is to be learnt from: errors after registration, with
+the offset, and under the second loss also the gain, of each image and band undone.
 """
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
+from mapper.errors import InputError
 from mapper.predict.operators import GaussianPsf
+from mapper.training.likelihood import LEAST_SD, beta_nll
 
 LANCZOS = 3
 """Half the width of Lanczos' kernel, in pixels."""
@@ -93,39 +98,141 @@ class ColourMatch(nn.Module):
         return matched
 
 
-class RegisteredError(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class Radiometry:
+    """Bands, level and spread of samples, and the modulation of their sensor."""
+
+    bands: int
+    mean: float
+    unit: float
+    """Mean and standard deviation of the source, over all bands."""
+    mtf: float | None
+    """Modulation of the sensor at the Nyquist frequency of the source; None where a source pixel is the mean of its
+    block."""
+
+
+class RegisteredLoss(nn.Module):
+    """A loss with layers of its own, which learn beside the network and are left behind.
+
+    Args:
+        bands: Bands of output and reference.
+        mtf: Modulation of the sensor at the Nyquist frequency of the source; None takes the mean of the block.
+        shift_net: What registers; None makes the published one.
+    """
+
+    least_px: ClassVar[int] = 16
+    """Smallest edge of the images that it can judge."""
+
+    def __init__(self, bands: int, *, mtf: float | None = None, shift_net: ShiftNet | None = None) -> None:
+        super().__init__()
+        self.mtf = mtf
+        self.shift_net = shift_net or ShiftNet(bands)
+
+    def forward(self, output: Tensor, truth: Tensor, anchor: Tensor, scale: int, sd: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            output: (batch, band, y * scale, x * scale), means alone.
+            truth: The same, NaN where unknown.
+            anchor: (batch, band, y, x), NaN where missing.
+            scale: Source pixel / target pixel.
+            sd: Standard deviations, like the output; None where the network gives none.
+        """
+        raise NotImplementedError
+
+    def teach_sd(
+        self, output: Tensor, sd: Tensor | None, truth: Tensor, shift: Tensor, *, gain: bool = False
+    ) -> Tensor | float:
+        """Return the mean likelihood of registered errors, from which the deviations alone learn; 0 without any.
+
+        Args:
+            output: Means, not yet moved.
+            sd: Their standard deviations.
+            truth: (batch, band, y, x), NaN where unknown.
+            shift: (batch, 2), that of the output.
+            gain: The truth has another gain in each image and band, beside an offset.
+        """
+        if sd is None:
+            return 0.0
+        reach, shift = self.shift_net.reach_px, shift.detach()
+        moved, known = _move_known(output.detach(), shift, truth, reach)
+        error = centre_error(moved, _match_gain(moved, truth, known) if gain else truth, known)
+        each = beta_nll(error, move(sd, shift, reach_px=reach).clamp(min=LEAST_SD))
+        total: Tensor = torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
+        return total
+
+
+class RegisteredSum(nn.Module):
+    """A loss with layers of its own, of images in target units, summed over the pixels whose truth is known.
+
+    Args:
+        loss: In training units, a mean.
+        radiometry: Of the samples.
+    """
+
+    def __init__(self, loss: RegisteredLoss, radiometry: Radiometry) -> None:
+        super().__init__()
+        self.loss, self.radiometry = loss, radiometry
+
+    def forward(self, output: Tensor, truth: Tensor, anchor: Tensor) -> Tensor:
+        """Return the sum.
+
+        Args:
+            output: (batch, band, y, x): means and, where given, as many standard deviations behind them.
+            truth: (batch, band, y, x), NaN where unknown.
+            anchor: (batch, band, y / scale, x / scale), NaN where missing.
+
+        Raises:
+            InputError: If the patches are too small to be judged.
+        """
+        rows, cols = truth.shape[-2:]
+        if min(rows, cols) < self.loss.least_px:
+            raise InputError(
+                f"{type(self.loss).__name__} gets {rows} x {cols} px of a patch inside its rim, expected at least "
+                f"{self.loss.least_px}: enlarge patch_px or reduce margin_source_px"
+            )
+        mean, *sd = output.chunk(output.shape[1] // truth.shape[1], 1)
+        normal = [(each - self.radiometry.mean) / self.radiometry.unit for each in (mean, truth, anchor)]
+        total: Tensor = self.loss(*normal, cols // anchor.shape[-1], sd[0] / self.radiometry.unit if sd else None)
+        return total * torch.isfinite(truth).sum()
+
+
+class RegisteredError(RegisteredLoss):
     """Squared error of a registered output less the mean difference of each image and band, and a penalty of its shift.
 
     Args:
         bands: Bands of output and reference.
+        mtf: Not looked at.
         shift_net: What registers; None makes the published one.
         clear_psnr: Return minus the clear PSNR in decibels of a range of 1 (the published loss), not the squared error.
     """
 
-    def __init__(self, bands: int, *, shift_net: ShiftNet | None = None, clear_psnr: bool = False) -> None:
-        super().__init__()
-        self.shift_net = shift_net or ShiftNet(bands)
+    def __init__(
+        self, bands: int, *, mtf: float | None = None, shift_net: ShiftNet | None = None, clear_psnr: bool = False
+    ) -> None:
+        super().__init__(bands, mtf=mtf, shift_net=shift_net)
         self.clear_psnr = clear_psnr
 
-    def forward(self, output: Tensor, truth: Tensor, anchor: Tensor, scale: int) -> Tensor:  # noqa: ARG002
-        """Return the loss of a batch.
-
-        Args:
-            output: (batch, band, y, x), means alone.
-            truth: The same, NaN where unknown.
-            anchor: Not looked at.
-            scale: Not looked at.
-        """
+    def forward(
+        self,
+        output: Tensor,
+        truth: Tensor,
+        anchor: Tensor,  # noqa: ARG002
+        scale: int,  # noqa: ARG002
+        sd: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of a batch, for which neither anchor nor scale count; see :class:`RegisteredLoss`."""
         shift = self.shift_net(output, truth)
         judged, known = _move_known(output, shift, truth, self.shift_net.reach_px)
         errors, seen = average_error(judged, truth, known), known.any(3).any(2)
         if self.clear_psnr:
             errors = 10 * torch.log10(errors.clamp(min=_LEAST_ERROR))
-        loss: Tensor = (errors * seen).sum() / seen.sum().clamp(min=1) + _SHIFT_PENALTY * shift.square().mean()
-        return loss
+        loss = (errors * seen).sum() / seen.sum().clamp(min=1) + _SHIFT_PENALTY * shift.square().mean()
+        total: Tensor = loss + self.teach_sd(output, sd, truth, shift)
+        return total
 
 
-class RadiometricConsistency(nn.Module):
+class RadiometricConsistency(RegisteredLoss):
     """The output seen through the sensor held to the anchor, its structure to a reference of other colours.
 
     The loss is .9 of the mean squared error to the anchor and .1 of the structural dissimilarity to the reference.
@@ -138,6 +245,8 @@ class RadiometricConsistency(nn.Module):
         hidden: Features of ColourMatch.
     """
 
+    least_px: ClassVar[int] = 2 * (LANCZOS + 4) + WINDOW_PX
+
     def __init__(
         self,
         bands: int,
@@ -147,26 +256,19 @@ class RadiometricConsistency(nn.Module):
         shift_net: ShiftNet | None = None,
         hidden: int = 64,
     ) -> None:
-        super().__init__()
-        self.mtf, self.value_range = mtf, value_range
-        self.shift_net = shift_net or ShiftNet(bands)
+        super().__init__(bands, mtf=mtf, shift_net=shift_net)
+        self.value_range = value_range
         self.colour_match = ColourMatch(bands, hidden=hidden)
 
-    def forward(self, output: Tensor, truth: Tensor, anchor: Tensor, scale: int) -> Tensor:
-        """Return the loss of a batch.
-
-        Args:
-            output: (batch, band, y * scale, x * scale), means alone.
-            truth: The same, NaN where unknown.
-            anchor: (batch, band, y, x), NaN where missing.
-            scale: Source pixel / target pixel.
-        """
+    def forward(self, output: Tensor, truth: Tensor, anchor: Tensor, scale: int, sd: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch; see :class:`RegisteredLoss`."""
         consistency = average(see_through(output, scale, mtf=self.mtf) - anchor, power=2)
         matched = self.colour_match(output)
         shift = self.shift_net(matched, truth)
         judged, known = _move_known(matched, shift, truth, self.shift_net.reach_px)
         structure = compare_structure(judged, torch.where(known, truth, torch.nan), value_range=self.value_range)
-        return _SHARES[0] * consistency + _SHARES[1] * structure
+        loss = _SHARES[0] * consistency + _SHARES[1] * structure
+        return loss + self.teach_sd(output, sd, truth, shift, gain=True)
 
 
 def move(image: Tensor, shift: Tensor, *, reach_px: float) -> Tensor:
@@ -243,10 +345,21 @@ def average(values: Tensor, *, power: int = 1) -> Tensor:
 
 def average_error(image: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Return the mean squared error of each image and band, (batch, band), their mean difference taken out."""
-    number = known.sum((2, 3)).clamp(min=1)
+    return centre_error(image, truth, known).square().sum((2, 3)) / known.sum((2, 3)).clamp(min=1)
+
+
+def centre_error(image: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Return truth less image, and less the mean of that over each image and band; 0 where unknown."""
     error = torch.where(known, torch.where(known, truth, 0.0) - image, 0.0)
-    bias = error.sum((2, 3)) / number
-    return torch.where(known, error - bias[..., None, None], 0.0).square().sum((2, 3)) / number
+    bias = error.sum((2, 3), keepdim=True) / known.sum((2, 3), keepdim=True).clamp(min=1)
+    return torch.where(known, error - bias, 0.0)
+
+
+def _match_gain(image: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Return the truth of each image and band with the gain that leaves the least squared error; 0 where unknown."""
+    centred = centre_error(torch.zeros_like(image), truth, known)
+    power = centred.square().sum((2, 3), keepdim=True)
+    return centred * (centred * image).sum((2, 3), keepdim=True) / power.clamp(min=_LEAST_ERROR)
 
 
 def _move_known(image: Tensor, shift: Tensor, truth: Tensor, reach_px: float) -> tuple[Tensor, Tensor]:

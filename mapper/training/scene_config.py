@@ -1,12 +1,13 @@
 """Descriptions of stacks of dates to train on and to score."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mapper.description import FilePath, Part
-from mapper.synthetic.bursts import PROTOCOL_SD
+from mapper.synthetic.bursts import BurstOptions, Span
 
 
 def list_seeds(seeds: Any) -> Any:
@@ -17,8 +18,6 @@ def list_seeds(seeds: Any) -> Any:
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(list_seeds), Field(min_length=1)]
 """Numbers, or ``1000-1199`` for all from the first to the last."""
-Span = tuple[float, float]
-"""Least and greatest value."""
 
 
 class PsfConfig(Part):
@@ -29,38 +28,20 @@ class PsfConfig(Part):
     aperture_px: int = Field(ge=1)
     """Target pixels whose mean is taken, around the centre of the source pixel."""
 
+    def modulation(self, scale: int) -> float:
+        """Return what is left of a wave at the Nyquist frequency of the source, half a cycle in a source pixel."""
+        half = math.pi / (2 * scale)
+        mean = math.sin(self.aperture_px * half) / (self.aperture_px * math.sin(half))
+        return math.exp(-((math.pi * self.sd) ** 2) / 2) * mean
 
-class BurstSettings(Part):
-    """Ways in which dates are simulated: see :class:`~mapper.synthetic.bursts.BurstOptions`."""
 
-    scale: int = Field(default=2, gt=1)
-    dates: int = Field(default=8, ge=1)
-    shift_px: float = Field(default=1.0, ge=0)
-    """Longest shift along an axis, in source pixels."""
+class BurstSettings(BurstOptions):
+    """Ways in which dates are simulated and registered."""
+
     shift_error_px: float = Field(default=0.02, ge=0)
     """Standard deviation of what registration leaves, in source pixels."""
     register_dates: bool = False
     """True estimates shifts from the dates themselves, as a map does, instead of ``shift_error_px``."""
-    psf_sd: Span = (PROTOCOL_SD, PROTOCOL_SD)
-    """Standard deviation of the point spread function, in source pixels."""
-    aperture_px: int | None = Field(default=None, ge=1)
-    """Target pixels along an axis whose mean a source pixel is, after that; None: 2, of odd scales 1."""
-    noise: Span = (0.01, 0.01)
-    """Standard deviation of the noise, in units of the spread of a band."""
-    noise_level: float = Field(default=0.0, ge=0)
-    """Standard deviation of further noise, in the units of the image."""
-    gain: float = Field(default=0.0, ge=0)
-    offset: float = Field(default=0.0, ge=0)
-    """Largest deviation of a date's gain from 1, and largest offset in units of the spread."""
-    clouds: float = Field(default=0.0, ge=0, le=1)
-    haze: float = Field(default=0.0, ge=0, le=1)
-    """Share of a date under clouds that the mask knows, and under haze that it does not."""
-    drift: float = Field(default=0.0, ge=0)
-    """Standard deviation of slow changes of brightness, in units of the spread."""
-    changed: float = Field(default=0.0, ge=0, le=1)
-    """Share of a date where objects appeared or went."""
-    object_px: Span = (1.5, 8.0)
-    """Edges of such objects, in source pixels."""
 
     @property
     def psf(self) -> PsfConfig:

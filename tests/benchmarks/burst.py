@@ -14,9 +14,8 @@ from real_stacks import read_naip, score_psnr
 from shared import needs_shared
 
 from mapper.cube.shifts import estimate_shifts
-from mapper.models.burst import BackProjection
-from mapper.models.card import read_card
 from mapper.models.interpolation import upsample
+from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
 from mapper.synthetic.bursts import BurstOptions, simulate_burst
 
@@ -64,5 +63,5 @@ def _score(name, values, anchor, shift, truth, **options):
         "source.anchor": _batch(values[[anchor]]),
         "source.shift": _batch(shift),
     }
-    outputs = BackProjection(read_card(ModelSpec(name=name)), **options)(inputs)
+    outputs = load_model(ModelSpec(name=name, options=options or None))(inputs)
     return score_psnr(torch.cat(list(outputs.values()), 1)[0], truth, border=16)
