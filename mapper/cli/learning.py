@@ -164,9 +164,9 @@ def risk_command(
 ) -> None:
     """Fit the risk of hallucination of a model that gives a standard deviation, and write it into its card.
 
-    Maps can then ask for it (`target.quality: [risk]`). Sites are described as those of a training; none that the model
-    was trained or calibrated on is taken. Two of three sites are fitted to, the third is judged, class by class of risk:
-    **mapper risk mapper/training/recipes/risk-burst-fusion-x2.yaml burst-fusion-x2 --weights FILE --plot risk.png**
+    Maps can then ask for it (`target.quality: [risk]`). Sites are described as those of a training; none that the
+    model was trained or calibrated on is taken. Two of three are fitted to, the third is judged, by class of risk:
+    **mapper risk mapper/training/recipes/risk/burst-fusion-x2.yaml burst-fusion-x2 --weights FILE --plot risk.png**
     """
     from mapper.training.risk import LEAST_PIXELS, add_risk, read_risk_config
 
@@ -183,9 +183,8 @@ def risk_command(
         return
     print_table(f"risk of {model}", ("predicted", "observed", "pixels"), fitted.reliability.table())
     worst = fitted.reliability.max_deviation(least_n=LEAST_PIXELS)
-    typer.echo(
-        f"largest difference {worst:.3f} (classes of {LEAST_PIXELS} pixels or more), mean risk {fitted.mean:.3f}"
-    )
+    told = f"mean {fitted.mean:.3f}, of whose variance {fitted.skill:.0%} are explained"
+    typer.echo(f"largest difference {worst:.3f}, of classes with {LEAST_PIXELS} pixels or more; {told}")
 
 
 @learning_app.command("models")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from mapper.arrays import FloatArray
 from mapper.evaluation.bins import Bins
@@ -218,6 +218,7 @@ def plot_risk(reliability: RiskReliability, path: Path, *, name: str, least_n: i
     width = float(np.diff(reliability.edges[:2])[0]) if reliability.edges else 0.1
     count.bar(np.floor(predicted / width) * width, pixels, width=0.92 * width, align="edge", color="#b8c4ce")
     count.set(yscale="log", xlabel="predicted", ylabel="pixels")
+    count.yaxis.set_minor_formatter(NullFormatter())
     for panel in (axis, count):
         tidy(panel)
     axis.legend(frameon=False, fontsize=9)

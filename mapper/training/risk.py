@@ -19,6 +19,7 @@ from mapper.cube.shifts import estimate_shifts
 from mapper.description import Part, describe_faults, read_yaml
 from mapper.errors import InputError, SpecError
 from mapper.evaluation.opensr import OpenSrOptions, map_likeness
+from mapper.evaluation.score import rounded
 from mapper.evaluation.uncertainty import RiskReliability
 from mapper.models.card import Card, read_card, weights_path
 from mapper.models.model import Model
@@ -35,6 +36,8 @@ from mapper.training.trainer import predict_sample
 
 LEAST_PIXELS = 1000
 """Pixels of a class of risk from which it counts in the largest deviation."""
+_CLASSES = 40
+"""Classes of risk in which it is judged, from 0 to 1: a network that is any good stays in the lower ones."""
 _QUANTILES = (*np.linspace(0, 0.95, 20), 0.975, 0.99, 1.0)
 """Classes of the score between which the curve of the risk is drawn."""
 _TAIL = 0.005 / (2 * len(REGIONAL_AT))
@@ -77,6 +80,8 @@ class FittedRisk:
     reliability: RiskReliability
     mean: float
     """Mean of what came to be."""
+    skill: float
+    """Part of the variance of what came to be that the risk explains: how far it tells pixels apart."""
 
 
 def read_risk_config(path: Path) -> RiskConfig:
@@ -106,7 +111,7 @@ def add_risk(
         WeightsError: If there are no weights, or they are not those of the card.
         InputError: If the model gives no deviation, a site was trained on, or too few pixels can be judged.
     """
-    card, path = read_card(spec), weights_path(spec).with_suffix(".json")
+    card = read_card(spec)
     if not card.contract.gives_sd:
         raise InputError(f"model {card.name} gives no standard deviation, which its risk would be estimated from")
     samples = read_samples(config.data)
@@ -122,10 +127,10 @@ def add_risk(
         "sites": [{"name": sample.name, "digest": sample.digest} for sample in samples],
         "consistency": config.consistency.model_dump(mode="json"),
         "features": list(FEATURES),
-        "reliability": fitted.reliability.to_dict(),
+        "reliability": fitted.reliability.to_dict() | {"mean": rounded(fitted.mean), "skill": rounded(fitted.skill)},
     }
     fitted = replace(fitted, risk=replace(fitted.risk, about=about))
-    path.write_text(replace(card, risk=fitted.risk).to_json())
+    weights_path(spec).with_suffix(".json").write_text(replace(card, risk=fitted.risk).to_json())
     return fitted
 
 
@@ -164,11 +169,14 @@ def fit_and_judge(judged: Sequence[Judged]) -> FittedRisk:
         raise InputError(f"{len(judged)} sites are too few: expected three or more, of which every third is judged")
     own, others = _join(judged[2::3]), _join([each for number, each in enumerate(judged) if number % 3 != 2])
     risk = fit_risk(others)
-    predicted = risk.estimate(own.features)
+    if not own.observed.size:
+        raise InputError("no pixel of the sites to judge on can be judged: give larger ones")
+    predicted, spread = risk.estimate(own.features), float(own.observed.var())
     return FittedRisk(
         risk=risk,
-        reliability=RiskReliability.of(predicted, own.observed),
-        mean=float(own.observed.mean()) if own.observed.size else float("nan"),
+        reliability=RiskReliability.of(predicted, own.observed, classes=_CLASSES),
+        mean=float(own.observed.mean()),
+        skill=1 - float(((predicted - own.observed) ** 2).mean()) / spread if spread else 0.0,
     )
 
 
