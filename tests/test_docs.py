@@ -12,7 +12,7 @@ from test_spec import CONTENT
 
 import mapper
 from mapper.models.architectures import ARCHITECTURES
-from mapper.predict.quality import BITS, MAP_BITS
+from mapper.predict.quality import BITS, DOMAIN_BITS, MAP_BITS, WIDE_BITS, WIDE_DATES_BITS
 from mapper.store.product import NOT_WRITTEN
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +48,10 @@ def test_the_table_names_every_package():
 
 
 def test_the_table_of_flags_is_that_of_the_code():
-    rows = [
-        (bit.mask, bit.name, bit.description, "all" if bit.name in MAP_BITS else "of a stack") for bit in BITS.values()
-    ]
+    maps = dict.fromkeys(BITS, "of a stack") | dict.fromkeys(MAP_BITS, "all")
+    maps |= dict.fromkeys((*WIDE_BITS, *DOMAIN_BITS), "with `bqa`")
+    maps |= dict.fromkeys(WIDE_DATES_BITS, "of several dates, with `bqa`")
+    rows = [(bit.value, bit.name, bit.description, maps[bit.name]) for bit in BITS.values()]
     rows.append((NOT_WRITTEN, "not_written", "the tile was never written, or failed", "all"))
     written = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \| (.*) \|$", (DOCS / "quality.md").read_text(), re.MULTILINE)
     assert [(int(mask), *words) for mask, *words in written] == rows

@@ -1,5 +1,6 @@
 """Commands about models: train one, list them, compare them."""
 
+import dataclasses
 import json
 import shlex
 import sys
@@ -149,6 +150,42 @@ def train_command(  # noqa: PLR0913 - options of a command
     if is_first_process():
         pairs = describe_card(card) | describe_scores(card) | {"weights": request.out / f"{card.name}.safetensors"}
         print_json(json.loads(card.to_json())) if as_json else print_pairs(card.name, pairs)
+
+
+@learning_app.command("risk")
+def risk_command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="Sites with a truth, and how maps are made.")],
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    *,
+    weights: Annotated[
+        Path, typer.Option(metavar="FILE", help="Its weights (.safetensors); the card beside them (.json) is written.")
+    ],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the reliability curve here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the risk of hallucination of a model that gives a standard deviation, and write it into its card.
+
+    Maps can then ask for it (`target.quality: [risk]`). Sites are described as those of a training; none that the
+    model was trained or calibrated on is taken. Two of three are fitted to, the third is judged, by class of risk:
+    **mapper risk mapper/training/recipes/risk/burst-fusion-x2.yaml burst-fusion-x2 --weights FILE --plot risk.png**
+    """
+    from mapper.training.risk import LEAST_PIXELS, add_risk, read_risk_config
+
+    command = shlex.join(["mapper", *sys.argv[1:]])
+    fitted = add_risk(
+        read_risk_config(config), ModelSpec(name=model, weights=weights.absolute()), command=command, notify=notify
+    )
+    if plot:
+        from mapper.evaluation.plots import plot_risk
+
+        plot_risk(fitted.reliability, plot, name=f"risk of {model}", least_n=LEAST_PIXELS)
+    if as_json:
+        print_json(json.loads(json.dumps(dataclasses.asdict(fitted.risk))))
+        return
+    print_table(f"risk of {model}", ("predicted", "observed", "pixels"), fitted.reliability.table())
+    worst = fitted.reliability.max_deviation(least_n=LEAST_PIXELS)
+    told = f"mean {fitted.mean:.3f}, of whose variance {fitted.skill:.0%} are explained"
+    typer.echo(f"largest difference {worst:.3f}, of classes with {LEAST_PIXELS} pixels or more; {told}")
 
 
 @learning_app.command("models")

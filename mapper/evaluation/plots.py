@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
 from mapper.arrays import FloatArray
 from mapper.evaluation.bins import Bins
@@ -17,7 +17,7 @@ from mapper.evaluation.density import Density
 from mapper.evaluation.metric import choose_metrics
 from mapper.evaluation.score import Score
 from mapper.evaluation.tally import Tally, Uncertainty
-from mapper.evaluation.uncertainty import Coverage, ErrorBySd
+from mapper.evaluation.uncertainty import Coverage, ErrorBySd, RiskReliability
 from mapper.spec.target import BandSpec
 
 _COLOURS = (
@@ -189,6 +189,39 @@ def plot_reliability(
     for panel in axes:
         tidy(panel)
     figure.legend(loc="outside lower center", ncols=3 if by_sd else 1, frameon=False, fontsize=9)
+    return save(figure, path)
+
+
+def plot_risk(reliability: RiskReliability, path: Path, *, name: str, least_n: int = 1) -> Path:
+    """Draw what came to be against what was predicted of it, above the number of pixels of each class.
+
+    Args:
+        reliability: Classes of a predicted probability.
+        path: Where the PNG goes.
+        name: Of what was predicted.
+        least_n: Classes with fewer pixels are drawn hollow.
+
+    Returns:
+        The path.
+    """
+    figure = Figure(figsize=(5.2, 6.2), layout="constrained")
+    axis, count = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    predicted, observed, pixels = np.array(reliability.table()).T.reshape(3, -1)
+    top = max(0.1, 1.15 * float(np.max([predicted, observed], initial=0.0)))
+    axis.plot((0, top), (0, top), color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+    axis.fill_between((0, top), (-0.05, top - 0.05), (0.05, top + 0.05), color=_COLOURS[0], alpha=0.1, linewidth=0)
+    axis.plot(predicted, observed, color=_COLOURS[0], linewidth=1.4)
+    firm = pixels >= least_n
+    axis.plot(predicted[firm], observed[firm], "o", color=_COLOURS[0], label=f"{least_n} pixels or more")
+    axis.plot(predicted[~firm], observed[~firm], "o", color=_COLOURS[0], markerfacecolor="white", label="fewer")
+    axis.set(xlim=(0, top), ylim=(0, top), ylabel="observed", title=f"{name}; the band is ± .05")
+    width = float(np.diff(reliability.edges[:2])[0]) if reliability.edges else 0.1
+    count.bar(np.floor(predicted / width) * width, pixels, width=0.92 * width, align="edge", color="#b8c4ce")
+    count.set(yscale="log", xlabel="predicted", ylabel="pixels")
+    count.yaxis.set_minor_formatter(NullFormatter())
+    for panel in (axis, count):
+        tidy(panel)
+    axis.legend(frameon=False, fontsize=9)
     return save(figure, path)
 
 

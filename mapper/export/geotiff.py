@@ -25,6 +25,7 @@ from mapper.errors import InputError, StoreError
 from mapper.export.files import Progress, appear_whole, check_free, ignore_progress
 from mapper.export.piece import Piece, choose_piece
 from mapper.export.provenance import describe_provenance
+from mapper.predict.quality import read_flags
 from mapper.store.map_store import MapStore
 from mapper.store.rasters import Raster, Rasters
 from mapper.store.verify import check_contents
@@ -176,9 +177,8 @@ def _describe_bands(file: Any, rasters: list[Raster]) -> None:
         if raster.kind != "flags":
             file.set_band_unit(index, raster.units)
         else:
-            about = raster.attributes
-            meanings = zip(map(int, about["flag_masks"]), str(about["flag_meanings"]).split(), strict=True)
-            file.update_tags(index, flags=", ".join(f"{mask} {meaning}" for mask, meaning in meanings))
+            meanings = read_flags(raster.attributes).items()
+            file.update_tags(index, flags=", ".join(f"{value} {meaning}" for meaning, (_, value) in meanings))
 
 
 def _describe_file(about: Any, rasters: list[Raster], tags: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import io
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ from mapper.models.contract import (
     make_inputs,
     make_outputs,
 )
+from mapper.models.risk import Risk, parse_risk
 from mapper.spec import ModelOptions, ModelSpec
 
 INTERPOLATIONS: Mapping[str, int] = {"nearest": 0, "bilinear": 1, "bicubic": 2}
@@ -108,6 +109,8 @@ class Card:
     """``torch==version`` at training."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Data and their digests, seed, steps, loss, scores."""
+    risk: Risk | None = None
+    """Estimate of the risk of hallucination; None where nobody fitted one."""
     written: Mapping[str, Any] = field(default_factory=dict)
     """JSON form of the contract in an older card, which seal and digest are taken of; empty for the present form."""
 
@@ -140,6 +143,7 @@ class Card:
             "mlm:output": _describe_outputs(self.contract),
             "mapper:contract": dict(self.form),
             "mapper:training": dict(self.training),
+            **({"mapper:risk": asdict(self.risk)} if self.risk else {}),
         }
         weights = {
             "href": f"./{self.name}.safetensors",
@@ -169,6 +173,7 @@ def parse_card(text: str) -> Card:
             sha256=content["assets"]["weights"]["file:checksum"].removeprefix(_SHA256_MULTIHASH),
             framework=f"torch=={properties['mlm:framework_version']}",
             training=properties["mapper:training"],
+            risk=parse_risk(properties["mapper:risk"]) if "mapper:risk" in properties else None,
             written=form if "guide" in form else {},
         )
         _check_card(card)

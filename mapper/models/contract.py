@@ -301,8 +301,8 @@ def name_band(index: int) -> str:
     return f"band_{index}"
 
 
-def digest_form(form: Mapping[str, Any]) -> str:
-    """Return the sha256 of the JSON form of a contract."""
+def digest_form(form: Mapping[str, Any] | Sequence[str]) -> str:
+    """Return the sha256 of a JSON form, of a contract or of digests."""
     return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,10 +19,11 @@ from mapper.cube.datum_shift import check_shifts
 from mapper.errors import ContractError, SpecError
 from mapper.grid import MapGrid, Tile, Window, measure_pixels
 from mapper.models.card import Card, read_card
-from mapper.models.contract import ANY, Contract, Offer
+from mapper.models.contract import ANY, Contract, Offer, digest_form
+from mapper.models.risk import Risk
 from mapper.plan.window_rules import HaloRule, WindowRule
 from mapper.predict.operators import make_operator
-from mapper.predict.quality import CHANGE_REACH
+from mapper.predict.quality import APPRAISED, CHANGE_REACH, DETAIL_REACH
 from mapper.spec import MapSpec
 from mapper.store.identity import Identity
 from mapper.store.product import Product, map_product
@@ -68,6 +69,10 @@ class PlannedModel:
     """(channel of the model's guide,): index among the channels of the map."""
     source_bands: tuple[int, ...]
     """(band of the model's source,): index among the source bands of the map."""
+    digest: str
+    """Digest of weights and contract."""
+    risk: Risk | None = None
+    """Estimate of the risk of hallucination, of a model that has one, for a map that needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +185,9 @@ def make_context(
     _check_tile_exact(spec.model.name, card.contract)
     _check_bands(spec, provider)
     check_heights(spec, provider)
-    product = map_product(spec, vertical_datum=find_datum(spec, provider))
+    risk = _choose_risk(spec, card)
+    datum = find_datum(spec, provider)
+    product = map_product(spec, vertical_datum=datum, knows_domain=risk is not None)
     contract = card.contract.take_steps(spec.model.steps)
     _check_samples(spec, contract)
     grid = product.grid
@@ -189,6 +196,8 @@ def make_context(
     # be complete, and right, beyond that edge
     ties = (spec.consistency.of(band.name) for band in spec.targets)
     reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
+    if not APPRAISED.isdisjoint(spec.target.quality):
+        reach += DETAIL_REACH
     halo_px = contract.halo(grid.scale) + reach * grid.scale
     cells_px = contract.source.cells_px * grid.scale
     if cells_px and spec.source.dates > 1:
@@ -198,7 +207,7 @@ def make_context(
         spec=spec,
         provider=provider,
         product=product,
-        identity=Identity(spec=product.digest, grid=grid.digest, model=card.digest),
+        identity=Identity(spec=product.digest, grid=grid.digest, model=_identify_model(card, risk)),
         roles=("guide", "source") if contract.guide else ("source",),
         halo_px=halo_px,
         # cells in which dates are registered must be whole, and those around, between whose centres shifts are drawn
@@ -207,10 +216,34 @@ def make_context(
         ),
         map_grid=grid,
         model=PlannedModel(
-            name=spec.model.name, contract=contract, channels=chosen["guide"], source_bands=chosen["source"]
+            name=spec.model.name,
+            contract=contract,
+            channels=chosen["guide"],
+            source_bands=chosen["source"],
+            digest=card.digest,
+            risk=risk,
         ),
         options=options or RunOptions(),
     )
+
+
+def _choose_risk(spec: MapSpec, card: Card) -> Risk | None:
+    """Return the estimate of risk that a map needs, for ``risk`` and for the flag of what a model was not judged on.
+
+    Raises:
+        ContractError: If it asks for ``risk`` of a model that has no estimate of it.
+    """
+    if "risk" in spec.target.quality and card.risk is None:
+        raise ContractError(
+            f"model {spec.model.name} has no estimate of risk, which target.quality asks for: fit one where a truth is "
+            "known (mapper risk CONFIG.yaml --weights FILE), or leave risk out"
+        )
+    return card.risk if {"risk", "bqa"} & {*spec.target.quality} else None
+
+
+def _identify_model(card: Card, risk: Risk | None) -> str:
+    """Return the digest of a model, and of its estimate of risk where pixels hang on it."""
+    return card.digest if risk is None else digest_form([card.digest, risk.digest])
 
 
 def _check_samples(spec: MapSpec, contract: Contract) -> None:

@@ -22,6 +22,7 @@ from mapper.plan.context import Context
 from mapper.plan.task_table import TaskTable
 from mapper.plan.windows import shapes_at
 from mapper.predict.patches import find_edge
+from mapper.predict.quality import APPRAISED
 from mapper.spec import LayerSpec
 from mapper.text import describe_bytes
 
@@ -38,6 +39,8 @@ _PLANES_FINISH = 12
 """Float planes of a window besides the guide: prediction, consistency in float64, flags, masks."""
 _PLANES_DRAWN = 8
 """Float planes of a window for each band of which samples are drawn: sums in float64, and one sample."""
+_PLANES_APPRAISED = 24, 8
+"""Float planes of a window where detail and risk are asked for: energies and features in float64, and for each band."""
 _ACTIVATIONS = MappingProxyType({True: 256, False: 16})
 """Floats held for each target pixel of a batch, by networks with a guide and by interpolations.
 
@@ -97,10 +100,18 @@ def memory_bytes(context: Context, tasks: TaskTable) -> Float64Array:
     network *= max(drawn, 1)  # each band goes through alone, as one more patch
     dates = _most_dates(context, tasks)
     reading = _COPIES_READ * dates * plane + _frame_bytes(context, tasks.items, rows * cols)
-    finishing = (channels + _PLANES_FINISH + _PLANES_DRAWN * drawn) * plane + network
+    finishing = (channels + _PLANES_FINISH + _PLANES_DRAWN * drawn + _count_appraised(context)) * plane + network
     kept = np.minimum((_most_shared(context) - 1) * dates * plane, KEPT_BYTES)
     needed: Float64Array = channels * plane + np.maximum(reading, finishing) + kept
     return needed + _stack_bytes(context, tasks, rows * cols) if context.spec.source.dates > 1 else needed
+
+
+def _count_appraised(context: Context) -> int:
+    """Return the float planes of a window that it takes to look at all bands of the target together."""
+    if APPRAISED.isdisjoint(context.spec.target.quality):
+        return 0
+    fixed, of_band = _PLANES_APPRAISED
+    return fixed + of_band * len(context.spec.targets)
 
 
 def _stack_bytes(context: Context, tasks: TaskTable, target_px: Float64Array) -> Float64Array:

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor
 
 from mapper.arrays import BoolArray, Float32Array
+from mapper.cube.shifts import Shifts
 from mapper.models.back_projection import register
 from mapper.models.card import FARTHEST_SHIFT
 
@@ -31,8 +32,40 @@ _LIMIT = 9.0
 """Mean square of a difference, in units of the usual one, above which a pixel has changed."""
 _MARGIN = 8
 """Source pixels around what is known that registering and smoothing look at."""
+_LEAST_TRUST = 0.2
+"""Trust below which a date counts as not registered: a standard error of .1 source pixels."""
 _SEEN = 1e-3
 _TINY = 1e-30
+
+
+def find_misfits(
+    values: Float32Array,
+    clear: BoolArray,
+    anchor: Float32Array,
+    found: Shifts,
+    *,
+    own: BoolArray,
+    row: int,
+    col: int,
+) -> tuple[BoolArray, BoolArray]:
+    """Find the pixels at which a date is astray, or shows something else than the anchor; returns both, (date, y, x).
+
+    A date is astray where it is not registered, or lies farther away than models follow; it is not said to have changed
+    there.
+
+    Args:
+        values: (date, band, y, x), NaN where missing.
+        clear: (date, y, x) True where a date is used.
+        anchor: (band, y, x), NaN where missing.
+        found: Shifts of the dates.
+        own: (date, y, x) True where a date is the anchor itself, which is there already.
+        row: Row of the upper-left pixel, counted from the origin of the source pixels; may be negative.
+        col: Its column.
+    """
+    others = clear & ~own
+    astray = others & ((found.certainty < _LEAST_TRUST) | (np.abs(found.shift) > FARTHEST_SHIFT).any(1))
+    changed = others & ~astray & find_changed(values, clear, anchor, found.shift, row=row, col=col)
+    return astray, changed
 
 
 def find_changed(

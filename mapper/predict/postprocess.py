@@ -1,9 +1,9 @@
 """Outputs of a model become the bands of a tile: consistency, flags, standard deviation, crop."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,11 @@ import numpy.typing as npt
 from mapper.arrays import BoolArray, Float32Array, Float64Array, UInt16Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
+from mapper.models.risk import Risk
+from mapper.predict.appraisal import Appraisal
 from mapper.predict.operators import Operator, expand, make_operator
 from mapper.predict.predictor import Estimate, Prediction
-from mapper.predict.quality import Flags, combine, mask_of
+from mapper.predict.quality import APPRAISED, Flags, choose_dtype, combine, list_bands, mask_of
 from mapper.spec import BandConsistency, MapSpec, TargetBand
 from mapper.spec.target import name_sample
 
@@ -44,6 +46,10 @@ class Postprocessor:
     """Window that was read for it."""
     inside: BoolArray
     """(y, x) of the window: True inside the area of the map."""
+    limits: tuple[tuple[float, float], ...] = ()
+    """Least and greatest value of each band, by its bounds and the numbers it is stored as; for ``bqa``."""
+    risk: Risk | None = None
+    """Estimate of the risk of hallucination; None where the model's card has none, or the map asks for none."""
 
     def finish(
         self,
@@ -70,6 +76,7 @@ class Postprocessor:
         """
         targets = self.spec.targets
         outputs = self.contract.name_means([band.name for band in targets])
+        drawn: list[_Drawn] = []
         bands: Bands = {}
         residuals: dict[str, float | None] = {}
         known_somewhere = np.zeros(self.window.shape, bool)
@@ -83,21 +90,51 @@ class Postprocessor:
             known_somewhere |= known
             value = band.enforce(estimate.mean, image, sd)
             bands[target.name] = self._hide(value, known)
-            if target.sd:
-                bands[f"{target.name}_sd"] = self._hide(self._find_sd(estimate, sd), known)
+            deviation = self._find_sd(estimate, sd) if target.sd or self._appraises else None
+            if target.sd and deviation is not None:
+                bands[f"{target.name}_sd"] = self._hide(deviation, known)
+            if deviation is not None and self._appraises:
+                drawn.append(_Drawn(estimate.mean, value, deviation, band.measure(estimate.mean, image)))
             for number, name in enumerate(target.sample_names):
                 sample = prediction.outputs[name_sample(output, number)]
                 bands[name] = self._hide(band.enforce(sample, image, sd), known)
             rest[:] = band.measure(value, image)
             residuals[target.name] = self._residual(rest)
             judged.append(band.flag(estimate.mean, image, sd))
-        bits = np.where(known_somewhere, combine(judged, self.window.shape), _bare_flags(self.inside))
-        bands["qa"] = self._crop(bits)
-        bands["n_valid"] = self._crop(np.where(known_somewhere, n_valid, np.uint16(0)))
         told = {**ancillary, "consistency_residual": expand(np.fmax.reduce(left).astype(np.float32), self.scale)}
-        for name in self.spec.target.quality:
+        if self._appraises:
+            more, flags_more = self._appraise(drawn, source.image, ancillary.get("n_dates", 1))
+            told |= more
+            judged.append(flags_more)
+        dtype = choose_dtype(self.spec.target.quality)
+        bits = combine(judged, self.window.shape, dtype=dtype)
+        bands["qa"] = self._crop(np.where(known_somewhere, bits, _bare_flags(self.inside).astype(dtype)))
+        bands["n_valid"] = self._crop(np.where(known_somewhere, n_valid, np.uint16(0)))
+        for name in list_bands(self.spec.target.quality):
             bands[name] = self._crop(np.where(known_somewhere, told[name], _blank(name)))
         return bands, residuals
+
+    @property
+    def _appraises(self) -> bool:
+        """True for a map that asks for what follows from all of its bands together."""
+        return not APPRAISED.isdisjoint(self.spec.target.quality)
+
+    def _appraise(
+        self, drawn: Sequence["_Drawn"], image: Float32Array, n_dates: npt.NDArray[Any] | int
+    ) -> tuple[dict[str, Float32Array], Flags]:
+        """Return bands of quality (y, x) that the map asks for, by name, and further flags."""
+        asked = self.spec.target.quality
+        mean, value, sd, residual = (np.stack(each) for each in zip(*drawn, strict=True))
+        appraisal = Appraisal(mean=mean, value=value, sd=sd, image=image, residual=residual, scale=self.scale)
+        features = appraisal.describe(n_dates) if self.risk else None
+        bands = {"detail_gain": appraisal.gain} if "detail_gain" in asked else {}
+        flags: dict[str, BoolArray | np.bool_ | bool] = {}
+        if "bqa" in asked:
+            flags |= appraisal.flag(self.limits, has_zero=self.spec.target.heights is None)
+        if self.risk and features is not None:
+            flags |= {"out_of_domain": self.risk.find_strange(features)} if "bqa" in asked else {}
+            bands |= {"risk": self.risk.estimate(features)} if "risk" in asked else {}
+        return {name: band.astype(np.float32) for name, band in bands.items()}, flags
 
     def _find_sd(self, estimate: Estimate, sd: Float32Array) -> Float32Array:
         """Return the standard deviation of the target; that of the source alone where the model gives none."""
@@ -117,6 +154,15 @@ class Postprocessor:
 
     def _crop(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.ascontiguousarray(array[self.core.inside(self.window)])
+
+
+class _Drawn(NamedTuple):
+    """One band of the target, (y, x), and how far the model's mean lies from the source, (y, x) of that."""
+
+    mean: Float32Array
+    value: Float32Array
+    sd: Float32Array
+    residual: Float64Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +210,12 @@ def blank_bands(spec: MapSpec, inside: BoolArray, flag: str) -> Bands:
         for band in spec.targets
         for name in (band.name, *([f"{band.name}_sd"] if band.sd else []), *band.sample_names)
     )
+    bits = np.where(inside, np.uint16(mask_of(flag)), np.uint16(mask_of("outside_area")))
     return {
         **{name: np.full(inside.shape, np.nan, np.float32) for name in names},
-        "qa": np.where(inside, np.uint16(mask_of(flag)), np.uint16(mask_of("outside_area"))),
+        "qa": bits.astype(choose_dtype(spec.target.quality)),
         "n_valid": np.zeros(inside.shape, np.uint16),
-        **{name: np.full(inside.shape, _blank(name)) for name in spec.target.quality},
+        **{name: np.full(inside.shape, _blank(name)) for name in list_bands(spec.target.quality)},
     }
 
 

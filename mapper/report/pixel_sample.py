@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from mapper.arrays import Float32Array
 from mapper.grid import Tile
+from mapper.predict.quality import read_flags
 from mapper.store.product import Band
 from mapper.store.rasters import Raster, Rasters
 
@@ -59,9 +60,9 @@ def sample_pixels(rasters: Rasters, tiles: list[Tile]) -> PixelSample:
     qa, n_valid = rasters.find(bands.quality.name), rasters.find(bands.count.name)
     whole = len(tiles) <= _ALL_TILES and len(tiles) * rasters.grid.tile_px**2 <= _ALL_PX
     windows = list(_choose_windows(rasters, tiles, whole=whole))
-    flags = _read(qa, windows).astype(np.uint16)
+    flags = _read(qa, windows).astype(np.uint32)
     written = rasters.is_written(flags)
-    meanings = zip(qa.attributes["flag_masks"], str(qa.attributes["flag_meanings"]).split(), strict=True)
+    meanings = read_flags(qa.attributes).items()
     encoded = [band for band in bands.bands if band.encoding]
     histograms = {band.name: _count(_read(rasters.find(band.name), windows), _starts_at_0(band)) for band in encoded}
     histograms[n_valid.name] = _count_numbers(_read(n_valid, windows)[written])
@@ -69,7 +70,11 @@ def sample_pixels(rasters: Rasters, tiles: list[Tile]) -> PixelSample:
         pixels=int(written.sum()),
         is_whole=whole,
         histograms=histograms,
-        flags={name: int((written & (flags & mask != 0)).sum()) for mask, name in meanings if mask != qa.band.fill},
+        flags={
+            name: int((written & (flags & mask == value)).sum())
+            for name, (mask, value) in meanings
+            if value != qa.band.fill
+        },
         unflagged=int((written & (flags == 0)).sum()),
     )
 

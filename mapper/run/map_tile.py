@@ -142,6 +142,8 @@ def predict_tile(context: Context, tile: Tile, read: WindowInputs) -> tuple[Comp
         core=grid.window(tile),
         window=window,
         inside=grid.inside_area(window),
+        limits=tuple(band.limits for band in context.product.values),
+        risk=context.require_model().risk,
     ).finish
     arrays, residuals = finish(
         prediction, read.reference, n_valid=read.n_valid, flags=read.flags, ancillary=read.ancillary
@@ -239,7 +241,7 @@ def load_predictor(context: Context) -> Predictor | Sampler:
     """
     with _loading:
         kept = max(band.samples for band in context.spec.targets)
-        return _load_predictor(context.spec.model, context.identity.model, context.options, kept)
+        return _load_predictor(context.spec.model, context.require_model().digest, context.options, kept)
 
 
 @lru_cache(maxsize=2)  # a process serves thousands of tiles: weights are read, checked and moved to the device once

@@ -12,19 +12,19 @@ from mapper.arrays import BoolArray, Float32Array, UInt16Array
 from mapper.catalog.coverage import FEW_OBSERVATIONS
 from mapper.catalog.uses import ItemUse
 from mapper.cube.composite import Guide
-from mapper.cube.shifts import Shifts, estimate_shifts
+from mapper.cube.shifts import estimate_shifts
 from mapper.cube.source import Source
 from mapper.cube.stack import NOT_NEEDED, Shown, Stack
 from mapper.grid import coarsen
-from mapper.models.card import FARTHEST_SHIFT
 from mapper.plan.context import Context
-from mapper.predict.change import find_changed
+from mapper.predict.appraisal import find_shadow
+from mapper.predict.change import find_misfits
 from mapper.predict.operators import expand
 from mapper.predict.postprocess import Reference
+from mapper.predict.quality import CLEAR_DATES
+from mapper.spec import MapSpec
 from mapper.store.record import DateShift
 
-_LEAST_TRUST = 0.2
-"""Trust below which a date counts as not registered: a standard error of .1 source pixels."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -122,6 +122,7 @@ def describe_stack(
             "item_dropped": _is_dropped(stack.uses),
             "few_dates": n_valid < context.spec.source.dates,
             **{name: expand(where, scale) for name, where in registered.flags.items()},
+            **{name: expand(where, scale) for name, where in _find_further_flags(stack, context.spec).items()},
         },
         uses=stack.uses,
         shown=stack.items,
@@ -131,6 +132,17 @@ def describe_stack(
         },
         **_describe_dates(stack, tile, context.spec.source.anchor),
     )
+
+
+def _find_further_flags(stack: Stack, spec: MapSpec) -> dict[str, BoolArray]:
+    """Return what several dates say of the anchor, (y, x) of source pixels by flag, for a map that asks for it."""
+    if "bqa" not in spec.target.quality or spec.source.dates == 1:
+        return {}
+    own = stack.shown == np.arange(len(stack.dates))[:, None, None]
+    return {
+        "few_clear": stack.n_valid < CLEAR_DATES,
+        "cloud_shadow": find_shadow(stack.values, stack.clear, stack.image, own),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +166,8 @@ def _register(stack: Stack, bands: list[int], context: Context, corner: tuple[in
     row, col = corner
     values, image = stack.values[:, bands], stack.image[bands]
     found = estimate_shifts(values, stack.clear, image, row=row, col=col, cell=cell)
-    # a date that a pixel shows is there already
-    others = stack.clear & (stack.shown != np.arange(len(stack.dates))[:, None, None])
-    astray = others & _is_astray(found)
-    changed = others & ~astray & find_changed(values, stack.clear, image, found.shift, row=row, col=col)
+    own = stack.shown == np.arange(len(stack.dates))[:, None, None]
+    astray, changed = find_misfits(values, stack.clear, image, found, own=own, row=row, col=col)
     kept = (
         DateShift(date=day, down=float(mean[0]), right=float(mean[1]), trust=float(trust.mean()))
         for day, mean, trust in zip(stack.dates, np.nan_to_num(found.mean), found.trust, strict=True)
@@ -165,15 +175,9 @@ def _register(stack: Stack, bands: list[int], context: Context, corner: tuple[in
     return _Registered(
         n_dates=(stack.n_valid - (astray | changed).sum(0)).astype(np.uint16),
         inputs={"source.shift": found.shift},
-        flags={"misregistered": astray.any(0), "changed": changed.any(0)},
+        flags={"misregistered": np.asarray(astray.any(0)), "changed": np.asarray(changed.any(0))},
         shifts=tuple(kept),
     )
-
-
-def _is_astray(found: Shifts) -> BoolArray:
-    """Return where a date is not registered, or lies too far away to be followed, (date, y, x)."""
-    astray: BoolArray = (found.certainty < _LEAST_TRUST) | (np.abs(found.shift) > FARTHEST_SHIFT).any(1)
-    return astray
 
 
 def _count_days(stack: Stack) -> Float32Array:

@@ -114,10 +114,11 @@ class MapSpec(Part):
         if of_dates and not self.source.is_stack:
             raise ValueError(f"target.quality: {', '.join(of_dates)} belongs to a stack of dates, the source is a map")
         units = sorted({band.units for band in self.targets})
-        if "consistency_residual" in self.target.quality and len(units) > 1:
+        over_bands = [name for name in self.target.quality if name in _OVER_BANDS]
+        if over_bands and len(units) > 1:
             raise ValueError(
-                f"target.quality: consistency_residual is one band, those of the target have units {', '.join(units)}: "
-                "expected the same of all"
+                f"target.quality: {', '.join(over_bands)} is one band, those of the target have units "
+                f"{', '.join(units)}: expected the same of all"
             )
         return self
 
@@ -214,6 +215,8 @@ class MapSpec(Part):
 
 _ADDED_TO_SOURCE = ("kind", "bands", "static", "resampling", "dates", "anchor", "cloud_limit", "orbit")
 """Keys that maps of before did not have: they enter a digest where they differ from their default."""
+_OVER_BANDS = ("consistency_residual", "detail_gain", "risk")
+"""Bands of quality that are of all bands of the target together."""
 _NOT_OF_PIXELS = ("value_range", "classes", "sd_classes")
 """Keys of a target that no pixel depends on."""
 

@@ -12,7 +12,7 @@ Edge = Annotated[float, Field(allow_inf_nan=True)]
 """Edge of a class of values; an infinite one leaves the class open."""
 OperatorName = Literal["block-mean", "gaussian-psf", "none"]
 Mode = Literal["none", "soft", "hard", "below"]
-QualityBand = Literal["n_dates", "anchor_days", "consistency_residual"]
+QualityBand = Literal["n_dates", "anchor_days", "consistency_residual", "bqa", "detail_gain", "risk"]
 """Band that says how far to trust a pixel, beside standard deviation and flags."""
 _BAND_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 
@@ -148,7 +148,9 @@ class TargetSpec(BandSpec):
     quality: tuple[QualityBand, ...] = ()
     """Further bands about each pixel. Of a stack: ``n_dates``, the dates that lie on the anchor and show what it shows,
     and ``anchor_days``, the day that is shown, since 1970-01-01; ``consistency_residual``, the largest difference to
-    the source over all bands, seen through the operator."""
+    the source over all bands, seen through the operator; ``bqa``, further flags and the class of confidence in ``qa``,
+    which then has 32 bits; ``detail_gain``, energy of detail finer than the source over that of its bicubic
+    interpolation; ``risk``, the estimated probability that a pixel shows detail that is not there."""
 
     heights: Literal["surface", "ground"] | None = None
     """Heights that are written: of the ``surface`` or of the bare ``ground``; None where the map is none of heights."""

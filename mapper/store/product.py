@@ -4,6 +4,7 @@ The store itself treats both alike: tiles of whole shards, a record for each, on
 which bands there are and what the root group says of them, and that is a :class:`Product`.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from mapper.errors import SpecError
 from mapper.grid import MapGrid
-from mapper.predict.quality import DATES_BITS, MAP_BITS, STACK_BITS, cf_attributes
+from mapper.predict.quality import cf_attributes, choose_dtype, list_bands, list_flags
 from mapper.spec import Channel, MapSpec, TargetBand
 from mapper.store.encoding import Encoding
 from mapper.store.geozarr import AXES, GRID_MAPPING, LEVEL_AXES
@@ -34,6 +35,10 @@ NO_GUIDE = 255
 """In ``gaps``, where no tile of the guide was written."""
 
 
+_GAIN = Encoding(dtype="uint16", scale_factor=0.02)
+"""Gain in detail, 0 to 1310: beyond lie pixels of a source without any detail."""
+_RISK = Encoding(dtype="uint8", scale_factor=0.005)
+"""Probability, 0 to 1."""
 _NOT_IN_ATTRIBUTES = {"classes", "sd_classes"}
 """Keys of a target that may hold infinity, which JSON cannot say; the description as a whole has them."""
 
@@ -70,6 +75,13 @@ class Band:
     def vertical_datum(self) -> str:
         """Return the vertical datum of heights; empty for other values, and where nobody says."""
         return str(self.attributes.get("vertical_datum", ""))
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the least and the greatest value that there can be, by its bounds and the numbers it is stored as."""
+        least, most = self.encoding.limits if self.encoding else (-math.inf, math.inf)
+        low, high = self.bounds
+        return least if low is None else max(least, low), most if high is None else min(most, high)
 
     @property
     def long_name(self) -> str:
@@ -151,19 +163,20 @@ class Product(Banded):
     """Further attributes of the root group."""
 
 
-def map_product(spec: MapSpec, *, vertical_datum: str = "") -> Product:
+def map_product(spec: MapSpec, *, vertical_datum: str = "", knows_domain: bool = False) -> Product:
     """Return the product that a map is: its target bands, each with its standard deviation, flags and observations.
 
     Args:
         spec: The map.
         vertical_datum: Datum of its heights; empty where it has none, or nobody says.
+        knows_domain: True for a model that knows what it was judged on, so that a flag can say what is beyond.
 
     Raises:
         SpecError: If a target band has the name of another array.
     """
     bands = (
         *_make_target_bands(spec.targets, vertical_datum),
-        _make_quality_band(spec),
+        _make_quality_band(spec, knows_domain=knows_domain),
         _make_count_band(),
         *_make_ancillary_bands(spec),
     )
@@ -266,34 +279,42 @@ def _make_count_band() -> Band:
     return Band(name="n_valid", role="count", dtype="uint16", fill=0, reduction="count", attributes=attributes)
 
 
-def _make_quality_band(spec: MapSpec) -> Band:
-    of_stack = DATES_BITS if spec.source.dates > 1 else STACK_BITS
-    flags = cf_attributes(of_stack if spec.source.is_stack else MAP_BITS)
+def _make_quality_band(spec: MapSpec, *, knows_domain: bool) -> Band:
+    flags = cf_attributes(list_flags(spec, knows_domain=knows_domain))
     flags.pop("valid_range", None)  # the flag of tiles that were never written lies outside it
     attributes = {
         **flags,
         "standard_name": "quality_flag",
         "flag_masks": [*flags["flag_masks"], NOT_WRITTEN],
+        **({"flag_values": [*flags["flag_values"], NOT_WRITTEN]} if "flag_values" in flags else {}),
         "flag_meanings": f"{flags['flag_meanings']} not_written",
     }
-    return Band(name="qa", role="quality", dtype="uint16", fill=NOT_WRITTEN, reduction="flags", attributes=attributes)
+    dtype = choose_dtype(spec.target.quality)
+    return Band(name="qa", role="quality", dtype=dtype, fill=NOT_WRITTEN, reduction="flags", attributes=attributes)
 
 
 def _make_ancillary_bands(spec: MapSpec) -> Iterator[Band]:
     """Yield the bands of quality that a map asks for, in their order."""
-    first = spec.targets[0]
-    for name in spec.target.quality:
+    for name in list_bands(spec.target.quality):
         if name == "n_dates":
             about = {"long_name": "dates that lie on the anchor and show what it shows", "units": "1"}
             yield Band(name=name, role="ancillary", dtype="uint16", fill=0, reduction="count", attributes=about)
             continue
-        if name == "anchor_days":
-            encoding, units, long_name = Encoding(dtype="uint16"), DAYS, "day that is shown, UTC"
-        else:
-            encoding, units = Encoding.of_sd(first.encoding), first.units
-            long_name = "largest difference to the source, seen through the operator"
+        long_name, units, encoding = _describe_ancillary(name, spec.targets[0])
         about = {"long_name": long_name, "units": units, **encoding.attributes}
         yield _make_encoded_band(name, "ancillary", encoding, about)
+
+
+def _describe_ancillary(name: str, first: TargetBand) -> tuple[str, str, Encoding]:
+    """Return name for people, units and encoding of a band of quality, by the first band of the target."""
+    if name == "anchor_days":
+        return "day that is shown, UTC", DAYS, Encoding(dtype="uint16")
+    if name == "detail_gain":
+        return "energy of detail finer than the source over that of its bicubic interpolation", "1", _GAIN
+    if name == "risk":
+        return "estimated probability of detail that is neither the truth's nor the source's", "1", _RISK
+    residual = "largest difference to the source, seen through the operator"
+    return residual, first.units, Encoding.of_sd(first.encoding)
 
 
 def _find_clash(bands: Sequence[Band]) -> str:

@@ -14,6 +14,7 @@ from zarr.abc.store import Store
 
 from mapper.catalog.uses import ItemUse
 from mapper.grid import Tile
+from mapper.predict.quality import read_flags
 from mapper.store.checksums import read_pixels
 from mapper.store.description import Description, read_description
 from mapper.store.errors import explain_faults
@@ -211,12 +212,9 @@ def _describe_value(band: BandValue) -> str:
 
 def name_flags(quality: Band, stored: int) -> tuple[str, ...]:
     """Return the meanings of a stored number of a quality band, which holds bits or one of several values."""
-    about = quality.attributes
-    meanings = str(about["flag_meanings"]).split()
-    if "flag_masks" in about:
-        return tuple(name for mask, name in zip(about["flag_masks"], meanings, strict=True) if stored & mask)
-    named = dict(zip(about["flag_values"], meanings, strict=True))
-    return (named[stored],) if stored else ()
+    if not stored:
+        return ()
+    return tuple(name for name, (mask, value) in read_flags(quality.attributes).items() if stored & mask == value)
 
 
 def _describe_record(record: Record, snapshot: str, written_at: datetime | None) -> list[str]:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Body, HTTPException, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from mapper.errors import InputError
+from mapper.predict.quality import read_flags
 from mapper.serve.answers import JsonAnswer
 from mapper.serve.errors import describe_refusals
 from mapper.serve.pixel import FLAG_MEANINGS, Ref
@@ -238,8 +239,8 @@ def _describe_flags(sums: ZonalSums, layer: Layer) -> list[FlagShare]:
     attributes = layer.view.rasters.bands.quality.attributes
     codes = np.arange(sums.flags.size)
     named = [("", "nothing to remark", codes == 0)]
-    for name, mask in zip(str(attributes["flag_meanings"]).split(), attributes["flag_masks"], strict=True):
-        named.append((name, FLAG_MEANINGS.get(name, name.replace("_", " ")), codes & int(mask) != 0))
+    for name, (mask, value) in read_flags(attributes).items():
+        named.append((name, FLAG_MEANINGS.get(name, name.replace("_", " ")), codes & mask == value))
     areas = [float(sums.flags[where].sum()) for _, _, where in named]
     return [
         FlagShare(

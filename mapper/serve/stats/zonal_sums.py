@@ -7,6 +7,7 @@ all sums in units of the value times square metres.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from affine import Affine
 from mapper.arrays import Float64Array
 from mapper.errors import InputError
 from mapper.grid import MapGrid
+from mapper.predict.quality import read_flags
 from mapper.serve.stats.pixel_area import PixelAreas
 from mapper.serve.stats.pixel_coverage import Area, cover_window
 from mapper.serve.stats.sum_uncertainty import SumSd, compute_sum_sd
@@ -25,7 +27,8 @@ from mapper.store.rasters import Raster, Rasters
 _BLOCK_PX = 1024
 _MOST_CELLS = 1 << 20
 """Cells in which errors are added up, at most."""
-_FLAGS = 1 << 16
+_FLAGS = 1 << 18
+"""Numbers that flags can make, at most."""
 _MISSING = ("source_missing", "outside_area")
 """Flags of pixels without a value; at a level, of pixels that lack a part of their area."""
 
@@ -239,14 +242,14 @@ def _sum_products(value: npt.NDArray[np.float32], weights: Float64Array) -> floa
     return float((np.nan_to_num(value, nan=0.0).astype(np.float64) * weights).sum())
 
 
-def _add_flags(sums: ZonalSums, flags: npt.NDArray[np.uint16], weights: Float64Array) -> None:
+def _add_flags(sums: ZonalSums, flags: npt.NDArray[Any], weights: Float64Array) -> None:
     sums.flags += np.bincount(flags.ravel(), weights.ravel(), _FLAGS)
 
 
 def _missing_masks(quality: Band) -> int:
     """Return the bits of pixels that have no value, or lack a part of their area."""
-    named = dict(zip(str(quality.attributes["flag_meanings"]).split(), quality.attributes["flag_masks"], strict=True))
-    return sum(int(named.get(name, 0)) for name in _MISSING)
+    named = read_flags(quality.attributes)
+    return sum(named[name][0] for name in _MISSING if name in named)
 
 
 def _clip(area: Area, grid: MapGrid) -> Area:

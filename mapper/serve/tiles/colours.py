@@ -5,12 +5,12 @@ Matplotlib's, 256 colours each; a value picks one of 255.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,17 @@ _FLAGS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "source_disagrees": (0xDD, 0xAA, 0x33),
         "few_observations": (0x88, 0xCC, 0xEE),
         "few_dates": (0x44, 0xAA, 0x99),
+        "out_of_domain": (0x88, 0x22, 0x55),
+        "fallback": (0x66, 0x11, 0x00),
+        "cloud_shadow": (0x66, 0x99, 0xCC),
+        "changed": (0xEE, 0x77, 0x33),
+        "misregistered": (0x99, 0x77, 0x00),
+        "consistency_moved": (0xEE, 0xCC, 0x66),
+        "saturated": (0xFF, 0xAA, 0xBB),
+        "confidence_low": (0x99, 0x99, 0x33),
+        "confidence_medium": (0xDD, 0xDD, 0x99),
+        "confidence_unknown": (0x77, 0x77, 0x77),
+        "few_clear": (0x11, 0x77, 0x33),
         "outside_area": (0xBB, 0xBB, 0xBB),
     }
 )
@@ -95,11 +106,13 @@ def index_values(values: npt.NDArray[np.float32], low: float, high: float) -> By
     return scaled.astype(np.uint8)
 
 
-def index_flags(flags: npt.NDArray[np.uint16], masks: list[int], written: npt.NDArray[np.bool_]) -> ByteArray:
-    """Return the indices of flags in a palette; ``masks`` are bits, the gravest first."""
+def index_flags(
+    flags: npt.NDArray[Any], chosen: Sequence[tuple[int, int]], written: npt.NDArray[np.bool_]
+) -> ByteArray:
+    """Return the indices of flags in a palette; ``chosen`` are masks and values of bits, the gravest first."""
     indices = np.ones(flags.shape, np.uint8)
-    for number, mask in reversed(list(enumerate(masks))):
-        indices[flags & mask != 0] = number + 2
+    for number, (mask, value) in reversed(list(enumerate(chosen))):
+        indices[flags & mask == value] = number + 2
     indices[~written] = 0
     return indices
 

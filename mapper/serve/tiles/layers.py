@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastapi import HTTPException
 
 from mapper.errors import InputError
+from mapper.predict.quality import read_flags
 from mapper.serve.extent import Extent, find_extent
 from mapper.serve.pixel import FLAG_MEANINGS
 from mapper.serve.tiles.cache import ByteCache
@@ -250,24 +251,23 @@ class FlagDrawing:
         if rendered is None:
             return _draw_nothing(tile)
         flags, written = rendered
-        colours = list_flag_colours(list(self._masks))
-        indices = index_flags(flags, [self._masks[colour.flag] for colour in colours], written)
+        colours = list_flag_colours(list(self._flags))
+        indices = index_flags(flags, [self._flags[colour.flag] for colour in colours], written)
         return encode_png(indices, make_flag_palette(colours))
 
     def legend(self) -> dict[str, Any]:
         """Return the flags with their colours, the gravest first."""
         entries = [{"flag": "", "meaning": "nothing to remark", "colour": UNFLAGGED.hex}]
-        for colour in list_flag_colours(list(self._masks)):
+        for colour in list_flag_colours(list(self._flags)):
             meaning = FLAG_MEANINGS.get(colour.flag, colour.flag.replace("_", " "))
             entries.append({"flag": colour.flag, "meaning": meaning, "colour": colour.hex})
         return {"legend": entries}
 
     @property
-    def _masks(self) -> dict[str, int]:
-        """Return bits by name, without the one of pixels that were never written: these are transparent."""
-        attributes = self.layer.raster.attributes
-        pairs = zip(str(attributes["flag_meanings"]).split(), attributes["flag_masks"], strict=True)
-        return {name: int(mask) for name, mask in pairs if name != "not_written"}
+    def _flags(self) -> dict[str, tuple[int, int]]:
+        """Return mask and value by name, without that of pixels that were never written: these are transparent."""
+        named = read_flags(self.layer.raster.attributes)
+        return {name: pair for name, pair in named.items() if name != "not_written"}
 
 
 Drawing = ColourDrawing | FlagDrawing

@@ -93,7 +93,7 @@ def render_values(view: MapView, name: str, tile: WebTile, resampling: Resamplin
     return window.blank(values)
 
 
-def render_flags(view: MapView, name: str, tile: WebTile) -> tuple[npt.NDArray[np.uint16], BoolArray] | None:
+def render_flags(view: MapView, name: str, tile: WebTile) -> tuple[npt.NDArray[Any], BoolArray] | None:
     """Return the flags of a tile, (y, x), and where something was written; None if it lies outside the map.
 
     Raises:
