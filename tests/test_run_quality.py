@@ -1,12 +1,15 @@
 """A map that asks for it has further flags, gain in detail and risk; they are the same bits for any tiling."""
 
+import json
 from dataclasses import replace
 from unittest import mock
 
 import numpy as np
 import pytest
+import shapely
 import torch
 import yaml
+from fastapi.testclient import TestClient
 from kinds_of_maps import CRS, write_catalog, write_map, write_scene
 from region import run_json, run_mapper
 from torch import nn
@@ -23,7 +26,9 @@ from mapper.models.risk import Risk
 from mapper.models.stack_model import adapt
 from mapper.models.weights import save_model
 from mapper.plan.context import make_context
-from mapper.predict.quality import read_flags
+from mapper.predict.quality import BITS, read_flags
+from mapper.serve.app import make_app
+from mapper.serve.settings import AppSettings
 from mapper.spec import ModelSpec
 from mapper.store.map_store import MapStore
 from mapper.store.why import why
@@ -146,6 +151,20 @@ def test_a_pixel_is_explained_in_words(maps):
     assert {"detail_gain", "risk"} < set(answer.ancillary)
     assert "confidence_medium" in answer.to_text()
     assert "  risk  " in answer.to_text()
+
+
+def test_a_server_tells_pixel_area_and_legend_in_the_same_words(maps):
+    spec = read_spec(maps[1])
+    client, place = TestClient(make_app(spec.store, AppSettings(stale_after_s=0.0))), spec.area.geometry.centroid
+    told = client.get("/pixel", params={"x": place.x, "y": place.y}).json()
+    assert {"flag": "confidence_medium", "meaning": BITS["confidence_medium"].description} in told["quality"]
+    assert 0.05 <= told["ancillary"]["risk"] <= 0.6
+    legend = client.get("/tilejson.json?variable=qa").json()["legend"]
+    assert {"confidence_low", "confidence_medium", "cloud_shadow"} <= {entry["flag"] for entry in legend}
+    area = json.loads(shapely.to_geojson(place.buffer(0.001)))
+    shares = {entry["flag"]: entry["share"] for entry in client.post("/stats", json=area).json()["quality"]}
+    classes = [shares.get(f"confidence_{name}", 0) for name in ("low", "medium")]
+    assert 0.5 < sum(classes) <= 1 + 1e-6  # each pixel has one class
 
 
 def test_a_model_without_a_fitted_risk_refuses_a_map_that_asks_for_it(folder):

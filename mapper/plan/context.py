@@ -192,13 +192,7 @@ def make_context(
     _check_samples(spec, contract)
     grid = product.grid
     chosen = _check_contract(spec, provider, contract, grid.scale)
-    # consistency acts on whole source pixels beyond the receptive field, so one that is cut by the edge of a tile must
-    # be complete, and right, beyond that edge
-    ties = (spec.consistency.of(band.name) for band in spec.targets)
-    reach = max(make_operator(tie, grid.scale).reach_in(tie.mode) for tie in ties)
-    if not APPRAISED.isdisjoint(spec.target.quality):
-        reach += DETAIL_REACH
-    halo_px = contract.halo(grid.scale) + reach * grid.scale
+    halo_px = contract.halo(grid.scale) + _find_reach(spec, grid.scale) * grid.scale
     cells_px = contract.source.cells_px * grid.scale
     if cells_px and spec.source.dates > 1:
         halo_px = max(halo_px, CHANGE_REACH * grid.scale)
@@ -225,6 +219,17 @@ def make_context(
         ),
         options=options or RunOptions(),
     )
+
+
+def _find_reach(spec: MapSpec, scale: int) -> int:
+    """Return the source pixels beyond the receptive field that a pixel hangs on.
+
+    Consistency acts on whole source pixels, so one that is cut by the edge of a tile must be complete, and right,
+    beyond that edge; detail is measured on what came of it.
+    """
+    ties = (spec.consistency.of(band.name) for band in spec.targets)
+    reach = max(make_operator(tie, scale).reach_in(tie.mode) for tie in ties)
+    return reach if APPRAISED.isdisjoint(spec.target.quality) else reach + DETAIL_REACH
 
 
 def _choose_risk(spec: MapSpec, card: Card) -> Risk | None:

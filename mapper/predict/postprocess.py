@@ -106,13 +106,17 @@ class Postprocessor:
             more, flags_more = self._appraise(drawn, source.image, ancillary.get("n_dates", 1))
             told |= more
             judged.append(flags_more)
-        dtype = choose_dtype(self.spec.target.quality)
-        bits = combine(judged, self.window.shape, dtype=dtype)
-        bands["qa"] = self._crop(np.where(known_somewhere, bits, _bare_flags(self.inside).astype(dtype)))
+        bands["qa"] = self._crop(self._combine(judged, known_somewhere))
         bands["n_valid"] = self._crop(np.where(known_somewhere, n_valid, np.uint16(0)))
         for name in list_bands(self.spec.target.quality):
             bands[name] = self._crop(np.where(known_somewhere, told[name], _blank(name)))
         return bands, residuals
+
+    def _combine(self, judged: Sequence[Flags], known: BoolArray) -> npt.NDArray[Any]:
+        """Return the bits of all pixels, (y, x); of one without a value only why it has none."""
+        dtype = choose_dtype(self.spec.target.quality)
+        bits = combine(judged, self.window.shape, dtype=dtype)
+        return np.where(known, bits, _bare_flags(self.inside).astype(dtype))
 
     @property
     def _appraises(self) -> bool:

@@ -23,7 +23,7 @@ from mapper.evaluation.score import rounded
 from mapper.evaluation.uncertainty import RiskReliability
 from mapper.models.card import Card, read_card, weights_path
 from mapper.models.model import Model
-from mapper.models.risk import FEATURES, REGIONAL_AT, Risk
+from mapper.models.risk import FEATURES, REGIONAL_AT, Risk, parse_risk
 from mapper.models.weights import load_model
 from mapper.predict.appraisal import Appraisal
 from mapper.predict.change import find_misfits
@@ -192,9 +192,7 @@ def fit_risk(judged: Judged) -> Risk:
     scores, risks = _fit_curve(np.tensordot(weights, judged.features, 1), judged.observed)
     least, most = np.quantile(judged.features[list(REGIONAL_AT)], (_TAIL, 1 - _TAIL), axis=1)
     parts = {"weights": weights, "scores": scores, "risks": risks, "least": least, "most": most}
-    risk = Risk(**{name: tuple(float(f"{each:.7g}") for each in numbers) for name, numbers in parts.items()})
-    risk.check()
-    return risk
+    return parse_risk({name: [float(f"{each:.7g}") for each in numbers] for name, numbers in parts.items()})
 
 
 def _fit_weights(judged: Judged) -> Float64Array:
