@@ -9,14 +9,13 @@ expects (compare the residual corrective diffusion of Mardani et al., 2023):
    many, which bring detail and noise alike. One step is a regression, the mode of least error.
 2. *Samples.* With the mean m, the deviation s and noise z, the truth is m + s e. On the straight path the state is
    x = (1 - t) z + t e. Further steps ask a second network for e, where the path ends, and go a part of the way there.
-   After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made. Few steps
-   lose spread on the way: so the first look is at t = 1 / K, at noise as strong as the state is there.
+   After K steps m + s x is a sample: the mode of detail. The number of steps is chosen when a map is made. More
+   steps keep more of the spread.
 
 One band at a time, in any unit: what is seen are differences to the local level in units of the local contrast. There
 is no normalisation over a patch and no attention, so that all hangs on a fixed window, which grows with each step.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,6 +39,9 @@ _LEAST_SD = 1e-3
 """Least standard deviation, in units of the contrast."""
 _FARTHEST = 6.0
 """Standard deviations at which what the mean leaves is cut off, in training."""
+_STRENGTH = 0.9
+"""Part of the noise that paths begin with: with it 4 to 8 steps give gradients as strong as the truth's, on images of no
+place (.95 to 1.09 of them; with all of the noise 1.03 to 1.18)."""
 _TIME_WIDTH = 32
 
 
@@ -174,7 +176,7 @@ class FlowS2(Network):
         steps = noise.shape[1]
         if steps == 1:
             return 0 * noise[:, 0]  # where the path ends, as far as one knows without a look at noise
-        state = noise[:, 0] * math.hypot(1 / steps, 1 - 1 / steps)
+        state = noise[:, 0] * (_STRENGTH * (1 - 1 / steps))
         for step in range(1, steps):
             now = torch.full_like(told[:, 0, 0, 0], step / steps)
             state = state + (self._expect(told, state, now) - state) / (steps - step)
