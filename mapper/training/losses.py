@@ -14,6 +14,8 @@ beta 0.5, to which half the squared error is added: no pixel is given up, howeve
 ``flow`` trains a network that draws samples: flow matching, and beside it the mean by its squared error, and its
 deviation; see :class:`FlowLoss`.
 
+``latent`` trains latent diffusion, whose autoencoder and denoiser are judged apart; see :class:`LatentLoss`.
+
 ``bce`` judges probabilities of a class, where the truth is 0 or 1: binary cross-entropy, -log(1 - |error|).
 
 Members of an ensemble learn each from its own output and patches, never from their mean.
@@ -41,7 +43,7 @@ Loss = Callable[..., Tensor]
 
 Errors are 0 where the truth is unknown. A loss that looks at neighbours has ``sees_gaps = True`` and takes ``known``
 beside, bool of the same shape. One of samples has ``sees_flow = True`` and takes ``flow``, errors of what is expected
-of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth.
+of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth, between its ``times``.
 """
 
 _BETA = 0.5
@@ -100,7 +102,7 @@ class Objective(nn.Module):
         sums = []
         for at, member in enumerate(self.members):
             shown = Patches(*(array[at] for array in patches))
-            time = _draw_times(shown) if _sees_flow(self.loss) else None
+            time = _draw_times(shown, self.loss) if _sees_flow(self.loss) else None
             with torch.autocast(shown.guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 output = _sharpen(member, shown) if time is None else _learn(member, shown, time)
             output, truth = _crop(output.float(), rim), _crop(shown.truth, rim)
@@ -129,9 +131,9 @@ def _sharpen(member: nn.Module, shown: Patches) -> Tensor:
     raise TypeError(f"{type(member).__name__} is no model that can be trained")
 
 
-def _draw_times(shown: Patches) -> Tensor:
-    """Return a part of the way from noise to truth for each patch, (patch,)."""
-    first, last = FlowLoss.times
+def _draw_times(shown: Patches, loss: str) -> Tensor:
+    """Return a part of the way from noise to truth for each patch, (patch,), between the first and last of a loss."""
+    first, last = getattr(LOSSES[loss], "times", (0.0, 1.0))
     return first + (last - first) * torch.rand(len(shown.source), device=shown.source.device)
 
 
@@ -298,6 +300,32 @@ class FlowLoss:
         return total + self.weight * flow.square() / sd.detach() / (1 - time).clamp(min=self.latest)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatentLoss:
+    """A loss of latent diffusion: the absolute error of an image as decoded, what its code tells, and the velocity.
+
+    In place of a deviation stands what a pixel's code tells, in nats; in place of errors of a truth under noise stand
+    those of the velocity between code and noise, on pixels.
+    """
+
+    times: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    sees_flow: ClassVar[bool] = True
+    nats: float = 1e-3
+    """Weight of what a code tells: codes stay near standard normal ones."""
+    weight: float = 0.5
+    """Weight of the velocity."""
+
+    def __call__(
+        self, error: Tensor, sd: Tensor | None, *, flow: Tensor | None = None, time: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of each pixel; see :data:`Loss`."""
+        del time
+        total = error.abs()
+        if sd is None or flow is None:
+            return total
+        return total + self.nats * sd + self.weight * flow.square()
+
+
 def binary_cross_entropy(error: Tensor) -> Tensor:
     """Return the cross-entropy of probabilities against a truth of 0 or 1, of which the error tells all, in nats."""
     return -torch.log1p(-error.abs().clamp(max=_SUREST))
@@ -316,6 +344,7 @@ LOSSES: Registry[Loss] = Registry(
         "nll": nll,
         "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
         "flow": FlowLoss(),
+        "latent": LatentLoss(),
         "bce": beside_mean(binary_cross_entropy),
     },
     kind=Callable,
