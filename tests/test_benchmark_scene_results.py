@@ -12,7 +12,7 @@ from shared import SHARED
 from mapper.benchmark import runner
 from mapper.benchmark.result_files import write_report
 from mapper.benchmark.runner import run_suite
-from mapper.benchmark.scene_results import SensorView
+from mapper.benchmark.sensor_view import SensorView
 from mapper.benchmark.sites import read_sites, show_dates
 from mapper.benchmark.suite import read_suite
 from mapper.errors import InputError, SpecError
@@ -104,7 +104,8 @@ def test_an_affine_fit_beats_none_and_known_shifts_beat_noisy_ones(report):
 def test_no_model_is_shown_a_truth_or_a_true_shift(tmp_path, monkeypatch):
     shown = []
     predict = runner.predict_sample
-    monkeypatch.setattr(runner, "predict_sample", lambda model, sample: shown.append(sample) or predict(model, sample))
+    watched = lambda model, sample, **options: shown.append(sample) or predict(model, sample, **options)  # noqa: E731
+    monkeypatch.setattr(runner, "predict_sample", watched)
     run(write_suite(tmp_path, plain("burst"), plain("known", model="burst", shifts="known"), dates=[2]), tmp_path)
     assert all(np.isnan(sample.truth).all() and sample.stack.true_shift is None for sample in shown)
     (site, _) = show_dates(read_sites([BurstData.model_validate(BURSTS)]), [2])
@@ -119,7 +120,10 @@ def test_files_hold_the_table_and_all_scores(report, tmp_path):
     stored = json.loads((tmp_path / "suite.json").read_text())
     place = stored["places"]["burst 7, 2 dates"]
     assert (place["scale"], place["value_range"], place["dates"], place["psf"]["aperture_px"]) == (2, 6, 2, 2)
-    assert set(stored["methods"]["burst"]["scores"]["burst 8, 1 date"]) == set(SCENE_METRICS)
+    scores = stored["methods"]["burst"]["scores"]["burst 8, 1 date"]
+    assert set(scores) == {*SCENE_METRICS, "s_per_mpx", "tflop_per_mpx"}
+    assert scores["s_per_mpx"] > 0
+    assert 0 < scores["tflop_per_mpx"] < 0.01  # no network: the little that interpolation multiplies
     assert len(stored["table"]["simulated dates"]) == 3 + 3 * 2
     text = (tmp_path / "suite.md").read_text()
     assert "## simulated dates (x2, mean of 2; PSNR of a range of 6, units 1)" in text
@@ -192,7 +196,7 @@ def test_a_model_that_fits_no_scene_that_is_there_is_left_out(tmp_path):
     ("changes", "message"),
     [
         ({"metrics": ["beauty"]}, "unknown metrics beauty, expected some of psnr"),
-        ({"methods": [plain("bicubic", consistency="hard")]}, "bicubic: methods of scenes are a model or a training"),
+        ({"methods": [plain("bicubic", consistency="hard")]}, "bicubic: methods of scenes are a model, a training"),
         ({"data": [BURSTS, {"kind": "terrain", "seeds": [1]}]}, "make two suites"),
         ({"data": [{"kind": "terrain", "seeds": [1]}]}, "dates, metrics, fitted, known ask for scenes"),
     ],

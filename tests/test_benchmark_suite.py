@@ -22,7 +22,7 @@ def write(folder, **changes):
 
 
 def test_what_ships_is_valid(tmp_path):
-    assert suite_names() == ["biomassters", "elevation", "multi-image", "synthetic-x10", "synthetic-x8"]
+    assert suite_names() == ["biomassters", "elevation", "generative", "multi-image", "synthetic-x10", "synthetic-x8"]
     for name in suite_names():
         suite = read_suite(name, work=tmp_path, folder=tmp_path)
         assert suite.name == name
@@ -55,7 +55,7 @@ def test_the_folder_of_chips_has_to_be_given_where_it_is_left_open(tmp_path):
     [
         (
             {"methods": [{"name": "a", "group": "source"}]},
-            "exactly one of model, recipe, training, wald, per_scene and ground, got none",
+            "exactly one of model, recipe, training, wald, per_scene, ground and yardstick, got none",
         ),
         ({"methods": [BICUBIC | {"recipe": "a.yaml"}]}, "got model and recipe"),
         ({"methods": [BICUBIC, BICUBIC]}, "methods appear twice: bicubic"),
@@ -78,7 +78,7 @@ def test_a_wrong_suite_is_one_line_that_says_where(tmp_path, changes, message):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(SpecError, match="unknown suite 'stars': mapper ships biomassters, elevation, multi-image"):
+    with pytest.raises(SpecError, match="unknown suite 'stars': mapper ships biomassters, elevation, generative"):
         read_suite("stars", work=tmp_path)
     with pytest.raises(SpecError, match="cannot be read"):
         read_suite(tmp_path / "none.yaml", work=tmp_path)

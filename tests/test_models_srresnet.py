@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from receptive import lively
 from test_models_stacks import build, make_stack, run
 
+from mapper.models.architectures import build_network
 from mapper.models.srresnet import SRResNet
 
 
@@ -37,6 +39,21 @@ def test_a_batch_has_no_part_in_what_a_map_shows():
     both = {key: torch.cat([one[key], 9 * other[key]]) for key in one}
     torch.testing.assert_close(run(network, both)[:1], run(network, one), atol=1e-12, rtol=0)
     assert (run(network.train(), both)[:1] - run(network, one)).abs().max() > 0.01
+
+
+def test_of_bands_it_serves_any_unit_and_its_halo_is_what_a_pixel_hangs_on():
+    network = build_network("srresnet-bands", guide_channels=0, scale=4, options={"width": 4, "blocks": 1})
+    network = lively(network).double().eval()
+    edge = network.halo_px // 4 + 3
+    stack = make_stack(dates=1, bands=1, rows=edge, cols=edge, scale=4)
+    expected = run(network, stack)
+    shifted = run(network, stack | {"anchor": 100 + 50 * stack["anchor"]})
+    torch.testing.assert_close(shifted, 100 + 50 * expected, atol=2, rtol=0)  # the level is a part of the contrast
+    spoilt = stack["anchor"].clone()
+    spoilt[..., :2, :] += 5
+    change = (run(network, stack | {"anchor": spoilt}) - expected).abs().amax((0, 1, 3))
+    assert (change[: 2 * 4] > 0).all()
+    assert not change[2 * 4 + network.halo_px :].any()
 
 
 def test_another_scale_is_refused():

@@ -100,6 +100,28 @@ def test_what_is_absent_is_told_where_it_may_be_and_refused_where_not(tmp_path, 
         read_scenes(SceneData(kind="probav", folder=probav, places=("NIR_1",), psf={"sd": 0.3, "aperture_px": 2}))
 
 
+def test_pairs_of_opensr_test_are_scenes_of_one_date_with_their_own_truth(tmp_path):
+    random = np.random.default_rng(2)
+    source, truth = random.integers(1, 4000, (2, 4, 12, 10)), random.integers(1, 4000, (2, 4, 48, 40))
+    np.savez(tmp_path / "naip.npz", L2A=source.astype(np.uint16), HRharm=truth.astype(np.uint16))
+    first, second = read_samples([SceneData(kind="opensr-test", folder=tmp_path, border_px=4)])
+    assert (first.name, first.scale, first.value_range, first.target) == ("naip_000", 4, 1, "B04,B03,B02,B08")
+    np.testing.assert_allclose(second.source, source[1] / 1e4, rtol=1e-6)
+    np.testing.assert_allclose(second.truth[:, 4:-4, 4:-4], truth[1, :, 4:-4, 4:-4] / 1e4, rtol=1e-6)
+    assert second.seen_through is None
+
+
+def test_rows_of_an_image_are_taken_and_what_it_was_seen_through_is_kept_apart(pictures):
+    simulate = {"scale": 2, "dates": 1, "noise": (0, 0), "rows": (10, 30), "psf_sd": (0.6, 0.6)}
+    data = SceneData(kind="spacenet7", folder=pictures, simulate=simulate, psf={"sd": 0.5, "aperture_px": 2})
+    sample = read_scenes(data)[0]
+    assert sample.truth.shape == (3, 20, 40)
+    np.testing.assert_allclose(sample.source, degrade(sample.truth, 2, psf_sd=0.6), rtol=1e-5)
+    assert (sample.psf.sd, sample.seen_through.sd) == (0.5, 0.6)
+    with pytest.raises(InputError, match="scene 07 has 31 rows, got rows 20 to 40"):
+        read_scenes(SceneData(kind="spacenet7", folder=pictures, simulate=simulate | {"rows": (20, 40)}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

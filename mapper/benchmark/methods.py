@@ -13,11 +13,12 @@ import numpy as np
 from mapper.benchmark.ground_methods import GROUND_METHODS, Solver, knows_cover
 from mapper.benchmark.sites import Site, slug
 from mapper.benchmark.suite import MethodConfig, is_weights
+from mapper.benchmark.yardsticks import YARDSTICKS
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
 from mapper.models.back_projection import PointSpread
 from mapper.models.burst import BackProjection
-from mapper.models.card import Card, read_card
+from mapper.models.card import Card, model_names, read_card
 from mapper.models.model import Model
 from mapper.models.pixtransform import make_pixtransform
 from mapper.models.weights import load_model
@@ -52,6 +53,14 @@ class SiteModel:
         return "cpu, 1 thread" if device == "cpu" else device
 
 
+def find_weights(method: MethodConfig, weights: Path) -> MethodConfig:
+    """Return a method with the file of its model, where none of that name ships and one lies in a folder of weights."""
+    if method.model is None or is_weights(method.model) or method.model in model_names():
+        return method
+    path = weights.absolute() / f"{method.model}.safetensors"
+    return method.model_copy(update={"model": str(path)}) if path.is_file() else method
+
+
 def check_parts(method: MethodConfig) -> None:
     """Check that weights and architecture of a method are there.
 
@@ -60,8 +69,14 @@ def check_parts(method: MethodConfig) -> None:
     """
     if method.model is not None:
         read_card(_spec_of(method.model))
-    if method.ground is not None and method.ground not in GROUND_METHODS:
-        raise SpecError(f"{method.name}: unknown {method.ground!r}, expected one of {', '.join(GROUND_METHODS)}")
+        if method.samples and not read_card(_spec_of(method.model)).contract.noise_bands:
+            raise SpecError(f"{method.name} is to draw {method.samples} samples of {method.model}, which draws none")
+    for name, known in ((method.ground, GROUND_METHODS), (method.yardstick, YARDSTICKS)):
+        if name is not None and name not in known:
+            raise SpecError(f"{method.name}: unknown {name!r}, expected one of {', '.join(known)}")
+    if method.yardstick is not None and YARDSTICKS[method.yardstick].sees_truth != (method.group == "truth"):
+        seeing = ", ".join(name for name, each in YARDSTICKS.items() if each.sees_truth)
+        raise SpecError(f"{method.name}: {seeing} see the truth and are of group truth, others are not")
     for path in (method.recipe, method.training, method.wald):
         if path is not None and (architecture := read_config(path).model.architecture) not in ARCHITECTURES:
             raise SpecError(f"{path} trains {architecture!r}: mapper has {', '.join(sorted(ARCHITECTURES))}")
@@ -141,8 +156,8 @@ def open_model(method: MethodConfig, site: Site, others: Sequence[Site], *, weig
     if method.wald is not None:
         config = _config(method.wald, [site], weights, f"on-{slug(site.name)}")
         return _train(config, [degrade(site.blind)], notify)
-    if method.ground is not None:
-        solver = Solver(solve=GROUND_METHODS[method.ground], others=tuple(other.sample for other in others))
+    if solve := GROUND_METHODS.get(method.ground or "") or YARDSTICKS.get(method.yardstick or ""):
+        solver = Solver(solve=solve, others=tuple(other.sample for other in others))
         return SiteModel(model=solver, parameters=0, name=method.name)
     sample = site.sample
     model = make_pixtransform(bands=sample.bands, units=sample.source_units, scale=sample.scale, **method.options)

@@ -61,7 +61,7 @@ class Measured(Protocol):
 
     @property
     def pixels(self) -> int:
-        """Number of values that were predicted."""
+        """Number of target pixels that were predicted."""
 
     @property
     def seconds(self) -> float:
@@ -92,7 +92,7 @@ class MethodOutcome(Generic[R_co]):
 
     @property
     def mpx_per_second(self) -> float:
-        """Millions of predicted values in a second, from arrays in memory to arrays in memory."""
+        """Millions of target pixels in a second, from arrays in memory to arrays in memory."""
         seconds = sum(result.seconds for result in self.results.values())
         return sum(result.pixels for result in self.results.values()) / 1e6 / max(seconds, 1e-9)
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from mapper.arrays import Float32Array
 from mapper.benchmark.ground_methods import Solver
-from mapper.benchmark.methods import SiteModel, check_parts, check_site, choose_others, open_model
+from mapper.benchmark.methods import SiteModel, check_parts, check_site, choose_others, find_weights, open_model
 from mapper.benchmark.results import Outcome, Report, Result
 from mapper.benchmark.scene_results import SceneOutcome, SceneReport, SceneResult, judge_scene
+from mapper.benchmark.sensor_view import tie_to_source
 from mapper.benchmark.sites import Site, read_sites, show_dates
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import ContractError, InputError, SpecError, WeightsError
@@ -67,7 +68,8 @@ def run_suite(
     Raises:
         InputError: If a method or site is wrong or missing; found out before anything is trained.
     """
-    chosen = suite.choose(methods, slow=include_slow)
+    weights = work / "weights"
+    chosen = [find_weights(method, weights) for method in suite.choose(methods, slow=include_slow)]
     notify(f"reading the sites of {suite.name}")
     absent: list[str] = []
     sites = read_sites(suite.data, mixed=suite.mixed, notify=absent.append)
@@ -76,7 +78,8 @@ def run_suite(
     skipped = {method.name: _check(suite, method, sites) for method in chosen if method.name not in missing}
     missing |= _find_unfit(suite, skipped, sites)
     present = [method for method in chosen if method.name not in missing]
-    run = _Run(suite=suite, sites=sites, weights=work / "weights", notify=notify, skipped=skipped)
+    run = _Run(suite=suite, sites=sites, weights=weights, notify=notify, skipped=skipped)
+    missing |= {} if methods or include_slow else _find_slow(suite)
     for note in (notes := [*absent, *(f"{name} is left out: {reason}" for name, reason in missing.items())]):
         notify(note)
     if suite.scenes:
@@ -96,6 +99,12 @@ def run_suite(
         device=", ".join(sorted({result.device for outcome in outcomes for result in outcome.results.values()})),
         notes=(*notes, *_notes(outcomes)),
     )
+
+
+def _find_slow(suite: Suite) -> dict[str, str]:
+    """Return why the slow methods of a suite are not taken, by name."""
+    how = {method.name: "it is trained first" if method.training else "it is slow" for method in suite.methods}
+    return {method.name: f"{how[method.name]}, ask for it with --slow" for method in suite.methods if method.slow}
 
 
 def _find_missing(methods: Sequence[MethodConfig]) -> dict[str, str]:
@@ -173,7 +182,7 @@ def _run_method(run: _Run, method: MethodConfig, judge: _Judge[_R]) -> tuple[dic
             if reason := _find_misfit(chosen, site.sample, mixed=run.suite.mixed):
                 skipped[site.name] = reason
                 continue
-        prediction, seconds = _predict(chosen, _show(method, site))
+        prediction, seconds = _predict(method, chosen, _show(method, site))
         results[site.name] = judge(run.suite, method, chosen, site.sample, prediction, seconds)
         run.notify(f"{method.name} at {site.name}: {results[site.name].headline}, {seconds:.1f} s")
     if not results and not run.suite.scenes:
@@ -205,19 +214,22 @@ def _find_misfit(chosen: SiteModel, sample: Sample, *, mixed: bool) -> str:
     return ""
 
 
-def _predict(chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
+def _predict(method: MethodConfig, chosen: SiteModel, sample: Sample) -> tuple[Estimate, float]:
     """Predict a site; return the prediction and the seconds that it takes once the model is warm."""
     if isinstance(chosen.model, Solver):
         start = time.perf_counter()
         return chosen.model(sample), time.perf_counter() - start
     if sample.stack:
         start = time.perf_counter()
-        return predict_sample(chosen.model, sample), time.perf_counter() - start
+        found = predict_sample(chosen.model, sample, samples=method.samples, steps=method.steps)
+        if method.rounds:
+            found = replace(found, mean=tie_to_source(found.mean, sample, rounds=method.rounds))
+        return found, time.perf_counter() - start
     if chosen.whole:  # fitting is what takes the time: there is nothing to warm up
         predictor = Predictor(chosen.model, patch_px=max(sample.truth.shape))
         start = time.perf_counter()
         return predictor.sharpen(sample.guide, sample.source, sample.source_sd), time.perf_counter() - start
-    predict_sample(chosen.model, _corner(sample))
+    predict_sample(chosen.model, sample.cut_corner(_WARM_UP_PX))
     start = time.perf_counter()
     return predict_sample(chosen.model, sample), time.perf_counter() - start
 
@@ -268,20 +280,6 @@ def _score_native(
         return Score.of(*drop_repeats(value, truth), metrics=metrics)
     except ValueError as error:
         raise SpecError(f"suite {suite.name} asks for native resolution, but {site} has none: {error}") from error
-
-
-def _corner(sample: Sample) -> Sample:
-    """Return a small piece of a sample, to warm up."""
-    scale = sample.scale
-    rows, cols = (min(edge, -(-_WARM_UP_PX // scale)) for edge in sample.source.shape)
-    fine, coarse = np.s_[..., : rows * scale, : cols * scale], np.s_[:rows, :cols]
-    return replace(
-        sample,
-        guide=sample.guide[fine],
-        truth=sample.truth[fine],
-        source=sample.source[coarse],
-        source_sd=sample.source_sd[coarse],
-    )
 
 
 def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -9,44 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from mapper.arrays import Float64Array, FloatArray
+from mapper.arrays import FloatArray
+from mapper.benchmark.ground_methods import Solver
 from mapper.benchmark.methods import SiteModel
 from mapper.benchmark.results import MethodOutcome
+from mapper.benchmark.sensor_view import SensorView
 from mapper.benchmark.sites import Site
+from mapper.benchmark.speed import count_scene_macs
 from mapper.benchmark.suite import MethodConfig, Suite
 from mapper.errors import SpecError
 from mapper.evaluation.fidelity import fit_affine
-from mapper.evaluation.scene_score import SCENE_METRICS, score_scene
+from mapper.evaluation.scene_score import METHOD_METRICS, SCENE_METRICS, score_scene
 from mapper.evaluation.score import rounded
-from mapper.evaluation.tables import Cell, Column, Table
-from mapper.evaluation.uncertainty import Coverage
+from mapper.evaluation.tables import SEES_TRUTH, Cell, Column, Table
+from mapper.evaluation.uncertainty import Coverage, cover_by_sd, find_worst_coverage
 from mapper.predict.predictor import Estimate
-from mapper.synthetic.bursts import PROTOCOL_SD, degrade
 from mapper.training.sample import Sample
-from mapper.training.scene_config import PsfConfig
 
-_LEVEL = 0.9
 _DIGITS = {"dB": 2, "px": 2, "source px": 3, "degrees": 3, "units": 5}
 _ORDER = "dates: the anchor first, then those most like it, none unlike it; simulated ones as they were drawn"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SensorView:
-    """A sensor that sees one band of a target through its point spread function, edges reflected."""
-
-    scale: int
-    psf: PsfConfig
-
-    @classmethod
-    def of(cls, sample: Sample) -> "SensorView":
-        """Return that of a site: what its data declare, or that of published tables."""
-        published = PsfConfig(sd=PROTOCOL_SD, aperture_px=2 - sample.scale % 2)
-        return cls(scale=sample.scale, psf=sample.psf or published)
-
-    def apply(self, value: FloatArray) -> Float64Array:
-        """Return what it sees of a target (y, x): (y / scale, x / scale), NaN where that is missing nearby."""
-        seen = degrade(value[None], self.scale, psf_sd=self.psf.sd, aperture_px=self.psf.aperture_px)
-        return np.asarray(seen[0], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +36,12 @@ class SceneResult:
 
     scores: Mapping[str, float]
     """By name, see :data:`~mapper.evaluation.scene_score.SCENE_METRICS`; NaN where there is none."""
-    coverage: Coverage | None
-    """Counts of errors within intervals; None where the model gives no standard deviation."""
+    coverage: tuple[Coverage, ...]
+    """Counts of errors within intervals, by decile of the standard deviation; none where the model gives no such."""
     pixels: int
+    """Number of target pixels, whatever the number of bands."""
+    macs: float
+    """Multiply-accumulates of convolutions and matrix products for a target pixel of all bands."""
     seconds: float
     weights: str
     parameters: int
@@ -83,17 +67,24 @@ def judge_scene(
     value: FloatArray = prediction.mean
     if method.affine:
         value = fit_affine(value, sample.truth)
-    view = SensorView.of(sample)
+    view = SensorView.which_made(sample)
     scores = score_scene(value, sample.truth, sample.source, operator=view, value_range=value_range)
     return SceneResult(
         scores=scores,
-        coverage=None if prediction.sd is None else Coverage.of(prediction.mean - sample.truth, prediction.sd),
-        pixels=sample.truth.size,
+        coverage=() if prediction.sd is None else cover_by_sd(prediction.mean - sample.truth, prediction.sd),
+        pixels=int(np.prod(sample.truth.shape[-2:])),
+        macs=_count(method, chosen, sample),
         seconds=seconds,
         weights=chosen.name,
         parameters=chosen.parameters,
         device=chosen.device,
     )
+
+
+def _count(method: MethodConfig, chosen: SiteModel, sample: Sample) -> float:
+    if isinstance(chosen.model, Solver):
+        return 0.0
+    return count_scene_macs(chosen.model, sample, samples=method.samples, steps=method.steps)
 
 
 SceneOutcome = MethodOutcome[SceneResult]
@@ -117,14 +108,13 @@ class SceneReport:
     @property
     def columns(self) -> tuple[Column, ...]:
         """Columns of the tables; those in units are in those of the scene."""
-        names = self.suite.metrics or tuple(SCENE_METRICS)
+        every = {**SCENE_METRICS, **METHOD_METRICS}
+        names = self.suite.metrics or tuple(every)
         scores = (
             Column(key=m.name, title=m.title, units=m.units, digits=_DIGITS.get(m.units, 3), better=m.better)
-            for m in (SCENE_METRICS[name] for name in names)
+            for m in (every[name] for name in names)
         )
-        has_sd = any(result.coverage for outcome in self.outcomes for result in outcome.results.values())
-        inside = [Column(key="in_90", title=f"in {_LEVEL:.0%}", digits=3)] if has_sd else []
-        return (Column(key="dates", title="dates"), *scores, *inside)
+        return (Column(key="dates", title="dates"), *scores)
 
     def rows(self, group: str) -> Iterator[dict[str, Cell]]:
         """Give a row for each method and number of dates: the means over the scenes of a group."""
@@ -133,7 +123,8 @@ class SceneReport:
                 names = [site.name for site in self.sites if (site.group, site.dates) == (group, number)]
                 results = [outcome.results[name] for name in names if name in outcome.results]
                 if results:
-                    yield {"method": outcome.method.name, "dates": number, **_average(results)}
+                    seeing: dict[str, Cell] = {"group": SEES_TRUTH} if outcome.method.group == "truth" else {}
+                    yield {**seeing, "method": outcome.method.name, "dates": number, **_average(results)}
 
     def tables(self) -> list[Table]:
         """Return a table for each group."""
@@ -148,7 +139,8 @@ class SceneReport:
             f"{outcome.method.name} {outcome.parameters:,} parameters, {outcome.mpx_per_second:.2f} Mpx/s"
             for outcome in self.outcomes
         ]
-        lines = [_ORDER, "`affine` scores are after a + b x per band: two numbers leak", *methods, *self.notes]
+        lines = [_ORDER, "`affine` scores are after a + b x per band: two numbers leak", *self.suite.remarks, *methods]
+        lines += self.notes
         parts = [f"# {self.suite.title}", "\n".join(f"- {line}" for line in lines)]
         return "\n\n".join([*parts, *(table.to_markdown().strip() for table in self.tables())]) + "\n"
 
@@ -161,8 +153,12 @@ class SceneReport:
             "device": ", ".join(
                 sorted({result.device for outcome in self.outcomes for result in outcome.results.values()})
             ),
+            "remarks": list(self.suite.remarks),
             "notes": list(self.notes),
-            "metrics": {m.name: {"units": m.units, "better": m.better} for m in SCENE_METRICS.values()},
+            "metrics": {
+                m.name: {"units": m.units, "better": m.better}
+                for m in (*SCENE_METRICS.values(), *METHOD_METRICS.values())
+            },
             "places": {site.name: self._describe_site(site) for site in self.sites},
             "methods": {outcome.method.name: self._describe_outcome(outcome) for outcome in self.outcomes},
             "table": {
@@ -189,6 +185,7 @@ class SceneReport:
             "units": sample.source_units,
             "value_range": sample.value_range or self.suite.data_range,
             "psf": psf.model_dump(),
+            "seen_through": SensorView.which_made(sample).psf.model_dump(),
             "source": sample.degradation,
             "digest": sample.digest,
         }
@@ -208,12 +205,25 @@ class SceneReport:
 
 
 def _average(results: Sequence[SceneResult]) -> dict[str, Cell]:
-    """Return the mean of each score over scenes, and the share of all errors within 90 % intervals."""
+    """Return the mean of each score over scenes, and what a method is beside: intervals of all errors, cost."""
     means: dict[str, Cell] = {
         name: float(np.mean([result.scores[name] for result in results])) for name in results[0].scores
     }
-    known = [result.coverage for result in results if result.coverage is not None]
-    return means | ({"in_90": reduce(add, known).share(_LEVEL)} if known else {})
+    mpx = sum(result.pixels for result in results) / 1e6
+    macs = sum(result.macs * result.pixels for result in results)
+    cost = {"s_per_mpx": sum(result.seconds for result in results) / mpx, "tflop_per_mpx": 2 * macs / 1e12 / mpx}
+    return means | _cover(results) | {name: value or None for name, value in cost.items()}
+
+
+def _cover(results: Sequence[SceneResult]) -> dict[str, Cell]:
+    """Return the shares of all errors within intervals, and the least of a decile of the deviations of each scene."""
+    known = [result.coverage for result in results if result.coverage]
+    if not known:
+        return {}
+    deciles = [reduce(add, each) for each in zip(*known, strict=True)]
+    total = reduce(add, deciles)
+    shares: dict[str, Cell] = {f"in_{round(100 * level)}": total.share(level) for level in total.levels}
+    return shares | {"least_in_90": find_worst_coverage(deciles, 0.9)}
 
 
 def _to_number(value: Cell) -> Cell:

@@ -51,7 +51,8 @@ class Site:
     def blind(self) -> Sample:
         """The site without its truth: all that a model that is scored here may see."""
         stack = self.sample.stack and replace(self.sample.stack, true_shift=None)
-        return replace(self.sample, truth=np.full_like(self.sample.truth, np.nan), stack=stack)
+        truth = np.full_like(self.sample.truth, np.nan)
+        return replace(self.sample, truth=truth, stack=stack, seen_through=None)
 
     @property
     def with_true_shifts(self) -> Sample:

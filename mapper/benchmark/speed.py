@@ -5,6 +5,7 @@ On a CPU everything is measured with one thread, as a map is made: several windo
 several calls the fastest counts: whatever else a machine is doing can only slow it down.
 """
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from mapper.models.stack_model import adapt
 from mapper.models.weights import count_parameters, load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
+from mapper.training.sample import Sample
+from mapper.training.trainer import predict_sample
 
 Precision = Literal["fp32", "bf16"]
 
@@ -32,6 +35,7 @@ GUIDE_CHANNELS = 15
 """4 of Sentinel-1 and 11 of Sentinel-2: the guide that published speeds refer to."""
 SCALES = (8, 10)
 
+_COUNT_SCENE_PX = 128
 _COUNT_PX = 64
 """Operations are counted on patches of about this edge."""
 _COLUMNS = (
@@ -218,6 +222,24 @@ def count_sample_macs(name: str, scale: int, *, bands: int, steps: int) -> float
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         adapt(network, contract)(inputs)
     return float(counter.get_total_flops()) / 2 / (edge * scale) ** 2
+
+
+def count_scene_macs(model: Model, sample: Sample, *, samples: int | None, steps: int | None) -> float:
+    """Return multiply-accumulates per target pixel, of all bands, of what is predicted of a scene.
+
+    They are counted on a corner of it: of a model that looks at a whole patch, whose attention grows with it, a bound
+    from below.
+
+    Args:
+        model: That fits the scene.
+        sample: The scene.
+        samples: Number that are drawn, all of which count; None where the model is asked without noise.
+        steps: In which each is drawn; None takes what its card says.
+    """
+    corner = sample.cut_corner(_COUNT_SCENE_PX)
+    with FlopCounterMode(display=False) as counter:
+        predict_sample(model, corner, device="cpu", samples=samples, steps=steps)
+    return float(counter.get_total_flops()) / 2 / math.prod(corner.truth.shape[-2:])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from mapper.description import FilePath, NameOrFile, Part, describe_faults, make_absolute, read_yaml
 from mapper.errors import SpecError
-from mapper.evaluation.scene_score import SCENE_METRICS
+from mapper.evaluation.scene_score import METHOD_METRICS, SCENE_METRICS
 from mapper.models.card import PER_SCENE
 from mapper.presets import DEFAULT, read_preset
 from mapper.spec.target import BandSpec
@@ -22,7 +22,7 @@ from mapper.training.scene_config import BurstData, SceneData
 
 Group = Literal["guide+source", "source", "guide", "truth"]
 
-_WAYS = ("model", "recipe", "training", "wald", "per_scene", "ground")
+_WAYS = ("model", "recipe", "training", "wald", "per_scene", "ground", "yardstick")
 _YAML = (".yaml", ".yml")
 _TO_BE_GIVEN = "."
 
@@ -34,7 +34,8 @@ class MethodConfig(Part):
     group: Group
     """Inputs that it sees."""
     model: str | None = None
-    """Name of a model that ships, or a ``.safetensors`` file; trained on none of the suite's sites."""
+    """Name of a model that ships, or of one in ``weights/`` of the results, or a ``.safetensors`` file; trained on none
+    of the suite's sites."""
     recipe: FilePath | None = None
     """A training description; for each site it is trained on all others."""
     training: FilePath | None = None
@@ -45,6 +46,14 @@ class MethodConfig(Part):
     """One of :data:`~mapper.models.card.PER_SCENE`."""
     ground: str | None = None
     """One of :data:`~mapper.benchmark.ground_methods.GROUND_METHODS`, for heights of the ground."""
+    yardstick: str | None = None
+    """One of :data:`~mapper.benchmark.yardsticks.YARDSTICKS`: an image of a scene that shows what its scores tell."""
+    samples: int | None = Field(default=None, ge=1)
+    """Number that are drawn of a generative model, and whose mean is scored; None asks it without noise."""
+    steps: int | None = Field(default=None, ge=1)
+    """Steps in which each is drawn; None takes what its card says."""
+    rounds: int = Field(default=0, ge=0)
+    """Rounds of back-projection that tie a result of scenes to its source, after the model."""
     options: dict[str, int] = Field(default_factory=dict)
     """Options of a method fitted to each scene, for example ``iterations``."""
     consistency: Literal["none", "soft", "hard"] = "none"
@@ -73,17 +82,20 @@ class MethodConfig(Part):
 
     @model_validator(mode="after")
     def _exactly_one_way(self) -> Self:
-        ways = [
-            way
-            for way in ("model", "recipe", "training", "wald", "per_scene", "ground")
-            if getattr(self, way) is not None
-        ]
+        ways = [way for way in _WAYS if getattr(self, way) is not None]
         if len(ways) != 1:
             got = " and ".join(ways) or "none"
             raise ValueError(f"give exactly one of {', '.join(_WAYS[:-1])} and {_WAYS[-1]}, got {got}")
+        if self.steps and not self.samples:
+            raise ValueError(f"{self.name} is to take {self.steps} steps: say by samples how many it draws")
         if self.options and self.per_scene is None:
             raise ValueError("options are of methods per scene; those of a network stand in its training description")
         return self
+
+    @property
+    def is_of_scenes(self) -> bool:
+        """Return whether it asks for what only scenes of several dates or bands have."""
+        return self.affine or self.shifts == "known" or bool(self.samples or self.rounds or self.yardstick)
 
 
 class Suite(Part):
@@ -110,8 +122,11 @@ class Suite(Part):
     dates: tuple[Annotated[int, Field(ge=1)], ...] = ()
     """Of scenes: numbers of dates that methods are shown, the anchor first, then by their order in the scene: those
     most like the anchor, or of a simulation as they were drawn. Empty shows all."""
+    remarks: tuple[str, ...] = ()
+    """Whatever a reader of the tables of scenes has to know."""
     metrics: tuple[str, ...] = ()
-    """Of scenes: columns of the table, of :data:`~mapper.evaluation.scene_score.SCENE_METRICS`; empty takes all."""
+    """Of scenes: columns of the table, of :data:`~mapper.evaluation.scene_score.SCENE_METRICS` and ``METHOD_METRICS``;
+    empty takes all."""
 
     @property
     def scenes(self) -> bool:
@@ -121,24 +136,27 @@ class Suite(Part):
     @field_validator("metrics")
     @classmethod
     def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in metrics if name not in SCENE_METRICS]
+        known = (*SCENE_METRICS, *METHOD_METRICS)
+        unknown = [name for name in metrics if name not in known]
         if unknown:
-            raise ValueError(f"unknown metrics {', '.join(unknown)}, expected some of {', '.join(SCENE_METRICS)}")
+            raise ValueError(f"unknown metrics {', '.join(unknown)}, expected some of {', '.join(known)}")
         return metrics
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> Self:
         if not self.scenes:
-            of_scenes = [method.name for method in self.methods if method.affine or method.shifts == "known"]
-            given = [key for key in ("dates", "metrics") if getattr(self, key)] + of_scenes
+            of_scenes = [method.name for method in self.methods if method.is_of_scenes]
+            given = [key for key in ("dates", "metrics", "remarks") if getattr(self, key)] + of_scenes
             if given:
                 raise ValueError(f"{', '.join(given)} ask for scenes of several dates, which the data are not")
             return self
         if not all(isinstance(part, BurstData | SceneData) for part in self.data):
             raise ValueError("scenes of several dates and other sites are scored differently: make two suites")
         for method in self.methods:
-            if (method.model or method.training) is None or method.consistency != "none":
-                raise ValueError(f"{method.name}: methods of scenes are a model or a training, without consistency")
+            if (method.model or method.training or method.yardstick) is None or method.consistency != "none":
+                raise ValueError(
+                    f"{method.name}: methods of scenes are a model, a training or a yardstick, without consistency"
+                )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from scipy import signal
 
 from mapper.arrays import Float64Array, FloatArray
 from mapper.evaluation.image_metrics import ssim_map
@@ -112,6 +111,8 @@ def find_shift(value: FloatArray, truth: FloatArray, shift_px: int) -> Shift:
         truth: The same shape, any units.
         shift_px: Radius of the shifts, in pixels.
     """
+    if not shift_px:
+        return 0, 0
     number, value_sum, truth_sum, value_power, truth_power, product = _sum_by_shift(value, truth, shift_px)
     least = np.maximum(number, 1)
     covariance = product - value_sum * truth_sum / least
@@ -273,10 +274,14 @@ def _sum_by_shift(value: FloatArray, truth: FloatArray, shift_px: int) -> tuple[
         inner, inside = _centre(one[shift_px : rows - shift_px, shift_px : cols - shift_px])
         outer, known = _centre(other)
         pairs = (known, inside), (known, inner), (outer, inside), (known, inner**2), (outer**2, inside), (outer, inner)
-        sums.append([signal.correlate(a, b, mode="valid", method="fft") for a, b in pairs])
-    total = np.moveaxis(np.array(sums), 1, 0)
-    total[0] = np.rint(total[0])
-    return tuple(total)
+        sums.append([_multiply_by_shift(a, b) for a, b in pairs])
+    return tuple(np.moveaxis(np.array(sums), 1, 0))
+
+
+def _multiply_by_shift(outer: Float64Array, inner: Float64Array) -> Float64Array:
+    """Return the sum of products of an image with each part of a larger one that is as large; few parts: no spectra."""
+    parts = np.lib.stride_tricks.sliding_window_view(outer, inner.shape)
+    return np.asarray(np.einsum("ijkl,kl->ij", parts, inner), np.float64)
 
 
 def _centre(band: FloatArray) -> tuple[Float64Array, Float64Array]:

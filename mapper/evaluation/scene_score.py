@@ -38,7 +38,8 @@ class SceneMetric:
     """Name in the head of a table."""
     units: str
     """Units; empty where it has none, ``units`` where they are those of the bands."""
-    better: Better
+    better: Better | None
+    """End of the scale at which a value is better; None where it has to be neither high nor low, but right."""
 
 
 _SHARES: tuple[tuple[str, Better], ...] = (
@@ -81,6 +82,20 @@ SCENE_METRICS: Mapping[str, SceneMetric] = {
     name: SceneMetric(name=name, title=title, units=units, better=better) for name, title, units, better in _TABLE
 }
 """Scores of a scene by name, in the order of tables."""
+
+_METHOD_TABLE: tuple[tuple[str, str, str, Better | None], ...] = (
+    ("in_68", "in 68 %", "", None),
+    ("in_90", "in 90 %", "", None),
+    ("in_95", "in 95 %", "", None),
+    ("least_in_90", "least decile in 90 %", "", None),
+    ("s_per_mpx", "seconds", "s/Mpx", "lower"),
+    ("tflop_per_mpx", "operations", "TFLOP/Mpx", "lower"),
+)
+METHOD_METRICS: Mapping[str, SceneMetric] = {
+    name: SceneMetric(name=name, title=title, units=units, better=better)
+    for name, title, units, better in _METHOD_TABLE
+}
+"""What a table tells of a method beside the scores of its images, by name: how often intervals hold, and the cost."""
 
 
 def score_scene(

@@ -16,12 +16,13 @@ from mapper.models.highres_net import HighResNet
 from mapper.models.hrnet import HRNet
 from mapper.models.joint_bilateral import JointBilateral
 from mapper.models.jspsr import JSPSR
+from mapper.models.latent_diffusion import LatentDiffusion
 from mapper.models.model import Network
 from mapper.models.msg import MSG
 from mapper.models.mtg import MTG
 from mapper.models.piunet import PIUnet
 from mapper.models.pixelwise import Pixelwise
-from mapper.models.srresnet import SRResNet
+from mapper.models.srresnet import SRResNet, SRResNetOfBands
 from mapper.models.stacked_dates import StackedDates
 from mapper.models.unet import UNet
 from mapper.registry import Registry
@@ -41,11 +42,13 @@ ARCHITECTURES: Registry[type[Network]] = Registry(
         "hrnet": HRNet,
         "joint-bilateral": JointBilateral,
         "jspsr": JSPSR,
+        "latent-diffusion": LatentDiffusion,
         "msg": MSG,
         "mtg": MTG,
         "piunet": PIUnet,
         "pixelwise": Pixelwise,
         "srresnet": SRResNet,
+        "srresnet-bands": SRResNetOfBands,
         "stacked": StackedDates,
         "unet": UNet,
     },

@@ -40,7 +40,7 @@ _LEAST_SD = 1e-3
 _FARTHEST = 6.0
 """Standard deviations at which what the mean leaves is cut off, in training."""
 _STRENGTH = 0.9
-"""Part of the noise that paths begin with: with it 4 to 8 steps give gradients as strong as the truth's, on images of no
+"""Part of the noise that paths begin with: with it 4 to 8 steps give gradients as strong as the truth's on images of no
 place (.95 to 1.09 of them; with all of the noise 1.03 to 1.18)."""
 _TIME_WIDTH = 32
 

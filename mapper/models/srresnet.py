@@ -8,12 +8,16 @@ Batch normalisation takes the statistics of a batch while the network learns; af
 pixel does not depend on how a map is cut.
 """
 
+import torch
 from torch import Tensor, nn
 
+from mapper.models.contrast import LocalContrast
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, check_unguided, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
 
+_LEVEL_SD, _LEVEL_RADIUS = 3.0, 8
+"""Source pixels: spread and end of the Gaussian that gives level and contrast."""
 _STAGES = {2: (2,), 3: (3,), 4: (2, 2)}
 """Factors by which features are enlarged, one after the other, by scale."""
 
@@ -74,6 +78,44 @@ class SRResNet(Network):
         span = span.conv(9)
         span = span | Span(pixel, pixel).bicubic(self.scale) if self.skip else span
         return ReceptiveField(guide=Span(pixel, pixel), source=span)
+
+
+class SRResNetOfBands(Network):
+    """The network for one band at a time, in any unit: of differences to the local level, in units of the contrast.
+
+    Args:
+        guide_channels: Has to be 0.
+        scale: Source pixel / target pixel, 2, 3 or 4.
+        width: Features of a layer.
+        blocks: Residual blocks, of two convolutions each.
+
+    Raises:
+        ValueError: For a guide or another scale.
+    """
+
+    stacked = True
+    any_bands = True
+
+    def __init__(self, guide_channels: int, scale: int, *, width: int = 64, blocks: int = 16) -> None:
+        super().__init__()
+        self.inner = SRResNet(guide_channels, scale, width=width, blocks=blocks, skip=True)
+        self.scale = scale
+        self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
+
+    def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
+        """Return the sharpened anchor, in its units; see :meth:`SRResNet.forward`."""
+        with torch.autocast(anchor.device.type, enabled=False):
+            level, contrast = self.around(anchor)
+            normal = (anchor - level) / contrast
+        fine: Tensor = self.inner(source, clear=clear, anchor=normal, shift=shift, guide=guide)
+        level, contrast = (upsample(each, self.scale, "bicubic") for each in (level, contrast))
+        return level + contrast * fine
+
+    def receptive_field(self, pixel: int) -> ReceptiveField:
+        """Return what one target pixel depends on."""
+        inner = self.inner.receptive_field(pixel)
+        seen = inner.source or Span(pixel, pixel).bicubic(self.scale)
+        return ReceptiveField(guide=inner.guide, source=seen.conv(2 * self.around.reach + 1))
 
 
 class _Block(nn.Module):

@@ -24,8 +24,9 @@ class StackModel(TrainedModel):
     gives (batch, band, y * scale, x * scale), means, and with ``gives_sd`` as many standard deviations behind them.
 
     A stochastic network is given ``noise`` too, where there is any: (batch, step, band, y * scale, x * scale). Then it
-    gives a sample in place of the mean, and the mean as a third part. The deviation becomes how far the truth is
-    expected from the sample: the network's own, calibrated, and the distance from sample to mean, in quadrature.
+    gives a sample in place of the mean and, where it gives a deviation, the mean as a third part. The deviation becomes
+    how far the truth is expected from the sample: the network's own, calibrated, and the distance from sample to mean,
+    in quadrature.
     """
 
     source_mean: Tensor
@@ -45,7 +46,7 @@ class StackModel(TrainedModel):
         noise = inputs.get("noise") if self.network.stochastic else None
         output = self.sharpen(inputs["guide"].flatten(1, 2), anchor, values, clear, shift, noise=noise)
         bands, found = anchor.shape[1], {}
-        if noise is not None:
+        if noise is not None and self.network.gives_sd:
             sample, spread, mean = output.chunk(3, 1)
             output = torch.cat([sample, torch.hypot(spread, sample - mean)], 1)
         for at in range(bands):

@@ -271,8 +271,9 @@ def _check_samples(spec: MapSpec, contract: Contract) -> None:
 def _check_tile_exact(name: str, contract: Contract) -> None:
     if not contract.tile_exact:
         raise ContractError(
-            f"model {name} ({contract.model}) looks at a whole patch at once, so that tiles would not meet: no map is "
-            f"made with it; take a tile-exact model, a suite can score this one on whole sites (mapper evaluate)"
+            f"model {name} ({contract.model}) looks at a whole patch at once, by statistics or attention, so that "
+            "tiles would not meet: no map is made with it; take a tile-exact model, a suite can score this one on "
+            "whole sites (mapper evaluate)"
         )
 
 

@@ -57,7 +57,8 @@ class Sampler:
         """Contract of what comes out: a mean for each sample and, from two samples on, its standard deviation."""
         if self.model_contract.gives_sd:
             return self.model_contract
-        return replace(self.model_contract, outputs=_describe(self.model_contract.outputs, self.samples))
+        outputs = _describe(self.model_contract.outputs, self.samples)
+        return replace(self.model_contract, outputs=outputs, band_sd=not outputs and self.samples > 1)
 
     @property
     def device(self) -> torch.device:
@@ -114,9 +115,10 @@ class Sampler:
             deviation = self.model_contract.sd_of(name)
             if deviation is not None:
                 found[deviation] = np.sqrt(squares[deviation] / each.number - each.variance).astype(np.float32)
-        for output in self.model_contract.outputs:
-            if output.kind == "sample" and self.samples > 1 and not self.model_contract.gives_sd:
-                found[_name_sd(output)] = moments[output.name].sd
+        if self.samples > 1 and not self.model_contract.gives_sd:
+            kinds = {output.name: output.kind for output in self.model_contract.outputs}
+            drawn = [name for name in moments if kinds.get(name, "sample") == "sample"]  # of any bands all are
+            found |= {_name_sd(name): moments[name].sd for name in drawn}
         return found
 
     def _draw(self, sample: int, bands: int, window: Window) -> Arrays:
@@ -169,9 +171,9 @@ def _describe(outputs: tuple[Output, ...], samples: int) -> tuple[Output, ...]:
             continue
         described.append(replace(output, kind="mean"))
         if samples > 1:
-            described.append(Output(name=_name_sd(output), units=output.units, kind="sd", of=output.name))
+            described.append(Output(name=_name_sd(output.name), units=output.units, kind="sd", of=output.name))
     return tuple(described)
 
 
-def _name_sd(output: Output) -> str:
-    return f"{output.name}_sd"
+def _name_sd(output: str) -> str:
+    return f"{output}_sd"

@@ -17,6 +17,8 @@ deviation; see :class:`FlowLoss`.
 ``registered`` and ``radiometric-consistency`` are for a truth of another sensor, which lies elsewhere by parts of a
 pixel or has other colours; they have layers that learn beside the network, see :mod:`mapper.training.registered_loss`.
 
+``latent`` trains latent diffusion, whose autoencoder and denoiser are judged apart; see :class:`LatentLoss`.
+
 ``bce`` judges probabilities of a class, where the truth is 0 or 1: binary cross-entropy, -log(1 - |error|).
 
 Members of an ensemble learn each from its own output and patches, never from their mean.
@@ -52,7 +54,7 @@ Loss = Callable[..., Tensor]
 
 Errors are 0 where the truth is unknown. A loss that looks at neighbours has ``sees_gaps = True`` and takes ``known``
 beside, bool of the same shape. One of samples has ``sees_flow = True`` and takes ``flow``, errors of what is expected
-of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth.
+of the truth under noise, and ``time``, (batch, 1, 1, 1), part of the way from noise to truth, between its ``times``.
 """
 
 _SUREST = 1 - 1e-6
@@ -125,7 +127,7 @@ class Objective(nn.Module):
         sums = []
         for at, member in enumerate(self.members):
             shown = Patches(*(array[at] for array in patches))
-            time = _draw_times(shown) if _sees_flow(self.loss) else None
+            time = _draw_times(shown, self.loss) if _sees_flow(self.loss) else None
             with torch.autocast(shown.guide.device.type, dtype=torch.bfloat16, enabled=self.bf16):
                 output = _sharpen(member, shown) if time is None else _learn(member, shown, time)
             output, truth = _crop(output.float(), rim), _crop(shown.truth, rim)
@@ -155,9 +157,9 @@ def _sharpen(member: nn.Module, shown: Patches) -> Tensor:
     raise TypeError(f"{type(member).__name__} is no model that can be trained")
 
 
-def _draw_times(shown: Patches) -> Tensor:
-    """Return a part of the way from noise to truth for each patch, (patch,)."""
-    first, last = FlowLoss.times
+def _draw_times(shown: Patches, loss: str) -> Tensor:
+    """Return a part of the way from noise to truth for each patch, (patch,), between the first and last of a loss."""
+    first, last = getattr(LOSSES[loss], "times", (0.0, 1.0))
     return first + (last - first) * torch.rand(len(shown.source), device=shown.source.device)
 
 
@@ -324,6 +326,32 @@ class FlowLoss:
         return total + self.weight * flow.square() / sd.detach() / (1 - time).clamp(min=self.latest)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatentLoss:
+    """A loss of latent diffusion: the absolute error of an image as decoded, what its code tells, and the velocity.
+
+    In place of a deviation stands what a pixel's code tells, in nats; in place of errors of a truth under noise stand
+    those of the velocity between code and noise, on pixels.
+    """
+
+    times: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    sees_flow: ClassVar[bool] = True
+    nats: float = 1e-3
+    """Weight of what a code tells: codes stay near standard normal ones."""
+    weight: float = 0.5
+    """Weight of the velocity."""
+
+    def __call__(
+        self, error: Tensor, sd: Tensor | None, *, flow: Tensor | None = None, time: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of each pixel; see :data:`Loss`."""
+        del time
+        total = error.abs()
+        if sd is None or flow is None:
+            return total
+        return total + self.nats * sd + self.weight * flow.square()
+
+
 def binary_cross_entropy(error: Tensor) -> Tensor:
     """Return the cross-entropy of probabilities against a truth of 0 or 1, of which the error tells all, in nats."""
     return -torch.log1p(-error.abs().clamp(max=_SUREST))
@@ -358,6 +386,7 @@ LOSSES: Registry[Callable[..., Any]] = Registry(
         "nll": nll,
         "l1-mse-gradient": GradientLoss(l1=1.0, mse=1.0, gradient=0.1),
         "flow": FlowLoss(),
+        "latent": LatentLoss(),
         "bce": beside_mean(binary_cross_entropy),
         "registered": RegisteredError,
         "radiometric-consistency": RadiometricConsistency,

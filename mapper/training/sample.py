@@ -97,7 +97,9 @@ class Sample:
     value_range: float | None = None
     """Range of the values that scores in decibels refer to, where the data declare one."""
     psf: PsfConfig | None = None
-    """What the sensor of the source sees, where the data declare it; None takes that of published tables."""
+    """What the sensor of the source is said to see, where the data declare it; None takes that of published tables."""
+    seen_through: PsfConfig | None = None
+    """What the simulated source was seen through, for scores: what is said may be wrong. None where nobody knows."""
 
     def __post_init__(self) -> None:
         *bands, rows, cols = self.source.shape
@@ -144,6 +146,25 @@ class Sample:
         guide, coarse = Offer(bands=self.bands), Offer(bands=bands, dates=dates, has_sd=True)
         chosen = contract.check({"guide": guide, "source": coarse}, targets=targets, scale=self.scale)
         return chosen.get("guide", ())
+
+    def cut_corner(self, px: int) -> "Sample":
+        """Return its upper left, of an edge of about so many target pixels, dates and all."""
+        rows, cols = (min(edge, -(-px // self.scale)) for edge in self.source.shape[-2:])
+        fine, coarse = np.s_[..., : rows * self.scale, : cols * self.scale], np.s_[..., :rows, :cols]
+        stack = self.stack and replace(
+            self.stack,
+            values=self.stack.values[coarse],
+            clear=self.stack.clear[coarse],
+            shift=self.stack.shift[coarse],
+        )
+        return replace(
+            self,
+            guide=self.guide[fine],
+            truth=self.truth[fine],
+            source=self.source[coarse],
+            source_sd=self.source_sd[coarse],
+            stack=stack,
+        )
 
     @property
     def known_truth(self) -> Float32Array:

@@ -82,12 +82,14 @@ class SimulationConfig(BurstSettings):
     """Number of the date, from the end where it is negative; None takes the only one, or the anchor."""
     size_px: int | None = Field(default=None, ge=16)
     """Largest edge of the part of the image that is taken, its upper left; None takes all of it."""
+    rows: tuple[int, int] | None = None
+    """First row of the image that is taken, and the first below it that is not; None takes all."""
 
 
 class SceneData(Part):
     """Published layouts of scenes of several dates: a module of :mod:`mapper.training` describes and reads each."""
 
-    kind: Literal["probav", "worldstrat", "sen2venus", "spacenet7", "image-stacks", "archives"]
+    kind: Literal["probav", "worldstrat", "sen2venus", "spacenet7", "opensr-test", "image-stacks", "archives"]
     folder: FilePath | None = None
     """Holds the places; for ``optional`` data it may be left to be given."""
     subfolder: str = ""
@@ -110,7 +112,7 @@ class SceneData(Part):
     coarser: int | None = Field(default=None, gt=1)
     """Makes dates so many times coarser, and the anchor as it is the truth: Wald's protocol."""
     psf: PsfConfig | None = None
-    """What the sensor of the dates sees; None takes that of published tables."""
+    """What the sensor of the dates is said to see; None takes that of the simulation, or of published tables."""
     border_px: int = Field(default=0, ge=0)
     """Rim of the truth that is neither learnt nor scored, in its pixels."""
     label: str = ""

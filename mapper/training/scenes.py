@@ -11,6 +11,7 @@ from mapper.errors import InputError
 from mapper.synthetic.bursts import degrade
 from mapper.training.bursts import sample_of_image, sample_of_scene
 from mapper.training.image_stacks import read_stacks
+from mapper.training.opensr_test import read_pairs
 from mapper.training.probav import read_image_sets
 from mapper.training.sample import Sample, cut_rim
 from mapper.training.scene import Scene
@@ -32,6 +33,7 @@ _READERS: Mapping[str, Callable[[Path, SceneData], list[Scene]]] = MappingProxyT
         "worldstrat": lambda folder, data: read_areas(folder, scale=data.scale),
         "sen2venus": lambda folder, _: read_patches(folder),
         "spacenet7": lambda folder, _: read_months(folder),
+        "opensr-test": lambda folder, _: read_pairs(folder),
         "image-stacks": lambda folder, data: read_stacks(
             folder, value_range=data.value_range or 1, units=data.units or "1"
         ),
@@ -103,6 +105,7 @@ def _to_sample(scene: Scene, data: SceneData) -> Sample:
         truth=cut_rim(sample.truth, data.border_px),
         value_range=data.value_range or scene.value_range,
         psf=psf,
+        seen_through=sample.psf,
     )
 
 
@@ -118,12 +121,25 @@ def _simulate(scene: Scene, settings: SimulationConfig) -> Sample:
         if at is None or not -number <= at < number:
             raise InputError(f"scene {scene.name} has {number} dates: say by `image` which to simulate from, got {at}")
         image = scene.dates[at]
+    image = image[:, slice(*_check_rows(scene, image.shape[1], settings.rows))]
     rows, cols = (min(edge, settings.size_px or edge) // settings.scale * settings.scale for edge in image.shape[1:])
     image = np.ascontiguousarray(image[:, :rows, :cols])
     if not np.isfinite(image).all():
         raise InputError(f"scene {scene.name} has gaps in the image to simulate from: give one without")
     sample = sample_of_image(image, settings, seed=settings.seed, name=scene.name)
     return replace(sample, source_units=scene.units, target=",".join(scene.bands))
+
+
+def _check_rows(scene: Scene, number: int, rows: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the rows that are taken of so many.
+
+    Raises:
+        InputError: If the image does not have them.
+    """
+    first, end = rows or (0, number)
+    if not 0 <= first < end <= number:
+        raise InputError(f"scene {scene.name} has {number} rows, got rows {first} to {end}")
+    return first, end
 
 
 def _coarsen(scene: Scene, by: int) -> Scene:

@@ -1,5 +1,6 @@
 """A training from its description to weights with their card: read sites, fit, validate, calibrate, save."""
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from mapper.models.model import Model, TrainedModel
 from mapper.models.stack_model import adapt
 from mapper.models.weights import load_model, save_model
 from mapper.predict.predictor import Estimate, Predictor
+from mapper.predict.sampler import Sampler
 from mapper.spec import ModelSpec
 from mapper.training.checkpoint import RunFolder
 from mapper.training.config import TrainConfig
@@ -108,20 +110,24 @@ def train(
             return _finish(fitted, config, data, run, command) if ranks.is_first else _read_finished(config)
 
 
-def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Estimate:
+def predict_sample(
+    model: Model, sample: Sample, *, device: str = "auto", samples: int | None = None, steps: int | None = None
+) -> Estimate:
     """Return what a model makes of a whole sample; values for all of it, also where the source has none.
 
     Args:
         model: Fits the site.
         sample: Of any size: it is continued by NaN to what the model demands, and cropped.
         device: auto, cpu, cuda, cuda:1 ...
+        samples: Number that are drawn of a stochastic model, and whose mean is returned; None asks it without noise.
+        steps: In which each is drawn; None takes what its card says.
 
     Raises:
         ContractError: If the site does not offer what the model demands.
+        ValueError: If samples are asked for of a model that draws none.
     """
-    contract = model.contract
-    channels = sample.check(contract)
-    guide, source, source_sd, _ = pad_sample(sample, contract.step(sample.scale))
+    channels = sample.check(model.contract)
+    guide, source, source_sd, _ = pad_sample(sample, model.contract.step(sample.scale))
     predictor, inside = Predictor(model, device=device), tuple(slice(edge) for edge in sample.truth.shape[-2:])
     if source.ndim == 2:
         estimate = predictor.sharpen(guide[list(channels)], source, source_sd)
@@ -129,15 +135,22 @@ def predict_sample(model: Model, sample: Sample, *, device: str = "auto") -> Est
     inputs: dict[str, npt.NDArray[Any]] = {"guide": guide[None, list(channels)], "source": source[None]}
     inputs["source.anchor"] = source[None]
     if sample.stack:
-        stack = pad_stack(sample, contract.step(sample.scale))
+        stack = pad_stack(sample, model.contract.step(sample.scale))
         inputs |= {"source": stack.values, "source.days": stack.days}
         inputs |= {"source.clear": stack.clear, "source.shift": stack.shift}
-    found = predictor.predict(inputs, scale=sample.scale)
+    asked = predictor if samples is None else _open_sampler(model, device, samples, steps)
+    found, contract = asked.predict(inputs, scale=sample.scale), asked.contract
     each = [Estimate.of(found, contract, name) for name in contract.name_means(sample.targets)]
     deviations = [estimate.sd[inside] for estimate in each if estimate.sd is not None]
     return Estimate(
         mean=np.stack([estimate.mean[inside] for estimate in each]), sd=np.stack(deviations) if deviations else None
     )
+
+
+def _open_sampler(model: Model, device: str, samples: int, steps: int | None) -> Sampler:
+    model = copy.copy(model)  # one that others ask too keeps its own number of steps
+    model.contract = model.contract.take_steps(steps)
+    return Sampler(predictor=Predictor(model, device=device), samples=samples, steps=model.contract.steps)
 
 
 def _begin(run: RunFolder, described: Mapping[str, Any], name: str, report: Callable[[str], None]) -> None:
