@@ -25,6 +25,7 @@ from mapper.models.back_projection import Dates, back_project, reach_of
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
+from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
@@ -130,7 +131,7 @@ class FlowS2(Network):
             time: (batch,) part of the way from noise to truth.
         """
         del guide
-        with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
+        with prepare_only(), torch.autocast(anchor.device.type, enabled=False):
             seen = self._prepare(source, clear, anchor, shift)
         mean, sd = self._regress(seen)
         found = [seen.base + mean * seen.contrast, sd * seen.contrast]
