@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mapper.errors import MapperError
     from mapper.grid import MapGrid
     from mapper.plan.plan import make_plan
+    from mapper.run.explainer import explain
     from mapper.run.pyramid import build_pyramid
     from mapper.run.runner import run_plan
     from mapper.run.sharpen import open_inputs, sharpen
@@ -41,6 +42,7 @@ _HOMES = {
     "MapperError": "mapper.errors",
     "build_pyramid": "mapper.run.pyramid",
     "evaluate": "mapper.api",
+    "explain": "mapper.run.explainer",
     "load_provider": "mapper.catalog.provider",
     "make_plan": "mapper.plan.plan",
     "open_cluster": "mapper.cluster.open_executor",
@@ -68,6 +70,7 @@ __all__ = [
     "MapperError",
     "build_pyramid",
     "evaluate",
+    "explain",
     "load_provider",
     "make_plan",
     "open_cluster",

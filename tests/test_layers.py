@@ -26,6 +26,7 @@ HOMES = {
     "stackstac": {"cube"},
     "odc.stac": {"cube"},
     "matplotlib": {
+        "evaluation.attribution_plot",
         "evaluation.overview",
         "evaluation.plots",
         "evaluation.search_plot",

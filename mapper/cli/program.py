@@ -10,6 +10,7 @@ from rich.markup import escape
 from mapper.cli.catalog import catalog_app
 from mapper.cli.cluster import cluster_app
 from mapper.cli.composite import composite_app
+from mapper.cli.explain import explain_app
 from mapper.cli.export import export_app
 from mapper.cli.learning import learning_app
 from mapper.cli.maps import maps_app
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(maps_app)
+app.add_typer(explain_app)
 app.add_typer(composite_app)
 app.add_typer(pyramid_app)
 app.add_typer(status_app)

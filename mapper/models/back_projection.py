@@ -140,8 +140,8 @@ def back_project_by_rounds(
     """Return the images that dates saw together, one round after another, each (batch, band, y * scale, x * scale).
 
     A pixel hangs on source pixels up to :func:`reach_of` away. Differences of a date count by its part of the weights
-    of all dates; where none has weight, the interpolated anchor stays. Gradients are not followed: use it under
-    :func:`torch.no_grad`.
+    of all dates; where none has weight, the interpolated anchor stays. Nothing of it is
+    learnt: use it under :func:`~mapper.models.gradients.prepare_only`.
 
     Args:
         dates: A date has no weight where its shift is longer than ``farthest`` along an axis.

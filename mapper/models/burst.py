@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mapper.models.back_projection import Dates, PointSpread, back_project, register
 from mapper.models.card import BURST, FARTHEST_SHIFT, LOOK_REACH, Card
 from mapper.models.contract import name_band
+from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import fill_missing, find_anchor, upsample
 from mapper.spec import ModelOptions
 
@@ -49,13 +50,18 @@ class BackProjection(nn.Module):
         self.options = ModelOptions(**card.options)
         self.psf = psf
 
-    @torch.no_grad()
     def forward(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Sharpen each band of the source; see :class:`~mapper.models.model.Model`.
 
         Returns:
             (batch, 1, y, x) for each band, in the units of the source; NaN far from any value of the anchor.
         """
+        with prepare_only():
+            values = self._sharpen(inputs)
+        return {name_band(at): values[:, at : at + 1] for at in range(values.shape[1])}
+
+    def _sharpen(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return all bands, (batch, band, y, x)."""
         anchor = fill_missing(find_anchor(inputs))
         scale = inputs["guide"].shape[-2] // anchor.shape[-2]
         known = torch.isfinite(anchor).all(1, keepdim=True)
@@ -71,8 +77,7 @@ class BackProjection(nn.Module):
             psf=self.psf or PointSpread.of_protocol(scale, sd=self.options.psf),
             farthest=self.farthest,
         )
-        values = torch.where(torch.isfinite(upsample(anchor, scale, "nearest")), values, torch.nan)
-        return {name_band(at): values[:, at : at + 1] for at in range(values.shape[1])}
+        return torch.where(torch.isfinite(upsample(anchor, scale, "nearest")), values, torch.nan)
 
 
 def match_dates(inputs: Mapping[str, Tensor], shown: Tensor, known: Tensor) -> Dates:

@@ -24,6 +24,7 @@ from mapper.models.back_projection import Dates, PointSpread, back_project, back
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
+from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
 from mapper.models.mtg import Residual
@@ -106,7 +107,7 @@ class BurstFusion(Network):
         Inputs and output are those of :class:`~mapper.models.stack_model.StackModel`, the guide without a channel.
         """
         del guide
-        with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
+        with prepare_only(), torch.autocast(anchor.device.type, enabled=False):
             seen = self._prepare(source, clear, anchor, shift)
         features = self.enter(torch.cat([seen.image, self._fuse(seen)], 1))
         for block in self.trunk:

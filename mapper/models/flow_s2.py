@@ -27,6 +27,7 @@ from mapper.models.back_projection import Dates, back_project_by_rounds, reach_o
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
+from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
@@ -40,8 +41,8 @@ _LEAST_SD = 1e-3
 _FARTHEST = 6.0
 """Standard deviations at which what the mean leaves is cut off, in training."""
 _STRENGTH = 0.9
-"""Part of the noise that paths begin with: with it 4 to 8 steps give gradients as strong as the truth's on images of no
-place (.95 to 1.09 of them; with all of the noise 1.03 to 1.18)."""
+"""Part of the noise that paths begin with: with it 4 to 8 steps give gradients as strong as the truth's, .95 to 1.09 of
+them on images of no place; with all of the noise 1.03 to 1.18."""
 _TIME_WIDTH = 32
 
 
@@ -141,7 +142,7 @@ class FlowS2(Network):
             time: (batch,) part of the way from noise to truth.
         """
         del guide
-        with torch.no_grad(), torch.autocast(anchor.device.type, enabled=False):
+        with prepare_only(), torch.autocast(anchor.device.type, enabled=False):
             seen = self._prepare(source, clear, anchor, shift)
         features, mean, sd = self._regress(seen)
         found = [seen.base + mean * seen.contrast, sd * seen.contrast]

@@ -108,7 +108,8 @@ def fill_missing(source: Tensor) -> Tensor:
         valid = torch.isfinite(source)
         total = F.avg_pool2d(torch.where(valid, source, 0.0), 3, 1, 1)
         share = F.avg_pool2d(valid.to(source.dtype), 3, 1, 1)
-        source = torch.where(valid, source, total / share)
+        near = torch.where(share > 0, total / torch.where(share > 0, share, 1.0), torch.nan)  # gradients stay finite
+        source = torch.where(valid, source, near)
     return source
 
 

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
+from mapper.models.gradients import hold
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network, check_guided
 
@@ -184,7 +185,7 @@ class Propagation(nn.Module):
             base: (batch, 1, y, x).
             features: (batch, width, y, x).
         """
-        joined = self.joined(torch.cat([self.from_base(base.detach()), self.from_features(features)], 1))
+        joined = self.joined(torch.cat([self.from_base(hold(base)), self.from_features(features)], 1))
         weights = self.weights(joined).to(base.dtype).sigmoid()
         weights = (weights - weights.mean(1, keepdim=True)) * self.kernel.reshape(-1, 1, 1)
         offsets = self.offsets(joined).to(base.dtype).unflatten(1, (_PLACES - 1, 2))

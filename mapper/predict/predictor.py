@@ -23,7 +23,8 @@ from torch import nn
 from mapper.arrays import Float32Array
 from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
-from mapper.models.model import Model, TrainedModel
+from mapper.models.gradients import follow_gradients
+from mapper.models.model import Model, Tensors, TrainedModel
 from mapper.predict.patches import Patch, cut
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
@@ -48,6 +49,33 @@ class Prediction:
     """Seconds that the device was held."""
     waited_s: float = 0.0
     """Seconds of waiting for a device that others held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """A model on one window whose gradients are followed to the inputs; called with inputs in place of those given."""
+
+    run: Callable[[Tensors], Tensors]
+    given: Tensors
+    """Inputs of the window by name, with a batch of 1."""
+
+    def __call__(self, changed: Tensors) -> Tensors:
+        """Return the outputs (1, 1, y, x) for inputs some of which are changed."""
+        return self.run({**self.given, **changed})
+
+    def send(self, images: Mapping[str, Float32Array]) -> dict[str, torch.Tensor]:
+        """Return inputs (date, band, y, x) for the model on its device; what it does not take is left out."""
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(image))[None].to(self.given[name].device)
+            for name, image in images.items()
+            if name in self.given
+        }
+
+    def show(self, images: Mapping[str, Float32Array], output: str) -> Float32Array:
+        """Return one output (y, x) for inputs (date, band, y, x) in place of those given."""
+        with torch.no_grad():
+            shown: Float32Array = self(self.send(images))[output][0, 0].float().cpu().numpy()
+        return shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +212,24 @@ class Predictor:
                     output[patch.core.slices] = value[0, *patch.core.inside(patch.read)]
             done += len(some)
         return Prediction(outputs=outputs, device_s=turn.held_s, waited_s=turn.waited_s)
+
+    @contextmanager
+    def follow(
+        self,
+        inputs: Arrays,
+        *,
+        position: tuple[int, int] = (0, 0),
+        scale: int | None = None,
+        draw: Draw | None = None,
+    ) -> Iterator[Trace]:
+        """Open one window, in one piece, for gradients of outputs with respect to inputs; see :meth:`predict`."""
+        shape, scale = self._measure(inputs, scale)
+        window = _Inputs(arrays=self._select(inputs, shape), position=position, scale=scale, draw=draw)
+        whole = Window(top=0, left=0, bottom=shape[0], right=shape[1])
+        batch = window.cut([Patch(read=whole, core=whole)], self.contract)
+        given = {name: self._send(array) for name, array in batch.items()}
+        with follow_gradients(), _arithmetic(self.device, self.precision):
+            yield Trace(run=self.model, given=given)
 
     @property
     def slots(self) -> int:

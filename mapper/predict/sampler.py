@@ -10,7 +10,8 @@ nearer to that of all; by the law of total variance what is expected of the trut
 of the squares that come with them, less the variance of the samples. Its one step is the mean itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,8 +21,9 @@ import torch
 from mapper.arrays import Float32Array, Float64Array
 from mapper.grid import Window
 from mapper.models.contract import Contract, Output
+from mapper.models.model import Tensors
 from mapper.noise import derive_key, node_normal
-from mapper.predict.predictor import Arrays, Prediction, Predictor
+from mapper.predict.predictor import Arrays, Prediction, Predictor, Trace
 from mapper.spec.target import name_sample
 
 
@@ -91,6 +93,33 @@ class Sampler:
             held, waited = held + drawn.device_s, waited + drawn.waited_s
         outputs |= self._sum_up(moments, squares)
         return Prediction(outputs=outputs, device_s=held, waited_s=waited)
+
+    @contextmanager
+    def follow(
+        self, inputs: Arrays, *, position: tuple[int, int] = (0, 0), scale: int | None = None
+    ) -> Iterator[Trace]:
+        """Open one window for gradients of the mean, see :meth:`Predictor.follow`; noise is held as it is drawn.
+
+        The mean of a model that gives standard deviations is its own, of any other that of the samples.
+        """
+        open_window = partial(self.predictor.follow, inputs, position=position, scale=scale)
+        if self.model_contract.gives_sd:
+            with open_window() as trace:
+                yield trace
+            return
+        bands = inputs["source"].shape[1]
+        with ExitStack() as stack:
+            traces = [
+                stack.enter_context(open_window(draw=partial(self._draw, sample, bands)))
+                for sample in range(self.samples)
+            ]
+            drawn = [{name: trace.given[name] for name in ("noise", "sample")} for trace in traces]
+
+            def average(tensors: Tensors) -> Tensors:
+                each = [traces[0].run({**tensors, **noise}) for noise in drawn]
+                return {name: torch.stack([outputs[name] for outputs in each]).mean(0) for name in each[0]}
+
+            yield Trace(run=average, given=traces[0].given)
 
     @property
     def _gives_mean(self) -> bool:

@@ -125,6 +125,17 @@ def compute_tile(
     )
 
 
+def read_inputs(context: Context, task: Task, *, access: Access | None = None) -> WindowInputs:
+    """Return all inputs of the window of a tile, as its model takes them.
+
+    Raises:
+        AssetError: If something cannot be read.
+    """
+    access = access or Access(retry=context.options.request_retry)
+    source = _read_source(context, task, access)
+    return source.join(_read_guide(context, task, access, source.shown))
+
+
 def predict_tile(context: Context, tile: Tile, read: WindowInputs) -> tuple[Computed, float]:
     """Predict a tile from the inputs of its window; returns its pixels, and seconds of waiting for the device.
 

@@ -40,6 +40,8 @@ class WindowInputs:
     uses: tuple[ItemUse, ...]
     dates: tuple[date, ...] = ()
     """Days of a stack, in UTC, that pixels of the tile are made from."""
+    all_dates: tuple[date, ...] = ()
+    """Days of a stack in the order of its source, those too that the tile does not use."""
     anchor: str = ""
     """Moment of a stack that the tile shows."""
     shown: Shown | None = None
@@ -125,6 +127,7 @@ def describe_stack(
             **{name: expand(where, scale) for name, where in _find_further_flags(stack, context.spec).items()},
         },
         uses=stack.uses,
+        all_dates=stack.dates,
         shown=stack.items,
         ancillary={
             "n_dates": expand(registered.n_dates, scale),
