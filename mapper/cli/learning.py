@@ -132,9 +132,9 @@ def train_command(  # noqa: PLR0913 - options of a command
     Where none is known, a map is trained on itself, one scale coarser, where its source is the truth:
     **mapper train --wald map.yaml** writes weights/wald-NAME beside it; let the map's `model` name them.
 
-    CONFIG's `loss` is l1, huber, mse, nll, l1-mse-gradient, bce, flow or latent; for a truth of another sensor registered
-    or radiometric-consistency, which undo its shift and match its colours; or one that another package offers as an
-    entry point of `mapper.losses`.
+    CONFIG's `loss` is l1, huber, mse, nll, l1-mse-gradient, bce, flow or latent; for a truth of another sensor
+    registered or radiometric-consistency, which undo its shift and match its colours; or one that another package
+    offers as an entry point of `mapper.losses`.
 
     The same command resumes a training that was interrupted, and leaves a finished one alone. Another training of the
     same name deletes nothing: what was there is called NAME.before-1 from then on. On several GPUs:

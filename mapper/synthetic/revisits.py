@@ -8,8 +8,8 @@ but not the haze. The clearest date sees the truth as it is.
 
 import logging
 import math
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,20 @@ def write_revisits(
     if scale not in SCALES:
         raise ValueError(f"a map has pixels of 5 or 2.5 m, a scale of 2 or 4; got {scale}")
     out_dir, tile_px = Path(out_dir), min(tile_px, -(-size_px // _STEP_PX) * _STEP_PX)
-    shape = {"href": f"{out_dir.name}/catalog.json", "size_px": size_px, "tile_px": tile_px}
-    shape["chunk_px"] = math.gcd(tile_px, chunk_px)
-    describe = describe_map if scale == SCALES[0] else describe_samples_map
-    maps = {"map": describe(**shape), "bands": describe_bands_map(**shape)}
+    describe = partial(
+        describe_map if scale == SCALES[0] else describe_samples_map,
+        href=f"{out_dir.name}/catalog.json",
+        size_px=size_px,
+        tile_px=tile_px,
+        chunk_px=math.gcd(tile_px, chunk_px),
+    )
+    bands = partial(describe_bands_map, **describe.keywords)
+    maps = {"map": describe(), "bands": bands()}
     area = parse_spec(maps["map"], base=out_dir.parent).map_grid.area
     ground = _cover_area(area.boundingbox.bbox, margin_px, px_m=10 / scale)
     edge = max(ground.shape)
     image = make_reflectance(seed, size_px=edge)[:, : ground.shape.y, : ground.shape.x]
-    options = replace(_DATES, scale=scale)
+    options = _DATES.model_copy(update={"scale": scale})
     burst = simulate_burst(image, options, seed=seed)
     items = [_write_granule(out_dir, ground.zoom_out(scale), burst, date) for date in range(options.dates)]
     items += [

@@ -131,7 +131,7 @@ def describe_map(
 
 
 def fit_box(
-    size_px: int, *, scale: int, px_m: int = _TARGET_M, crs: str = "EPSG:3035", centre: tuple[int, int] = _CENTRE
+    size_px: int, *, scale: int, px_m: float = _TARGET_M, crs: str = "EPSG:3035", centre: tuple[int, int] = _CENTRE
 ) -> list[float]:
     """Return a box in degrees whose image in a projection fills ``size_px`` pixels, cut to whole source pixels.
 
