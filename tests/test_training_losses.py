@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from mapper.errors import InputError
 from mapper.training.initial_model import make_model
-from mapper.training.losses import LOSSES, Objective, Patches, bend, beside_mean, sum_loss
+from mapper.training.losses import LOSSES, Objective, Patches, bend, sum_loss
+from mapper.training.pixel_losses import beside_mean
 from mapper.training.sample import Sample
 
 
@@ -208,7 +209,7 @@ def test_flow_is_judged_in_units_of_the_deviation_and_harder_near_the_end():
     truth, parts = torch.zeros(2, 1, 1, 1), torch.tensor([[0.0, 2.0, 3.0]]).reshape(1, 3, 1, 1).repeat(2, 1, 1, 1)
     alone = sum_loss(parts[:, :2], truth, loss="flow", unit=1.0)
     matched = sum_loss(parts, truth, loss="flow", unit=1.0, time=torch.tensor([0.5, 0.95])) - alone
-    assert matched.item() == pytest.approx(0.25 * 9 / 2 * (1 / 0.5 + 1 / 0.2))
+    assert matched.item() == pytest.approx(9 / 2 * (1 / 0.5 + 1 / 0.2))
 
 
 def test_flow_needs_a_network_that_draws_samples():

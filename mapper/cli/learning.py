@@ -74,8 +74,7 @@ def evaluate(  # noqa: PLR0913 - options of a command
     and writes suite.md, suite.csv, suite.json and pictures of maps:
     **mapper evaluate synthetic-x10** ·
     **mapper evaluate biomassters --data CHIPS --method bicubic --method mtg** ·
-    **mapper evaluate multi-image --data DIR --json**, several dates, by how many of them a method sees ·
-    **mapper evaluate generative --data DIR --json**, one image at a quarter of the pixel, with samples ·
+    **mapper evaluate multi-image --data DIR --json**, by dates · **mapper evaluate generative --data DIR**, samples ·
     **mapper evaluate my-suite.yaml --slow**
     """
     from mapper.benchmark.suite import is_suite

@@ -111,19 +111,21 @@ def write_revisits(
         _write_truth(out_dir, ground, burst.truth, burst.anchor, name_truth(scale), FINE),
         _write_truth(out_dir, ground.zoom_out(scale), _see(burst.truth, options), burst.anchor, TRUTH_10M, COARSE),
     ]
-    notes = (
-        CollectionNote(name=COLLECTION, description="Synthetic Sentinel-2 L2A granules of several dates"),
-        CollectionNote(
-            name=name_truth(scale), description=f"Bands of 10 m that the granules were made from, at {10 / scale:g} m"
-        ),
-        CollectionNote(name=TRUTH_10M, description="Bands of 20 m as an instrument would see them at 10 m"),
-    )
-    catalog = write_catalog(out_dir, items, notes)
+    catalog = write_catalog(out_dir, items, _note_collections(scale))
     for name, content in maps.items():
         text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         (out_dir.parent / f"{name}.yaml").write_text(text)
     _LOGGER.info("wrote %d dates of scene %d to %s", options.dates, seed, out_dir)
     return catalog
+
+
+def _note_collections(scale: int) -> tuple[CollectionNote, ...]:
+    truth = f"Bands of 10 m that the granules were made from, at {10 / scale:g} m"
+    return (
+        CollectionNote(name=COLLECTION, description="Synthetic Sentinel-2 L2A granules of several dates"),
+        CollectionNote(name=name_truth(scale), description=truth),
+        CollectionNote(name=TRUTH_10M, description="Bands of 20 m as an instrument would see them at 10 m"),
+    )
 
 
 def name_truth(scale: int) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mapper.errors import InputError
 from mapper.predict.operators import GaussianPsf
-from mapper.training.likelihood import LEAST_SD, beta_nll
+from mapper.training.pixel_losses import LEAST_SD, beta_nll
 
 LANCZOS = 3
 """Half the width of Lanczos' kernel, in pixels."""

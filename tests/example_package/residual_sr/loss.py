@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mapper.training.losses import beside_mean
+from mapper.training.pixel_losses import beside_mean
 
 
 @beside_mean
