@@ -81,6 +81,24 @@ def test_cells_that_a_window_cuts_count_from_the_origin():
     np.testing.assert_allclose(found.shift[1, :, 0, 0], TRUE[1], atol=0.03), "known from the cells beside"
 
 
+def test_trust_of_a_date_is_that_of_the_cells_that_it_shows(stack):
+    dates, clear = stack
+    wide = ((0, 0), (128, 64), (64, 0))
+    around = np.pad(dates, ((0, 0), *wide), constant_values=np.nan)
+    cloudy = np.pad(clear, wide)
+    cloudy[2] = False
+    found = estimate_shifts(around, cloudy, around[0], row=-128, col=-64)
+    whole = estimate_shifts(dates, clear, dates[0], row=0, col=0)
+    assert found.trust[1].mean() < 0.5, "cells without a pixel have none"
+    np.testing.assert_allclose(found.mean_trust, [*whole.trust[:2].mean((1, 2)), 0])
+    few = clear.copy()
+    few[1, :, 70:] = False
+    little = estimate_shifts(dates, few, dates[0], row=0, col=0)
+    expected = (little.trust[1, :, 0].sum() * 64 + little.trust[1, :, 1].sum() * 6) / (2 * 70)
+    np.testing.assert_allclose(little.mean_trust[1], expected)
+    assert not little.trust[1, :, 1].any()
+
+
 @pytest.mark.parametrize("kind", ["flat", "clouded", "unlike", "too far"])
 def test_what_cannot_be_registered_has_no_shift_and_no_trust(kind):
     dates, clear = make_stack(64)

@@ -12,6 +12,7 @@ images do not resemble each other has shift 0 and trust 0.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ class Shifts:
     """(date, row, col) from 0, no shift, to 1, an error of nothing."""
     certainty: Float32Array
     """(date, y, x) trust, bilinear between the centres of cells as shifts are."""
+    pixels: IntArray
+    """(date, row, col) pixels of each cell that are clear on the date and on the anchor."""
 
     @property
     def mean(self) -> Float64Array:
@@ -72,6 +75,13 @@ class Shifts:
         with np.errstate(invalid="ignore"):
             mean: Float64Array = (self.cells * self.trust[:, None]).sum((2, 3)) / total[:, None]
         return mean
+
+    @property
+    def mean_trust(self) -> Float64Array:
+        """(date,) trust of the cells of each date, each counted by its clear pixels; 0 where there is none."""
+        total = self.pixels.sum((1, 2))
+        found: Float64Array = (self.trust * self.pixels).sum((1, 2)) / np.maximum(total, 1)
+        return found
 
 
 def estimate_shifts(
@@ -107,13 +117,20 @@ def estimate_shifts(
     tops, lefts = _edges_of(row, values.shape[-2], cell), _edges_of(col, values.shape[-1], cell)
     cells = np.zeros((len(values), 2, len(tops), len(lefts)))
     error, likeness = (np.full((len(values), len(tops), len(lefts)), np.nan) for _ in range(2))
+    pixels: IntArray = np.zeros(error.shape, np.int64)
+    shown = np.isfinite(anchor).all(axis=0)
+    sound: BoolArray = clear & shown & np.isfinite(values).all(axis=1)
     for r, top in enumerate(tops):
         for c, left in enumerate(lefts):
-            found = _register(*(_cut(array, top - row, left - col, cell) for array in (values, clear, anchor)))
+            cut = partial(_cut, top=top - row, left=left - col, cell=cell)
+            pixels[:, r, c] = cut(sound).sum((1, 2))
+            found = _register(cut(values), cut(clear), cut(anchor))
             cells[:, :, r, c], error[:, r, c], likeness[:, r, c] = found
     trust = np.where(np.isfinite(error), 1 / (1 + np.square(np.nan_to_num(error) / _TRUSTED_PX)), 0.0)
     shift, certainty = _interpolate(cells, trust, (row - tops[0], col - lefts[0]), values.shape[-2:], cell)
-    return Shifts(shift=shift, cells=cells, error=error, likeness=likeness, trust=trust, certainty=certainty)
+    return Shifts(
+        shift=shift, cells=cells, error=error, likeness=likeness, trust=trust, certainty=certainty, pixels=pixels
+    )
 
 
 def _edges_of(first: int, number: int, cell: int) -> list[int]:

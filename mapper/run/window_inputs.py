@@ -172,8 +172,8 @@ def _register(stack: Stack, bands: list[int], context: Context, corner: tuple[in
     own = stack.shown == np.arange(len(stack.dates))[:, None, None]
     astray, changed = find_misfits(values, stack.clear, image, found, own=own, row=row, col=col)
     kept = (
-        DateShift(date=day, down=float(mean[0]), right=float(mean[1]), trust=float(trust.mean()))
-        for day, mean, trust in zip(stack.dates, np.nan_to_num(found.mean), found.trust, strict=True)
+        DateShift(date=day, down=float(mean[0]), right=float(mean[1]), trust=float(trust))
+        for day, mean, trust in zip(stack.dates, np.nan_to_num(found.mean), found.mean_trust, strict=True)
     )
     return _Registered(
         n_dates=(stack.n_valid - (astray | changed).sum(0)).astype(np.uint16),

@@ -34,7 +34,7 @@ class DateShift:
     """Source pixels."""
     right: float
     trust: float
-    """From 0, nothing is known, to 1."""
+    """From 0, nothing is known, to 1: of the cells that the date shows, each counted by its clear pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
