@@ -163,7 +163,7 @@ def describe_samples_map(*, href: str, size_px: int, tile_px: int = 512, chunk_p
         "preset": "sentinel2-generative",
         "area": {"bbox": fit_box(size_px, scale=4, px_m=2.5, crs=CRS, centre=CENTRE)},
         "grid": shared["grid"] | {"resolution": 2.5},
-        "target": {"samples": 2},
+        "target": {"samples": 2, "quality": ["consistency_residual", "detail_gain", "bqa", "risk"]},
         "model": {"name": "flow-s2-x4", "samples": 8, "steps": 4},
     }
 
