@@ -54,7 +54,7 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
             write=partial(write_revisits, scale=4),
             truth=tuple(f"{name_truth(4)}:{band}" for band in SHOWN),
             seed=6000,
-            size_px=256,
+            size_px=128,
         ),
     }
 )

@@ -63,7 +63,7 @@ def test_one_date_at_a_quarter_of_the_pixel_has_its_truth(tmp_path):
     assert (at_truth.c, at_truth.f) == (at_seen.c, at_seen.f)
     assert np.std(calibrate(seen, clearest[1]) - degrade(fine[None], 4, psf_sd=0.5)[0]) < 0.025 * fine.std() + 1e-4
     spec = read_spec(tmp_path / "map.yaml")
-    assert (spec.grid.resolution, spec.source.resolution, spec.model.samples) == (2.5, 10, 8)
+    assert (spec.grid.resolution, spec.source.resolution, spec.model.samples) == (2.5, 10, 4)
     with pytest.raises(ValueError, match="a scale of 2 or 4; got 3"):
         write_revisits(tmp_path / "other", seed=0, scale=3)
 

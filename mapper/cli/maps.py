@@ -58,16 +58,19 @@ def demo(  # noqa: PLR0913 - options of a command
     ] = None,
     *,
     preset: Annotated[
-        Literal["biomass", "elevation", "sentinel2-multi"],
+        Literal["biomass", "elevation", "sentinel2-multi", "sentinel2-generative"],
         typer.Option(
             help="Kind of map: **biomass** from 100 to 10 m, bare earth (**elevation**) from a surface of 30 m to 3 m, "
-            "or eight dates of Sentinel-2 to 5 m (**sentinel2-multi**)."
+            "eight dates of Sentinel-2 to 5 m (**sentinel2-multi**), or one to 2.5 m (**sentinel2-generative**)."
         ),
     ] = "biomass",
     size: Annotated[
         int | None,
         typer.Option(
-            min=64, max=100_000, help="Edge of the area in pixels of the map.", show_default="1024, of dates 192"
+            min=64,
+            max=100_000,
+            help="Edge of the area in pixels of the map.",
+            show_default="1024, of Sentinel-2 192 or 128",
         ),
     ] = None,
     tile: Annotated[int, typer.Option(min=32, max=8192, help="Edge of a tile in pixels, a multiple of 256.")] = 512,
@@ -77,7 +80,7 @@ def demo(  # noqa: PLR0913 - options of a command
             min=0,
             max=2**31,
             help="Seed of the landscape: another one gives another region. No model was trained on the default.",
-            show_default="7, of elevation 900, of dates 5000",
+            show_default="7, elevation 900, dates 5000, samples 6000",
         ),
     ] = None,
     workers: Annotated[
@@ -93,7 +96,7 @@ def demo(  # noqa: PLR0913 - options of a command
     With **--preset elevation** the scenes are GeoTIFFs in DIR/rasters/, and DIR/catalog/ is what
     `mapper catalog rasters` makes of such a folder: replace them with your own, and change DIR/map.yaml.
 
-    With **--preset sentinel2-multi** DIR/bands.yaml is beside it: the 20 m bands of the same scenes at 10 m.
+    With **--preset sentinel2-multi** or **sentinel2-generative** DIR/bands.yaml is beside it: their 20 m bands at 10 m.
     """
     from mapper.demo import DemoOptions, make_scenes, run_demo
     from mapper.monitor.progress import ProgressBar

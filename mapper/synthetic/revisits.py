@@ -164,7 +164,7 @@ def describe_samples_map(*, href: str, size_px: int, tile_px: int = 512, chunk_p
         "area": {"bbox": fit_box(size_px, scale=4, px_m=2.5, crs=CRS, centre=CENTRE)},
         "grid": shared["grid"] | {"resolution": 2.5},
         "target": {"samples": 2, "quality": ["consistency_residual", "detail_gain", "bqa", "risk"]},
-        "model": {"name": "flow-s2-x4", "samples": 8, "steps": 4},
+        "model": {"name": "flow-s2-x4", "samples": 4, "steps": 4},
     }
 
 
