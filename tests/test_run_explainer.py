@@ -23,7 +23,10 @@ def dates(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explained")
     rng = np.random.default_rng(5)
     days = ("2024-06-03", "2024-06-08", "2024-07-03")
-    scenes = [write_scene(folder, day, 5.0, clear=rng.random((SIZE, SIZE)) < 0.9) for day in days]
+    masks = [rng.random((SIZE, SIZE)) < 0.9 for _ in days]
+    for clear in masks:
+        clear[40:60, 50:76] = False
+    scenes = [write_scene(folder, day, 5.0, clear=clear) for day, clear in zip(days, masks, strict=True)]
     write_catalog(folder, [item for item, _ in scenes])
     grid = {"kind": "native", "crs": CRS, "resolution": 5, "tile": 64, "chunk": 32}
 
@@ -92,6 +95,8 @@ def test_detail_of_a_guided_map_is_shared_among_seasons_and_bands(region):
         ((EAST, NORTH), {"window_px": 4}, "odd number of target pixels"),
         ((EAST, NORTH), {"bands": ("B99",)}, "unknown band B99: the map has B02"),
         ((EAST, NORTH), {"steps": 0}, "must be positive"),
+        ((EAST, NORTH + 0.002), {}, "the source has no value at this pixel"),
+        ((EAST, NORTH + 0.0011), {}, "take a smaller window"),
     ],
 )
 def test_what_cannot_be_explained_is_refused(dates, at, changes, message):

@@ -108,15 +108,15 @@ def _draw_bars(figure: SubFigure, found: Explanation, parts: Sequence[PartShare]
         changes.barh(places + offset, values, 0.38, color=colour, label=f"{name} part")
     entitle(changes, "change of the output without a part", "root mean square in the square; the rest as it is")
     changes.set_xlabel(f"{', '.join(found.bands)}{_unit(found)}", fontsize=9)
-    changes.legend(fontsize=8, loc="lower right", frameon=False)
+    changes.legend(fontsize=8, loc="best", frameon=False)
     for axis in (shares, changes):
         tidy(axis)
 
 
 def _choose_bars(parts: Sequence[PartShare]) -> list[PartShare]:
-    """Return the parts that are drawn, in their order: of those that do not overlap the largest."""
-    single = sorted((part for part in parts if part.kind in _COLOURS), key=lambda part: -part.share)
-    dropped = single[max(_BARS - (len(parts) - len(single)), 1) :]
+    """Return the parts that are drawn, in their order: of many dates and channels the largest."""
+    many = sorted((part for part in parts if part.kind in ("date", "guide")), key=lambda part: -part.share)
+    dropped = many[max(_BARS - (len(parts) - len(many)), 1) :]
     return [part for part in parts if part not in dropped]
 
 

@@ -31,6 +31,7 @@ from mapper.predict.attribution import (
     replace_parts,
     sum_on_source,
 )
+from mapper.predict.predictor import Trace
 from mapper.predict.removal import Names, Part, Removal
 from mapper.run.explanation import ExplainOptions, Explanation, PartShare
 from mapper.run.map_tile import load_predictor, read_inputs
@@ -181,6 +182,7 @@ class _Explainer:
         parts = removal.find_parts(self._names())
         position = context.grid.position_of(seen)
         with load_predictor(context).follow(inputs, position=position, scale=scale) as trace:
+            self._check_whole(trace, detail)
             found = attribute(trace, removal, detail, sigma=options.sigma, steps=options.steps)
             shuffles = range(options.seed * options.shuffles, (options.seed + 1) * options.shuffles)
             replaced = replace_parts(trace, removal, parts, detail, sigma=options.sigma, shuffles=shuffles)
@@ -209,6 +211,19 @@ class _Explainer:
             at=(detail.rows.start + options.window_px // 2, detail.cols.start + options.window_px // 2),
             **self._measure_looks(found, seen),
         )
+
+    def _check_whole(self, trace: Trace, detail: Detail) -> None:
+        """Check that the model gives something all over the window.
+
+        Raises:
+            InputError: If not.
+        """
+        missing = [name for name in detail.outputs if np.isnan(trace.show({}, name)[detail.rows, detail.cols]).any()]
+        if missing:
+            raise InputError(
+                f"the source is missing in part of the {self.place.options.window_px} x {self.place.options.window_px} "
+                "pixels whose detail is asked for: take a smaller window, or another pixel"
+            )
 
     @property
     def _outputs(self) -> tuple[str, ...]:
