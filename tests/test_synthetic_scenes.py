@@ -76,7 +76,7 @@ def test_the_same_seed_writes_the_same_bytes(catalog_path, tmp_path):
 
 def test_the_catalogue_holds_what_the_provider_describes(items):
     provider = load_provider("demo")
-    of_revisits = {"truth-5m", "truth-10m"}
+    of_revisits = {"truth-5m", "truth-2.5m", "truth-10m"}
     assert {item.collection_id for item in items} == set(provider.collections) - of_revisits
     for item in items:
         of_revisits = {"B06", "B07"} if item.collection_id == "sentinel-2-l2a" else set()
