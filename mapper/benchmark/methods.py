@@ -15,11 +15,11 @@ from mapper.benchmark.sites import Site, slug
 from mapper.benchmark.suite import MethodConfig, is_weights
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
-from mapper.models.back_projection import PointSpread
 from mapper.models.burst import BackProjection
 from mapper.models.card import Card, read_card
 from mapper.models.model import Model
 from mapper.models.pixtransform import make_pixtransform
+from mapper.models.views import PointSpread
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec
