@@ -69,11 +69,16 @@ class Window:
             slice(self.left - outer.left, self.right - outer.left),
         )
 
-    def shifted(self, pixels: int) -> "Window":
-        """This window moved down and right."""
-        return Window(
-            top=self.top + pixels, left=self.left + pixels, bottom=self.bottom + pixels, right=self.right + pixels
-        )
+    def shifted(self, down: int, right: int | None = None) -> "Window":
+        """Return this window moved down and right, by as much where nothing else is said."""
+        right = down if right is None else right
+        return Window(top=self.top + down, left=self.left + right, bottom=self.bottom + down, right=self.right + right)
+
+    def __and__(self, other: "Window") -> "Window":
+        """Return what both have in common; without rows or columns where there is none."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom, right = max(min(self.bottom, other.bottom), top), max(min(self.right, other.right), left)
+        return Window(top=top, left=left, bottom=bottom, right=right)
 
     def grown(self, margin: int, step: int) -> "Window":
         """Return this window with ``margin`` pixels on every side, widened outwards to multiples of ``step``."""

@@ -6,8 +6,9 @@ import torch
 from real_stacks import read_naip, read_town, score_psnr
 from shared import needs_shared
 
-from mapper.models.back_projection import Dates, PointSpread, back_project, reach_of, register
+from mapper.models.back_projection import Dates, back_project, reach_of
 from mapper.models.interpolation import upsample
+from mapper.models.views import PointSpread, register
 from mapper.predict.operators import GaussianPsf
 from mapper.synthetic.bursts import BurstOptions, degrade, move, simulate_burst
 

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from real_stacks import read_probav, score_cpsnr, score_psnr
 from shared import needs_shared
 
 from mapper.cube.shifts import estimate_shifts
 from mapper.errors import WeightsError
-from mapper.models.back_projection import PointSpread
 from mapper.models.burst import BackProjection, match_dates
 from mapper.models.card import FARTHEST_SHIFT, LIKENESS_REACH, reach_of_rounds, read_card
 from mapper.models.interpolation import upsample
+from mapper.models.views import PointSpread
 from mapper.models.weights import load_model
 from mapper.spec import ModelSpec
 from mapper.synthetic.bursts import BurstOptions, degrade, move, simulate_burst
@@ -117,6 +118,31 @@ def test_a_window_with_its_halo_gives_the_same_bits(name):
     assert inner.shape[-2] == 6
     expected = whole[..., 2 * (halo + 6) : 2 * (halo + 9), :]
     assert torch.equal(inner.nan_to_num(), expected.nan_to_num())
+
+
+@pytest.mark.parametrize("name", ["back-projection", "burst"])
+def test_what_lies_in_a_margin_is_left_out_and_the_rest_has_the_same_bits(name, hard):
+    inputs = make_inputs(hard)
+    whole, part = run(name, inputs, rounds=2), run(name, inputs | {"margin": torch.tensor([11, 3, 0, 30])}, rounds=2)
+    assert torch.equal(part, whole[:, 22:-6, :-60])
+
+
+def test_dates_that_show_a_part_of_a_window_are_matched_as_in_all_of_it(hard):
+    inputs = make_inputs(hard)
+    clear = torch.zeros_like(inputs["source.clear"])
+    clear[..., 5:17, 6:20] = inputs["source.clear"][..., 5:17, 6:20]
+    shown = inputs["source.anchor"][:, 0]
+    known = torch.ones_like(shown[:, :1], dtype=torch.bool)
+    found = match_dates(inputs | {"source.clear": clear}, shown, known)
+    away = (..., slice(17 + 16 + 4, None), slice(None))
+    assert torch.equal(found.values[away], shown[:, None].expand_as(found.values)[away]), "not clear, so the anchor's"
+    assert not found.weights[away].any()
+    planes = {name: each for name, each in (inputs | {"source.clear": clear}).items() if name != "guide"}
+    wide = {name: F.pad(each.float(), (40,) * 4).to(each.dtype) for name, each in planes.items()}
+    around = match_dates(wide, wide["source.anchor"][:, 0], F.pad(known, (40,) * 4, value=True))
+    inner = (..., slice(40, -40), slice(40, -40))
+    assert torch.equal(around.weights[inner], found.weights)
+    assert found.weights.any()
 
 
 def test_the_card_says_how_far_it_looks():

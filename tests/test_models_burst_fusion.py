@@ -112,6 +112,27 @@ def test_a_window_with_its_halo_gives_the_same_pixels(model):
     )
 
 
+def test_what_lies_in_a_margin_is_left_out_and_the_rest_stays(model):
+    inputs = make_inputs(60, dates=2, bands=2)
+    whole = run(model, inputs)
+    for margin in ([20, 17, 0, 41], [0, 0, 0, 0], [1, 30, 5, 5]):
+        top, bottom, left, right = margin
+        part = run(model, inputs | {"margin": torch.tensor(margin)})
+        expected = whole[..., 2 * top : 120 - 2 * bottom, 2 * left : 120 - 2 * right]
+        torch.testing.assert_close(part, expected, atol=1e-9, rtol=0)
+
+
+def test_single_precision_gives_the_same_bits_wherever_a_window_is_cut(model):
+    halo = model.network.halo_px // 2
+    inputs = {name: value.float() for name, value in make_inputs(2 * halo + 16, dates=2, bands=1).items()}
+    inputs["source.clear"] = inputs["source.clear"].bool()
+    part = {name: value[..., 7:, 4:] if name != "guide" else value[..., 14:, 8:] for name, value in inputs.items()}
+    whole = run(model, inputs | {"margin": torch.tensor([halo + 7, halo, halo + 7, halo])})
+    found = run(model, part | {"margin": torch.tensor([halo, halo, halo + 3, halo])})
+    assert whole.shape == (1, 2, 18, 18)
+    assert torch.equal(found, whole)
+
+
 def test_a_guide_is_refused():
     with pytest.raises(Exception, match="looks at no guide, got 3 channels"):
         build_network("burst-fusion", guide_channels=3, scale=2, options={})

@@ -10,7 +10,10 @@ import pytest
 import torch
 from contracts import make_contract
 
+from mapper.grid import Window
+from mapper.models.card import read_card
 from mapper.models.contract import BandNorm, make_outputs
+from mapper.models.margin import Margin, find_margin
 from mapper.models.model import GuidedModel
 from mapper.models.msg import MSG
 from mapper.models.weights import load_model
@@ -57,6 +60,29 @@ def expected(model, window):
 def test_output_does_not_depend_on_patches_and_batches(model, window, expected, patch_px, batch):
     value = Predictor(model, patch_px=patch_px, batch=batch).sharpen(*window).mean
     np.testing.assert_allclose(value, expected, atol=1e-4, rtol=0)  # of a range of 300: float32 rounding
+
+
+@pytest.mark.parametrize(("patch_px", "batch"), [(1000, 1), (190, 3)])
+def test_outputs_of_a_core_are_those_of_the_window(model, window, expected, patch_px, batch):
+    core = Window(top=101, bottom=233, left=40, right=167)
+    guide, source = window[0][None], window[1][None, None]
+    found = Predictor(model, patch_px=patch_px, batch=batch).predict({"guide": guide, "source": source}, core=core)
+    np.testing.assert_allclose(found.outputs["agb"], expected[core.slices], atol=1e-4, rtol=0)
+
+
+def test_a_model_that_trims_is_told_of_the_margin(window):
+    class Trimming:
+        contract, digest, trims = read_card(ModelSpec(name="nearest")).contract, "", True
+
+        def __call__(self, inputs):
+            margin = find_margin(inputs)
+            told.append(margin)
+            return {"band_0": margin.trim(inputs["source"][:, 0]).repeat_interleave(10, -1).repeat_interleave(10, -2)}
+
+    told, source, core = [], window[1][None, None], Window(top=101, bottom=233, left=40, right=167)
+    found = Predictor(Trimming(), patch_px=1000).predict({"source": source}, scale=10, core=core).outputs["band_0"]
+    assert told == [Margin(top=10, bottom=9, left=4, right=9)]
+    np.testing.assert_array_equal(found, source[0, 0].repeat(10, 0).repeat(10, 1)[core.slices])
 
 
 def test_a_short_halo_would_show(model, window, expected):

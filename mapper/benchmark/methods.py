@@ -16,11 +16,11 @@ from mapper.benchmark.suite import MethodConfig, is_weights
 from mapper.benchmark.yardsticks import YARDSTICKS
 from mapper.errors import SpecError
 from mapper.models.architectures import ARCHITECTURES
-from mapper.models.back_projection import PointSpread
 from mapper.models.burst import BackProjection
 from mapper.models.card import Card, model_names, read_card
 from mapper.models.model import Model
 from mapper.models.pixtransform import make_pixtransform
+from mapper.models.views import PointSpread
 from mapper.models.weights import load_model
 from mapper.predict.predictor import Predictor
 from mapper.spec import ModelSpec

@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import Dates, PointSpread, back_project, register
-from mapper.models.card import BURST, FARTHEST_SHIFT, LOOK_REACH, Card
+from mapper.models.back_projection import Dates, back_project
+from mapper.models.card import BURST, FARTHEST_SHIFT, LOOK_REACH, Card, reach_of_rounds
 from mapper.models.contract import name_band
 from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import fill_missing, find_anchor, upsample
+from mapper.models.margin import Margin, find_margin
+from mapper.models.views import PointSpread, register
 from mapper.spec import ModelOptions
 
 _FITS = 3
@@ -42,6 +44,8 @@ class BackProjection(nn.Module):
         psf: What the sensor sees, in place of what the options say.
     """
 
+    trims = True
+
     def __init__(self, card: Card, *, psf: PointSpread | None = None) -> None:
         super().__init__()
         self.farthest = FARTHEST_SHIFT if card.contract.model == BURST else 0
@@ -63,21 +67,25 @@ class BackProjection(nn.Module):
     def _sharpen(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return all bands, (batch, band, y, x)."""
         anchor = fill_missing(find_anchor(inputs))
+        margin = find_margin(inputs)
         scale = inputs["guide"].shape[-2] // anchor.shape[-2]
         known = torch.isfinite(anchor).all(1, keepdim=True)
         shown = torch.where(known, anchor, 0.0)
         dates = Dates.of_anchor(shown, _erode(known, LOOK_REACH))
         if self.contract.model == BURST:
             dates = dates.join(match_dates(inputs, shown, known)).favour_anchor()
+        reach = reach_of_rounds(self.options.rounds, self.farthest)
         values = back_project(
-            dates,
-            anchor=shown,
+            dates.trim(margin, reach),
+            anchor=margin.trim(shown, reach),
             scale=scale,
             rounds=self.options.rounds,
             psf=self.psf or PointSpread.of_protocol(scale, sd=self.options.psf),
             farthest=self.farthest,
+            margin=margin.within(reach),
         )
-        return torch.where(torch.isfinite(upsample(anchor, scale, "nearest")), values, torch.nan)
+        seen = torch.isfinite(upsample(margin.trim(anchor), scale, "nearest"))
+        return torch.where(seen, values, torch.nan)
 
 
 def match_dates(inputs: Mapping[str, Tensor], shown: Tensor, known: Tensor) -> Dates:
@@ -107,29 +115,52 @@ def match_dates(inputs: Mapping[str, Tensor], shown: Tensor, known: Tensor) -> D
 
 
 def _match(date: Tensor, clear: Tensor, shift: Tensor, shown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Return one date in the gain and offset of the anchor, and its weights (batch, 1, y, x)."""
-    laid, seen = register(date, shift), register(clear.to(date.dtype), shift)
-    both = (known & ((seen - 1).abs() < _SEEN)).double()  # squares of large values that differ little
+    """Return one date in the gain and offset of the anchor, and its weights (batch, 1, y, x).
+
+    Far from where both are known nothing has weight, and a date stays as it is: that is not computed.
+    """
+    both_laid = register(torch.cat([date, clear.to(date.dtype)], 1), shift)
+    laid, seen = both_laid[:, :-1], both_laid[:, -1:]
+    both = known & ((seen - 1).abs() < _SEEN)
+    matched, weights = date.clone(), torch.zeros_like(seen)
+    if both.any():
+        empty = Margin.around(both, _AROUND + len(_SMOOTH) // 2)
+        parts = _fit(*(empty.trim(each) for each in (date, laid, shown, both)))
+        for whole, part in zip((matched, weights), parts, strict=True):
+            empty.trim(whole).copy_(part)
+    return matched, weights
+
+
+def _fit(date: Tensor, laid: Tensor, shown: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return one date in the gain and offset of the anchor, and its weights (batch, 1, y, x), in double.
+
+    Args:
+        date: (batch, band, y, x).
+        laid: The date as it lies under the anchor.
+        shown: The anchor.
+        known: (batch, 1, y, x) where both are known.
+    """
+    both = known.double()  # squares of large values that differ little
     whole = _smooth(both).clamp(min=_TINY)
     laid, target = (_smooth(both * each.double()) / whole for each in (laid, shown))
-    changed: Tensor | float = 0.0
+    weight = both
     for _ in range(_FITS):
-        weight = both / (1 + changed / _CHANGED) ** 2
-        mean, target_mean = (_mean_around(each, weight) for each in (laid, target))
+        total = _add_around(weight).clamp(min=_TINY)
+        mean, target_mean = (_add_around(weight * each) / total for each in (laid, target))
         spread, target_spread = (
-            (_mean_around(each.square(), weight) - middle.square()).clamp(min=0.0)
+            (_add_around(weight * each.square()) / total - middle.square()).clamp(min=0.0)
             for each, middle in ((laid, mean), (target, target_mean))
         )
         even = (spread <= 0) | (target_spread <= 0)
         gain = torch.where(even, 1.0, target_spread / torch.where(even, 1.0, spread)).sqrt()
         rest = (target - target_mean - gain * (laid - mean)).square()
-        usual = _mean_around(rest, weight)
+        usual = _add_around(weight * rest) / total
         changed = (rest / usual.clamp(min=_TINY)).mean(1, keepdim=True)
+        weight = both / (1 + changed / _CHANGED).square()
     noise = usual + (_NOISE**2 * target_spread).clamp(min=_TINY)
     excess = _smooth((rest / noise).mean(1, keepdim=True)) / _CHANGED_DATE
     weights = both * (target_spread / noise).mean(1, keepdim=True) / (1 + excess.square())
-    matched = target_mean + gain * (date.double() - mean)
-    return matched.to(date.dtype), weights.to(date.dtype)
+    return target_mean + gain * (date.double() - mean), weights
 
 
 def _erode(known: Tensor, reach: int) -> Tensor:
@@ -143,15 +174,23 @@ def _smooth(image: Tensor) -> Tensor:
     for axis in (2, 3):
         number = image.shape[axis]
         wide = F.pad(image, (reach, reach, 0, 0) if axis == 3 else (0, 0, reach, reach), mode="replicate")
-        image = torch.stack([tap / total * wide.narrow(axis, at, number) for at, tap in enumerate(_SMOOTH)]).sum(0)
+        image = wide.narrow(axis, 0, number) * (_SMOOTH[0] / total)
+        for at, tap in enumerate(_SMOOTH[1:], 1):
+            image.add_(wide.narrow(axis, at, number), alpha=tap / total)
     return image
 
 
-def _mean_around(image: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean over the square around each pixel; 0 where nothing has weight."""
+def _add_around(image: Tensor) -> Tensor:
+    """Return the sum over the square around each pixel, of twice as many neighbours step by step; 0 lies beyond."""
     edge = 2 * _AROUND + 1
-    sums = [
-        F.avg_pool2d(F.avg_pool2d(each, (edge, 1), 1, (_AROUND, 0)), (1, edge), 1, (0, _AROUND))
-        for each in (weight * image, weight)
-    ]
-    return sums[0] / sums[1].clamp(min=_TINY)
+    for axis in (2, 3):
+        number = image.shape[axis]
+        run = F.pad(image, (_AROUND, _AROUND, 0, 0) if axis == 3 else (0, 0, _AROUND, _AROUND))
+        total, done = run.narrow(axis, 0, number), 1
+        for size in (2**power for power in range(1, edge.bit_length())):
+            length = run.shape[axis] - size // 2
+            run = run.narrow(axis, 0, length) + run.narrow(axis, size // 2, length)
+            if edge & size:
+                total, done = total + run.narrow(axis, done, number), done + size
+        image = total
+    return image

@@ -13,22 +13,24 @@ Three thoughts:
    gates and a half: any number of dates in any order, or the anchor alone.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
-from mapper.models.back_projection import Dates, PointSpread, back_project, back_project_by_rounds, reach_of, register
+from mapper.models.back_projection import Dates, back_project, back_project_by_rounds, reach_of
 from mapper.models.burst import match_dates
 from mapper.models.card import CELLS_PX, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
+from mapper.models.convolution import Convolution
 from mapper.models.gradients import prepare_only
-from mapper.models.interpolation import upsample
+from mapper.models.margin import Margin
 from mapper.models.model import Network, start_small
 from mapper.models.mtg import Residual
 from mapper.models.receptive_field import ReceptiveField, Span
+from mapper.models.views import REGISTER_REACH, PointSpread, register
 
 _LEVEL_SD, _LEVEL_RADIUS = 5.0, 14
 """Source pixels: spread and end of the Gaussian that gives level and contrast."""
@@ -38,7 +40,10 @@ _EASE = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """Everything that the network is told, relative to level and contrast of the anchor."""
+    """Everything that the network is told, relative to level and contrast of the anchor.
+
+    Target pixels are features of the source pixel that they lie in.
+    """
 
     image: Tensor
     """(batch, feature, y, x): dates back-projected in few rounds and in many, the anchor alone, anchor, weight of all
@@ -46,11 +51,11 @@ class _Seen:
     dates: tuple[Tensor, ...]
     """Each (batch, feature, y, x): a date under the anchor, its difference to the anchor, its weight, whether it is."""
     few: Tensor
-    """(batch, 1, y * scale, x * scale) dates back-projected in few rounds, in the units of the source."""
+    """(batch, scale * scale, y, x) dates back-projected in few rounds, in the units of the source."""
     many: Tensor
     """The same in many rounds; between both lies what the result is added to."""
     contrast: Tensor
-    """(batch, 1, y * scale, x * scale) in the units of the source."""
+    """(batch, 1, y, x) in the units of the source."""
 
 
 class BurstFusion(Network):
@@ -71,6 +76,7 @@ class BurstFusion(Network):
     any_bands = True
     gives_sd = True
     in_double = True
+    trims = True
     cells_px = CELLS_PX
 
     def __init__(
@@ -92,30 +98,40 @@ class BurstFusion(Network):
         self.scale, self.rounds = scale, tuple(rounds)
         self.psf = PointSpread(sd=psf[0], mean_px=psf[1]) if psf else PointSpread.of_protocol(scale)
         fine = scale**2
-        self.date = nn.Sequential(
-            nn.Conv2d(2 * fine + 2, features, 3, padding=1), nn.GELU(), nn.Conv2d(features, features, 3, padding=1)
-        )
+        self.date = nn.Sequential(Convolution(2 * fine + 2, features), nn.GELU(), Convolution(features, features))
         self.gate = nn.Conv2d(features, 1, 1)
-        self.enter = nn.Conv2d(3 * fine + 2 + features, width, 3, padding=1)
+        self.enter = Convolution(3 * fine + 2 + features, width)
         self.trunk = nn.ModuleList(Residual(width, start=1e-2) for _ in range(blocks))
-        self.leave = start_small(nn.Conv2d(width, 3 * fine, 3, padding=1))
+        self.leave = start_small(Convolution(width, 3 * fine))
         self.around = LocalContrast(sd=_LEVEL_SD, radius=_LEVEL_RADIUS)
 
-    def forward(self, source: Tensor, *, clear: Tensor, anchor: Tensor, shift: Tensor, guide: Tensor) -> Tensor:
+    def forward(
+        self,
+        source: Tensor,
+        *,
+        clear: Tensor,
+        anchor: Tensor,
+        shift: Tensor,
+        guide: Tensor,
+        margin: Margin | None = None,
+    ) -> Tensor:
         """Return mean and standard deviation of one band, in the units of the source.
 
-        Inputs and output are those of :class:`~mapper.models.stack_model.StackModel`, the guide without a channel.
+        Inputs and output are those of :class:`~mapper.models.stack_model.StackModel`, the guide without a channel;
+        all is back-projected in the precision in which it comes. What comes out lacks the margin of what goes in.
         """
         del guide
+        margin = margin or Margin()
         with prepare_only(), torch.autocast(anchor.device.type, enabled=False):
-            seen = self._prepare(source, clear, anchor, shift)
+            seen = self._prepare(source, clear, anchor, shift, margin)
         features = self.enter(torch.cat([seen.image, self._fuse(seen)], 1))
         for block in self.trunk:
             features = block(features)
-        change, mix, spread = F.pixel_shuffle(self.leave(F.gelu(features)).to(anchor.dtype), self.scale).chunk(3, 1)
+        change, mix, spread = self.leave(F.gelu(features)).to(seen.few.dtype).chunk(3, 1)
         base = torch.lerp(seen.few, seen.many, torch.sigmoid(_EASE * mix))
         sd = F.softplus(spread - 2) * seen.contrast
-        return torch.cat([base + change * seen.contrast, sd], 1)
+        found = F.pixel_shuffle(torch.cat([base + change * seen.contrast, sd], 1), self.scale)
+        return margin.within(self._looks_px).trim(found, scale=self.scale)
 
     def _fuse(self, seen: _Seen) -> Tensor:
         """Return the features of all dates together, 0 where there is none; (batch, feature, y, x)."""
@@ -127,47 +143,79 @@ class BurstFusion(Network):
             total, gates = total + gate * told, gates + gate
         return total / gates
 
-    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor) -> _Seen:
-        known = torch.ones_like(anchor, dtype=torch.bool)
+    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor, margin: Margin) -> _Seen:
+        """Return what the network is told, as far around what is needed as its convolutions look."""
+        kind, near = self.enter.weight.dtype, self._looks_px
         dates = match_dates(
-            {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
+            {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift},
+            anchor,
+            torch.ones_like(anchor, dtype=torch.bool),
         )
-        own = Dates.of_anchor(anchor, known)
-        few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
-        alone = back_project(own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], psf=self.psf, farthest=0)
-        level, contrast = self.around(anchor)
-        fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
-
-        def fold(image: Tensor, middle: Tensor) -> Tensor:
-            return F.pixel_unshuffle((image - middle) / fine_contrast, self.scale)
-
-        seen = [*(fold(each, fine_level) for each in (few, many, alone)), (anchor - level) / contrast]
-        told = []
-        for at in range(dates.values.shape[1]):
-            laid = register(dates.values[:, at], dates.shift[:, at], scale=self.scale)
-            weight = dates.weights[:, at]
-            parts = [fold(laid, fine_level), fold(laid, alone), _show(weight), (weight > 0).to(weight.dtype)]
-            told.append(torch.cat(parts, 1))
-        weights = dates.weights.sum(1)
+        few, many, alone = (
+            F.pixel_unshuffle(each.to(kind), self.scale) for each in self._back_project(dates, anchor, margin)
+        )
+        around = margin.within(near + self.around.reach)
+        level, contrast = (
+            around.trim(each, near) for each in self.around(margin.trim(anchor, near + self.around.reach).to(kind))
+        )
+        told = [self._tell(each, alone, (level, contrast)) for each in self._lay(dates, margin)]
+        weights = margin.trim(dates.weights.sum(1), near).to(kind)
+        image = [(each - level) / contrast for each in (few, many, alone, margin.trim(anchor, near).to(kind))]
         return _Seen(
-            image=torch.cat([*seen, _show(weights)], 1), dates=tuple(told), few=few, many=many, contrast=fine_contrast
+            image=torch.cat([*image, _show(weights)], 1), dates=tuple(told), few=few, many=many, contrast=contrast
         )
 
-    def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what dates saw together, in few rounds and in many."""
-        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale, psf=self.psf)
-        first, last = self.rounds
-        few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
-        return few, many
+    def _back_project(self, dates: Dates, anchor: Tensor, margin: Margin) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what dates saw together, in few rounds and in many, and the anchor alone."""
+        reach = self._looks_px + self._reach
+        dates, anchor = dates.trim(margin, reach), margin.trim(anchor, reach)
+        margin = margin.within(reach).beyond(self._looks_px)
+        own = Dates.of_anchor(anchor, torch.ones_like(anchor, dtype=torch.bool))
+        few, many = back_project_by_rounds(
+            own.join(dates).favour_anchor(),
+            anchor=anchor,
+            scale=self.scale,
+            rounds=self.rounds,
+            psf=self.psf,
+            margin=margin,
+        )
+        alone = back_project(
+            own, anchor=anchor, scale=self.scale, rounds=self.rounds[0], psf=self.psf, farthest=0, margin=margin
+        )
+        return few, many, alone
+
+    def _lay(self, dates: Dates, margin: Margin) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return each date under the anchor, its target pixels as features, and its weight."""
+        reach = self._looks_px + REGISTER_REACH
+        dates, margin = dates.trim(margin, reach), margin.within(reach)
+        for values, shift, weights in zip(
+            *(each.unbind(1) for each in (dates.values, dates.shift, dates.weights)), strict=True
+        ):
+            laid = F.pixel_unshuffle(register(values, shift, scale=self.scale), self.scale)
+            yield margin.trim(laid, self._looks_px), margin.trim(weights, self._looks_px)
+
+    def _tell(self, date: tuple[Tensor, Tensor], alone: Tensor, local: tuple[Tensor, Tensor]) -> Tensor:
+        """Return what the network is told of a date."""
+        laid, weight = (each.to(alone.dtype) for each in date)
+        level, contrast = local
+        parts = [(laid - level) / contrast, (laid - alone) / contrast, _show(weight), (weight > 0).to(weight.dtype)]
+        return torch.cat(parts, 1)
+
+    @property
+    def _looks_px(self) -> int:
+        """Radius of all convolutions together, in source pixels."""
+        return 4 + 2 * len(self.trunk)
+
+    @property
+    def _reach(self) -> int:
+        """Radius of back-projection in source pixels."""
+        return reach_of(self.scale, rounds=self.rounds[1], psf=self.psf)
 
     def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel depends on."""
         at = Span(pixel, pixel)
-        cells = at.upsample(0, self.scale).conv(3)
-        for _ in self.trunk:
-            cells = cells.conv(5)
-        reach = reach_of(self.scale, rounds=self.rounds[1], psf=self.psf) + LIKENESS_REACH
-        return ReceptiveField(guide=at, source=cells.conv(3).conv(3).conv(3).conv(2 * reach + 1))
+        reach = self._looks_px + self._reach + LIKENESS_REACH
+        return ReceptiveField(guide=at, source=at.upsample(reach, self.scale))
 
 
 def _show(weight: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ is no normalisation over a patch and no attention, so that all hangs on a fixed 
 """
 
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
@@ -216,9 +215,9 @@ class FlowS2(Network):
     def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
         """Return what dates saw together, in few rounds and in many; of the anchor alone nothing is shifted."""
         farthest = 0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT
-        images = back_project_by_rounds(dates, anchor=anchor, scale=self.scale, farthest=farthest)
-        first, last = self.rounds
-        few, many = (next(islice(images, more - 1, None)) for more in (first, last - first))
+        few, many = back_project_by_rounds(
+            dates, anchor=anchor, scale=self.scale, rounds=self.rounds, farthest=farthest
+        )
         return few, many
 
     def _fold(self, image: Tensor) -> Tensor:

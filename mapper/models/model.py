@@ -85,10 +85,12 @@ class Model(Protocol):
                 Beside a role may stand ``<role>.sd``, like it, NaN where unknown; ``<role>.clear``,
                 (batch, date, y, x) bool; and ``<role>.days``, (batch, date) days from the anchor. ``position``:
                 (batch, 2) int64, row and column of the upper-left target pixel, counted from the origin of the CRS.
+                ``margin``, for a model that ``trims``: (4,) int64, source pixels along the top, bottom, left and right
+                edge of the window of which no result is needed.
                 For a stochastic model ``sample``, (batch,) int64, and ``noise``, (batch, step, band, y, x) float32.
 
         Returns:
-            By output of the contract (batch, 1, y, x), in its units.
+            By output of the contract (batch, 1, y, x), in its units; without the margin that was told.
         """
 
 
@@ -122,7 +124,10 @@ class Network(nn.Module):
     looked at."""
     in_double: bool = False
     """True for a network that maps are made with in double precision: heights of thousands of metres are stored in
-    steps of a centimetre, and the last bits of single precision hang on how a window was cut."""
+    steps of a centimetre, and the last bits of single precision hang on how a window was cut. One of a stack gets its
+    inputs as they come, and says itself what of it needs no more."""
+    trims: bool = False
+    """True for a network of a stack that takes ``margin``, and gives what lies inside of it."""
     source_norm: tuple[float, float] | None = None
     """Mean and unit that the source is normalised with, of a network that has them; None takes those of training."""
     scale: int
@@ -197,6 +202,11 @@ class TrainedModel(nn.Module):
         self.contract = contract
         self.digest = digest
         self.keep_constants("guide", contract.guide)
+
+    @property
+    def trims(self) -> bool:
+        """True for a model that takes a margin, and gives what lies inside of it."""
+        return self.network.trims
 
     def forward(self, inputs: Tensors) -> Tensors:
         """Sharpen a batch; see :class:`Model`."""

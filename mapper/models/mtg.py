@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name everyone knows
 from torch import Tensor, nn
 
+from mapper.models.convolution import Convolution
 from mapper.models.interpolation import upsample
 from mapper.models.model import Network
 from mapper.models.msg import prime_factors
@@ -199,8 +200,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, *, start: float = 1e-3) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Convolution(width, width)
+        self.second = Convolution(width, width)
         nn.init.normal_(self.second.weight, std=start)
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 

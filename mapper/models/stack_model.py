@@ -6,12 +6,14 @@ of its own, in the units of the map.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from mapper.models.contract import Contract, name_band
 from mapper.models.interpolation import fill_missing, find_anchor
+from mapper.models.margin import Margin, find_margin
 from mapper.models.model import GuidedModel, Network, Tensors, TrainedModel, keep_within
 
 
@@ -44,7 +46,9 @@ class StackModel(TrainedModel):
         if shift is None:
             shift = values.new_zeros((*values.shape[:2], 2, *values.shape[-2:]))
         noise = inputs.get("noise") if self.network.stochastic else None
-        output = self.sharpen(inputs["guide"].flatten(1, 2), anchor, values, clear, shift, noise=noise)
+        output = self.sharpen(
+            inputs["guide"].flatten(1, 2), anchor, values, clear, shift, noise=noise, margin=find_margin(inputs)
+        )
         bands, found = anchor.shape[1], {}
         if noise is not None and self.network.gives_sd:
             sample, spread, mean = output.chunk(3, 1)
@@ -65,6 +69,7 @@ class StackModel(TrainedModel):
         shift: Tensor,
         *,
         noise: Tensor | None = None,
+        margin: Margin | None = None,
     ) -> Tensor:
         """Sharpen a batch of one kind; returns (batch, band, y, x), means and, if given, deviations behind them.
 
@@ -75,10 +80,10 @@ class StackModel(TrainedModel):
             clear: (batch, date, y / scale, x / scale) True where a date is used.
             shift: (batch, date, 2, y / scale, x / scale), source pixels.
             noise: (batch, step, band, y, x), standard normal; None for the mean.
+            margin: Which the result comes without, of a network that trims.
         """
-        normal = self._run(
-            self._prepare(guide, anchor, values, clear, shift), {} if noise is None else {"noise": noise}
-        )
+        extras = {} if noise is None else {"noise": noise}
+        normal = self._run(self._prepare(guide, anchor, values, clear, shift), extras, margin)
         return self._denormalise(normal.float(), anchor.shape[1])
 
     def learn(self, inputs: Sequence[Tensor], truth: Tensor, *, noise: Tensor, time: Tensor) -> Tensor:
@@ -98,6 +103,8 @@ class StackModel(TrainedModel):
         used = (clear & torch.isfinite(values).all(2))[:, :, None]
         source = torch.where(used, self._normalise(values), 0.0)
         kind = next((each.dtype for each in self.network.parameters()), torch.float32)
+        if self.network.in_double:
+            kind = values.dtype
         return {
             "source": source.to(kind),
             "clear": used.to(kind),
@@ -106,15 +113,16 @@ class StackModel(TrainedModel):
             "guide": self.normalise_guide(guide).to(kind),
         }
 
-    def _run(self, inputs: Tensors, extras: Tensors) -> Tensor:
+    def _run(self, inputs: Tensors, extras: Tensors, margin: Margin | None = None) -> Tensor:
         """Return what the network makes of a batch: all bands together, or each alone, which takes less memory."""
         source, anchor = inputs["source"], inputs["anchor"]
+        network = partial(self.network, margin=margin) if self.network.trims else self.network
         batch, bands = anchor.shape[:2]
         if not self.network.any_bands:
-            together: Tensor = self.network(**inputs, **extras)
+            together: Tensor = network(**inputs, **extras)
             return together
         if bands > 1 and anchor.device.type == "cpu" and not torch.is_grad_enabled():
-            each = [self.network(**_pick_band(inputs, extras, at)) for at in range(bands)]
+            each = [network(**_pick_band(inputs, extras, at)) for at in range(bands)]
             return torch.stack(each, 2).flatten(1, 2)
         alone = {name: values.repeat_interleave(bands, 0) for name, values in inputs.items()}
         alone["source"] = source.transpose(1, 2).flatten(0, 1)[:, :, None]
@@ -124,7 +132,7 @@ class StackModel(TrainedModel):
                 alone[name] = values.transpose(1, 2).flatten(0, 1)[:, :, None].to(anchor.dtype)
             else:
                 alone[name] = values.repeat_interleave(bands, 0) if values.ndim == 1 else values.flatten(0, 1)[:, None]
-        output: Tensor = self.network(**alone)
+        output: Tensor = network(**alone)
         return output.view(batch, bands, -1, *output.shape[-2:]).transpose(1, 2).flatten(1, 2)
 
     def _normalise(self, values: Tensor) -> Tensor:

@@ -145,6 +145,11 @@ class Context:
             return self.window(tile)
         return self.grid.window(tile).grown(self.halo_px, self.contract.step(self.grid.scale))
 
+    def finished(self, tile: Tile) -> Window:
+        """Return the part of what a tile is predicted from that is predicted: the tile, and what its ties look at."""
+        tie_px = self.halo_px - self.contract.halo(self.grid.scale)
+        return self.grid.window(tile).grown(tie_px, self.grid.scale)
+
     def on_map(self, window: Window) -> Window:
         """Return a window of the product in pixels of the map; it may reach beyond it."""
         return window.shifted(-self.pad * self.grid.tile_px)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mapper.arrays import BoolArray, Float32Array
 from mapper.cube.shifts import Shifts
-from mapper.models.back_projection import register
 from mapper.models.card import FARTHEST_SHIFT
+from mapper.models.views import register
 
 _BLOCK = 4
 """Edge in source pixels of the blocks that sums are taken of."""

@@ -4,7 +4,8 @@ All patches of a window have one shape and lie on source pixel edges. Each gives
 has the whole receptive field inside the patch, or is as near to the window's edge as it is without cutting.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from mapper.grid import Window
 
@@ -42,6 +43,27 @@ def cut(shape: tuple[int, int], *, patch_px: int, halo_px: int, scale: int) -> l
         for r in rows
         for c in cols
     ]
+
+
+def keep_core(patches: Sequence[Patch], core: Window) -> list[Patch]:
+    """Return the patches that give something of a part of what was cut, and of their cores what lies in it."""
+    kept = (replace(patch, core=patch.core & core) for patch in patches)
+    return [patch for patch in kept if min(patch.core.shape) > 0]
+
+
+def find_margin(patches: Sequence[Patch], scale: int) -> tuple[int, int, int, int]:
+    """Return source pixels at top, bottom, left and right that lie in the core of none of the patches."""
+    sides = (
+        (
+            patch.core.top - patch.read.top,
+            patch.read.bottom - patch.core.bottom,
+            patch.core.left - patch.read.left,
+            patch.read.right - patch.core.right,
+        )
+        for patch in patches
+    )
+    top, bottom, left, right = (min(side) // scale for side in zip(*sides, strict=True))
+    return top, bottom, left, right
 
 
 def find_edge(length: int, *, patch_px: int, halo_px: int, scale: int) -> int:

@@ -25,7 +25,7 @@ from mapper.grid import Window, coarsen
 from mapper.models.contract import Contract
 from mapper.models.gradients import follow_gradients
 from mapper.models.model import Model, Tensors, TrainedModel
-from mapper.predict.patches import Patch, cut
+from mapper.predict.patches import Patch, cut, find_margin, keep_core
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
@@ -172,11 +172,12 @@ class Predictor:
         position: tuple[int, int] = (0, 0),
         scale: int | None = None,
         draw: Draw | None = None,
+        core: Window | None = None,
     ) -> Prediction:
         """Predict one window.
 
         Pixels nearer to the window's edge than the model's halo see the edge; callers give a window with a halo and
-        keep what is inside.
+        name the core inside.
 
         Args:
             inputs: By role (date, band, y, x) in the order and units of the contract, NaN where missing; beside a role
@@ -184,6 +185,7 @@ class Predictor:
             position: Row and column of the window's upper-left target pixel, counted from the origin of the CRS.
             scale: Source pixel / target pixel; needed for a model of any scale where there is no guide.
             draw: Gives what a stochastic model needs beside.
+            core: Part of the window, in its target pixels, that is wanted: outputs are of its shape; None for all.
 
         Raises:
             ValueError: If guide and source do not nest at the model's scale, or do not lie on its step.
@@ -192,7 +194,8 @@ class Predictor:
         step = self.contract.step(scale)
         halo = -(-self.contract.halo(scale) // step) * step
         patch_px = self.patch_px if self.contract.tile_exact else max(shape)
-        patches = cut(shape, patch_px=patch_px, halo_px=halo, scale=step)
+        core = core or Window(top=0, left=0, bottom=shape[0], right=shape[1])
+        patches = keep_core(cut(shape, patch_px=patch_px, halo_px=halo, scale=step), core)
         window = _Inputs(arrays=self._select(inputs, shape), position=position, scale=scale, draw=draw)
         turn = _Turn(_semaphore(str(self.device)))
         outputs: dict[str, Float32Array] = {}
@@ -207,9 +210,9 @@ class Predictor:
                 self._halve_batch(error)
                 continue
             for name, batch in values.items():
-                output = outputs.setdefault(name, np.empty(shape, np.float32))
+                output = outputs.setdefault(name, np.empty(core.shape, np.float32))
                 for patch, value in zip(some, batch, strict=True):
-                    output[patch.core.slices] = value[0, *patch.core.inside(patch.read)]
+                    output[patch.core.inside(core)] = value[0]
             done += len(some)
         return Prediction(outputs=outputs, device_s=turn.held_s, waited_s=turn.waited_s)
 
@@ -259,12 +262,19 @@ class Predictor:
             chosen.pop("source.sd", None)
         return {"guide": np.empty((1, 0, *shape), np.float32)} | chosen
 
-    def _run(self, window: "_Inputs", patches: list[Patch], turn: "_Turn") -> dict[str, Float32Array]:
-        """Return the outputs (patch, 1, y, x) of whole patches."""
-        batch = window.cut(patches, self.contract)
+    def _run(self, window: "_Inputs", patches: list[Patch], turn: "_Turn") -> dict[str, list[Float32Array]]:
+        """Return the outputs (1, y, x) of the core of each patch."""
+        batch, margin = window.cut(patches, self.contract), find_margin(patches, window.scale)
+        if trims := getattr(self.model, "trims", False):
+            batch["margin"] = np.array(margin, np.int64)
+        top, _, left, _ = (each * window.scale for each in margin) if trims else (0, 0, 0, 0)
+        inside = [patch.core.shifted(-top, -left).inside(patch.read) for patch in patches]
         with turn.hold(), torch.inference_mode(), _arithmetic(self.device, self.precision):
             outputs = self.model({name: self._send(array) for name, array in batch.items()})
-            return {name: output.float().cpu().numpy() for name, output in outputs.items()}
+            values = {name: output.float().cpu().numpy() for name, output in outputs.items()}
+        return {
+            name: [value[:, *part] for value, part in zip(each, inside, strict=True)] for name, each in values.items()
+        }
 
     def _send(self, array: npt.NDArray[Any]) -> torch.Tensor:
         tensor = torch.from_numpy(array)

@@ -72,7 +72,14 @@ class Sampler:
         """Windows that the device takes at once."""
         return self.predictor.slots
 
-    def predict(self, inputs: Arrays, *, position: tuple[int, int] = (0, 0), scale: int | None = None) -> Prediction:
+    def predict(
+        self,
+        inputs: Arrays,
+        *,
+        position: tuple[int, int] = (0, 0),
+        scale: int | None = None,
+        core: Window | None = None,
+    ) -> Prediction:
         """Draw all samples of one window; see :meth:`Predictor.predict`."""
         moments: dict[str, _Moments] = {}
         squares: dict[str, Float64Array] = {}
@@ -81,7 +88,7 @@ class Sampler:
         bands = inputs["source"].shape[1]
         for sample in range(self._number):
             draw = None if self._gives_mean else partial(self._draw, sample, bands)
-            drawn = self.predictor.predict(inputs, position=position, scale=scale, draw=draw)
+            drawn = self.predictor.predict(inputs, position=position, scale=scale, draw=draw, core=core)
             deviations = {self.model_contract.sd_of(name) for name in drawn.outputs}
             for name, values in drawn.outputs.items():
                 if name in deviations:

@@ -142,17 +142,23 @@ def predict_tile(context: Context, tile: Tile, read: WindowInputs) -> tuple[Comp
     Raises:
         WeightsError: If the model on this machine is not the planned one.
     """
-    grid, window = context.grid, context.needed(tile)
+    grid, window, core = context.grid, context.needed(tile), context.finished(tile)
     read = read.cut(window.inside(context.window(tile)), grid.scale)
     predictor = load_predictor(context)
-    prediction = predictor.predict(read.inputs, position=grid.position_of(window), scale=grid.scale)
+    prediction = predictor.predict(
+        read.inputs,
+        position=grid.position_of(window),
+        scale=grid.scale,
+        core=core.shifted(-window.top, -window.left),
+    )
+    read = read.cut(core.inside(window), grid.scale)
     finish = Postprocessor(
         spec=context.spec,
         contract=predictor.contract,
         scale=grid.scale,
         core=grid.window(tile),
-        window=window,
-        inside=grid.inside_area(window),
+        window=core,
+        inside=grid.inside_area(core),
         limits=tuple(band.limits for band in context.product.values),
         risk=context.require_model().risk,
     ).finish

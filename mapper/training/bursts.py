@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from mapper.arrays import BoolArray, Float32Array, Float64Array
 from mapper.cube.shifts import estimate_shifts
 from mapper.errors import InputError
-from mapper.models.back_projection import register as register_date
+from mapper.models.views import register as register_date
 from mapper.synthetic.bursts import Burst, simulate_burst
 from mapper.synthetic.imagery import make_image
 from mapper.training.sample import Dates, Sample, cut_rim
