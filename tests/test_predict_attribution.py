@@ -204,7 +204,7 @@ def make_model(name):
     return adapt(network, contract)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", sorted({*ARCHITECTURES} - {"latent-diffusion"}))  # which makes no maps
 def test_every_architecture_is_explained(name):
     model = make_model(name)
     contract = model.contract

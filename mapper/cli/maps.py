@@ -77,10 +77,7 @@ def demo(  # noqa: PLR0913 - options of a command
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            max=2**31,
-            help="Seed of the landscape: another one gives another region. No model was trained on the default.",
-            show_default="7, elevation 900, dates 5000, samples 6000",
+            min=0, max=2**31, help="Another seed gives another region.", show_default="of a region no model trained on"
         ),
     ] = None,
     workers: Annotated[
@@ -95,7 +92,6 @@ def demo(  # noqa: PLR0913 - options of a command
 
     With **--preset elevation** the scenes are GeoTIFFs in DIR/rasters/, and DIR/catalog/ is what
     `mapper catalog rasters` makes of such a folder: replace them with your own, and change DIR/map.yaml.
-
     With **--preset sentinel2-multi** or **sentinel2-generative** DIR/bands.yaml is beside it: their 20 m bands at 10 m.
     """
     from mapper.demo import DemoOptions, make_scenes, run_demo

@@ -157,9 +157,9 @@ class _WayBack:
         wide = F.pad(image, (sides, sides, reach, reach), mode="replicate")
         for phase, taps in enumerate(self.down):
             lines = _weigh((wide[..., reach + at : reach + at + rows, :], weight[:, None]) for at, weight in taps)
-            for place, more in zip(onto[phase], self.right, strict=True):
+            for column, more in enumerate(self.right):
                 for at, weight in more:
-                    place.addcmul_(lines[..., sides + at : sides + at + cols], weight[:, None])
+                    onto[phase, column].addcmul_(lines[..., sides + at : sides + at + cols], weight[:, None])
         return onto
 
     def trim(self, margin: Margin, reach: int) -> "_WayBack":
