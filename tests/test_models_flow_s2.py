@@ -168,3 +168,16 @@ def test_maps_of_samples_have_the_same_bits_for_any_cut_in_single_precision():
 def test_what_it_cannot_be_built_with_is_refused(options):
     with pytest.raises(Exception, match="takes no guide channels, a scale of at least 2 and a block of each kind"):
         build_network("flow-s2", **({"guide_channels": 0, "scale": 4, "options": {}} | options))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("burst", [False, True])
+def test_what_lies_in_a_margin_is_left_out_and_the_rest_stays(steps, burst):
+    model, inputs = build(burst=burst), make_inputs(70, bands=1, steps=steps)
+    inputs = inputs if steps else {name: value for name, value in inputs.items() if name != "noise"}
+    whole = run(model, inputs)
+    for margin in ([20, 17, 0, 41], [0, 0, 0, 0], [1, 30, 5, 5]):
+        top, bottom, left, right = margin
+        part = run(model, inputs | {"margin": torch.tensor(margin)})
+        expected = whole[..., 4 * top : 280 - 4 * bottom, 4 * left : 280 - 4 * right]
+        torch.testing.assert_close(part, expected, atol=1e-9, rtol=0)

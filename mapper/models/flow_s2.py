@@ -28,6 +28,7 @@ from mapper.models.card import CELLS_PX, FARTHEST_SHIFT, LIKENESS_REACH
 from mapper.models.contrast import LocalContrast
 from mapper.models.gradients import prepare_only
 from mapper.models.interpolation import upsample
+from mapper.models.margin import Margin
 from mapper.models.model import Network, start_small
 from mapper.models.receptive_field import ReceptiveField, Span
 
@@ -59,6 +60,27 @@ class _Seen:
     """(batch, 1, y * scale, x * scale) in the units of the source."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Regressed:
+    """Mean and deviation beyond the base, in units of the contrast; (batch, 1, y * scale, x * scale)."""
+
+    mean: Tensor
+    sd: Tensor
+    base: Tensor
+    contrast: Tensor
+    features: Tensor
+    """(batch, feature, y, x) that they were found from, and that the flow is told."""
+
+    def trim(self, margin: Margin, scale: int) -> "_Regressed":
+        """Return what is needed of it."""
+        fine = {name: margin.trim(getattr(self, name), scale=scale) for name in ("mean", "sd", "base", "contrast")}
+        return _Regressed(**fine, features=margin.trim(self.features))
+
+    def give(self, value: Tensor) -> Tensor:
+        """Return a value beyond the base in the units of the source."""
+        return self.base + value * self.contrast
+
+
 class FlowS2(Network):
     """The network.
 
@@ -77,6 +99,7 @@ class FlowS2(Network):
     any_bands = True
     gives_sd = True
     stochastic = True
+    trims = True
 
     def __init__(  # noqa: PLR0913 - options of an architecture
         self,
@@ -122,6 +145,7 @@ class FlowS2(Network):
         noise: Tensor | None = None,
         truth: Tensor | None = None,
         time: Tensor | None = None,
+        margin: Margin | None = None,
     ) -> Tensor:
         """Return (batch, 2 or 3, y * scale, x * scale), in the units of the source.
 
@@ -139,40 +163,54 @@ class FlowS2(Network):
                 first is what the path begins with, the others are not looked at.
             truth: (batch, 1, y * scale, x * scale), NaN where unknown.
             time: (batch,) part of the way from noise to truth.
+            margin: Of all these, which the result comes without.
         """
         del guide
+        margin = margin or Margin()
+        looks = 0 if noise is None else (noise.shape[1] - 1) * self._flow_looks
         with prepare_only(), torch.autocast(anchor.device.type, enabled=False):
-            seen = self._prepare(source, clear, anchor, shift)
-        features, mean, sd = self._regress(seen)
-        found = [seen.base + mean * seen.contrast, sd * seen.contrast]
+            seen = self._prepare(source, clear, anchor, shift, margin.beyond(looks))
+        found = self._regress(seen).trim(margin.beyond(looks).within(self._mean_looks), self.scale)
         if noise is None:
-            return torch.cat(found, 1)
-        mean, sd = mean.detach(), sd.detach()
-        told = torch.cat([seen.told, features.detach(), self._fold(mean), self._fold(sd.log())], 1)
+            return torch.cat([found.give(found.mean), found.sd * found.contrast], 1)
         if truth is None or time is None:
-            drawn = mean + sd * self._walk(told, noise)
-            return torch.cat([seen.base + drawn * seen.contrast, found[1], found[0]], 1)
-        left = ((truth - seen.base) / seen.contrast - mean) / sd
+            return self._sample(found, margin.trim(noise, looks, scale=self.scale), margin.within(looks))
+        mean, sd = found.mean.detach(), found.sd.detach()
+        left = ((truth - found.base) / found.contrast - mean) / sd
         left = torch.where(torch.isfinite(left), left, 0.0).clamp(-_FARTHEST, _FARTHEST)
         part = time[:, None, None, None]
         state = (1 - part) * noise[:, 0] + part * left
-        expected = mean + sd * self._expect(told, state, time)
-        return torch.cat([*found, seen.base + expected * seen.contrast], 1)
+        expected = mean + sd * self._expect(self._tell(found), state, time)
+        return torch.cat([found.give(found.mean), found.sd * found.contrast, found.give(expected)], 1)
 
-    def _regress(self, seen: _Seen) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features of the source, and the mean beyond the base and its standard deviation.
-
-        The latter are (batch, 1, y, x) in units of the contrast.
-        """
+    def _regress(self, seen: _Seen) -> _Regressed:
         features = self.enter(seen.told)
         for block in self.trunk:
             features = block(features)
         features = F.silu(features)
         change, mix, spread = self._unfold(self.leave(features), seen.base).chunk(3, 1)
-        return features, torch.sigmoid(_EASE * mix) * seen.more + change, F.softplus(spread - 2) + _LEAST_SD
+        return _Regressed(
+            mean=torch.sigmoid(_EASE * mix) * seen.more + change,
+            sd=F.softplus(spread - 2) + _LEAST_SD,
+            base=seen.base,
+            contrast=seen.contrast,
+            features=torch.cat([seen.told, features], 1),
+        )
 
-    def _walk(self, told: Tensor, noise: Tensor) -> Tensor:
-        """Return where the path ends that begins with noise, in so many steps as that has."""
+    def _tell(self, found: _Regressed) -> Tensor:
+        """Return what the flow is told, which does not teach the mean."""
+        fine = (self._fold(each) for each in (found.mean, found.sd.log()))
+        return torch.cat([found.features, *fine], 1).detach()
+
+    def _sample(self, found: _Regressed, noise: Tensor, margin: Margin) -> Tensor:
+        """Return a sample, the deviation and the mean, without the margin."""
+        drawn, found = self._walk(self._tell(found), noise, margin), found.trim(margin, self.scale)
+        return torch.cat(
+            [found.give(found.mean + found.sd * drawn), found.sd * found.contrast, found.give(found.mean)], 1
+        )
+
+    def _walk(self, told: Tensor, noise: Tensor, margin: Margin) -> Tensor:
+        """Return where the path ends that begins with noise, in so many steps as that has, without the margin."""
         steps = noise.shape[1]
         if steps == 1:
             return 0 * noise[:, 0]  # where the path ends, as far as one knows without a look at noise
@@ -180,6 +218,9 @@ class FlowS2(Network):
         for step in range(1, steps):
             now = torch.full_like(told[:, 0, 0, 0], step / steps)
             state = state + (self._expect(told, state, now) - state) / (steps - step)
+            reach = (steps - 1 - step) * self._flow_looks
+            told, state = margin.trim(told, reach), margin.trim(state, reach, scale=self.scale)
+            margin = margin.within(reach)
         return state
 
     def _expect(self, told: Tensor, state: Tensor, time: Tensor) -> Tensor:
@@ -192,31 +233,36 @@ class FlowS2(Network):
         bend = part / (part.square() + (1 - part).square())  # what is expected of unit noise without a condition
         return bend * state + self._unfold(self.flow_leave(F.silu(features)), state)
 
-    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor) -> _Seen:
-        known = torch.ones_like(anchor, dtype=torch.bool)
+    def _prepare(self, source: Tensor, clear: Tensor, anchor: Tensor, shift: Tensor, margin: Margin) -> _Seen:
+        """Return what the network is told, as far around what is needed as the convolutions of the mean look."""
+        known, near = torch.ones_like(anchor, dtype=torch.bool), self._mean_looks
         own = Dates.of_anchor(anchor, known)
-        few, many = self._back_project(own, anchor)
-        level, contrast = self.around(anchor)
+        few, many = self._back_project(own, anchor, margin)
+        level, contrast = (margin.trim(each, near) for each in self.around(anchor))
         fine_level, fine_contrast = (upsample(each, self.scale, "nearest") for each in (level, contrast))
 
         def fold(*images: Tensor) -> list[Tensor]:
             return [self._fold((image - fine_level) / fine_contrast) for image in images]
 
-        told = [*fold(few, many), (anchor - level) / contrast]
+        told = [*fold(few, many), (margin.trim(anchor, near) - level) / contrast]
         if self.burst:
             dates = match_dates(
                 {"source": torch.where(clear.bool(), source, torch.nan), "source.shift": shift}, anchor, known
             )
-            few, many = self._back_project(own.join(dates).favour_anchor(), anchor)
-            weight = torch.log1p(dates.weights.sum(1)) / 3  # from 0 to hundreds
+            few, many = self._back_project(own.join(dates).favour_anchor(), anchor, margin)
+            weight = torch.log1p(margin.trim(dates.weights.sum(1), near)) / 3  # from 0 to hundreds
             told = [*fold(few, many), *told, weight]
         return _Seen(told=torch.cat(told, 1), base=few, more=(many - few) / fine_contrast, contrast=fine_contrast)
 
-    def _back_project(self, dates: Dates, anchor: Tensor) -> tuple[Tensor, Tensor]:
+    def _back_project(self, dates: Dates, anchor: Tensor, margin: Margin) -> tuple[Tensor, Tensor]:
         """Return what dates saw together, in few rounds and in many; of the anchor alone nothing is shifted."""
-        farthest = 0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT
         few, many = back_project_by_rounds(
-            dates, anchor=anchor, scale=self.scale, rounds=self.rounds, farthest=farthest
+            dates,
+            anchor=anchor,
+            scale=self.scale,
+            rounds=self.rounds,
+            farthest=0 if dates.values.shape[1] == 1 else FARTHEST_SHIFT,
+            margin=margin.beyond(self._mean_looks),
         )
         return few, many
 
@@ -226,6 +272,16 @@ class FlowS2(Network):
 
     def _unfold(self, cells: Tensor, like: Tensor) -> Tensor:
         return F.pixel_shuffle(cells.to(like.dtype), self.scale)
+
+    @property
+    def _mean_looks(self) -> int:
+        """Radius of the convolutions of the mean together, in source pixels."""
+        return 2 * len(self.trunk) + 2
+
+    @property
+    def _flow_looks(self) -> int:
+        """The same of one step of the flow."""
+        return 2 * len(self.flow_trunk) + 2
 
     def receptive_field(self, pixel: int) -> ReceptiveField:
         """Return what one target pixel of the mean depends on; each further step adds :attr:`step_px`."""
@@ -240,7 +296,7 @@ class FlowS2(Network):
     @property
     def step_px(self) -> int:
         """Target pixels by which the receptive field grows with each step after the first."""
-        return (2 * len(self.flow_trunk) + 2) * self.scale
+        return self._flow_looks * self.scale
 
 
 class _Block(nn.Module):
