@@ -64,7 +64,7 @@ def draw_dates(spec: MapSpec, items: Items, truth: Truth, path: Path) -> Path:
         sd=sd,
         bands=spec.source.band_names,
         px_m=float(grid.resolution),
-        title=f"{spec.name}: {spec.model.name}, {spec.source.dates} dates, "
+        title=f"{spec.name}: {spec.model.name}, {spec.source.dates} date{'s' * (spec.source.dates > 1)}, "
         f"{float(spec.source.resolution):g} to {float(grid.resolution):g} m",
     )
 
