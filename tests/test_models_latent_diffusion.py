@@ -10,7 +10,7 @@ from run_maps import make_spec
 from mapper.errors import ContractError, WeightsError
 from mapper.evaluation.fidelity import rmse
 from mapper.models.architectures import ARCHITECTURES, build_network
-from mapper.models.weights import save_model
+from mapper.models.weights import count_parameters, save_model
 from mapper.plan.context import make_context
 from mapper.training.bursts import read_bursts
 from mapper.training.config import TrainConfig
@@ -102,6 +102,12 @@ def test_no_map_is_made_with_it(model, tmp_path):
     reason = r"^model latent \(latent-diffusion\) looks at a whole patch at once, .* would not meet[^\n]*$"
     with pytest.raises(ContractError, match=reason):
         make_context(spec)
+
+
+def test_it_has_the_number_of_parameters_that_is_told():
+    with torch.device("meta"):
+        network = build_network("latent-diffusion", guide_channels=0, scale=4, options={})
+    assert count_parameters(network) == 927_565
 
 
 def test_a_learnt_code_has_unit_spread(model, scenes):

@@ -44,7 +44,7 @@ _LONGEST_LOG = 20.0
 
 
 class LatentDiffusion(Network):
-    """The network; 0.7 million parameters.
+    """The network; 0.93 million parameters.
 
     Args:
         guide_channels: None is looked at.
