@@ -50,7 +50,7 @@ SHOWN = {
         PICTURE, "burst-fusion-x2", "preset: sentinel2-20m",
     ),
     "07_uncertainty": (
-        "flow-s2-x4", "<b>Run of 1 tiles</b>", PICTURE, "'90%': 0", "hallucination, own mask", "samples +0",
+        "flow-s2-x4", "<b>Run of 1 tiles</b>", "'90%': 0", "hallucination, own mask", "samples +0",
     ),
 }  # fmt: skip
 

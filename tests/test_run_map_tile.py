@@ -235,7 +235,7 @@ def test_another_model_than_planned_is_refused(scenes):
     items, folder = scenes
     context, tasks = tasks_of(make_spec(folder), items)
     with pytest.raises(WeightsError, match="the plan was made for 000000000000"):
-        compute_tile(replace(context, identity=replace(context.identity, model="0" * 64)), tasks[0])
+        compute_tile(replace(context, model=replace(context.require_model(), digest="0" * 64)), tasks[0])
 
 
 def test_the_model_is_loaded_once(scenes, monkeypatch, tmp_path):

@@ -26,7 +26,7 @@ WAYS = {96: ("--batch", "3", "--patch", "256"), 64: ("--cluster", "serial")}
 
 def save_flow(folder):
     """An untrained network whose samples differ by about a tenth of the contrast."""
-    options = {"width": 4, "blocks": 1, "flow_width": 4, "flow_blocks": 1, "rounds": 2}
+    options = {"width": 4, "blocks": 1, "flow_width": 4, "flow_blocks": 1, "rounds": (1, 2)}
     torch.manual_seed(0)
     network = lively(build_network("flow-s2", guide_channels=0, scale=4, options=options))
     for layer in (network.leave, network.flow_leave):
